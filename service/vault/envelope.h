@@ -1,0 +1,33 @@
+#pragma once
+
+#include "vault/credential.h"
+#include "vault/keyring.h"
+
+namespace postern::vault {
+
+/// Seals credentials into versions and opens them again: fields → DEK → KEK.
+///
+/// Plaintext encoding (version byte 1): u32 field count, then for each field in
+/// order of name: u32 length, name, u32 length, value; big-endian.
+/// DEK box AAD:    "postern-dek-v1", tenant, owner issuer, owner subject, name, version, KEK
+/// version. Fields box AAD: "postern-fields-v1", the same without KEK version (a rewrap does not
+///                 touch it), then the number of fields and each field name.
+class Envelope {
+ public:
+  explicit Envelope(Keyring& keyring) : keyring_(keyring) {}
+
+  /// Under a fresh DEK and the tenant's current KEK.
+  Result<SealedVersion> seal(const TenantId& tenant, const CredentialKey& key,
+                             std::uint32_t version, const Fields& fields, sys_seconds created_at,
+                             std::optional<sys_seconds> expires_at);
+
+  /// Errors: Internal when any part does not verify, alike for every cause;
+  /// NotFound or Unavailable from the key store.
+  Result<Fields> open(const TenantId& tenant, const CredentialKey& key,
+                      const SealedVersion& sealed);
+
+ private:
+  Keyring& keyring_;
+};
+
+}  // namespace postern::vault

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "audit/chain.h"
+#include "core/ids.h"
+#include "core/result.h"
+#include "core/secret.h"
+#include "vault/root_key.h"
+
+namespace postern::vault {
+
+/// A tenant's KEK as stored: sealed by a root key.
+struct WrappedKek {
+  KekVersion version{1};
+  std::string root_key_id;
+  Bytes wrapped;  ///< crypto::seal(root key, KEK); AAD: "postern-kek-v1", tenant, version, root key
+                  ///< id
+};
+
+/// Where wrapped KEKs come from. Implemented by storage.
+class KekStore {
+ public:
+  virtual ~KekStore() = default;
+  /// Newest first. Errors: NotFound for an unknown tenant.
+  virtual Result<std::vector<WrappedKek>> keks(const TenantId& tenant) = 0;
+};
+
+/// Opens and remembers tenants' KEKs (in locked memory). Thread-safe.
+class Keyring : public audit::ChainKeys {
+ public:
+  Keyring(RootKeys root_keys, KekStore& store);
+  ~Keyring() override;
+
+  /// A fresh KEK for a tenant, wrapped under the active root key; nothing is
+  /// stored or cached: the caller commits it with the tenant.
+  WrappedKek create(const TenantId& tenant, KekVersion version) const;
+
+  /// The current KEK and its version, or the KEK of a version.
+  /// Errors: NotFound, Unavailable, Internal (does not open: wrong root key or altered row).
+  using Use = std::function<Status(KekVersion, const Kek&)>;
+  Status with_current(const TenantId& tenant, const Use& use);
+  Status with_version(const TenantId& tenant, KekVersion version, const Use& use);
+
+  /// Private keys kept in the database (token signing). AAD: "postern-private-key-v1",
+  /// tenant, purpose, key id, KEK version. Returns the KEK version with the box.
+  struct WrappedPrivateKey {
+    KekVersion kek_version{};
+    Bytes wrapped;
+  };
+  Result<WrappedPrivateKey> wrap_private(const TenantId& tenant, std::string_view purpose,
+                                         std::string_view key_id, const PrivateKey& key);
+  Result<PrivateKey> unwrap_private(const TenantId& tenant, std::string_view purpose,
+                                    std::string_view key_id, const WrappedPrivateKey& wrapped);
+
+  /// As wrap_private, but under a KEK made by create() that is not stored yet:
+  /// a new tenant's first signing key is committed with the tenant itself.
+  Result<WrappedPrivateKey> wrap_private_under(const WrappedKek& kek, const TenantId& tenant,
+                                               std::string_view purpose, std::string_view key_id,
+                                               const PrivateKey& key) const;
+  /// The audit chain key of a KEK that is not stored yet; see wrap_private_under.
+  Result<audit::ChainKey> chain_key_under(const WrappedKek& kek, const TenantId& tenant) const;
+
+  // audit::ChainKeys: derived from the KEK with label "audit".
+  Result<audit::ChainKey> current(const TenantId& tenant) override;
+  Result<audit::ChainKey> of_version(const TenantId& tenant, KekVersion version) override;
+
+  void forget(const TenantId& tenant);  ///< drops what is cached, after rotation or erasure
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace postern::vault

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "core/result.h"
+#include "core/secret.h"
+
+namespace postern::vault {
+
+/// All versions of the root key that this process was given. The first line of
+/// the file is the active one; later ones only unwrap.
+///
+/// File format, one key a line: `postern-root-key-v1:<id>:<base64url of 32 bytes>`,
+/// where <id> is 16 hexadecimal digits derived from the key (so a mix-up shows).
+/// Lines that are empty or begin with # are skipped.
+class RootKeys {
+ public:
+  /// Errors: Unavailable with the path's problem: missing, not a regular file,
+  /// readable by group or others, owned by neither this user nor root, malformed.
+  static Result<RootKeys> load(const std::filesystem::path& file);
+  /// Writes a new file with one fresh key, mode 0600, never over an existing one, fsynced.
+  static Status create(const std::filesystem::path& file);
+  static RootKeys generate();  ///< in memory only, for tests
+
+  const std::string& active_id() const noexcept { return active_id_; }
+  const RootKey& active() const { return keys_.at(active_id_); }
+  const RootKey* find(std::string_view id) const;
+
+  RootKeys(RootKeys&&) = default;
+  RootKeys& operator=(RootKeys&&) = default;
+
+ private:
+  RootKeys() = default;
+  std::string active_id_;
+  std::map<std::string, RootKey, std::less<>> keys_;
+};
+
+}  // namespace postern::vault
