@@ -124,9 +124,9 @@ class [[nodiscard]] Status {
   declaration = std::move(name).value()
 
 /// POSTERN_CHECK(g()): returns the Error of a Status or Result, if it has one.
-#define POSTERN_CHECK(...)                                           \
-  do {                                                               \
-    if (auto postern_status = (__VA_ARGS__); !postern_status.ok()) { \
-      return std::move(postern_status).error();                      \
-    }                                                                \
+#define POSTERN_CHECK(...) \
+  POSTERN_CHECK_INNER(POSTERN_CONCAT(postern_check_, __COUNTER__), __VA_ARGS__)
+#define POSTERN_CHECK_INNER(name, ...)                                         \
+  do {                                                                         \
+    if (auto name = (__VA_ARGS__); !name.ok()) return std::move(name).error(); \
   } while (false)

@@ -1,0 +1,181 @@
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/ids.h"
+#include "core/result.h"
+#include "crypto/signature.h"
+#include "policy/scope.h"
+#include "token/json.h"
+
+/// The configuration of a tenant as typed values, read strictly from JSON:
+/// unknown members, wrong types and values out of bounds are MalformedRequest
+/// with a JSON pointer. docs/manifest.md describes every member to users.
+namespace postern::policy {
+
+using std::chrono::seconds;
+using token::Json;
+
+/// A list of names, or everything ("*").
+struct NameSet {
+  bool all = false;
+  std::set<std::string, std::less<>> names;
+  bool contains(std::string_view name) const { return all || names.find(name) != names.end(); }
+};
+
+struct TenantSettings {
+  seconds max_token_lifetime{3600};
+  std::string connect_url;  ///< where a user connects a missing credential; `{backend}` is replaced
+};
+
+enum class SubjectTokenType { AccessToken, Jwt, IdToken };
+
+struct ClaimMapping {
+  // A name is a top-level claim, or a JSON pointer when it begins with `/`.
+  std::string subject = "sub";
+  std::string groups = "groups";
+  std::string scope;  ///< empty: the token's scope says nothing here; roles are the ceiling
+};
+
+struct TrustedIssuer {
+  std::string name;
+  std::string issuer;      ///< exact `iss`
+  std::string jwks;        ///< JSON text of a static key set; empty when fetched
+  std::string jwks_uri;    ///< https; empty when static or discovered
+  bool discovery = false;  ///< jwks_uri from the issuer's metadata
+  std::vector<crypto::Algorithm> algorithms;
+  std::vector<std::string> audiences;  ///< a token must carry one of them
+  std::set<SubjectTokenType> token_types;
+  ClaimMapping claims;
+  std::string
+      subject_prefix;  ///< put before `sub` in issued tokens, to keep two issuers' users apart
+  std::optional<seconds> max_token_age;
+  bool enabled = true;
+};
+
+enum class GrantType { TokenExchange, ClientCredentials };
+
+struct Client {
+  ClientId id{"unset"};
+  std::set<GrantType> grants;
+  NameSet backends;
+  NameSet scopes;
+  std::vector<std::string> audiences;  ///< further `aud` values that make this client the presenter
+  std::optional<BackendId> default_backend;
+  bool enabled = true;
+};
+
+enum class AnswerKind { Minted, Vaulted };
+enum class CredentialOwnerRule { Tenant, Principal, PrincipalOrTenant };
+
+/// Text with {field} places, cut once when the configuration is read.
+class Template {
+ public:
+  /// `{{` and `}}` are braces. Errors: MalformedRequest for an unclosed or empty place.
+  static Result<Template> parse(std::string_view text);
+  struct Part {
+    bool is_field = false;
+    std::string text;
+  };
+  const std::vector<Part>& parts() const noexcept { return parts_; }
+  const std::string& source() const noexcept { return source_; }
+  std::set<std::string> fields() const;
+
+ private:
+  std::string source_;
+  std::vector<Part> parts_;
+};
+
+struct DeliveredFile {
+  std::string name;
+  std::string env;  ///< variable that will hold the file's path; may be empty
+  Template content;
+};
+
+struct Delivery {
+  std::map<std::string, Template> env;
+  std::map<std::string, Template> headers;
+  std::vector<DeliveredFile> files;
+};
+
+struct Backend {
+  BackendId name{"unset"};
+  std::string audience;
+  std::vector<std::string> aliases;
+  bool aud_as_requested = false;
+  ScopeSet scopes;
+  AnswerKind answer = AnswerKind::Minted;
+  crypto::Algorithm signing_algorithm = crypto::Algorithm::ES256;
+  seconds max_expires_in{300};
+  std::optional<CredentialName> credential;
+  CredentialOwnerRule credential_owner = CredentialOwnerRule::Principal;
+  Delivery delivery;
+  bool enabled = true;
+};
+
+/// `backend:scope`; either part may be `*`. The backend part ends at the first colon.
+struct Permission {
+  std::string backend;
+  std::string scope;
+  static Result<Permission> parse(std::string_view text);
+  bool matches(std::string_view backend_name, std::string_view scope_token) const {
+    return (backend == "*" || backend == backend_name) && (scope == "*" || scope == scope_token);
+  }
+};
+
+struct Role {
+  std::string name;
+  std::vector<Permission> allow;
+  std::vector<Permission> deny;  ///< wins over every allow of every role
+};
+
+struct Binding {
+  std::string name;
+  std::string role;
+  std::vector<std::string> groups;
+  std::vector<Principal> subjects;
+};
+
+// Readers. `pointer` is the place of `value` in the request, for error messages.
+Result<TenantSettings> read_settings(const Json& value, const std::string& pointer);
+Result<TrustedIssuer> read_issuer(const Json& value, const std::string& pointer);
+Result<Client> read_client(const Json& value, const std::string& pointer);
+Result<Backend> read_backend(const Json& value, const std::string& pointer);
+Result<Role> read_role(const Json& value, const std::string& pointer);
+Result<Binding> read_binding(const Json& value, const std::string& pointer);
+
+// Writers: every member, defaults included, so that equal meaning is equal text.
+Json write(const TenantSettings& settings);
+Json write(const TrustedIssuer& issuer);
+Json write(const Client& client);
+Json write(const Backend& backend);
+Json write(const Role& role);
+Json write(const Binding& binding);
+
+/// All of a tenant's configuration, with names resolved and checked together.
+struct TenantConfig {
+  TenantSettings settings;
+  std::map<std::string, TrustedIssuer> issuers;  ///< by name
+  std::map<std::string, Client> clients;
+  std::map<std::string, Backend> backends;
+  std::map<std::string, Role> roles;
+  std::map<std::string, Binding> bindings;
+
+  /// Whether the parts fit together: names that are referred to exist, no two
+  /// backends answer to one audience, no two issuers share an `iss` or leave
+  /// their subjects indistinguishable. Error pointers name kind and object
+  /// (`/bindings/devs/role`), which the caller maps to the request when it can.
+  Status check() const;
+};
+
+/// Environment variable names that a delivery may not set, because they would
+/// let a credential's content take over the child (LD_PRELOAD and its like).
+bool hijacking_variable(std::string_view name) noexcept;
+
+}  // namespace postern::policy
