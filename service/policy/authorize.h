@@ -1,0 +1,53 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/ids.h"
+#include "core/result.h"
+#include "policy/scope.h"
+#include "policy/snapshot.h"
+
+namespace postern::policy {
+
+/// The one backend a request names through `audience` and `resource`
+/// (RFC 8693 §2.1, RFC 8707 §2). Several values may name the same one.
+struct Target {
+  const Backend* backend = nullptr;
+  std::string audience;  ///< what goes into `aud`
+};
+
+/// Errors: TargetRefused when a value is malformed, unknown or disabled, values
+/// name different backends, none is named and the client has no default, or
+/// the client may not use the backend. Unknown and not allowed look alike.
+Result<Target> resolve_target(const TenantSnapshot& snapshot, const Client& client,
+                              const std::vector<std::string_view>& audiences,
+                              const std::vector<std::string_view>& resources);
+
+/// Who asks, after verification.
+struct SubjectRights {
+  Principal principal;
+  std::vector<std::string> groups;
+  std::optional<ScopeSet> ceiling;  ///< scope of the subject token, when its issuer's scope counts
+};
+
+/// The widest scope this subject may have at this backend through this client:
+/// backend's ∩ client's ∩ roles' (deny wins) ∩ token's. Deny by default.
+/// Errors: TargetRefused when the subject has no right to the backend at all.
+Result<ScopeSet> permitted_scope(const TenantSnapshot& snapshot, const Client& client,
+                                 const Backend& backend, const SubjectRights& subject);
+
+/// As permitted_scope, for a client acting on its own behalf: its registration
+/// is its right.
+Result<ScopeSet> permitted_scope_of_client(const Client& client, const Backend& backend);
+
+/// What is issued: the request when it lies within `permitted`, all of
+/// `permitted` when nothing was asked. `openid`, `profile`, `email` and
+/// `offline_access` are dropped silently: stock gateways send them.
+/// Errors: ScopeRefused when more was asked than is permitted, or the text is malformed.
+Result<ScopeSet> narrow_scope(const ScopeSet& permitted,
+                              const std::optional<std::string_view>& requested);
+
+}  // namespace postern::policy

@@ -1,0 +1,254 @@
+#include "policy/snapshot.h"
+
+#include <algorithm>
+
+#include "policy/resource_uri.h"
+
+namespace postern::policy {
+namespace {
+
+using token::Json;
+
+constexpr std::string_view kExchangeGrant = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+Error unreadable(std::string what) {
+  return fail(ErrorCode::Internal, "", "stored configuration unreadable: " + std::move(what));
+}
+
+std::string comparable(std::string_view text) {
+  if (looks_like_uri(text)) {
+    if (auto form = comparable_resource(text); form.ok()) return std::move(form).value();
+  }
+  return std::string(text);
+}
+
+template <class T, class Read, class Key>
+Status read_into(const StoredObject& object, std::map<std::string, T>& into, Read read, Key key) {
+  auto json = token::parse_json(object.spec);
+  if (!json.ok()) return unreadable(std::string(to_string(object.kind)));
+  auto value = read(json.value(), std::string());
+  if (!value.ok()) {
+    return unreadable(std::string(to_string(object.kind)) + value.error().pointer);
+  }
+  auto name = key(value.value());
+  into.emplace(std::move(name), std::move(value).value());
+  return {};
+}
+
+}  // namespace
+
+crypto::Hash256 client_secret_hash(const TenantId& tenant, std::string_view client,
+                                   const ClientSecret& secret) {
+  return secret.expose([&](ByteView bytes) {
+    return crypto::sha256_parts(
+        {as_bytes("postern-client-secret-v1"), as_bytes(tenant.str()), as_bytes(client), bytes});
+  });
+}
+
+crypto::Hash256 admin_token_hash(const TenantId& tenant, const BearerToken& token) {
+  return token.expose([&](ByteView bytes) {
+    return crypto::sha256_parts(
+        {as_bytes("postern-admin-token-v1"), as_bytes(tenant.str()), bytes});
+  });
+}
+
+Result<TenantConfig> read_config(const StoredTenant& stored) {
+  TenantConfig config;
+  auto settings = token::parse_json(stored.row.settings);
+  if (!settings.ok()) return unreadable("settings");
+  auto read = read_settings(settings.value(), "");
+  if (!read.ok()) return unreadable("settings" + read.error().pointer);
+  config.settings = std::move(read).value();
+  const auto name = [](const auto& value) { return value.name; };
+  for (const auto& object : stored.objects) {
+    switch (object.kind) {
+      case Kind::Issuer: POSTERN_CHECK(read_into(object, config.issuers, read_issuer, name)); break;
+      case Kind::Client:
+        POSTERN_CHECK(read_into(object, config.clients, read_client,
+                                [](const Client& client) { return client.id.str(); }));
+        break;
+      case Kind::Backend:
+        POSTERN_CHECK(read_into(object, config.backends, read_backend,
+                                [](const Backend& backend) { return backend.name.str(); }));
+        break;
+      case Kind::Role: POSTERN_CHECK(read_into(object, config.roles, read_role, name)); break;
+      case Kind::Binding:
+        POSTERN_CHECK(read_into(object, config.bindings, read_binding, name));
+        break;
+    }
+  }
+  return config;
+}
+
+Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const StoredTenant& stored,
+                                                                    std::string_view base_url,
+                                                                    vault::Keyring& keyring) {
+  std::shared_ptr<TenantSnapshot> made(new TenantSnapshot(stored.row.tenant));
+  made->epoch_ = stored.row.epoch;
+  made->enabled_ = stored.row.enabled;
+  made->display_name_ = stored.row.display_name;
+  made->created_at_ = stored.row.created_at;
+  made->issuer_url_ = std::string(base_url) + "/t/" + stored.row.tenant.str();
+  POSTERN_TRY(made->config_, read_config(stored));
+  made->client_secrets_ = stored.client_secrets;
+  made->admin_tokens_ = stored.admin_tokens;
+
+  for (const auto& object : stored.objects) {
+    if (object.kind != Kind::Issuer) continue;
+    const auto& config = made->config_.issuers.at(object.name);
+    IssuerEntry entry{config, nullptr, object.revision};
+    if (!config.jwks.empty()) {
+      auto json = token::parse_json(config.jwks);
+      if (!json.ok()) return unreadable("issuer keys");
+      auto keys = token::JwkSet::parse(json.value(), token::JwkSet::WeakKeys::Refuse);
+      if (!keys.ok()) return unreadable("issuer keys");
+      entry.static_keys = std::make_shared<const token::JwkSet>(std::move(keys).value());
+    }
+    made->issuers_.emplace(config.issuer, std::move(entry));
+    made->footprint_ += object.spec.size() * 3;
+  }
+
+  std::vector<Json> public_keys;
+  for (const auto& stored_key : stored.signing_keys) {
+    auto jwk = token::parse_json(stored_key.public_jwk);
+    if (!jwk.ok()) return unreadable("signing key");
+    public_keys.push_back(std::move(jwk).value());
+    if (stored_key.state != SigningKeyState::Active) continue;
+    const auto algorithm = crypto::parse_algorithm(stored_key.algorithm);
+    if (!algorithm) return unreadable("signing key algorithm");
+    POSTERN_TRY(const auto secret, keyring.unwrap_private(stored.row.tenant, "token-signing",
+                                                          stored_key.kid, stored_key.wrapped));
+    POSTERN_TRY(auto key, crypto::SigningKey::import_private(*algorithm, secret));
+    made->signers_.insert_or_assign(
+        *algorithm,
+        TokenSigner{stored_key.kid, std::make_shared<const crypto::SigningKey>(std::move(key))});
+  }
+  Json set{{"keys", public_keys}};
+  auto own = token::JwkSet::parse(set, token::JwkSet::WeakKeys::Refuse);
+  if (!own.ok()) return unreadable("signing keys");
+  made->own_keys_ = std::move(own).value();
+
+  made->index();
+  made->write_documents(public_keys);
+  return std::shared_ptr<const TenantSnapshot>(std::move(made));
+}
+
+void TenantSnapshot::index() {
+  for (const auto& [name, backend] : config_.backends) {
+    if (!backend.enabled) continue;
+    targets_.emplace(name, &backend);
+    targets_.emplace(comparable(backend.audience), &backend);
+    for (const auto& alias : backend.aliases) targets_.emplace(comparable(alias), &backend);
+    footprint_ += 1024;
+  }
+  for (const auto& [name, binding] : config_.bindings) {
+    const auto role = config_.roles.find(binding.role);
+    if (role == config_.roles.end()) continue;  // check() refuses this on write
+    for (const auto& group : binding.groups) roles_by_group_.emplace(group, &role->second);
+    for (const auto& subject : binding.subjects) {
+      roles_by_subject_[subject].push_back(&role->second);
+    }
+    footprint_ += 256 * (binding.groups.size() + binding.subjects.size());
+  }
+  footprint_ += sizeof(TenantSnapshot) + 8192 + 1024 * config_.clients.size();
+}
+
+void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {
+  jwks_document_ = token::dump_json(Json{{"keys", public_keys}});
+
+  // RFC 8414 §2. Defaults of absent members are traps (absent grant types mean
+  // code and implicit), so every list is written out.
+  const Json methods{"client_secret_basic", "client_secret_post"};
+  Json metadata{
+      {"issuer", issuer_url_},
+      {"token_endpoint", issuer_url_ + "/token"},
+      // MCP clients refuse metadata without these three, though no code is issued.
+      {"authorization_endpoint", issuer_url_ + "/authorize"},
+      {"response_types_supported", {"code"}},
+      {"code_challenge_methods_supported", {"S256"}},
+      {"jwks_uri", issuer_url_ + "/jwks"},
+      {"grant_types_supported", {kExchangeGrant, "client_credentials"}},
+      {"token_endpoint_auth_methods_supported", methods},
+  };
+  std::vector<std::string> scopes;
+  for (const auto& [name, backend] : config_.backends) {
+    if (backend.enabled) scopes.insert(scopes.end(), backend.scopes.begin(), backend.scopes.end());
+  }
+  const ScopeSet unique(std::move(scopes));
+  if (!unique.empty()) {
+    metadata["scopes_supported"] = std::vector<std::string>(unique.begin(), unique.end());
+  }
+  metadata_document_ = token::dump_json(metadata);
+  footprint_ += jwks_document_.size() + metadata_document_.size();
+}
+
+const IssuerEntry* TenantSnapshot::find_issuer(std::string_view iss) const {
+  const auto it = issuers_.find(std::string(iss));
+  return it != issuers_.end() && it->second.config.enabled ? &it->second : nullptr;
+}
+
+const Client* TenantSnapshot::find_client(std::string_view id) const {
+  const auto it = config_.clients.find(std::string(id));
+  return it != config_.clients.end() ? &it->second : nullptr;
+}
+
+const Backend* TenantSnapshot::find_backend(std::string_view name) const {
+  const auto it = config_.backends.find(std::string(name));
+  return it != config_.backends.end() ? &it->second : nullptr;
+}
+
+const Backend* TenantSnapshot::resolve(std::string_view audience_or_resource) const {
+  const auto it = targets_.find(comparable(audience_or_resource));
+  return it != targets_.end() ? it->second : nullptr;
+}
+
+bool TenantSnapshot::client_secret_matches(std::string_view client, const ClientSecret& secret,
+                                           sys_seconds now) const {
+  const auto hash = client_secret_hash(tenant_, client, secret);
+  bool matches = false;
+  for (const auto& stored : client_secrets_) {
+    if (stored.client.str() != client) continue;
+    if (stored.expires_at && *stored.expires_at <= now) continue;
+    matches |= crypto::equal(ByteView(stored.hash), ByteView(hash));
+  }
+  return matches;
+}
+
+std::optional<std::string> TenantSnapshot::admin_token_id(const BearerToken& token,
+                                                          sys_seconds now) const {
+  const auto hash = admin_token_hash(tenant_, token);
+  std::optional<std::string> found;
+  for (const auto& stored : admin_tokens_) {
+    if (stored.expires_at && *stored.expires_at <= now) continue;
+    if (crypto::equal(ByteView(stored.hash), ByteView(hash))) found = stored.token_id;
+  }
+  return found;
+}
+
+std::vector<const Role*> TenantSnapshot::roles_of(const Principal& principal,
+                                                  const std::vector<std::string>& groups) const {
+  std::vector<const Role*> roles;
+  if (const auto it = roles_by_subject_.find(principal); it != roles_by_subject_.end()) {
+    roles = it->second;
+  }
+  for (const auto& group : groups) {
+    const auto [first, last] = roles_by_group_.equal_range(group);
+    for (auto it = first; it != last; ++it) roles.push_back(it->second);
+  }
+  return roles;
+}
+
+const TokenSigner* TenantSnapshot::signer(crypto::Algorithm algorithm) const {
+  const auto it = signers_.find(algorithm);
+  return it != signers_.end() ? &it->second : nullptr;
+}
+
+std::vector<const StoredClientSecret*> TenantSnapshot::secrets_of(std::string_view client) const {
+  std::vector<const StoredClientSecret*> found;
+  for (const auto& secret : client_secrets_) {
+    if (secret.client.str() == client) found.push_back(&secret);
+  }
+  return found;
+}
+
+}  // namespace postern::policy

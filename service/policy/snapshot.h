@@ -1,0 +1,135 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/ids.h"
+#include "core/result.h"
+#include "crypto/hash.h"
+#include "crypto/signature.h"
+#include "policy/config.h"
+#include "policy/config_store.h"
+#include "token/jwk.h"
+
+namespace postern::policy {
+
+/// A signing key ready to use. Shared: a token being minted may outlive the
+/// snapshot the key came from.
+struct TokenSigner {
+  std::string kid;
+  std::shared_ptr<const crypto::SigningKey> key;
+};
+
+/// A trusted issuer with its static keys parsed.
+struct IssuerEntry {
+  TrustedIssuer config;
+  std::shared_ptr<const token::JwkSet> static_keys;  ///< null when keys are fetched
+  std::uint64_t revision = 0;
+};
+
+/// Everything an exchange needs of one tenant: immutable, in memory, replaced
+/// as a whole when the tenant's epoch changes. Reading it needs no lock.
+class TenantSnapshot {
+ public:
+  /// Builds from what was stored. `base_url` is this installation's public
+  /// origin; the tenant's issuer is base_url + "/t/" + tenant.
+  /// Errors: Internal when something stored does not read back.
+  static Result<std::shared_ptr<const TenantSnapshot>> build(const StoredTenant& stored,
+                                                             std::string_view base_url,
+                                                             vault::Keyring& keyring);
+
+  const TenantId& tenant() const noexcept { return tenant_; }
+  std::uint64_t epoch() const noexcept { return epoch_; }
+  bool enabled() const noexcept { return enabled_; }
+  const std::string& display_name() const noexcept { return display_name_; }
+  sys_seconds created_at() const noexcept { return created_at_; }
+  const std::string& issuer_url() const noexcept { return issuer_url_; }
+  const TenantConfig& config() const noexcept { return config_; }
+  const TenantSettings& settings() const noexcept { return config_.settings; }
+
+  /// By exact `iss`; null when unknown or disabled.
+  const IssuerEntry* find_issuer(std::string_view iss) const;
+  /// Null when unknown; the caller checks `enabled`.
+  const Client* find_client(std::string_view id) const;
+  /// By name; null when unknown.
+  const Backend* find_backend(std::string_view name) const;
+  /// By what a request may call it: name, alias, audience or resource URI.
+  /// Null when unknown, malformed or disabled.
+  const Backend* resolve(std::string_view audience_or_resource) const;
+
+  /// Whether this is a live secret of the client. Constant time in the secret;
+  /// does the same work for an unknown client.
+  bool client_secret_matches(std::string_view client, const ClientSecret& secret,
+                             sys_seconds now) const;
+  /// The token's id when this is a live tenant-admin token.
+  std::optional<std::string> admin_token_id(const BearerToken& token, sys_seconds now) const;
+
+  /// Roles bound to the principal or one of its groups.
+  std::vector<const Role*> roles_of(const Principal& principal,
+                                    const std::vector<std::string>& groups) const;
+
+  /// The active key for an algorithm; null when the tenant has none.
+  const TokenSigner* signer(crypto::Algorithm algorithm) const;
+  /// Public keys of our own tokens, retired ones included.
+  const token::JwkSet& own_keys() const noexcept { return own_keys_; }
+
+  const std::string& jwks_document() const noexcept { return jwks_document_; }
+  const std::string& metadata_document() const noexcept { return metadata_document_; }
+
+  const std::vector<StoredAdminToken>& admin_tokens() const noexcept { return admin_tokens_; }
+  std::vector<const StoredClientSecret*> secrets_of(std::string_view client) const;
+  /// Rough bytes held, for the cache's memory bound.
+  std::size_t footprint() const noexcept { return footprint_; }
+
+ private:
+  explicit TenantSnapshot(TenantId tenant) : tenant_(std::move(tenant)) {}
+  void index();
+  void write_documents(const std::vector<token::Json>& public_keys);
+
+  TenantId tenant_;
+  std::uint64_t epoch_ = 0;
+  bool enabled_ = true;
+  std::string display_name_;
+  sys_seconds created_at_{};
+  std::string issuer_url_;
+  TenantConfig config_;
+  std::unordered_map<std::string, IssuerEntry> issuers_;  // by iss
+  std::unordered_map<std::string, const Backend*> targets_;
+  std::unordered_multimap<std::string, const Role*> roles_by_group_;
+  std::map<Principal, std::vector<const Role*>> roles_by_subject_;
+  std::vector<StoredClientSecret> client_secrets_;
+  std::vector<StoredAdminToken> admin_tokens_;
+  std::map<crypto::Algorithm, TokenSigner> signers_;
+  token::JwkSet own_keys_;
+  std::string jwks_document_;
+  std::string metadata_document_;
+  std::size_t footprint_ = 0;
+};
+
+/// How a client secret and an admin token are hashed for storage and look-up.
+/// Both are 256 random bits (or at least 32 chosen characters), so one pass of
+/// SHA-256 is enough; a slow hash would only help against guessable secrets.
+crypto::Hash256 client_secret_hash(const TenantId& tenant, std::string_view client,
+                                   const ClientSecret& secret);
+crypto::Hash256 admin_token_hash(const TenantId& tenant, const BearerToken& token);
+
+/// Reads stored objects into a configuration. Errors: Internal.
+Result<TenantConfig> read_config(const StoredTenant& stored);
+
+/// Where the current snapshot of a tenant comes from.
+class SnapshotSource {
+ public:
+  virtual ~SnapshotSource() = default;
+  /// Errors: NotFound for an unknown tenant (kept for a moment, so that guesses
+  /// do not reach the database), Unavailable when the database cannot be reached
+  /// or this replica cannot know whether what it holds is current, TooLarge never.
+  virtual Result<std::shared_ptr<const TenantSnapshot>> get(const TenantId& tenant) = 0;
+};
+
+}  // namespace postern::policy
