@@ -1,0 +1,200 @@
+#include "http/error_render.h"
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace postern::http {
+namespace {
+
+struct OAuthError {
+  int status;
+  const char* name;
+};
+
+OAuthError oauth_code(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::MalformedRequest: return {400, "invalid_request"};
+    // RFC 8693 §2.2.2 asks for invalid_request, not invalid_grant, here.
+    case ErrorCode::InvalidToken: return {400, "invalid_request"};
+    case ErrorCode::InvalidClient: return {401, "invalid_client"};
+    case ErrorCode::UnauthorizedClient: return {400, "unauthorized_client"};
+    case ErrorCode::UnsupportedGrant: return {400, "unsupported_grant_type"};
+    case ErrorCode::TargetRefused: return {400, "invalid_target"};
+    case ErrorCode::ScopeRefused: return {400, "invalid_scope"};
+    case ErrorCode::InteractionRequired: return {400, "interaction_required"};
+    // The next four are REST codes; RFC 6749 §5.2 has only its own for them.
+    case ErrorCode::Unauthenticated: return {401, "invalid_client"};
+    case ErrorCode::Forbidden: return {400, "unauthorized_client"};
+    case ErrorCode::NotFound: return {404, "invalid_request"};
+    case ErrorCode::Conflict: return {409, "invalid_request"};
+    case ErrorCode::PreconditionFailed: return {412, "invalid_request"};
+    case ErrorCode::TooLarge: return {413, "invalid_request"};
+    // §5.2 names no 429 or 5xx errors; this one is borrowed from §4.1.2.1.
+    case ErrorCode::RateLimited: return {429, "temporarily_unavailable"};
+    case ErrorCode::Unavailable: return {503, "temporarily_unavailable"};
+    case ErrorCode::NeedsOutbound: return {500, "server_error"};
+    case ErrorCode::Internal: return {500, "server_error"};
+  }
+  return {500, "server_error"};
+}
+
+struct ProblemKind {
+  int status;
+  const char* name;
+  const char* title;
+};
+
+ProblemKind problem_kind(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::MalformedRequest: return {400, "malformed-request", "Malformed request"};
+    case ErrorCode::InvalidToken: return {422, "invalid-token", "Token not accepted"};
+    case ErrorCode::InvalidClient: return {401, "invalid-client", "Client not authenticated"};
+    case ErrorCode::UnauthorizedClient:
+      return {403, "unauthorized-client", "Client not authorized"};
+    case ErrorCode::UnsupportedGrant: return {400, "unsupported-grant", "Grant not supported"};
+    case ErrorCode::TargetRefused: return {422, "target-refused", "Target refused"};
+    case ErrorCode::ScopeRefused: return {422, "scope-refused", "Scope refused"};
+    case ErrorCode::InteractionRequired:
+      return {409, "interaction-required", "The user must act first"};
+    case ErrorCode::Unauthenticated: return {401, "unauthenticated", "Authentication required"};
+    case ErrorCode::Forbidden: return {403, "forbidden", "Forbidden"};
+    case ErrorCode::NotFound: return {404, "not-found", "Not found"};
+    case ErrorCode::Conflict: return {409, "conflict", "Conflict"};
+    case ErrorCode::PreconditionFailed: return {412, "precondition-failed", "Precondition failed"};
+    case ErrorCode::TooLarge: return {413, "too-large", "Too large"};
+    case ErrorCode::RateLimited: return {429, "rate-limited", "Too many attempts"};
+    case ErrorCode::Unavailable: return {503, "unavailable", "Temporarily unavailable"};
+    case ErrorCode::NeedsOutbound: return {500, "internal", "Internal error"};
+    case ErrorCode::Internal: return {500, "internal", "Internal error"};
+  }
+  return {500, "internal", "Internal error"};
+}
+
+/// RFC 6749 §5.2: error_description is %x20-21 / %x23-5B / %x5D-7E.
+std::string description(std::string_view detail) {
+  std::string kept;
+  kept.reserve(detail.size());
+  for (const char c : detail) {
+    if (c >= 0x20 && c <= 0x7e && c != '"' && c != '\\') kept += c;
+  }
+  return kept;
+}
+
+void set_retry_after(Reply& reply, const Error& error) {
+  if (error.retry_after) {
+    reply.set_header("Retry-After", std::to_string(error.retry_after->count()));
+  } else if (reply.status() == 503 || reply.status() == 429) {
+    reply.set_header("Retry-After", "1");
+  }
+}
+
+bool is_vault_path(std::string_view path) {
+  if (path.starts_with("/v1/")) return true;
+  if (!path.starts_with("/t/")) return false;
+  path.remove_prefix(3);
+  const auto slash = path.find('/');
+  return slash != path.npos && path.substr(slash).starts_with("/v1/");
+}
+
+}  // namespace
+
+Reply oauth_error(const Error& error, bool used_authorization_header, std::string_view realm) {
+  const auto [status, name] = oauth_code(error.code);
+  auto body = std::string("{\"error\":\"") + name + '"';
+  if (status < 500) {
+    if (const auto text = description(error.detail); !text.empty()) {
+      body += ",\"error_description\":\"" + text + '"';
+    }
+  }
+  auto reply = Reply::json(status, body + '}');
+  reply.no_store();
+  if (status == 401 && used_authorization_header) {
+    reply.set_header("WWW-Authenticate",
+                     "Basic realm=\"" + description(realm) + "\", charset=\"UTF-8\"");
+  }
+  set_retry_after(reply, error);
+  return reply;
+}
+
+Reply problem(const Error& error) {
+  const auto [status, name, title] = problem_kind(error.code);
+  nlohmann::ordered_json body;
+  body["type"] = std::string("urn:postern:problem:") + name;
+  body["title"] = title;
+  body["status"] = status;
+  if (status < 500) {
+    if (!error.detail.empty()) body["detail"] = error.detail;
+    if (!error.pointer.empty()) body["pointer"] = error.pointer;
+  }
+  Reply reply(status);
+  reply.set_header("Content-Type", "application/problem+json");
+  // Details are ours and ASCII; `replace` keeps a mistake from throwing here.
+  reply.body(body.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  reply.no_store();
+  if (status == 401) reply.set_header("WWW-Authenticate", "Bearer");
+  set_retry_after(reply, error);
+  return reply;
+}
+
+Reply edge_error(int status, std::string_view path) {
+  const auto reason = std::string(reason_phrase(status));
+  Reply reply(status);
+  if (path.starts_with("/api/")) {
+    reply.set_header("Content-Type", "application/problem+json");
+    reply.body(R"({"type":"about:blank","title":")" + reason + R"(","status":)" +
+               std::to_string(status) + '}');
+  } else if (is_vault_path(path)) {
+    reply.set_header("Content-Type", "application/json");
+    // Vault's own 404 has an empty list, and its clients take that for "no such secret".
+    reply.body(status == 404 ? R"({"errors":[]})" : R"({"errors":[")" + reason + R"("]})");
+  } else {
+    const char* name = status == 404   ? "not_found"
+                       : status == 503 ? "temporarily_unavailable"
+                       : status >= 500 ? "server_error"
+                                       : "invalid_request";
+    reply.set_header("Content-Type", "application/json");
+    reply.body(std::string(R"({"error":")") + name + R"("})");
+  }
+  reply.set_header("Cache-Control", "no-store");
+  if (status == 503) reply.set_header("Retry-After", "1");
+  return reply;
+}
+
+std::string_view reason_phrase(int status) noexcept {
+  switch (status) {
+    case 100: return "Continue";
+    case 200: return "OK";
+    case 201: return "Created";
+    case 202: return "Accepted";
+    case 204: return "No Content";
+    case 302: return "Found";
+    case 303: return "See Other";
+    case 304: return "Not Modified";
+    case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 403: return "Forbidden";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 406: return "Not Acceptable";
+    case 408: return "Request Timeout";
+    case 409: return "Conflict";
+    case 410: return "Gone";
+    case 412: return "Precondition Failed";
+    case 413: return "Content Too Large";
+    case 414: return "URI Too Long";
+    case 415: return "Unsupported Media Type";
+    case 417: return "Expectation Failed";
+    case 422: return "Unprocessable Content";
+    case 428: return "Precondition Required";
+    case 429: return "Too Many Requests";
+    case 431: return "Request Header Fields Too Large";
+    case 500: return "Internal Server Error";
+    case 501: return "Not Implemented";
+    case 502: return "Bad Gateway";
+    case 503: return "Service Unavailable";
+    case 504: return "Gateway Timeout";
+  }
+  return "Unknown";
+}
+
+}  // namespace postern::http

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <string_view>
+
+#include "core/result.h"
+#include "http/message.h"
+
+namespace postern::http {
+
+/// An error as the OAuth endpoints send it: RFC 6749 §5.2 JSON, never cached.
+/// `WWW-Authenticate: Basic` goes out only when the request used the
+/// Authorization header, because clients that see it hide the JSON code.
+/// `realm` is the tenant. Status 500 and above sends the code alone.
+Reply oauth_error(const Error& error, bool used_authorization_header, std::string_view realm);
+
+/// An error as the REST API sends it: RFC 9457 `application/problem+json` with
+/// `type` urn:postern:problem:<code>, `title`, `status`, `detail`, and `pointer`
+/// (RFC 6901, into the request body) when the error names a place.
+///
+///   400 MalformedRequest UnsupportedGrant   401 Unauthenticated InvalidClient
+///   403 Forbidden UnauthorizedClient        404 NotFound     409 Conflict
+///   409 InteractionRequired                 412 PreconditionFailed
+///   413 TooLarge                            429 RateLimited  503 Unavailable
+///   422 InvalidToken TargetRefused ScopeRefused: well-formed, but refused
+///   500 Internal, and NeedsOutbound, which no endpoint may let through
+Reply problem(const Error& error);
+
+/// What the server itself answers when no handler does (404, 405, 408, 413, …),
+/// in the shape of the surface the path belongs to: problem+json under /api/,
+/// {"errors":[…]} for the Vault subset, OAuth JSON everywhere else.
+Reply edge_error(int status, std::string_view path);
+
+/// The reason phrase of a status code; "Unknown" when we never send it.
+std::string_view reason_phrase(int status) noexcept;
+
+}  // namespace postern::http
