@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "core/result.h"
 #include "core/secret.h"
@@ -23,6 +24,8 @@ class RootKeys {
   /// Writes a new file with one fresh key, mode 0600, never over an existing one, fsynced.
   static Status create(const std::filesystem::path& file);
   static RootKeys generate();  ///< in memory only, for tests
+  /// The text of such a file. Errors: Unavailable with the number of the bad line.
+  static Result<RootKeys> parse(std::string_view text);
 
   const std::string& active_id() const noexcept { return active_id_; }
   const RootKey& active() const { return keys_.at(active_id_); }
@@ -33,6 +36,8 @@ class RootKeys {
 
  private:
   RootKeys() = default;
+  void add(RootKey key, std::string id);
+
   std::string active_id_;
   std::map<std::string, RootKey, std::less<>> keys_;
 };

@@ -1,0 +1,102 @@
+#include "vault/envelope.h"
+
+#include <algorithm>
+#include <functional>
+#include <optional>
+#include <span>
+
+#include "crypto/aead.h"
+#include "crypto/random.h"
+#include "vault/aad.h"
+#include "vault/fields.h"
+
+namespace postern::vault {
+namespace {
+
+Aad row_aad(std::string_view label, const TenantId& tenant, const CredentialKey& key,
+            std::uint32_t version) {
+  Aad aad(label);
+  aad.tenant(tenant).owner(key.owner).text(key.name.str()).number(version);
+  return aad;
+}
+
+Aad dek_aad(const TenantId& tenant, const CredentialKey& key, std::uint32_t version,
+            KekVersion kek_version) {
+  return row_aad("postern-dek-v1", tenant, key, version)
+      .number(static_cast<std::uint32_t>(kek_version));
+}
+
+Aad fields_aad(const TenantId& tenant, const CredentialKey& key, std::uint32_t version,
+               std::span<const std::string> field_names) {
+  auto aad = row_aad("postern-fields-v1", tenant, key, version);
+  aad.number(field_names.size());
+  for (const auto& name : field_names) aad.text(name);
+  return aad;
+}
+
+/// One text for every cause: which part failed would tell an attacker who
+/// alters rows how far he came.
+Error does_not_open() { return fail(ErrorCode::Internal, "the credential could not be opened"); }
+
+}  // namespace
+
+Result<SealedVersion> Envelope::seal(const TenantId& tenant, const CredentialKey& key,
+                                     std::uint32_t version, const Fields& fields,
+                                     sys_seconds created_at,
+                                     std::optional<sys_seconds> expires_at) {
+  POSTERN_CHECK(validate_fields(fields));
+  SealedVersion sealed;
+  sealed.version = version;
+  sealed.created_at = created_at;
+  sealed.expires_at = expires_at;
+  for (const auto& [name, value] : fields) sealed.field_names.push_back(name);
+
+  SecureBuffer dek_bytes(crypto::kKeyBytes);
+  crypto::random_bytes(dek_bytes.writable());
+  const Dek dek(std::move(dek_bytes));
+
+  const auto wrap = [&](KekVersion kek_version, const Kek& kek) -> Status {
+    const auto aad = dek_aad(tenant, key, version, kek_version);
+    sealed.kek_version = kek_version;
+    sealed.wrapped_dek =
+        dek.expose([&](ByteView bytes) { return crypto::seal(kek, bytes, aad.bytes()); });
+    return {};
+  };
+  POSTERN_CHECK(keyring_.with_current(tenant, std::ref(wrap)));
+
+  const auto aad = fields_aad(tenant, key, version, sealed.field_names);
+  sealed.sealed = crypto::seal(dek, encode_fields(fields).readable(), aad.bytes());
+  return sealed;
+}
+
+Result<Fields> Envelope::open(const TenantId& tenant, const CredentialKey& key,
+                              const SealedVersion& sealed) {
+  std::optional<Dek> dek;
+  const auto unwrap = [&](KekVersion kek_version, const Kek& kek) -> Status {
+    const auto aad = dek_aad(tenant, key, sealed.version, kek_version);
+    POSTERN_TRY(auto bytes, crypto::open(kek, sealed.wrapped_dek, aad.bytes()));
+    if (bytes.size() != crypto::kKeyBytes) return does_not_open();
+    dek.emplace(std::move(bytes));
+    return {};
+  };
+  const auto unwrapped = keyring_.with_version(tenant, sealed.kek_version, std::ref(unwrap));
+  if (!unwrapped.ok()) {
+    switch (unwrapped.error().code) {
+      case ErrorCode::Unavailable: return unwrapped.error();
+      case ErrorCode::NotFound:
+        // The tenant is gone, or it never had a KEK of this version: an altered row.
+        POSTERN_CHECK(keyring_.with_current(tenant, [](auto, const auto&) { return Status(); }));
+        return does_not_open();
+      default: return does_not_open();
+    }
+  }
+
+  const auto aad = fields_aad(tenant, key, sealed.version, sealed.field_names);
+  const auto plaintext = crypto::open(*dek, sealed.sealed, aad.bytes());
+  if (!plaintext.ok()) return does_not_open();
+  auto fields = decode_fields(plaintext.value().readable());
+  if (!fields.ok()) return does_not_open();
+  return fields;
+}
+
+}  // namespace postern::vault

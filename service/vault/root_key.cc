@@ -1,0 +1,208 @@
+#include "vault/root_key.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <system_error>
+#include <utility>
+
+#include "core/bytes.h"
+#include "crypto/base64url.h"
+#include "crypto/hash.h"
+#include "crypto/random.h"
+#include "vault/root_key_access.h"
+
+namespace postern::vault {
+namespace {
+
+constexpr std::string_view kPrefix = "postern-root-key-v1:";
+constexpr std::size_t kKeyBytes = 32;
+constexpr std::size_t kMaxFileBytes = 64 * 1024;
+
+/// An open file, closed at the end.
+class File {
+ public:
+  explicit File(int fd) : fd_(fd) {}
+  ~File() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  int fd() const noexcept { return fd_; }
+  bool ok() const noexcept { return fd_ >= 0; }
+
+ private:
+  int fd_;
+};
+
+Error problem(const std::filesystem::path& file, const std::string& what) {
+  return fail(ErrorCode::Unavailable, "the root key file " + what, file.string());
+}
+
+std::string reason(int error) { return std::system_category().message(error); }
+
+RootKey fresh_key() {
+  SecureBuffer bytes(kKeyBytes);
+  crypto::random_bytes(bytes.writable());
+  return RootKey(std::move(bytes));
+}
+
+/// 16 hexadecimal digits that only this key gives and that give nothing of it away.
+std::string id_of(const RootKey& key) {
+  const auto hash =
+      crypto::keyed_hash(crypto::derive(key, "rootid"), {as_bytes("postern-root-key-v1")});
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string id;
+  for (const auto byte : std::span(hash).first(8)) {
+    id += kHex[std::to_integer<unsigned>(byte >> 4)];
+    id += kHex[std::to_integer<unsigned>(byte & std::byte{15})];
+  }
+  return id;
+}
+
+struct Line {
+  std::string id;
+  RootKey key;
+};
+
+std::optional<Line> parse_line(std::string_view line) {
+  if (!line.starts_with(kPrefix)) return std::nullopt;
+  line.remove_prefix(kPrefix.size());
+  const auto colon = line.find(':');
+  if (colon == std::string_view::npos) return std::nullopt;
+  auto bytes = crypto::base64url_decode(line.substr(colon + 1));
+  if (!bytes.ok()) return std::nullopt;
+  RootKey key(SecureBuffer::copy_of(bytes.value()));
+  wipe(bytes.value());
+  if (key.size() != kKeyBytes || id_of(key) != line.substr(0, colon)) return std::nullopt;
+  return Line{std::string(line.substr(0, colon)), std::move(key)};
+}
+
+/// All of a file, at most `limit` bytes; nothing when it is longer or does not read.
+std::optional<SecureBuffer> read_all(int fd, std::size_t limit) {
+  SecureBuffer buffer(limit + 1);
+  std::size_t size = 0;
+  while (size <= limit) {
+    const auto rest = buffer.writable().subspan(size);
+    const auto count = ::read(fd, rest.data(), rest.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return std::nullopt;
+    if (count == 0) return SecureBuffer::copy_of(buffer.readable().first(size));
+    size += static_cast<std::size_t>(count);
+  }
+  return std::nullopt;
+}
+
+bool write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const auto count = ::write(fd, text.data(), text.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return false;
+    text.remove_prefix(static_cast<std::size_t>(count));
+  }
+  return true;
+}
+
+/// Makes the directory entry durable too.
+bool sync_directory(std::filesystem::path directory) {
+  if (directory.empty()) directory = ".";
+  const File opened(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return opened.ok() && ::fsync(opened.fd()) == 0;
+}
+
+}  // namespace
+
+void RootKeys::add(RootKey key, std::string id) {
+  if (keys_.empty()) active_id_ = id;
+  keys_.emplace(std::move(id), std::move(key));
+}
+
+const RootKey* RootKeys::find(std::string_view id) const {
+  const auto found = keys_.find(id);
+  return found == keys_.end() ? nullptr : &found->second;
+}
+
+RootKeys RootKeys::generate() {
+  RootKeys keys;
+  auto key = fresh_key();
+  auto id = id_of(key);
+  keys.add(std::move(key), std::move(id));
+  return keys;
+}
+
+Result<RootKeys> RootKeys::parse(std::string_view text) {
+  RootKeys keys;
+  for (int number = 1; !text.empty(); ++number) {
+    const auto end = text.find('\n');
+    const auto line = text.substr(0, end);
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    if (line.empty() || line.front() == '#') continue;
+    auto parsed = parse_line(line);
+    // Never the line itself in the text: it may be a key with one wrong character.
+    if (!parsed || keys.find(parsed->id) != nullptr) {
+      return fail(ErrorCode::Unavailable, "line " + std::to_string(number) +
+                                              " of the root key file is " +
+                                              (parsed ? "a repeated key" : "not a root key"));
+    }
+    keys.add(std::move(parsed->key), std::move(parsed->id));
+  }
+  if (keys.keys_.empty()) return fail(ErrorCode::Unavailable, "the root key file has no key");
+  return keys;
+}
+
+Result<RootKeys> RootKeys::load(const std::filesystem::path& path) {
+  // O_NONBLOCK: opening a named pipe must not wait for its other end.
+  const File file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+  if (!file.ok()) {
+    return problem(path,
+                   errno == ELOOP ? "is a symbolic link" : "cannot be opened: " + reason(errno));
+  }
+  struct stat status {};
+  if (::fstat(file.fd(), &status) != 0) return problem(path, "cannot be read: " + reason(errno));
+  if (!S_ISREG(status.st_mode)) return problem(path, "is not a regular file");
+  if (status.st_uid != ::geteuid() && status.st_uid != 0) {
+    return problem(path, "belongs to neither this user nor root");
+  }
+  if (!readable_by_owner_only(file.fd(), status.st_mode, ::geteuid())) {
+    return problem(path, "is readable by group or others");
+  }
+  const auto text = read_all(file.fd(), kMaxFileBytes);
+  if (!text) return problem(path, "cannot be read, or has more than 64 KiB");
+  auto keys = parse(as_text(text->readable()));
+  if (keys.ok()) return keys;
+  auto error = std::move(keys).error();
+  error.diagnostic = path.string();
+  return error;
+}
+
+Status RootKeys::create(const std::filesystem::path& path) {
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+  const File file(::open(path.c_str(), kFlags, S_IRUSR | S_IWUSR));
+  if (!file.ok()) {
+    if (errno == EEXIST)
+      return fail(ErrorCode::Conflict, "the root key file exists", path.string());
+    return problem(path, "cannot be created: " + reason(errno));
+  }
+  const auto key = fresh_key();
+  auto line = std::string(kPrefix) + id_of(key) + ':';
+  line.reserve(line.size() + 64);  // no second copy of the key on the heap
+  auto encoded = key.expose([](ByteView bytes) { return crypto::base64url(bytes); });
+  line.append(encoded).append("\n");
+  const bool written =
+      write_all(file.fd(), line) && ::fsync(file.fd()) == 0 && sync_directory(path.parent_path());
+  const int error = errno;
+  wipe(encoded);
+  wipe(line);
+  if (written) return {};
+  ::unlink(path.c_str());  // the name was free before
+  return problem(path, "cannot be written: " + reason(error));
+}
+
+}  // namespace postern::vault
