@@ -1,0 +1,47 @@
+#include "grants/issuance.h"
+
+#include <algorithm>
+
+#include "crypto/random.h"
+#include "token/jws.h"
+
+namespace postern::grants {
+
+Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance& issuance,
+                          const Clock& clock, audit::Event& record) {
+  const auto& backend = *issuance.target.backend;
+  POSTERN_TRY(auto scope, policy::narrow_scope(issuance.permitted, issuance.requested_scope));
+
+  const auto now = clock.now();
+  auto expires_at = now + std::min(backend.max_expires_in, snapshot.settings().max_token_lifetime);
+  if (issuance.not_beyond) expires_at = std::min(expires_at, *issuance.not_beyond);
+  if (expires_at <= now) return fail(ErrorCode::InvalidToken, "the token has expired");
+
+  const auto* signer = snapshot.signer(backend.signing_algorithm);
+  if (signer == nullptr) {
+    return fail(ErrorCode::Unavailable, "", "tenant has no active key for the backend's algorithm");
+  }
+
+  std::string jti = crypto::random_id();
+  token::Json claims{{"iss", snapshot.issuer_url()},
+                     {"sub", issuance.subject},
+                     {"aud", issuance.target.audience},
+                     {"client_id", issuance.client->id.str()},
+                     {"iat", now.time_since_epoch().count()},
+                     {"exp", expires_at.time_since_epoch().count()},
+                     {"jti", jti}};
+  if (!scope.empty()) claims["scope"] = scope.str();
+  if (!issuance.act.is_null()) claims["act"] = issuance.act;
+  for (const auto& [name, value] : issuance.auth_context.items()) claims[name] = value;
+
+  record.with("scope", scope.str())
+      .with("jti", jti)
+      .with("expires_at", std::to_string(expires_at.time_since_epoch().count()));
+  return IssuedToken{
+      AccessToken(SecureBuffer::take(token::sign_jwt(*signer->key, signer->kid, "at+jwt", claims))),
+      {},
+      expires_at - now,
+      std::move(scope)};
+}
+
+}  // namespace postern::grants

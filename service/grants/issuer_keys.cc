@@ -1,0 +1,121 @@
+#include "grants/issuer_keys.h"
+
+#include <algorithm>
+
+#include "outbound/fetch.h"
+
+namespace postern::grants {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto kRetryAfter = 60s;
+constexpr auto kMinFresh = 5min;
+constexpr auto kMaxFresh = 24h;
+
+Error not_reachable() {
+  return fail(ErrorCode::Unavailable, "the token issuer's keys cannot be fetched right now");
+}
+
+}  // namespace
+
+std::shared_ptr<FetchedIssuerKeys::Entry> FetchedIssuerKeys::entry_of(
+    const TenantId& tenant, const policy::IssuerEntry& issuer) {
+  const std::lock_guard lock(mutex_);
+  // Tenant and revision are part of the key: one tenant's set never serves
+  // another, and a changed registration starts anew.
+  auto& entry = entries_[Key(tenant, issuer.config.name, issuer.revision)];
+  if (!entry) {
+    entry = std::make_shared<Entry>();
+    // Older revisions of the same issuer are of no further use.
+    for (auto it = entries_.lower_bound(Key(tenant, issuer.config.name, 0));
+         it != entries_.end() && std::get<0>(it->first) == tenant &&
+         std::get<1>(it->first) == issuer.config.name;) {
+      it = std::get<2>(it->first) < issuer.revision ? entries_.erase(it) : std::next(it);
+    }
+  }
+  return entry;
+}
+
+std::optional<Result<std::shared_ptr<const token::JwkSet>>> FetchedIssuerKeys::cached(
+    const Entry& entry, const std::optional<std::string>& kid, sys_seconds now) {
+  const bool usable = entry.keys && now < entry.usable_until;
+  const bool known = !kid || (entry.keys && entry.keys->has_kid(*kid));
+  if (usable && now < entry.fresh_until && known) return entry.keys;
+  if (now < entry.next_attempt) {
+    if (usable) return entry.keys;  // verification will refuse an unknown kid
+    return not_reachable();
+  }
+  return std::nullopt;
+}
+
+Result<std::shared_ptr<const token::JwkSet>> FetchedIssuerKeys::keys(
+    const TenantId& tenant, const policy::IssuerEntry& issuer,
+    const std::optional<std::string>& kid, Wait wait) {
+  if (issuer.static_keys) return issuer.static_keys;
+  const auto entry = entry_of(tenant, issuer);
+  {
+    const std::lock_guard lock(mutex_);
+    if (auto answer = cached(*entry, kid, clock_.now())) return std::move(*answer);
+  }
+  if (wait == Wait::No) return fail(ErrorCode::NeedsOutbound, "");
+
+  const std::lock_guard fetching(entry->fetching);
+  {
+    // Another request may have fetched while this one waited.
+    const std::lock_guard lock(mutex_);
+    if (auto answer = cached(*entry, kid, clock_.now())) return std::move(*answer);
+  }
+  auto fetched = fetch(issuer.config);
+  const auto now = clock_.now();
+  const std::lock_guard lock(mutex_);
+  entry->next_attempt = now + kRetryAfter;
+  if (fetched.ok()) {
+    const auto fresh =
+        std::clamp<std::chrono::seconds>(fetched.value().max_age, kMinFresh, kMaxFresh);
+    entry->keys = std::make_shared<const token::JwkSet>(std::move(fetched.value().keys));
+    entry->fresh_until = now + fresh;
+    entry->usable_until = entry->fresh_until + kMaxFresh;
+  } else if (!entry->keys || now >= entry->usable_until) {
+    return std::move(fetched).error();
+  }
+  return entry->keys;
+}
+
+Result<FetchedIssuerKeys::Fetched> FetchedIssuerKeys::fetch(const policy::TrustedIssuer& issuer) {
+  const auto get =
+      [&](const std::string& url) -> Result<std::pair<token::Json, outbound::FetchReply>> {
+    outbound::FetchRequest request;
+    request.url = url;
+    POSTERN_TRY(auto reply, fetcher_.get(request));
+    if (reply.status != 200) return not_reachable();
+    token::JsonLimits limits;
+    limits.max_bytes = 256 * 1024;
+    auto json = token::parse_json(reply.body, limits);
+    if (!json.ok()) return not_reachable();
+    return std::pair(std::move(json).value(), std::move(reply));
+  };
+
+  std::string jwks_uri = issuer.jwks_uri;
+  if (issuer.discovery) {
+    // OpenID Connect Discovery §4: the path is appended to the issuer.
+    std::string base = issuer.issuer;
+    if (base.ends_with('/')) base.pop_back();
+    POSTERN_TRY(const auto found, get(base + "/.well-known/openid-configuration"));
+    const auto& metadata = found.first;
+    const auto text = [&](const char* name) {
+      const auto it = metadata.is_object() ? metadata.find(name) : metadata.end();
+      return it != metadata.end() && it->is_string() ? it->get<std::string>() : std::string();
+    };
+    // §4.3: the metadata must be of the issuer that was asked.
+    if (text("issuer") != issuer.issuer || text("jwks_uri").empty()) return not_reachable();
+    jwks_uri = text("jwks_uri");
+  }
+  POSTERN_TRY(const auto document, get(jwks_uri));
+  auto keys = token::JwkSet::parse(document.first, token::JwkSet::WeakKeys::Skip);
+  if (!keys.ok()) return not_reachable();
+  return Fetched{std::move(keys).value(), document.second.cache_max_age.value_or(0s)};
+}
+
+}  // namespace postern::grants

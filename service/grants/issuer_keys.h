@@ -1,0 +1,80 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <tuple>
+
+#include "core/clock.h"
+#include "core/ids.h"
+#include "core/result.h"
+#include "policy/snapshot.h"
+#include "token/jwk.h"
+
+namespace postern::outbound {
+class Fetcher;
+}
+
+namespace postern::grants {
+
+/// Whether this thread may wait for a call to the outside.
+enum class Wait { No, Yes };
+
+/// The verification keys of trusted issuers: from the snapshot when they are
+/// static, else fetched over HTTPS and cached.
+class IssuerKeys {
+ public:
+  virtual ~IssuerKeys() = default;
+
+  /// The issuer's current keys. With a `kid` that is unknown a fetched set is
+  /// refreshed, at most once a minute for each issuer.
+  /// Errors: NeedsOutbound when a fetch is due and `wait` is No; Unavailable
+  /// when the issuer never answered.
+  virtual Result<std::shared_ptr<const token::JwkSet>> keys(const TenantId& tenant,
+                                                            const policy::IssuerEntry& issuer,
+                                                            const std::optional<std::string>& kid,
+                                                            Wait wait) = 0;
+};
+
+/// Cached by the issuer's Cache-Control within 5 minutes and 24 hours. One
+/// fetch at a time for each issuer. When a fetch fails, the last good set serves
+/// on for up to 24 hours after it was due, and the next attempt waits a minute.
+class FetchedIssuerKeys final : public IssuerKeys {
+ public:
+  FetchedIssuerKeys(outbound::Fetcher& fetcher, const Clock& clock)
+      : fetcher_(fetcher), clock_(clock) {}
+
+  Result<std::shared_ptr<const token::JwkSet>> keys(const TenantId& tenant,
+                                                    const policy::IssuerEntry& issuer,
+                                                    const std::optional<std::string>& kid,
+                                                    Wait wait) override;
+
+ private:
+  struct Entry {
+    std::mutex fetching;  // held during a fetch, never with mutex_
+    std::shared_ptr<const token::JwkSet> keys;
+    sys_seconds fresh_until{};
+    sys_seconds usable_until{};
+    sys_seconds next_attempt{};
+  };
+  using Key = std::tuple<TenantId, std::string, std::uint64_t>;
+
+  std::shared_ptr<Entry> entry_of(const TenantId& tenant, const policy::IssuerEntry& issuer);
+  /// The cached set when it will do; nothing when a fetch is due and allowed now.
+  std::optional<Result<std::shared_ptr<const token::JwkSet>>> cached(
+      const Entry& entry, const std::optional<std::string>& kid, sys_seconds now);
+  struct Fetched {
+    token::JwkSet keys;
+    std::chrono::seconds max_age;
+  };
+  Result<Fetched> fetch(const policy::TrustedIssuer& issuer);
+
+  outbound::Fetcher& fetcher_;
+  const Clock& clock_;
+  std::mutex mutex_;
+  std::map<Key, std::shared_ptr<Entry>> entries_;
+};
+
+}  // namespace postern::grants

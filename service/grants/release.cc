@@ -1,0 +1,179 @@
+#include "grants/release.h"
+
+#include <algorithm>
+
+#include "grants/token_exchange.h"
+
+namespace postern::grants {
+namespace {
+
+using policy::Template;
+
+/// Renders into locked memory; the parts are never joined in ordinary strings.
+/// Errors: InteractionRequired when the credential lacks a field.
+Result<FieldValue> render(const Template& source, const vault::Fields& fields) {
+  std::size_t size = 0;
+  for (const auto& part : source.parts()) {
+    if (!part.is_field) {
+      size += part.text.size();
+      continue;
+    }
+    const auto field = fields.find(part.text);
+    if (field == fields.end()) {
+      return fail(ErrorCode::InteractionRequired,
+                  "the stored credential lacks a field that this backend needs");
+    }
+    size += field->second.size();
+  }
+  SecureBuffer out(size);
+  auto rest = out.writable();
+  const auto append = [&](ByteView bytes) {
+    std::copy(bytes.begin(), bytes.end(), rest.begin());
+    rest = rest.subspan(bytes.size());
+  };
+  for (const auto& part : source.parts()) {
+    if (part.is_field) {
+      fields.at(part.text).expose(append);
+    } else {
+      append(as_bytes(part.text));
+    }
+  }
+  return FieldValue(std::move(out));
+}
+
+bool has_any(const FieldValue& value, std::string_view unwanted) {
+  return value.expose([&](ByteView bytes) {
+    return as_text(bytes).find_first_of(unwanted) != std::string_view::npos;
+  });
+}
+
+Status render_all(const policy::Delivery& delivery, const vault::Fields& fields,
+                  ReleasedItem& item) {
+  constexpr std::string_view kNul("\0", 1);
+  constexpr std::string_view kLineBreaks("\0\r\n", 3);
+  for (const auto& [name, source] : delivery.env) {
+    POSTERN_TRY(auto value, render(source, fields));
+    if (has_any(value, kNul)) {
+      return fail(ErrorCode::InteractionRequired,
+                  "the stored credential cannot be an environment variable: it has a NUL");
+    }
+    item.env.emplace(name, std::move(value));
+  }
+  for (const auto& [name, source] : delivery.headers) {
+    POSTERN_TRY(auto value, render(source, fields));
+    if (has_any(value, kLineBreaks)) {
+      return fail(ErrorCode::InteractionRequired,
+                  "the stored credential cannot be a header: it has a line break");
+    }
+    item.headers.emplace(name, std::move(value));
+  }
+  for (const auto& file : delivery.files) {
+    POSTERN_TRY(auto content, render(file.content, fields));
+    item.files.push_back({file.name, file.env, std::move(content)});
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string connect_url(const policy::TenantSnapshot& snapshot, std::string_view backend) {
+  std::string url = snapshot.settings().connect_url;
+  if (const auto at = url.find("{backend}"); at != std::string::npos) url.replace(at, 9, backend);
+  return url;
+}
+
+Result<VerifiedTokenPtr> Release::verify_subject(const policy::TenantSnapshot& snapshot,
+                                                 const policy::Client& client,
+                                                 std::string_view subject_token,
+                                                 std::string_view subject_token_type,
+                                                 Wait wait) const {
+  if (client.grants.count(policy::GrantType::TokenExchange) == 0) {
+    return fail(ErrorCode::UnauthorizedClient, "this client may not act for users");
+  }
+  POSTERN_TRY(const auto type, parse_token_type(subject_token_type));
+  POSTERN_TRY(auto subject, verifier_.verify(snapshot, client, subject_token, type, wait));
+  POSTERN_CHECK(check_may_act(*subject, nullptr, snapshot, client));
+  return subject;
+}
+
+Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot,
+                                      const policy::Client& client, const VerifiedToken& subject,
+                                      const ReleaseItemRequest& item, audit::Event& record) const {
+  record_subject(record, subject);
+  std::vector<std::string_view> audiences;
+  std::vector<std::string_view> resources;
+  (item.is_resource ? resources : audiences).push_back(item.asked);
+  POSTERN_TRY(auto target, policy::resolve_target(snapshot, client, audiences, resources));
+  const auto& backend = *target.backend;
+  record.with("backend", backend.name.str());
+  POSTERN_TRY(auto permitted, policy::permitted_scope(snapshot, client, backend, subject.rights()));
+  const std::optional<std::string_view> scope =
+      item.scope ? std::optional<std::string_view>(*item.scope) : std::nullopt;
+
+  if (backend.answer == policy::AnswerKind::Vaulted) {
+    // A stored credential cannot be narrowed: whoever asks for a scope must be
+    // entitled to it, and whoever gets the credential has it all.
+    POSTERN_CHECK(policy::narrow_scope(permitted, scope));
+    return release_vaulted(snapshot, backend, subject, record);
+  }
+
+  record.with("audience", target.audience);
+  POSTERN_TRY(auto act, actor_chain(subject, nullptr, client));
+  POSTERN_TRY(auto issued,
+              issue(snapshot,
+                    {&client, std::move(target), subject.issued_subject, std::move(permitted),
+                     scope, subject.expires_at, std::move(act), subject.auth_context},
+                    clock_, record));
+  ReleasedItem released{backend.name,           {}, {}, {}, clock_.now() + issued.expires_in, {},
+                        std::move(issued.scope)};
+  vault::Fields fields;
+  fields.emplace("access_token", issued.access_token.expose([](ByteView bytes) {
+    return FieldValue(SecureBuffer::copy_of(bytes));
+  }));
+  POSTERN_CHECK(render_all(backend.delivery, fields, released));
+  return released;
+}
+
+Result<ReleasedItem> Release::release_vaulted(const policy::TenantSnapshot& snapshot,
+                                              const policy::Backend& backend,
+                                              const VerifiedToken& subject,
+                                              audit::Event& record) const {
+  using policy::CredentialOwnerRule;
+  record.with("credential", backend.credential->str());
+  std::vector<vault::CredentialKey> candidates;
+  if (backend.credential_owner != CredentialOwnerRule::Tenant) {
+    candidates.push_back({Owner::principal(subject.principal), *backend.credential});
+  }
+  if (backend.credential_owner != CredentialOwnerRule::Principal) {
+    candidates.push_back({Owner::tenant(), *backend.credential});
+  }
+  for (const auto& key : candidates) {
+    const auto sealed = credentials_.latest(snapshot.tenant(), key);
+    if (!sealed.ok() && sealed.error().code == ErrorCode::NotFound) continue;
+    POSTERN_CHECK(sealed);
+    const auto& version = sealed.value();
+    record.with("credential_owner", key.owner.is_tenant() ? "tenant" : "principal")
+        .with("credential_version", std::to_string(version.version));
+    if (version.expires_at && *version.expires_at <= clock_.now()) {
+      return fail(ErrorCode::InteractionRequired,
+                  "the stored credential for this backend has expired; store a new one");
+    }
+    POSTERN_TRY(const auto fields, envelope_.open(snapshot.tenant(), key, version));
+    ReleasedItem released{
+        backend.name,
+        {},
+        {},
+        {},
+        version.expires_at,
+        ReleasedItem::CredentialUsed{key.name, key.owner.is_tenant(), version.version},
+        {}};
+    POSTERN_CHECK(render_all(backend.delivery, fields, released));
+    return released;
+  }
+  return fail(ErrorCode::InteractionRequired,
+              backend.credential_owner == CredentialOwnerRule::Tenant
+                  ? "the tenant has not stored the credential that this backend needs"
+                  : "no credential of this user is stored for this backend");
+}
+
+}  // namespace postern::grants

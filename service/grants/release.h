@@ -1,0 +1,80 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "grants/issuance.h"
+#include "grants/subject.h"
+#include "vault/credential.h"
+#include "vault/envelope.h"
+
+namespace postern::grants {
+
+/// One backend asked for in a release call: by name, audience or resource.
+struct ReleaseItemRequest {
+  std::string asked;  ///< as sent
+  bool is_resource = false;
+  std::optional<std::string> scope;
+};
+
+struct ReleasedFile {
+  std::string name;
+  std::string env;
+  FieldValue content;
+};
+
+/// What one backend's server gets, rendered from its delivery template.
+struct ReleasedItem {
+  BackendId backend;
+  std::map<std::string, FieldValue> env;
+  std::map<std::string, FieldValue> headers;
+  std::vector<ReleasedFile> files;
+  std::optional<sys_seconds> expires_at;
+  struct CredentialUsed {
+    CredentialName name;
+    bool of_tenant = false;
+    std::uint32_t version = 0;
+  };
+  std::optional<CredentialUsed> credential;  ///< vaulted
+  std::optional<policy::ScopeSet> scope;     ///< minted
+};
+
+/// The act of handing out plaintext: needs an authenticated client and the
+/// user's own token (never one issued here). Thread-safe.
+class Release {
+ public:
+  Release(SubjectVerifier& verifier, vault::CredentialStore& credentials, vault::Envelope& envelope,
+          const Clock& clock)
+      : verifier_(verifier), credentials_(credentials), envelope_(envelope), clock_(clock) {}
+
+  /// Errors: as SubjectVerifier::verify; UnauthorizedClient.
+  Result<VerifiedTokenPtr> verify_subject(const policy::TenantSnapshot& snapshot,
+                                          const policy::Client& client,
+                                          std::string_view subject_token,
+                                          std::string_view subject_token_type, Wait wait) const;
+
+  /// One item, decided on its own, with its own audit record.
+  /// Errors: TargetRefused, ScopeRefused, InteractionRequired (no usable
+  /// credential: the user must connect or renew it), Unavailable, Internal.
+  Result<ReleasedItem> release(const policy::TenantSnapshot& snapshot, const policy::Client& client,
+                               const VerifiedToken& subject, const ReleaseItemRequest& item,
+                               audit::Event& record) const;
+
+ private:
+  Result<ReleasedItem> release_vaulted(const policy::TenantSnapshot& snapshot,
+                                       const policy::Backend& backend, const VerifiedToken& subject,
+                                       audit::Event& record) const;
+
+  SubjectVerifier& verifier_;
+  vault::CredentialStore& credentials_;
+  vault::Envelope& envelope_;
+  const Clock& clock_;
+};
+
+/// Where a user connects a missing credential; empty when the tenant names no page.
+std::string connect_url(const policy::TenantSnapshot& snapshot, std::string_view backend);
+
+}  // namespace postern::grants

@@ -1,0 +1,342 @@
+#include "grants/subject.h"
+
+#include <algorithm>
+
+#include "crypto/base64url.h"
+#include "token/json.h"
+#include "token/jws.h"
+
+namespace postern::grants {
+
+using namespace std::chrono_literals;
+using policy::SubjectTokenType;
+using token::Json;
+
+namespace {
+
+constexpr auto kSkew = 60s;
+constexpr std::string_view kTypePrefix = "urn:ietf:params:oauth:token-type:";
+
+Error refused(std::string detail) { return fail(ErrorCode::InvalidToken, std::move(detail)); }
+
+bool one_of(const std::vector<std::string>& list, std::string_view value) {
+  return std::find(list.begin(), list.end(), value) != list.end();
+}
+
+/// A mapped claim: top-level name, or JSON pointer. Null when absent.
+const Json* claim_at(const Json& claims, const std::string& name) {
+  if (name.empty()) return nullptr;
+  if (name.front() != '/') {
+    const auto it = claims.find(name);
+    return it != claims.end() ? &*it : nullptr;
+  }
+  const Json* node = &claims;
+  std::size_t begin = 1;
+  while (begin <= name.size()) {
+    const auto end = std::min(name.find('/', begin), name.size());
+    if (!node->is_object()) return nullptr;
+    const auto it = node->find(name.substr(begin, end - begin));
+    if (it == node->end()) return nullptr;
+    node = &*it;
+    begin = end + 1;
+  }
+  return node;
+}
+
+/// A string, or an array of strings, each bounded. Nothing for anything else.
+std::optional<std::vector<std::string>> texts(const Json& value, std::size_t max_items) {
+  std::vector<std::string> out;
+  const auto add = [&](const Json& item) {
+    if (!item.is_string()) return false;
+    const auto& text = item.get_ref<const std::string&>();
+    if (text.empty() || text.size() > 512) return false;
+    out.push_back(text);
+    return true;
+  };
+  if (value.is_string()) {
+    if (!add(value)) return std::nullopt;
+    return out;
+  }
+  if (!value.is_array() || value.size() > max_items) return std::nullopt;
+  for (const auto& item : value) {
+    if (!add(item)) return std::nullopt;
+  }
+  return out;
+}
+
+/// RFC 8693 §4.1: identity claims only, nested history below, at most 5 deep.
+bool well_formed_actor(const Json& act, int depth = 1) {
+  if (!act.is_object() || depth > 5) return false;
+  for (const char* forbidden : {"exp", "nbf", "aud", "iat"}) {
+    if (act.contains(forbidden)) return false;
+  }
+  const auto nested = act.find("act");
+  return nested == act.end() || well_formed_actor(*nested, depth + 1);
+}
+
+std::string text_claim(const Json& claims, const char* name) {
+  const auto it = claims.find(name);
+  return it != claims.end() && it->is_string() ? it->get<std::string>() : std::string();
+}
+
+}  // namespace
+
+Result<SubjectTokenType> parse_token_type(std::string_view urn) {
+  if (urn.substr(0, kTypePrefix.size()) == kTypePrefix) {
+    const auto name = urn.substr(kTypePrefix.size());
+    if (name == "access_token") return SubjectTokenType::AccessToken;
+    if (name == "jwt") return SubjectTokenType::Jwt;
+    if (name == "id_token") return SubjectTokenType::IdToken;
+  }
+  return fail(ErrorCode::MalformedRequest,
+              "the token type is not supported; use access_token, jwt or id_token");
+}
+
+SubjectVerifier::SubjectVerifier(IssuerKeys& keys, const Clock& clock, Options options)
+    : keys_(keys),
+      clock_(clock),
+      entries_per_shard_(std::max<std::size_t>(1, options.cache_entries / shards_.size())) {}
+
+Result<VerifiedTokenPtr> SubjectVerifier::verify(const policy::TenantSnapshot& snapshot,
+                                                 const policy::Client& client,
+                                                 std::string_view compact, SubjectTokenType type,
+                                                 Wait wait) {
+  POSTERN_TRY(auto token, verified(snapshot, compact, wait));
+  POSTERN_CHECK(check_now(snapshot, *token, type));
+
+  const auto presents = [&](std::string_view audience) {
+    return audience == client.id.str() || one_of(client.audiences, audience);
+  };
+  const bool by_audience = std::any_of(token->audiences.begin(), token->audiences.end(), presents);
+  // An ID token is for its audience alone; `azp` only narrows it (OpenID Connect Core §2).
+  const bool by_party =
+      type != SubjectTokenType::IdToken && token->authorized_party == client.id.str();
+  if (!by_audience && !by_party) {
+    return refused("the token was not issued to this client or for its audience");
+  }
+  if (type == SubjectTokenType::IdToken && token->audiences.size() > 1 &&
+      !presents(token->authorized_party)) {
+    return refused("the token has several audiences and names another authorised party");
+  }
+  return token;
+}
+
+Result<VerifiedTokenPtr> SubjectVerifier::verify_user(const policy::TenantSnapshot& snapshot,
+                                                      std::string_view compact, Wait wait) {
+  POSTERN_TRY(auto token, verified(snapshot, compact, wait));
+  POSTERN_CHECK(check_now(snapshot, *token, std::nullopt));
+  return token;
+}
+
+Result<VerifiedTokenPtr> SubjectVerifier::verified(const policy::TenantSnapshot& snapshot,
+                                                   std::string_view compact, Wait wait) {
+  if (compact.size() > token::kMaxTokenBytes) return refused("the token is too long");
+  const auto key = crypto::sha256_parts(
+      {as_bytes("postern-token-cache-v1"), as_bytes(snapshot.tenant().str()), as_bytes(compact)});
+  if (auto known = recall(snapshot, key)) return known;
+  return verify_anew(snapshot, compact, key, wait);
+}
+
+Result<VerifiedTokenPtr> SubjectVerifier::verify_anew(const policy::TenantSnapshot& snapshot,
+                                                      std::string_view compact,
+                                                      const crypto::Hash256& key, Wait wait) {
+  POSTERN_TRY(const auto unverified, token::UnverifiedJwt::parse(compact));
+  const auto claimed = unverified.claimed_issuer();
+  if (!claimed) return refused("the token names no issuer");
+  if (*claimed == snapshot.issuer_url()) {
+    return refused("a token issued here opens nothing here; send the user's own token");
+  }
+  // Issuer first, key second: a kid never chooses between issuers (RFC 8725 §3.8).
+  const auto* issuer = snapshot.find_issuer(*claimed);
+  if (issuer == nullptr) return refused("the token's issuer is not trusted by this tenant");
+  const auto& config = issuer->config;
+  if (std::find(config.algorithms.begin(), config.algorithms.end(), unverified.algorithm()) ==
+      config.algorithms.end()) {
+    return refused("the token's algorithm is not allowed for its issuer");
+  }
+  POSTERN_TRY(auto keys, keys_.keys(snapshot.tenant(), *issuer, unverified.kid(), wait));
+  POSTERN_TRY(const auto claims, unverified.verify(*keys));
+
+  auto token = std::make_shared<VerifiedToken>();
+  token->typ = unverified.typ();
+  token->fingerprint = crypto::base64url(ByteView(key).first(16));
+
+  const auto number = [&](const char* name) -> Result<std::optional<sys_seconds>> {
+    const auto it = claims.find(name);
+    if (it == claims.end()) return std::optional<sys_seconds>();
+    const auto time = token::numeric_date(*it);
+    if (!time) return refused("the token has a malformed time");
+    return time;
+  };
+  POSTERN_TRY(const auto expires_at, number("exp"));
+  POSTERN_TRY(const auto not_before, number("nbf"));
+  POSTERN_TRY(token->issued_at, number("iat"));
+  if (!expires_at) return refused("the token does not say when it expires");
+  token->expires_at = *expires_at;
+  const auto now = clock_.now();
+  if (not_before && *not_before > now + kSkew) return refused("the token is not valid yet");
+  if (token->issued_at && *token->issued_at > now + kSkew) {
+    return refused("the token was issued in the future");
+  }
+
+  const auto aud = claims.find("aud");
+  auto audiences = aud != claims.end() ? texts(*aud, 50) : std::nullopt;
+  if (!audiences) return refused("the token has no well-formed audience");
+  token->audiences = std::move(*audiences);
+  const bool expected =
+      std::any_of(config.audiences.begin(), config.audiences.end(),
+                  [&](const std::string& audience) { return one_of(token->audiences, audience); });
+  if (!expected) return refused("the token is for another audience");
+
+  // RFC 7800, RFC 8705, RFC 9449: a bound token is worth nothing without its proof.
+  if (claims.contains("cnf"))
+    return refused("the token is bound to a key; no proof of it was sent");
+
+  const auto* subject = claim_at(claims, config.claims.subject);
+  if (subject == nullptr || !subject->is_string()) return refused("the token names no subject");
+  token->principal = {config.issuer, subject->get<std::string>()};
+  const auto& name = token->principal.subject;
+  const bool clean = std::all_of(name.begin(), name.end(), [](char c) {
+    return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
+  });
+  if (name.empty() || name.size() > 255 || !clean)
+    return refused("the token names no usable subject");
+  token->issued_subject = config.subject_prefix + name;
+  // Backends know users by `sub`: it must not read as a client's or as a user
+  // of an issuer with another prefix (RFC 9068 §5).
+  for (const auto& [other_name, other] : snapshot.config().issuers) {
+    if (!other.subject_prefix.empty() && other.issuer != config.issuer &&
+        token->issued_subject.starts_with(other.subject_prefix)) {
+      return refused("the token's subject could be taken for another issuer's");
+    }
+  }
+  if (snapshot.find_client(token->issued_subject) != nullptr) {
+    return refused("the token's subject could be taken for a client");
+  }
+
+  if (const auto* groups = claim_at(claims, config.claims.groups)) {
+    auto names = texts(*groups, 1000);
+    if (!names) return refused("the token's groups are malformed");
+    token->groups = std::move(*names);
+  }
+  if (!config.claims.scope.empty()) {
+    const auto* scope = claim_at(claims, config.claims.scope);
+    if (scope != nullptr) {
+      // A string of tokens, or an array of them (some issuers' `scp`).
+      auto parts = texts(*scope, policy::ScopeSet::kMaxTokens);
+      std::string joined;
+      if (parts) {
+        for (const auto& part : *parts) joined += part + " ";
+      } else if (!(scope->is_string() && scope->get_ref<const std::string&>().empty())) {
+        return refused("the token's scope is malformed");
+      }
+      auto parsed = policy::ScopeSet::parse(joined);
+      if (!parsed.ok()) return refused("the token's scope is malformed");
+      token->scope = std::move(parsed).value();
+    }
+  }
+  token->authorized_party = text_claim(claims, "azp");
+  if (token->authorized_party.empty()) token->authorized_party = text_claim(claims, "client_id");
+  if (const auto it = claims.find("act"); it != claims.end()) {
+    if (!well_formed_actor(*it)) return refused("the token's act claim is malformed or too deep");
+    token->act = *it;
+  }
+  if (const auto it = claims.find("may_act"); it != claims.end()) {
+    if (!it->is_object()) return refused("the token's may_act claim is malformed");
+    token->may_act = *it;
+  }
+  token->auth_context = Json::object();
+  for (const char* member : {"auth_time", "acr", "amr"}) {
+    if (const auto it = claims.find(member); it != claims.end()) token->auth_context[member] = *it;
+  }
+
+  VerifiedTokenPtr done = std::move(token);
+  if (done->expires_at > now) {
+    remember({key, done, config.issuer, snapshot.epoch(), std::move(keys)});
+  }
+  return done;
+}
+
+Status SubjectVerifier::check_now(const policy::TenantSnapshot& snapshot,
+                                  const VerifiedToken& token,
+                                  std::optional<SubjectTokenType> type) const {
+  const auto now = clock_.now();
+  // No skew here: nothing that lives longer than this token could be issued.
+  if (token.expires_at <= now) return refused("the token has expired");
+  const auto* issuer = snapshot.find_issuer(token.principal.issuer);
+  if (issuer == nullptr) return refused("the token's issuer is not trusted by this tenant");
+  const auto& config = issuer->config;
+  if (config.max_token_age) {
+    if (!token.issued_at) return refused("the token does not say when it was issued");
+    if (now - *token.issued_at > *config.max_token_age + kSkew) {
+      return refused("the token is older than its issuer's limit here");
+    }
+  }
+  // RFC 8725 §3.11: a token of one kind never passes as another.
+  const bool access_typ = token.typ == "at+jwt";
+  if (!token.typ.empty() && token.typ != "jwt" && !access_typ) {
+    return refused("the token is of a kind that is not accepted here");
+  }
+  if (!type) return {};
+  if (config.token_types.count(*type) == 0) {
+    return refused("this token type is not accepted from its issuer");
+  }
+  if (*type == SubjectTokenType::IdToken && access_typ) {
+    return refused("an access token was sent as an ID token");
+  }
+  return {};
+}
+
+VerifiedTokenPtr SubjectVerifier::recall(const policy::TenantSnapshot& snapshot,
+                                         const crypto::Hash256& key) {
+  Remembered found;
+  {
+    auto& shard = shard_of(key);
+    const std::lock_guard lock(shard.mutex);
+    const auto it = shard.index.find(key);
+    if (it == shard.index.end()) {
+      ++shard.misses;
+      return nullptr;
+    }
+    found = *it->second;
+  }
+  const auto* issuer = snapshot.find_issuer(found.issuer);
+  bool current = issuer != nullptr && found.epoch == snapshot.epoch();
+  if (current) {
+    // Keys may have been withdrawn: the set must still be the one that verified it.
+    const auto keys = keys_.keys(snapshot.tenant(), *issuer, std::nullopt, Wait::No);
+    current = keys.ok() && keys.value() == found.keys;
+  }
+  auto& shard = shard_of(key);
+  const std::lock_guard lock(shard.mutex);
+  ++(current ? shard.hits : shard.misses);
+  return current ? found.token : nullptr;
+}
+
+void SubjectVerifier::remember(Remembered entry) {
+  auto& shard = shard_of(entry.key);
+  const std::lock_guard lock(shard.mutex);
+  if (const auto it = shard.index.find(entry.key); it != shard.index.end()) {
+    shard.order.erase(it->second);
+    shard.index.erase(it);
+  }
+  if (shard.order.size() >= entries_per_shard_) {
+    shard.index.erase(shard.order.back().key);
+    shard.order.pop_back();
+  }
+  shard.order.push_front(std::move(entry));
+  shard.index.emplace(shard.order.front().key, shard.order.begin());
+}
+
+SubjectVerifier::Stats SubjectVerifier::stats() const {
+  Stats total;
+  for (auto& shard : shards_) {
+    const std::lock_guard lock(shard.mutex);
+    total.hits += shard.hits;
+    total.misses += shard.misses;
+    total.entries += shard.order.size();
+  }
+  return total;
+}
+
+}  // namespace postern::grants

@@ -1,0 +1,124 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/ids.h"
+#include "core/result.h"
+#include "crypto/hash.h"
+#include "grants/issuer_keys.h"
+#include "policy/authorize.h"
+#include "policy/snapshot.h"
+
+namespace postern::grants {
+
+/// RFC 8693 §3, the part after `urn:ietf:params:oauth:token-type:`.
+/// Errors: MalformedRequest for a type that is not taken as input here.
+Result<policy::SubjectTokenType> parse_token_type(std::string_view urn);
+
+/// What a verified token says, rebuilt from its claims; nothing else of it is kept.
+struct VerifiedToken {
+  Principal principal;
+  std::string issued_subject;  ///< `sub` in tokens issued for this principal
+  std::vector<std::string> groups;
+  std::optional<policy::ScopeSet> scope;
+  std::vector<std::string> audiences;
+  std::string authorized_party;  ///< `azp`, else `client_id`
+  std::string typ;
+  std::optional<sys_seconds> issued_at;
+  sys_seconds expires_at{};
+  std::string fingerprint;   ///< for audit: 128 bits of the token's hash, base64url
+  token::Json act;           ///< null when absent
+  token::Json may_act;       ///< null when absent
+  token::Json auth_context;  ///< those of auth_time, acr, amr that were there
+
+  policy::SubjectRights rights() const { return {principal, groups, scope}; }
+};
+using VerifiedTokenPtr = std::shared_ptr<const VerifiedToken>;
+
+/// Verifies subject and actor tokens of a tenant's trusted issuers. The one
+/// pipeline that every exchange and release goes through. Thread-safe.
+///
+/// A verified token is remembered under the SHA-256 of (tenant, token), so that
+/// its next use costs no signature check. A remembered token counts only while
+/// the tenant's epoch and the issuer's key set are those it was verified under,
+/// and everything that depends on time or on the calling client is checked anew.
+class SubjectVerifier {
+ public:
+  struct Options {
+    std::size_t cache_entries = 50'000;
+  };
+  SubjectVerifier(IssuerKeys& keys, const Clock& clock, Options options);
+  SubjectVerifier(IssuerKeys& keys, const Clock& clock) : SubjectVerifier(keys, clock, Options{}) {}
+
+  /// @param client  who presents the token: it must be its audience or
+  ///                authorised party, which stops tokens stolen elsewhere.
+  /// Errors: InvalidToken with a coarse reason; NeedsOutbound, Unavailable from IssuerKeys.
+  Result<VerifiedTokenPtr> verify(const policy::TenantSnapshot& snapshot,
+                                  const policy::Client& client, std::string_view compact,
+                                  policy::SubjectTokenType type, Wait wait);
+
+  /// For the REST API, where a user acts without a gateway: the issuer's
+  /// required audience is the only audience rule.
+  Result<VerifiedTokenPtr> verify_user(const policy::TenantSnapshot& snapshot,
+                                       std::string_view compact, Wait wait);
+
+  struct Stats {
+    std::uint64_t hits = 0, misses = 0;
+    std::size_t entries = 0;
+  };
+  Stats stats() const;
+
+ private:
+  struct Remembered {
+    crypto::Hash256 key;
+    VerifiedTokenPtr token;
+    std::string issuer;
+    std::uint64_t epoch = 0;
+    std::shared_ptr<const token::JwkSet> keys;
+  };
+  struct HashOfHash {
+    std::size_t operator()(const crypto::Hash256& hash) const noexcept {
+      std::size_t out;
+      static_assert(sizeof out <= sizeof hash);
+      std::copy_n(reinterpret_cast<const unsigned char*>(hash.data()), sizeof out,
+                  reinterpret_cast<unsigned char*>(&out));
+      return out;
+    }
+  };
+  struct Shard {
+    std::mutex mutex;
+    std::list<Remembered> order;  // newest first
+    std::unordered_map<crypto::Hash256, std::list<Remembered>::iterator, HashOfHash> index;
+    std::uint64_t hits = 0, misses = 0;
+  };
+
+  Result<VerifiedTokenPtr> verified(const policy::TenantSnapshot& snapshot,
+                                    std::string_view compact, Wait wait);
+  Result<VerifiedTokenPtr> verify_anew(const policy::TenantSnapshot& snapshot,
+                                       std::string_view compact, const crypto::Hash256& key,
+                                       Wait wait);
+  Status check_now(const policy::TenantSnapshot& snapshot, const VerifiedToken& token,
+                   std::optional<policy::SubjectTokenType> type) const;
+  Shard& shard_of(const crypto::Hash256& key) {
+    return shards_[static_cast<std::size_t>(key[31]) % shards_.size()];
+  }
+  VerifiedTokenPtr recall(const policy::TenantSnapshot& snapshot, const crypto::Hash256& key);
+  void remember(Remembered entry);
+
+  IssuerKeys& keys_;
+  const Clock& clock_;
+  std::size_t entries_per_shard_;
+  mutable std::array<Shard, 16> shards_;
+};
+
+}  // namespace postern::grants
