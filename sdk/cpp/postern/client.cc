@@ -1,0 +1,687 @@
+#include "postern/client.h"
+
+#include <charconv>
+
+#include "core/time_format.h"
+#include "postern/json.h"
+
+namespace postern::sdk {
+namespace {
+
+/// An answer that lacks what it must have. Thrown by the readers below, caught in read().
+struct BadAnswer {
+  std::string reason;
+};
+
+const Json& member(const Json& object, const char* name) {
+  if (!object.is_object()) throw BadAnswer{"holds something else where an object belongs"};
+  const auto it = object.find(name);
+  if (it == object.end()) throw BadAnswer{std::string("lacks the member ") + name};
+  return *it;
+}
+
+/// Null when absent or null.
+const Json* optional_member(const Json& object, const char* name) {
+  if (!object.is_object()) throw BadAnswer{"holds something else where an object belongs"};
+  const auto it = object.find(name);
+  return it == object.end() || it->is_null() ? nullptr : &*it;
+}
+
+const std::string& as_string(const Json& value, const char* name) {
+  const auto* text = value.get_ptr<const std::string*>();
+  if (text == nullptr) throw BadAnswer{std::string("has a member that is no text: ") + name};
+  return *text;
+}
+
+const std::string& text(const Json& object, const char* name) {
+  return as_string(member(object, name), name);
+}
+
+std::string optional_text(const Json& object, const char* name) {
+  const auto* value = optional_member(object, name);
+  return value == nullptr ? std::string() : as_string(*value, name);
+}
+
+bool flag(const Json& object, const char* name) {
+  const auto& value = member(object, name);
+  if (!value.is_boolean()) throw BadAnswer{std::string("has a member that is no boolean: ") + name};
+  return value.get<bool>();
+}
+
+std::uint64_t as_count(const Json& value, const char* name) {
+  // get<> would turn true into 1 and -1 into 2^64-1.
+  if (!value.is_number_unsigned()) {
+    throw BadAnswer{std::string("has a member that is no whole number: ") + name};
+  }
+  return value.get<std::uint64_t>();
+}
+
+std::uint64_t count(const Json& object, const char* name) {
+  return as_count(member(object, name), name);
+}
+
+std::int64_t small_count(const Json& object, const char* name) {
+  const auto value = count(object, name);
+  if (value > static_cast<std::uint64_t>(INT64_MAX)) {
+    throw BadAnswer{std::string("has a number that is too large: ") + name};
+  }
+  return static_cast<std::int64_t>(value);
+}
+
+sys_seconds as_time(const std::string& written, const char* name) {
+  const auto time = parse_time(written);
+  if (!time) throw BadAnswer{std::string("has a member that is no RFC 3339 time: ") + name};
+  return *time;
+}
+
+sys_seconds time(const Json& object, const char* name) { return as_time(text(object, name), name); }
+
+std::optional<sys_seconds> optional_time(const Json& object, const char* name) {
+  const auto* value = optional_member(object, name);
+  if (value == nullptr) return std::nullopt;
+  return as_time(as_string(*value, name), name);
+}
+
+const Json& list(const Json& object, const char* name) {
+  const auto& value = member(object, name);
+  if (!value.is_array()) throw BadAnswer{std::string("has a member that is no list: ") + name};
+  return value;
+}
+
+std::vector<std::string> optional_texts(const Json& object, const char* name) {
+  std::vector<std::string> out;
+  if (optional_member(object, name) == nullptr) return out;
+  for (const auto& item : list(object, name)) out.push_back(as_string(item, name));
+  return out;
+}
+
+template <class T>
+T secret(const Json& object, const char* name) {
+  const auto& value = text(object, name);
+  if (value.empty()) throw BadAnswer{std::string("has an empty ") + name};
+  return T(SecureBuffer::copy_of(std::string_view(value)));
+}
+
+template <class Use>
+auto read(const HttpAnswer& answer, Use use) -> Result<decltype(use(std::declval<const Json&>()))> {
+  const auto broken = [&](const std::string& why) {
+    auto error = fail(ErrorKind::BrokenAnswer, "the answer " + why + "; is this a Postern server?");
+    error.status = answer.status;
+    error.request_id = answer.request_id;
+    return error;
+  };
+  if (answer.content_type != "application/json") return broken("is not application/json");
+  auto json = parse_json(view(answer.body));
+  if (!json.ok()) return broken(json.error().detail);
+  try {
+    return use(std::as_const(*json.value()));
+  } catch (const BadAnswer& bad) {
+    return broken(bad.reason);
+  }
+}
+
+/// Reads an error body leniently: whatever of it is well formed is kept.
+Error refusal(const HttpAnswer& answer) {
+  auto error = fail(ErrorKind::Refused, {});
+  error.status = answer.status;
+  error.request_id = answer.request_id;
+  if (int seconds = 0; !answer.retry_after.empty()) {
+    const auto& written = answer.retry_after;
+    const auto end = written.data() + written.size();
+    const auto parsed = std::from_chars(written.data(), end, seconds);
+    if (parsed.ec == std::errc() && parsed.ptr == end && seconds >= 0) {
+      error.retry_after = std::chrono::seconds(seconds);
+    }
+  }
+  const auto json = parse_json(view(answer.body));
+  if (json.ok() && (*json.value()).is_object()) {
+    const Json& body = *json.value();
+    const auto take = [&](const char* name, std::string& out) {
+      const auto it = body.find(name);
+      if (it != body.end() && it->is_string()) out = it->get_ref<const std::string&>();
+    };
+    take("error_description", error.detail);
+    take("detail", error.detail);
+    take("title", error.title);
+    take("pointer", error.pointer);
+    take("request_id", error.request_id);
+    take("error_uri", error.connect_url);
+    take("connect_url", error.connect_url);
+    take("type", error.code);
+    error.code = error.code.substr(error.code.find_last_of("/:#") + 1);
+    take("error", error.code);
+  }
+  if (error.detail.empty()) error.detail = error.title;
+  if (error.detail.empty()) error.detail = error.code;
+  if (error.detail.empty()) {
+    error.detail = "HTTP status " + std::to_string(answer.status) + " without an explanation";
+  }
+  return error;
+}
+
+std::string tenant_path(const TenantId& tenant, std::string_view rest = {}) {
+  return "/api/v1/tenants/" + tenant.str() + std::string(rest);
+}
+
+/// Adds parameters to a path; empty values are left out.
+class Target {
+ public:
+  explicit Target(std::string path) : target_(std::move(path)) {}
+  Target& with(std::string_view name, std::string_view value) {
+    if (value.empty()) return *this;
+    target_ += separator_;
+    target_.append(name).append("=").append(percent_encode(value));
+    separator_ = '&';
+    return *this;
+  }
+  Target& with(const Principal& principal) {
+    return with("issuer", principal.issuer).with("subject", principal.subject);
+  }
+  std::string take() { return std::move(target_); }
+
+ private:
+  std::string target_;
+  char separator_ = '?';
+};
+
+HttpRequest request(std::string method, std::string target) {
+  HttpRequest out;
+  out.method = std::move(method);
+  out.target = std::move(target);
+  return out;
+}
+
+HttpRequest json_request(std::string method, std::string target, const Json& body) {
+  auto out = request(std::move(method), std::move(target));
+  out.content_type = "application/json";
+  out.body = dump_secret(body);
+  return out;
+}
+
+std::string etag(std::uint64_t version) {
+  std::string out = std::to_string(version);
+  out.insert(out.begin(), '"');
+  out.push_back('"');
+  return out;
+}
+
+Json expiry_body(std::optional<sys_seconds> expires_at) {
+  Json body = Json::object();
+  if (expires_at) body["expires_at"] = format_time(*expires_at);
+  return body;
+}
+
+void read_summary(const Json& json, TenantSummary& out) {
+  out.tenant = text(json, "tenant");
+  out.display_name = optional_text(json, "display_name");
+  out.enabled = flag(json, "enabled");
+  out.epoch = count(json, "epoch");
+  out.created_at = time(json, "created_at");
+}
+
+ApplyResult read_apply(const Json& json) {
+  ApplyResult out;
+  out.tenant = text(json, "tenant");
+  out.epoch = count(json, "epoch");
+  out.created = flag(json, "created");
+  out.dry_run = flag(json, "dry_run");
+  for (const auto& item : list(json, "changes")) {
+    Change change;
+    change.kind = text(item, "kind");
+    change.name = text(item, "name");
+    change.action = text(item, "action");
+    change.fields = optional_texts(item, "fields");
+    out.changes.push_back(std::move(change));
+  }
+  if (optional_member(json, "client_secrets") != nullptr) {
+    for (const auto& item : list(json, "client_secrets")) {
+      out.client_secrets.push_back(
+          GeneratedSecret{text(item, "client"), secret<ClientSecret>(item, "client_secret")});
+    }
+  }
+  out.warnings = optional_texts(json, "warnings");
+  out.missing_credentials = optional_texts(json, "missing_credentials");
+  return out;
+}
+
+CredentialInfo read_credential(const Json& json) {
+  CredentialInfo out;
+  out.name = text(json, "name");
+  const auto& owner = member(json, "owner");
+  out.owner_type = text(owner, "type");
+  if (out.owner_type == "principal") {
+    out.principal = Principal{text(owner, "issuer"), text(owner, "subject")};
+  }
+  out.version = count(json, "version");
+  out.fields = optional_texts(json, "fields");
+  out.created_at = time(json, "created_at");
+  out.expires_at = optional_time(json, "expires_at");
+  return out;
+}
+
+std::vector<std::pair<std::string, FieldValue>> read_values(const Json& item, const char* name) {
+  std::vector<std::pair<std::string, FieldValue>> out;
+  const auto* values = optional_member(item, name);
+  if (values == nullptr) return out;
+  if (!values->is_object()) throw BadAnswer{std::string("has a member that is no object: ") + name};
+  for (auto it = values->begin(); it != values->end(); ++it) {
+    const std::string_view value = as_string(it.value(), name);
+    out.emplace_back(it.key(), FieldValue(SecureBuffer::copy_of(value)));
+  }
+  return out;
+}
+
+ReleasedItem read_released(const Json& json) {
+  ReleasedItem out;
+  for (const char* name : {"backend", "resource", "audience"}) {
+    if (out.backend.empty()) out.backend = optional_text(json, name);
+  }
+  const auto& status = text(json, "status");
+  if (status == "refused") {
+    out.error = text(json, "error");
+    out.detail = optional_text(json, "detail");
+    out.connect_url = optional_text(json, "connect_url");
+    return out;
+  }
+  // Anything but a clear yes is a no.
+  if (status != "allowed") throw BadAnswer{"has an item that is neither allowed nor refused"};
+  out.allowed = true;
+  out.env = read_values(json, "env");
+  out.headers = read_values(json, "headers");
+  if (optional_member(json, "files") != nullptr) {
+    for (const auto& file : list(json, "files")) {
+      const std::string_view content = text(file, "content");
+      out.files.push_back(ReleasedFile{text(file, "name"), optional_text(file, "env"),
+                                       FieldValue(SecureBuffer::copy_of(content))});
+    }
+  }
+  out.expires_at = optional_time(json, "expires_at");
+  if (const auto* credential = optional_member(json, "credential"); credential != nullptr) {
+    out.credential_name = text(*credential, "name");
+    out.credential_owner = text(*credential, "owner");
+    out.credential_version = count(*credential, "version");
+  }
+  if (const auto* token = optional_member(json, "token"); token != nullptr) {
+    out.token_scope = optional_text(*token, "scope");
+  }
+  return out;
+}
+
+AuditRecord read_record(const Json& json) {
+  AuditRecord out;
+  out.sequence = count(json, "sequence");
+  out.hash = text(json, "hash");
+  const auto& event = member(json, "event");
+  out.at = text(event, "at");
+  out.action = text(event, "action");
+  out.outcome = text(event, "outcome");
+  out.request_id = optional_text(event, "request_id");
+  if (const auto* fields = optional_member(event, "fields"); fields != nullptr) {
+    if (!fields->is_object()) throw BadAnswer{"has an event whose fields are no object"};
+    for (auto it = fields->begin(); it != fields->end(); ++it) {
+      out.fields.emplace_back(it.key(), as_string(it.value(), "fields"));
+    }
+  }
+  out.json = json.dump(-1, ' ', true, Json::error_handler_t::replace);
+  return out;
+}
+
+std::string public_text(const HttpAnswer& answer) { return std::string(view(answer.body)); }
+
+}  // namespace
+
+bool ApplyResult::changes_anything() const {
+  for (const auto& change : changes) {
+    if (change.action != "unchanged") return true;
+  }
+  return created;
+}
+
+std::string_view AuditRecord::first_of(std::initializer_list<std::string_view> names) const {
+  for (const auto name : names) {
+    for (const auto& [key, value] : fields) {
+      if (key == name) return value;
+    }
+  }
+  return {};
+}
+
+Client::Client(Transport transport, Credentials credentials)
+    : transport_(std::move(transport)), credentials_(std::move(credentials)) {}
+
+Result<Client> Client::create(TransportOptions options, Credentials credentials) {
+  POSTERN_TRY(auto transport, Transport::create(std::move(options)));
+  return Client(std::move(transport), std::move(credentials));
+}
+
+Result<HttpAnswer> Client::call(HttpRequest request, Authenticate as) {
+  if (as == Authenticate::Bearer) {
+    if (!credentials_.token) return fail(ErrorKind::Usage, "this call needs a bearer token");
+    request.bearer = &*credentials_.token;
+  } else if (as == Authenticate::Client) {
+    if (!credentials_.client) return fail(ErrorKind::Usage, "this call needs a client and secret");
+    request.client = &*credentials_.client;
+  }
+  POSTERN_TRY(auto answer, transport_.send(request));
+  last_request_id_ = answer.request_id;
+  if (answer.status >= 400) return refusal(answer);
+  if (answer.status < 200 || answer.status >= 300) {
+    return fail(ErrorKind::BrokenAnswer,
+                "the answer has the odd HTTP status " + std::to_string(answer.status));
+  }
+  return answer;
+}
+
+Result<ServerStatus> Client::status() {
+  POSTERN_TRY(const auto answer, call(request("GET", "/api/v1/status"), Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    ServerStatus out;
+    out.version = text(json, "version");
+    out.schema_version = small_count(json, "schema_version");
+    out.database = text(json, "database");
+    out.tenants = small_count(json, "tenants");
+    out.uptime_seconds = small_count(json, "uptime_seconds");
+    out.root_key_id = text(json, "root_key_id");
+    return out;
+  });
+}
+
+Result<Page<TenantSummary>> Client::tenants(const std::string& cursor, std::uint32_t limit) {
+  auto target =
+      Target("/api/v1/tenants").with("cursor", cursor).with("limit", std::to_string(limit));
+  POSTERN_TRY(const auto answer, call(request("GET", target.take()), Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    Page<TenantSummary> page;
+    for (const auto& item : list(json, "items")) read_summary(item, page.items.emplace_back());
+    page.next_cursor = optional_text(json, "next_cursor");
+    return page;
+  });
+}
+
+Result<Tenant> Client::tenant(const TenantId& tenant) {
+  POSTERN_TRY(const auto answer, call(request("GET", tenant_path(tenant)), Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    Tenant out;
+    read_summary(json, out);
+    out.issuer = text(json, "issuer");
+    const auto& counts = member(json, "counts");
+    for (auto it = counts.begin(); it != counts.end(); ++it) {
+      out.counts.emplace_back(it.key(), static_cast<std::int64_t>(as_count(it.value(), "counts")));
+    }
+    return out;
+  });
+}
+
+Status Client::delete_tenant(const TenantId& tenant) {
+  auto target = Target(tenant_path(tenant)).with("confirm", tenant.str());
+  POSTERN_CHECK(call(request("DELETE", target.take()), Authenticate::Bearer));
+  return {};
+}
+
+Result<ApplyResult> Client::apply(const TenantId& tenant, const SecretBytes& manifest,
+                                  const ApplyOptions& options) {
+  auto target = Target(tenant_path(tenant, "/manifest"))
+                    .with("dry_run", options.dry_run == DryRun::Yes ? "true" : "false")
+                    .with("prune", options.prune == Prune::Yes ? "true" : "false");
+  auto put = request("PUT", target.take());
+  put.content_type = "application/json";
+  put.body = manifest;
+  if (options.only_epoch) put.headers.emplace_back("If-Match", etag(*options.only_epoch));
+  POSTERN_TRY(const auto answer, call(std::move(put), Authenticate::Bearer));
+  return read(answer, read_apply);
+}
+
+Result<std::string> Client::manifest(const TenantId& tenant) {
+  POSTERN_TRY(const auto answer,
+              call(request("GET", tenant_path(tenant, "/manifest")), Authenticate::Bearer));
+  return read(answer, [&](const Json&) { return public_text(answer); });
+}
+
+Result<NewAdminToken> Client::create_admin_token(const TenantId& tenant,
+                                                 const std::string& description,
+                                                 std::optional<sys_seconds> expires_at) {
+  auto body = expiry_body(expires_at);
+  body["description"] = description;
+  POSTERN_TRY(
+      const auto answer,
+      call(json_request("POST", tenant_path(tenant, "/admin-tokens"), body), Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    return NewAdminToken{text(json, "token_id"), secret<BearerToken>(json, "token")};
+  });
+}
+
+Result<std::vector<AdminToken>> Client::admin_tokens(const TenantId& tenant) {
+  POSTERN_TRY(const auto answer,
+              call(request("GET", tenant_path(tenant, "/admin-tokens")), Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    std::vector<AdminToken> out;
+    for (const auto& item : list(json, "items")) {
+      out.push_back(AdminToken{text(item, "token_id"), optional_text(item, "description"),
+                               time(item, "created_at"), optional_time(item, "expires_at")});
+    }
+    return out;
+  });
+}
+
+Status Client::delete_admin_token(const TenantId& tenant, const std::string& token_id) {
+  const auto path = tenant_path(tenant, "/admin-tokens/" + percent_encode(token_id));
+  POSTERN_CHECK(call(request("DELETE", path), Authenticate::Bearer));
+  return {};
+}
+
+Result<NewClientSecret> Client::add_client_secret(const TenantId& tenant, const ClientId& client,
+                                                  std::optional<sys_seconds> expires_at) {
+  const auto path = tenant_path(tenant, "/clients/" + client.str() + "/secrets");
+  POSTERN_TRY(const auto answer,
+              call(json_request("POST", path, expiry_body(expires_at)), Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    return NewClientSecret{text(json, "secret_id"), secret<ClientSecret>(json, "client_secret")};
+  });
+}
+
+Result<std::vector<ClientSecretInfo>> Client::client_secrets(const TenantId& tenant,
+                                                             const ClientId& client) {
+  const auto path = tenant_path(tenant, "/clients/" + client.str() + "/secrets");
+  POSTERN_TRY(const auto answer, call(request("GET", path), Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    std::vector<ClientSecretInfo> out;
+    for (const auto& item : list(json, "items")) {
+      out.push_back(ClientSecretInfo{text(item, "secret_id"), optional_time(item, "expires_at")});
+    }
+    return out;
+  });
+}
+
+Status Client::delete_client_secret(const TenantId& tenant, const ClientId& client,
+                                    const std::string& secret_id) {
+  const auto path =
+      tenant_path(tenant, "/clients/" + client.str() + "/secrets/" + percent_encode(secret_id));
+  POSTERN_CHECK(call(request("DELETE", path), Authenticate::Bearer));
+  return {};
+}
+
+Result<CredentialInfo> Client::put_credential(const TenantId& tenant, const CredentialName& name,
+                                              const CredentialOwner& owner,
+                                              const std::vector<CredentialField>& fields,
+                                              std::optional<sys_seconds> expires_at,
+                                              std::optional<std::uint64_t> only_version) {
+  SecretJson body{expiry_body(expires_at)};
+  (*body)["fields"] = Json::object();
+  for (const auto& field : fields) {
+    field.value.expose(
+        [&](ByteView value) { (*body)["fields"][field.name] = std::string(as_text(value)); });
+  }
+  auto target = Target(tenant_path(tenant, "/credentials/" + name.str())).with(owner.principal());
+  auto put = json_request("PUT", target.take(), *body);
+  if (only_version == 0) {
+    put.headers.emplace_back("If-None-Match", "*");
+  } else if (only_version) {
+    put.headers.emplace_back("If-Match", etag(*only_version));
+  }
+  POSTERN_TRY(const auto answer, call(std::move(put), Authenticate::Bearer));
+  return read(answer, read_credential);
+}
+
+Result<CredentialInfo> Client::credential(const TenantId& tenant, const CredentialName& name,
+                                          const CredentialOwner& owner) {
+  auto target = Target(tenant_path(tenant, "/credentials/" + name.str())).with(owner.principal());
+  POSTERN_TRY(const auto answer, call(request("GET", target.take()), Authenticate::Bearer));
+  return read(answer, read_credential);
+}
+
+Status Client::delete_credential(const TenantId& tenant, const CredentialName& name,
+                                 const CredentialOwner& owner) {
+  auto target = Target(tenant_path(tenant, "/credentials/" + name.str())).with(owner.principal());
+  POSTERN_CHECK(call(request("DELETE", target.take()), Authenticate::Bearer));
+  return {};
+}
+
+Result<Page<CredentialInfo>> Client::credentials(const TenantId& tenant,
+                                                 const CredentialFilter& filter) {
+  auto target = Target(tenant_path(tenant, "/credentials"))
+                    .with("owner", filter.owner)
+                    .with(filter.principal)
+                    .with("cursor", filter.cursor)
+                    .with("limit", std::to_string(filter.limit));
+  POSTERN_TRY(const auto answer, call(request("GET", target.take()), Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    Page<CredentialInfo> page;
+    for (const auto& item : list(json, "items")) page.items.push_back(read_credential(item));
+    page.next_cursor = optional_text(json, "next_cursor");
+    return page;
+  });
+}
+
+Result<std::vector<ReleasedItem>> Client::release(const TenantId& tenant,
+                                                  const SubjectToken& subject_token,
+                                                  std::string_view subject_token_type,
+                                                  const std::vector<ReleaseRequestItem>& items) {
+  SecretJson body{Json::object()};
+  subject_token.expose(
+      [&](ByteView token) { (*body)["subject_token"] = std::string(as_text(token)); });
+  if (!subject_token_type.empty()) (*body)["subject_token_type"] = std::string(subject_token_type);
+  auto& wanted = (*body)["items"] = Json::array();
+  for (const auto& item : items) {
+    Json entry = Json::object();
+    if (!item.backend.empty()) entry["backend"] = item.backend;
+    if (!item.resource.empty()) entry["resource"] = item.resource;
+    if (!item.audience.empty()) entry["audience"] = item.audience;
+    if (!item.scope.empty()) entry["scope"] = item.scope;
+    wanted.push_back(std::move(entry));
+  }
+  POSTERN_TRY(const auto answer, call(json_request("POST", tenant_path(tenant, "/release"), *body),
+                                      Authenticate::Client));
+  return read(answer, [&](const Json& json) {
+    std::vector<ReleasedItem> out;
+    for (const auto& item : list(json, "items")) out.push_back(read_released(item));
+    if (out.size() != items.size()) throw BadAnswer{"does not have one item for each asked"};
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      // One backend's secret under another's name would reach the wrong program.
+      if (!items[i].backend.empty() && out[i].backend != items[i].backend) {
+        throw BadAnswer{"has its items in another order than asked"};
+      }
+    }
+    return out;
+  });
+}
+
+Result<AuditPage> Client::audit(const TenantId& tenant, const AuditQuery& query) {
+  auto target = Target(tenant_path(tenant, "/audit"))
+                    .with("after", query.after ? std::to_string(*query.after) : "")
+                    .with("limit", std::to_string(query.limit))
+                    .with("action", query.action)
+                    .with("order", query.order == AuditOrder::NewestFirst ? "desc" : "asc");
+  POSTERN_TRY(const auto answer, call(request("GET", target.take()), Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    AuditPage page;
+    for (const auto& item : list(json, "items")) page.items.push_back(read_record(item));
+    if (const auto* next = optional_member(json, "next_after"); next != nullptr) {
+      page.next_after = as_count(*next, "next_after");
+    }
+    return page;
+  });
+}
+
+Result<AuditVerification> Client::verify_audit(const TenantId& tenant) {
+  POSTERN_TRY(const auto answer, call(request("GET", tenant_path(tenant, "/audit/verification")),
+                                      Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    AuditVerification out;
+    out.intact = flag(json, "intact");
+    out.records = count(json, "records");
+    if (const auto* head = optional_member(json, "head"); head != nullptr) {
+      out.head_sequence = count(*head, "sequence");
+      out.head_hash = text(*head, "hash");
+    }
+    if (const auto* bad = optional_member(json, "first_bad"); bad != nullptr) {
+      out.first_bad = as_count(*bad, "first_bad");
+    }
+    out.problem = optional_text(json, "problem");
+    return out;
+  });
+}
+
+Result<IssuedToken> Client::token_request(const TenantId& tenant, SecretBytes form) {
+  auto post = request("POST", "/t/" + tenant.str() + "/token");
+  post.content_type = "application/x-www-form-urlencoded";
+  post.body = std::move(form);
+  POSTERN_TRY(auto answer, call(std::move(post), Authenticate::Client));
+  return read(answer, [&](const Json& json) {
+    IssuedToken out{secret<AccessToken>(json, "access_token"),
+                    optional_text(json, "issued_token_type"),
+                    text(json, "token_type"),
+                    std::nullopt,
+                    optional_text(json, "scope"),
+                    {}};
+    if (optional_member(json, "expires_in") != nullptr) {
+      out.expires_in = std::chrono::seconds(small_count(json, "expires_in"));
+    }
+    out.json = std::move(answer.body);
+    return out;
+  });
+}
+
+Result<IssuedToken> Client::exchange(const TenantId& tenant, const ExchangeRequest& request) {
+  SecretBytes form;
+  append_form(form, "grant_type", "urn:ietf:params:oauth:grant-type:token-exchange");
+  request.subject_token.expose(
+      [&](ByteView token) { append_form(form, "subject_token", as_text(token)); });
+  append_form(form, "subject_token_type", request.subject_token_type);
+  if (request.actor_token != nullptr) {
+    request.actor_token->expose(
+        [&](ByteView token) { append_form(form, "actor_token", as_text(token)); });
+    append_form(form, "actor_token_type", request.actor_token_type);
+  }
+  for (const auto& audience : request.audience) append_form(form, "audience", audience);
+  for (const auto& resource : request.resource) append_form(form, "resource", resource);
+  if (!request.scope.empty()) append_form(form, "scope", request.scope);
+  if (!request.requested_token_type.empty()) {
+    append_form(form, "requested_token_type", request.requested_token_type);
+  }
+  return token_request(tenant, std::move(form));
+}
+
+Result<IssuedToken> Client::client_credentials(const TenantId& tenant,
+                                               const std::vector<std::string>& resource,
+                                               const std::string& scope) {
+  SecretBytes form;
+  append_form(form, "grant_type", "client_credentials");
+  for (const auto& uri : resource) append_form(form, "resource", uri);
+  if (!scope.empty()) append_form(form, "scope", scope);
+  return token_request(tenant, std::move(form));
+}
+
+Result<std::string> Client::jwks(const TenantId& tenant) {
+  POSTERN_TRY(const auto answer,
+              call(request("GET", "/t/" + tenant.str() + "/jwks"), Authenticate::Nobody));
+  if (answer.content_type == "application/jwk-set+json") return public_text(answer);
+  return read(answer, [&](const Json&) { return public_text(answer); });
+}
+
+Result<std::string> Client::metadata(const TenantId& tenant) {
+  const auto path = "/.well-known/oauth-authorization-server/t/" + tenant.str();
+  POSTERN_TRY(const auto answer, call(request("GET", path), Authenticate::Nobody));
+  return read(answer, [&](const Json&) { return public_text(answer); });
+}
+
+}  // namespace postern::sdk

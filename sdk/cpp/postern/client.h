@@ -1,0 +1,322 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/ids.h"
+#include "postern/transport.h"
+
+/// A client of Postern's REST API and token endpoint: one function an
+/// endpoint, typed answers, secrets in memory that is wiped. sdk/openapi.yaml
+/// describes the same calls. libcurl and OpenSSL keep copies of what passes
+/// through their own buffers; those are beyond this library.
+namespace postern::sdk {
+
+struct ServerStatus {
+  std::string version;
+  std::int64_t schema_version = 0;
+  std::string database;
+  std::int64_t tenants = 0;
+  std::int64_t uptime_seconds = 0;
+  std::string root_key_id;
+};
+
+template <class T>
+struct Page {
+  std::vector<T> items;
+  std::string next_cursor;  ///< empty on the last page
+};
+
+struct TenantSummary {
+  std::string tenant;
+  std::string display_name;
+  bool enabled = true;
+  std::uint64_t epoch = 0;
+  sys_seconds created_at{};
+};
+
+struct Tenant : TenantSummary {
+  std::string issuer;                                        ///< our issuer URL for it
+  std::vector<std::pair<std::string, std::int64_t>> counts;  ///< kind, how many
+};
+
+struct Change {
+  std::string kind;
+  std::string name;
+  std::string action;               ///< create, update, delete, unchanged
+  std::vector<std::string> fields;  ///< top-level members that changed
+};
+
+struct GeneratedSecret {
+  std::string client;
+  ClientSecret secret;
+};
+
+struct ApplyResult {
+  std::string tenant;
+  std::uint64_t epoch = 0;
+  bool created = false;
+  bool dry_run = false;
+  std::vector<Change> changes;
+  std::vector<GeneratedSecret> client_secrets;  ///< made now and never shown again
+  std::vector<std::string> warnings;
+  std::vector<std::string> missing_credentials;
+
+  /// Whether anything is, or would be, different.
+  bool changes_anything() const;
+};
+
+enum class DryRun { No, Yes };
+enum class Prune { No, Yes };
+
+struct ApplyOptions {
+  DryRun dry_run = DryRun::No;
+  Prune prune = Prune::No;                  ///< delete what the manifest does not name
+  std::optional<std::uint64_t> only_epoch;  ///< fail when the tenant has moved on
+};
+
+struct AdminToken {
+  std::string token_id;
+  std::string description;
+  sys_seconds created_at{};
+  std::optional<sys_seconds> expires_at;
+};
+
+struct NewAdminToken {
+  std::string token_id;
+  BearerToken token;
+};
+
+struct ClientSecretInfo {
+  std::string secret_id;
+  std::optional<sys_seconds> expires_at;
+};
+
+struct NewClientSecret {
+  std::string secret_id;
+  ClientSecret secret;
+};
+
+/// Whose credential is meant. With a user's token as bearer it is always the
+/// user's own, and `caller()` says so.
+class CredentialOwner {
+ public:
+  static CredentialOwner tenant() { return CredentialOwner({}); }
+  static CredentialOwner caller() { return CredentialOwner({}); }
+  static CredentialOwner principal(Principal principal) {
+    return CredentialOwner(std::move(principal));
+  }
+  const Principal& principal() const noexcept { return principal_; }
+
+ private:
+  explicit CredentialOwner(Principal principal) : principal_(std::move(principal)) {}
+  Principal principal_;  ///< empty: neither parameter is sent
+};
+
+struct CredentialInfo {
+  std::string name;
+  std::string owner_type;  ///< "tenant" or "principal"
+  Principal principal;     ///< of a principal's credential
+  std::uint64_t version = 0;
+  std::vector<std::string> fields;
+  sys_seconds created_at{};
+  std::optional<sys_seconds> expires_at;
+};
+
+struct CredentialField {
+  std::string name;
+  FieldValue value;
+};
+
+struct CredentialFilter {
+  std::string owner;  ///< "tenant", "principal", or empty for all
+  Principal principal;
+  std::string cursor;
+  std::uint32_t limit = 100;
+};
+
+struct ReleaseRequestItem {
+  // Exactly one of these three.
+  std::string backend;
+  std::string resource;
+  std::string audience;
+  std::string scope;  ///< space-separated; empty for what policy gives
+};
+
+struct ReleasedFile {
+  std::string name;
+  std::string env;  ///< variable that wants the file's path; may be empty
+  FieldValue content;
+};
+
+struct ReleasedItem {
+  std::string backend;  ///< its name, or the target as it was asked for
+  bool allowed = false;
+
+  std::vector<std::pair<std::string, FieldValue>> env;
+  std::vector<std::pair<std::string, FieldValue>> headers;
+  std::vector<ReleasedFile> files;
+  std::optional<sys_seconds> expires_at;
+  std::string credential_name;  ///< empty for a minted token
+  std::string credential_owner;
+  std::uint64_t credential_version = 0;
+  std::string token_scope;
+
+  // Of a refused item.
+  std::string error;
+  std::string detail;
+  std::string connect_url;
+};
+
+struct AuditRecord {
+  std::uint64_t sequence = 0;
+  std::string hash;
+  std::string at;
+  std::string action;
+  std::string outcome;
+  std::string request_id;
+  std::vector<std::pair<std::string, std::string>> fields;
+  std::string json;  ///< the whole record as one line
+
+  /// The value of the first of these fields that the record has.
+  std::string_view first_of(std::initializer_list<std::string_view> names) const;
+};
+
+enum class AuditOrder { OldestFirst, NewestFirst };
+
+struct AuditQuery {
+  std::optional<std::uint64_t> after;
+  std::uint32_t limit = 100;
+  std::string action;
+  AuditOrder order = AuditOrder::OldestFirst;
+};
+
+struct AuditPage {
+  std::vector<AuditRecord> items;
+  std::optional<std::uint64_t> next_after;
+};
+
+struct AuditVerification {
+  bool intact = false;
+  std::uint64_t records = 0;
+  std::uint64_t head_sequence = 0;
+  std::string head_hash;
+  std::optional<std::uint64_t> first_bad;
+  std::string problem;
+};
+
+namespace token_type {
+inline constexpr std::string_view kAccessToken = "urn:ietf:params:oauth:token-type:access_token";
+inline constexpr std::string_view kJwt = "urn:ietf:params:oauth:token-type:jwt";
+inline constexpr std::string_view kIdToken = "urn:ietf:params:oauth:token-type:id_token";
+}  // namespace token_type
+
+struct ExchangeRequest {
+  const SubjectToken& subject_token;
+  std::string subject_token_type{token_type::kAccessToken};
+  std::vector<std::string> audience;
+  std::vector<std::string> resource;
+  std::string scope;
+  std::string requested_token_type;
+  const ActorToken* actor_token = nullptr;
+  std::string actor_token_type{token_type::kAccessToken};
+};
+
+struct IssuedToken {
+  AccessToken access_token;
+  std::string issued_token_type;  ///< empty for client_credentials
+  std::string token_type;
+  std::optional<std::chrono::seconds> expires_in;
+  std::string scope;
+  SecretBytes json;  ///< the whole answer
+};
+
+struct Credentials {
+  std::optional<BearerToken> token;  ///< operator, tenant admin, or a user's own
+  std::optional<ClientCredentials> client;
+};
+
+/// Every function may fail as Transport::send does, or be Refused. Not thread-safe.
+class Client {
+ public:
+  static Result<Client> create(TransportOptions options, Credentials credentials);
+
+  Result<ServerStatus> status();
+
+  Result<Page<TenantSummary>> tenants(const std::string& cursor = {}, std::uint32_t limit = 100);
+  Result<Tenant> tenant(const TenantId& tenant);
+  /// Deletes the tenant and all that is its. There is no way back.
+  Status delete_tenant(const TenantId& tenant);
+
+  /// `manifest` is JSON text. Wiped by the caller: it may hold client secrets.
+  Result<ApplyResult> apply(const TenantId& tenant, const SecretBytes& manifest,
+                            const ApplyOptions& options);
+  /// The current configuration as JSON text, without secrets.
+  Result<std::string> manifest(const TenantId& tenant);
+
+  Result<NewAdminToken> create_admin_token(const TenantId& tenant, const std::string& description,
+                                           std::optional<sys_seconds> expires_at);
+  Result<std::vector<AdminToken>> admin_tokens(const TenantId& tenant);
+  Status delete_admin_token(const TenantId& tenant, const std::string& token_id);
+
+  Result<NewClientSecret> add_client_secret(const TenantId& tenant, const ClientId& client,
+                                            std::optional<sys_seconds> expires_at);
+  Result<std::vector<ClientSecretInfo>> client_secrets(const TenantId& tenant,
+                                                       const ClientId& client);
+  Status delete_client_secret(const TenantId& tenant, const ClientId& client,
+                              const std::string& secret_id);
+
+  /// Stores a new version. With `only_version` the call fails when another
+  /// version is current; 0 stands for "there is none yet".
+  Result<CredentialInfo> put_credential(const TenantId& tenant, const CredentialName& name,
+                                        const CredentialOwner& owner,
+                                        const std::vector<CredentialField>& fields,
+                                        std::optional<sys_seconds> expires_at,
+                                        std::optional<std::uint64_t> only_version = {});
+  Result<CredentialInfo> credential(const TenantId& tenant, const CredentialName& name,
+                                    const CredentialOwner& owner);
+  Status delete_credential(const TenantId& tenant, const CredentialName& name,
+                           const CredentialOwner& owner);
+  Result<Page<CredentialInfo>> credentials(const TenantId& tenant, const CredentialFilter& filter);
+
+  /// What the user may hand to these backends. Each item is allowed or refused
+  /// on its own. Authenticates with the client credentials.
+  Result<std::vector<ReleasedItem>> release(const TenantId& tenant,
+                                            const SubjectToken& subject_token,
+                                            std::string_view subject_token_type,
+                                            const std::vector<ReleaseRequestItem>& items);
+
+  Result<AuditPage> audit(const TenantId& tenant, const AuditQuery& query);
+  Result<AuditVerification> verify_audit(const TenantId& tenant);
+
+  /// RFC 8693. Authenticates with the client credentials.
+  Result<IssuedToken> exchange(const TenantId& tenant, const ExchangeRequest& request);
+  /// RFC 6749 §4.4.
+  Result<IssuedToken> client_credentials(const TenantId& tenant,
+                                         const std::vector<std::string>& resource,
+                                         const std::string& scope);
+  /// JSON text of the tenant's public signing keys, and of its RFC 8414 metadata.
+  Result<std::string> jwks(const TenantId& tenant);
+  Result<std::string> metadata(const TenantId& tenant);
+
+  /// The X-Request-Id of the last answer.
+  const std::string& last_request_id() const noexcept { return last_request_id_; }
+
+ private:
+  Client(Transport transport, Credentials credentials);
+
+  enum class Authenticate { Nobody, Bearer, Client };
+  Result<HttpAnswer> call(HttpRequest request, Authenticate as);
+  Result<IssuedToken> token_request(const TenantId& tenant, SecretBytes form);
+
+  Transport transport_;
+  Credentials credentials_;
+  std::string last_request_id_;
+};
+
+}  // namespace postern::sdk

@@ -1,0 +1,122 @@
+#include "postern/secret_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "postern/secret_bytes.h"
+
+namespace postern::sdk {
+namespace {
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) noexcept : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const noexcept { return fd_; }
+
+ private:
+  int fd_;
+};
+
+Error cannot(std::string_view verb, std::string_view what, const std::string& path) {
+  return fail(ErrorKind::Usage, "cannot " + std::string(verb) + " the " + std::string(what) +
+                                    " file " + path + ": " + std::strerror(errno));
+}
+
+bool others_may_use(const struct stat& file) {
+  if (!S_ISREG(file.st_mode)) return false;
+  const bool mounted = file.st_uid == 0 && ::geteuid() != 0;
+  return (file.st_mode & (mounted ? 0037 : 0077)) != 0;
+}
+
+bool is_space(std::byte b) {
+  const auto c = static_cast<char>(b);
+  return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+}  // namespace
+
+Result<SecureBuffer> read_secret_file(const std::string& path, std::string_view what,
+                                      std::size_t max_bytes) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  if (file.get() < 0) return cannot("read", what, path);
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) return cannot("read", what, path);
+  if (S_ISDIR(status.st_mode)) {
+    return fail(ErrorKind::Usage, "the " + std::string(what) + " file " + path + " is a directory");
+  }
+  if (others_may_use(status)) {
+    return fail(ErrorKind::Usage, "the " + std::string(what) + " file " + path +
+                                      " may be read or written by others; run: chmod 600 " + path);
+  }
+
+  SecretBytes content(max_bytes + 1);
+  std::size_t size = 0;
+  while (size < content.size()) {
+    const auto count = ::read(file.get(), content.data() + size, content.size() - size);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return cannot("read", what, path);
+    if (count == 0) break;
+    size += static_cast<std::size_t>(count);
+  }
+  if (size > max_bytes) {
+    return fail(ErrorKind::Usage, "the " + std::string(what) + " file " + path +
+                                      " is larger than " + std::to_string(max_bytes) + " bytes");
+  }
+  return SecureBuffer::copy_of(std::string_view(content.data(), size));
+}
+
+Result<SecureBuffer> trim_token(const SecureBuffer& content, std::string_view what) {
+  auto bytes = content.readable();
+  while (!bytes.empty() && is_space(bytes.back())) bytes = bytes.first(bytes.size() - 1);
+  while (!bytes.empty() && is_space(bytes.front())) bytes = bytes.subspan(1);
+  if (bytes.empty()) return fail(ErrorKind::Usage, "the " + std::string(what) + " is empty");
+  if (bytes.size() > kMaxTokenBytes) {
+    return fail(ErrorKind::Usage, "the " + std::string(what) + " is too long to be one");
+  }
+  const bool one_word = std::all_of(bytes.begin(), bytes.end(), [](std::byte b) {
+    return b > std::byte{0x20} && b != std::byte{0x7f};
+  });
+  if (!one_word) {
+    return fail(ErrorKind::Usage, "the " + std::string(what) +
+                                      " holds white space or control characters inside; "
+                                      "it must be one word");
+  }
+  return SecureBuffer::copy_of(bytes);
+}
+
+Result<SecureBuffer> read_token_file(const std::string& path, std::string_view what) {
+  POSTERN_TRY(const auto content, read_secret_file(path, what, kMaxTokenBytes + 16));
+  return trim_token(content, std::string(what) + " in " + path);
+}
+
+Status write_secret_file(const std::string& path, std::string_view content) {
+  std::string temporary = path + ".XXXXXX";
+  const Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));  // creates with mode 0600
+  if (file.get() < 0) return cannot("create", "secret", path);
+  const auto give_up = [&] {
+    const auto error = cannot("write", "secret", path);
+    ::unlink(temporary.c_str());
+    return error;
+  };
+  while (!content.empty()) {
+    const auto count = ::write(file.get(), content.data(), content.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return give_up();
+    content.remove_prefix(static_cast<std::size_t>(count));
+  }
+  if (::fsync(file.get()) != 0) return give_up();
+  if (::rename(temporary.c_str(), path.c_str()) != 0) return give_up();
+  return {};
+}
+
+}  // namespace postern::sdk

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/secret.h"
+#include "postern/error.h"
+
+namespace postern::sdk {
+
+constexpr std::size_t kMaxTokenBytes = 64 * 1024;
+
+/// Reads a file that holds a secret. Refused when group or others may read or
+/// write it; a group may read it when root owns it and we are not root, which
+/// is how container platforms mount secrets. Pipes and other inherited
+/// descriptors pass. `what` names the file's role in messages.
+/// Errors: Usage, with the command that repairs it.
+Result<SecureBuffer> read_secret_file(const std::string& path, std::string_view what,
+                                      std::size_t max_bytes);
+
+/// The same for one token or password: white space around it is dropped, and
+/// white space or control characters inside it are refused.
+Result<SecureBuffer> read_token_file(const std::string& path, std::string_view what);
+
+/// Writes a file of mode 0600, whole or not at all: a temporary file beside it
+/// is written, synced and renamed over it. Errors: Usage.
+Status write_secret_file(const std::string& path, std::string_view content);
+
+/// The token in `content`, or why it is none.
+Result<SecureBuffer> trim_token(const SecureBuffer& content, std::string_view what);
+
+}  // namespace postern::sdk
