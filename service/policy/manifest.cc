@@ -1,0 +1,367 @@
+#include "policy/manifest.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "crypto/random.h"
+
+namespace postern::policy {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kSecretGrace = 24h;
+constexpr std::size_t kMinSecretBytes = 32;
+constexpr std::size_t kMaxObjects = 10'000;
+
+Error at(const std::string& pointer, std::string detail) {
+  Error error = fail(ErrorCode::MalformedRequest, std::move(detail));
+  error.pointer = pointer;
+  return error;
+}
+
+struct Section {
+  const char* member;
+  Kind kind;
+  const char* name_member;
+};
+constexpr Section kSections[] = {{"issuers", Kind::Issuer, "name"},
+                                 {"clients", Kind::Client, "id"},
+                                 {"backends", Kind::Backend, "name"},
+                                 {"roles", Kind::Role, "name"},
+                                 {"bindings", Kind::Binding, "name"}};
+
+const Section& section_of(Kind kind) {
+  return *std::find_if(std::begin(kSections), std::end(kSections),
+                       [&](const Section& section) { return section.kind == kind; });
+}
+
+Result<Json> normalised(Kind kind, const Json& value, const std::string& pointer) {
+  switch (kind) {
+    case Kind::Issuer: {
+      POSTERN_TRY(const auto object, read_issuer(value, pointer));
+      return write(object);
+    }
+    case Kind::Client: {
+      POSTERN_TRY(const auto object, read_client(value, pointer));
+      return write(object);
+    }
+    case Kind::Backend: {
+      POSTERN_TRY(const auto object, read_backend(value, pointer));
+      return write(object);
+    }
+    case Kind::Role: {
+      POSTERN_TRY(const auto object, read_role(value, pointer));
+      return write(object);
+    }
+    case Kind::Binding: {
+      POSTERN_TRY(const auto object, read_binding(value, pointer));
+      return write(object);
+    }
+  }
+  return fail(ErrorCode::Internal, "");
+}
+
+Status read_credentials(const Json& value, std::vector<Manifest::CredentialReference>& out) {
+  if (!value.is_array() || value.size() > 1000) {
+    return at("/credentials", "must be a list of at most 1000 references");
+  }
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    const auto pointer = "/credentials/" + std::to_string(i);
+    const auto& item = value[i];
+    if (!item.is_object()) return at(pointer, "must be an object");
+    Manifest::CredentialReference reference{CredentialName("unset"), {}};
+    for (const auto& [member, content] : item.items()) {
+      if (member == "name" && content.is_string()) {
+        auto name = CredentialName::parse(content.get<std::string>());
+        if (!name.ok()) return at(pointer + "/name", name.error().detail);
+        reference.name = std::move(name).value();
+      } else if (member == "fields" && content.is_array()) {
+        for (const auto& field : content) {
+          if (!field.is_string()) return at(pointer + "/fields", "must be a list of field names");
+          reference.fields.push_back(field.get<std::string>());
+        }
+      } else if (member == "value" || member == "values" || member == "secret") {
+        return at(pointer,
+                  "values never stand in a manifest; store them with: postern credential set");
+      } else {
+        return at(pointer,
+                  "has a member that is unknown or of the wrong type; it takes name and fields");
+      }
+    }
+    if (!item.contains("name")) return at(pointer + "/name", "is required");
+    out.push_back(std::move(reference));
+  }
+  return {};
+}
+
+/// Pointers that TenantConfig::check gives name kind and object; the manifest's
+/// author wants the place in the file.
+Error relocated(Error error, const Manifest& manifest) {
+  for (const auto& object : manifest.objects) {
+    const std::string prefix =
+        std::string("/") + section_of(object.kind).member + "/" + object.name;
+    if (error.pointer == prefix || error.pointer.starts_with(prefix + "/")) {
+      error.pointer = object.pointer + error.pointer.substr(prefix.size());
+      return error;
+    }
+  }
+  return error;
+}
+
+std::vector<std::string> differing(const Json& before, const Json& after) {
+  std::set<std::string> members;
+  for (const auto& [name, value] : before.items()) members.insert(name);
+  for (const auto& [name, value] : after.items()) members.insert(name);
+  std::vector<std::string> fields;
+  for (const auto& name : members) {
+    const auto old_value = before.find(name);
+    const auto new_value = after.find(name);
+    const bool same =
+        old_value != before.end() && new_value != after.end() && *old_value == *new_value;
+    if (!same) fields.push_back("/" + name);
+  }
+  return fields;
+}
+
+}  // namespace
+
+Result<Manifest> Manifest::read(const Json& value) {
+  if (!value.is_object()) return at("", "a manifest must be an object");
+  Manifest manifest;
+  const auto tenant = value.find("tenant");
+  if (tenant == value.end() || !tenant->is_string()) return at("/tenant", "is required");
+  auto id = TenantId::parse(tenant->get_ref<const std::string&>());
+  if (!id.ok()) return at("/tenant", id.error().detail);
+  manifest.tenant = std::move(id).value();
+
+  std::set<std::string> known{"tenant", "display_name", "enabled", "settings", "credentials"};
+  if (const auto it = value.find("display_name"); it != value.end()) {
+    const bool text = it->is_string() && it->get_ref<const std::string&>().size() <= 200 &&
+                      it->get_ref<const std::string&>().find_first_of(
+                          std::string_view("\0\n\r", 3)) == std::string::npos;
+    if (!text) return at("/display_name", "must be one line of text of at most 200 bytes");
+    manifest.display_name = it->get<std::string>();
+  }
+  if (const auto it = value.find("enabled"); it != value.end()) {
+    if (!it->is_boolean()) return at("/enabled", "must be true or false");
+    manifest.enabled = it->get<bool>();
+  }
+  if (const auto it = value.find("settings"); it != value.end()) {
+    POSTERN_TRY(manifest.settings, read_settings(*it, "/settings"));
+  }
+  if (const auto it = value.find("credentials"); it != value.end()) {
+    POSTERN_CHECK(read_credentials(*it, manifest.credentials));
+  }
+
+  for (const auto& section : kSections) {
+    known.insert(section.member);
+    const auto it = value.find(section.member);
+    if (it == value.end()) continue;
+    const std::string place = std::string("/") + section.member;
+    if (!it->is_array()) return at(place, "must be a list");
+    std::map<std::string, std::string> seen;
+    for (std::size_t i = 0; i < it->size(); ++i) {
+      const auto pointer = place + "/" + std::to_string(i);
+      Json item = (*it)[i];
+      std::optional<ClientSecret> secret;
+      if (section.kind == Kind::Client && item.is_object() && item.contains("secret")) {
+        auto& text = item["secret"];
+        if (!text.is_string()) return at(pointer + "/secret", "must be text");
+        const auto& given = text.get_ref<const std::string&>();
+        const bool visible =
+            std::all_of(given.begin(), given.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+        if (given.size() < kMinSecretBytes || given.size() > 512 || !visible) {
+          return at(
+              pointer + "/secret",
+              "must be 32 to 512 visible ASCII characters; leave it out to have one generated");
+        }
+        secret.emplace(SecureBuffer::take(std::move(text.get_ref<std::string&>())));
+        item.erase("secret");
+      }
+      POSTERN_TRY(auto spec, normalised(section.kind, item, pointer));
+      auto name = spec.at(section.name_member).get<std::string>();
+      const auto [first, fresh] = seen.emplace(name, pointer);
+      if (!fresh) {
+        return at(pointer + "/" + section.name_member,
+                  "stands twice; the first is " + first->second);
+      }
+      if (secret) manifest.client_secrets.push_back({ClientId(name), std::move(*secret)});
+      manifest.objects.push_back({section.kind, std::move(name), std::move(spec), pointer});
+      if (manifest.objects.size() > kMaxObjects) {
+        return at(place, "a manifest has at most 10000 objects");
+      }
+    }
+  }
+  for (const auto& [name, content] : value.items()) {
+    if (known.count(name) == 0) {
+      const bool harmless = name.size() <= 64 && detail::is_name(name);
+      return at(harmless ? "/" + name : "", "is not a known member of a manifest");
+    }
+  }
+  return manifest;
+}
+
+bool Plan::empty() const {
+  return std::all_of(lines.begin(), lines.end(), [](const PlannedChange& line) {
+    return line.action == PlannedChange::Action::Unchanged;
+  });
+}
+
+Result<Plan> plan(const Manifest& manifest, const StoredTenant* stored, Prune prune,
+                  sys_seconds now) {
+  using Action = PlannedChange::Action;
+  Plan made;
+  made.creates = stored == nullptr;
+  StoredTenant next{{manifest.tenant, manifest.tenant.str(), true, "{}", 0, now}, {}, {}, {}, {}};
+  if (stored != nullptr) next = *stored;
+
+  // The tenant itself.
+  PlannedChange line{
+      "tenant", manifest.tenant.str(), made.creates ? Action::Create : Action::Unchanged, {}};
+  const auto changed = [&](const char* field) {
+    if (!made.creates) line.action = Action::Update;
+    line.fields.emplace_back(field);
+  };
+  if (manifest.display_name && *manifest.display_name != next.row.display_name) {
+    made.change.display_name = manifest.display_name;
+    changed("/display_name");
+  }
+  if (manifest.enabled && *manifest.enabled != next.row.enabled) {
+    made.change.enabled = manifest.enabled;
+    changed("/enabled");
+  }
+  if (manifest.settings) {
+    const auto text = token::dump_json(write(*manifest.settings));
+    if (text != next.row.settings) {
+      made.change.settings = text;
+      next.row.settings = text;
+      changed("/settings");
+    }
+  }
+  if (made.creates) {
+    if (!made.change.display_name) made.change.display_name = manifest.tenant.str();
+    if (!made.change.settings) made.change.settings = token::dump_json(write(TenantSettings{}));
+    next.row.settings = *made.change.settings;
+  }
+  made.lines.push_back(std::move(line));
+
+  // Its objects.
+  std::map<std::pair<Kind, std::string>, StoredObject> objects;
+  for (const auto& object : next.objects) objects[{object.kind, object.name}] = object;
+  std::set<std::pair<Kind, std::string>> named;
+  for (const auto& object : manifest.objects) {
+    named.emplace(object.kind, object.name);
+    const auto text = token::dump_json(object.spec);
+    const auto known = objects.find({object.kind, object.name});
+    PlannedChange entry{std::string(to_string(object.kind)), object.name, Action::Create, {}};
+    if (known != objects.end()) {
+      POSTERN_TRY(const auto before, token::parse_json(known->second.spec));
+      entry.fields = differing(before, object.spec);
+      entry.action = entry.fields.empty() ? Action::Unchanged : Action::Update;
+    }
+    if (entry.action != Action::Unchanged) {
+      made.change.put.push_back({object.kind, object.name, text, 0});
+      objects[{object.kind, object.name}] = {object.kind, object.name, text, 0};
+    }
+    made.lines.push_back(std::move(entry));
+  }
+  if (prune == Prune::Yes) {
+    for (auto it = objects.begin(); it != objects.end();) {
+      if (named.count(it->first) != 0) {
+        ++it;
+        continue;
+      }
+      made.change.remove.emplace_back(it->first);
+      made.lines.push_back(
+          {std::string(to_string(it->first.first)), it->first.second, Action::Delete, {}});
+      it = objects.erase(it);
+    }
+  }
+
+  // Does the result fit together?
+  next.objects.clear();
+  for (auto& [key, object] : objects) next.objects.push_back(std::move(object));
+  POSTERN_TRY(const auto config, read_config(next));
+  if (auto fits = config.check(); !fits.ok()) {
+    return relocated(std::move(fits).error(), manifest);
+  }
+
+  // Client secrets.
+  const auto mark_client = [&](const ClientId& client) {
+    for (auto& entry : made.lines) {
+      if (entry.kind == "client" && entry.name == client.str()) {
+        if (entry.action == Action::Unchanged) entry.action = Action::Update;
+        entry.fields.emplace_back("/secret");
+      }
+    }
+  };
+  std::set<ClientId> given;
+  for (const auto& [client, secret] : manifest.client_secrets) {
+    given.insert(client);
+    const auto hash = client_secret_hash(manifest.tenant, client.str(), secret);
+    const bool known = std::any_of(next.client_secrets.begin(), next.client_secrets.end(),
+                                   [&](const auto& existing) {
+                                     return existing.client == client &&
+                                            crypto::equal(ByteView(existing.hash), ByteView(hash));
+                                   });
+    if (known) continue;
+    for (const auto& existing : next.client_secrets) {
+      if (existing.client != client) continue;
+      if (existing.expires_at && *existing.expires_at <= now + kSecretGrace) continue;
+      auto expiring = existing;
+      expiring.expires_at = now + kSecretGrace;
+      made.change.remove_client_secrets.emplace_back(client, existing.secret_id);
+      made.change.add_client_secrets.push_back(std::move(expiring));
+    }
+    made.change.add_client_secrets.push_back({client, crypto::random_id(), hash, std::nullopt});
+    mark_client(client);
+  }
+  for (const auto& object : manifest.objects) {
+    if (object.kind != Kind::Client) continue;
+    const ClientId client(object.name);
+    const bool has_one = std::any_of(
+        next.client_secrets.begin(), next.client_secrets.end(), [&](const auto& existing) {
+          return existing.client == client && (!existing.expires_at || *existing.expires_at > now);
+        });
+    if (has_one || given.count(client) != 0) continue;
+    ClientSecret secret(SecureBuffer::take(crypto::random_token()));
+    const auto id = crypto::random_id();
+    made.change.add_client_secrets.push_back(
+        {client, id, client_secret_hash(manifest.tenant, client.str(), secret), std::nullopt});
+    made.generated.push_back({client, id, std::move(secret)});
+    mark_client(client);
+  }
+
+  for (const auto& [name, issuer] : config.issuers) {
+    if (issuer.issuer.starts_with("http://")) {
+      made.warnings.push_back("issuer " + name + " uses plain http: for development only");
+    }
+  }
+  for (const auto& [name, role] : config.roles) {
+    const bool bound = std::any_of(config.bindings.begin(), config.bindings.end(),
+                                   [&](const auto& entry) { return entry.second.role == name; });
+    if (!bound) made.warnings.push_back("role " + name + " is bound to nobody");
+  }
+  if (stored != nullptr) made.change.expected_epoch = stored->row.epoch;
+  return made;
+}
+
+Json write_manifest(const StoredTenant& stored) {
+  Json manifest{{"tenant", stored.row.tenant.str()},
+                {"display_name", stored.row.display_name},
+                {"enabled", stored.row.enabled}};
+  if (auto settings = token::parse_json(stored.row.settings); settings.ok()) {
+    manifest["settings"] = std::move(settings).value();
+  }
+  for (const auto& section : kSections) manifest[section.member] = Json::array();
+  for (const auto& object : stored.objects) {
+    if (auto spec = token::parse_json(object.spec); spec.ok()) {
+      manifest[section_of(object.kind).member].push_back(std::move(spec).value());
+    }
+  }
+  return manifest;
+}
+
+}  // namespace postern::policy

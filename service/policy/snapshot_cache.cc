@@ -1,0 +1,145 @@
+#include "policy/snapshot_cache.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace postern::policy {
+
+using std::chrono::steady_clock;
+
+namespace {
+
+// Slots of unknown tenants are small, but guesses are free: beyond this many
+// slots the idle ones go.
+constexpr std::size_t kMaxSlots = 100'000;
+
+Error unknown_tenant() { return fail(ErrorCode::NotFound, "unknown tenant"); }
+
+}  // namespace
+
+SnapshotCache::SnapshotCache(ConfigStore& store, vault::Keyring& keyring, Options options,
+                             Confirmed confirmed)
+    : store_(store),
+      keyring_(keyring),
+      options_(std::move(options)),
+      confirmed_(std::move(confirmed)) {}
+
+Status SnapshotCache::check_current() const {
+  if (steady_clock::now() - confirmed_() <= options_.max_staleness) return {};
+  Error error = fail(ErrorCode::Unavailable, "",
+                     "no word from the database: cannot know whether configuration is current");
+  error.retry_after = std::chrono::seconds(2);
+  return error;
+}
+
+std::shared_ptr<SnapshotCache::Slot> SnapshotCache::slot_of(const TenantId& tenant) {
+  {
+    const std::shared_lock lock(mutex_);
+    if (const auto it = slots_.find(tenant); it != slots_.end()) return it->second;
+  }
+  const std::unique_lock lock(mutex_);
+  if (slots_.size() >= kMaxSlots) {
+    for (auto it = slots_.begin(); it != slots_.end();) {
+      const std::lock_guard slot(it->second->mutex);
+      const bool idle = it->second.use_count() == 1 && !it->second->snapshot;
+      it = idle ? slots_.erase(it) : std::next(it);
+    }
+  }
+  auto& slot = slots_[tenant];
+  if (!slot) slot = std::make_shared<Slot>();
+  return slot;
+}
+
+Result<std::shared_ptr<const TenantSnapshot>> SnapshotCache::peek(const TenantId& tenant) {
+  POSTERN_CHECK(check_current());
+  std::shared_ptr<Slot> slot;
+  {
+    const std::shared_lock lock(mutex_);
+    const auto it = slots_.find(tenant);
+    if (it == slots_.end()) return std::shared_ptr<const TenantSnapshot>();
+    slot = it->second;
+  }
+  const auto now = steady_clock::now();
+  const std::lock_guard lock(slot->mutex);
+  slot->used = now;
+  if (!slot->snapshot && now < slot->unknown_until) return unknown_tenant();
+  return slot->snapshot;
+}
+
+Result<std::shared_ptr<const TenantSnapshot>> SnapshotCache::get(const TenantId& tenant) {
+  POSTERN_TRY(auto known, peek(tenant));
+  if (known) return known;
+
+  const auto slot = slot_of(tenant);
+  const std::lock_guard loading(slot->loading);
+  // Two tries: the tenant may move on while its configuration is being read.
+  for (int attempt = 0;; ++attempt) {
+    POSTERN_TRY(known, peek(tenant));
+    if (known) return known;
+    ++loads_;
+    const auto stored = store_.load(tenant);
+    if (!stored.ok()) {
+      if (stored.error().code == ErrorCode::NotFound) {
+        const std::lock_guard lock(slot->mutex);
+        slot->unknown_until = steady_clock::now() + options_.unknown_for;
+      }
+      return stored.error();
+    }
+    POSTERN_TRY(auto made, TenantSnapshot::build(stored.value(), options_.base_url, keyring_));
+    {
+      const std::lock_guard lock(slot->mutex);
+      if (made->epoch() >= slot->at_least || attempt == 1) {
+        if (made->epoch() >= slot->at_least) {
+          bytes_ += made->footprint();
+          slot->snapshot = made;
+          slot->used = steady_clock::now();
+        }
+        known = made;
+      }
+    }
+    if (known) break;
+  }
+  if (bytes_ > options_.max_bytes) evict();
+  return known;
+}
+
+void SnapshotCache::moved_on(const TenantId& tenant, std::uint64_t epoch) {
+  const auto slot = slot_of(tenant);
+  const std::lock_guard lock(slot->mutex);
+  slot->at_least = std::max(slot->at_least, epoch);
+  slot->unknown_until = {};
+  if (slot->snapshot && slot->snapshot->epoch() < epoch) {
+    bytes_ -= slot->snapshot->footprint();
+    slot->snapshot = nullptr;
+  }
+}
+
+void SnapshotCache::evict() {
+  const std::unique_lock lock(mutex_);
+  std::vector<std::pair<steady_clock::time_point, std::shared_ptr<Slot>>> by_use;
+  for (const auto& [tenant, slot] : slots_) {
+    const std::lock_guard guard(slot->mutex);
+    if (slot->snapshot) by_use.emplace_back(slot->used, slot);
+  }
+  std::sort(by_use.begin(), by_use.end());
+  // Down to three quarters, so that not every load evicts.
+  for (const auto& [used, slot] : by_use) {
+    if (bytes_ <= options_.max_bytes / 4 * 3) break;
+    const std::lock_guard guard(slot->mutex);
+    if (!slot->snapshot) continue;
+    bytes_ -= slot->snapshot->footprint();
+    slot->snapshot = nullptr;
+  }
+}
+
+SnapshotCache::Stats SnapshotCache::stats() const {
+  Stats stats{loads_, 0, bytes_};
+  const std::shared_lock lock(mutex_);
+  for (const auto& [tenant, slot] : slots_) {
+    const std::lock_guard guard(slot->mutex);
+    stats.tenants += slot->snapshot != nullptr;
+  }
+  return stats;
+}
+
+}  // namespace postern::policy
