@@ -1,8 +1,10 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "core/result.h"
@@ -21,7 +23,9 @@ struct JsonLimits {
 /// but white space. Refuses what nlohmann/json lets pass: duplicate member
 /// names at any depth (also when spelled with escapes), NUL and what follows
 /// it, a byte-order mark, nesting and size beyond the limits, numbers that do
-/// not fit (1e999). Errors: MalformedRequest, TooLarge.
+/// not fit (1e999). Also refuses `\u0000` in strings and names, which RFC 8259
+/// allows: C interfaces (libpq) would cut the text there.
+/// Errors: MalformedRequest, TooLarge.
 Result<Json> parse_json(std::string_view text, const JsonLimits& limits = {});
 
 /// Compact, members sorted; never throws: bytes that are not UTF-8 are replaced.

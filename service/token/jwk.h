@@ -34,7 +34,8 @@ class JwkSet {
 
   /// Keys that may verify a token with this header: algorithm fits, and kid is
   /// equal when the header has one. A key without a kid never matches a header
-  /// that has one, unless it is the only key of that family.
+  /// that has one, unless it is the only key of that family. At most 16, which
+  /// bounds the work a token without kid can cause.
   std::vector<const Jwk*> candidates(crypto::Algorithm algorithm,
                                      const std::optional<std::string>& kid) const;
   bool has_kid(std::string_view kid) const;
