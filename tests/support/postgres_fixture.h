@@ -1,0 +1,53 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "storage/database.h"
+#include "storage/embedded_postgres.h"
+
+namespace postern::test {
+
+/// A directory of its own under the temporary directory, removed at the end.
+/// Others may pass through it, so that a server running as another user reaches
+/// what lies below.
+class TempDirectory {
+ public:
+  TempDirectory();
+  ~TempDirectory();
+  TempDirectory(const TempDirectory&) = delete;
+  TempDirectory& operator=(const TempDirectory&) = delete;
+  const std::filesystem::path& path() const noexcept { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// A fresh, migrated database in a PostgreSQL server that this test process
+/// starts once (without fsync: not for tests of durability). Dropped at the end.
+class PostgresDatabase {
+ public:
+  PostgresDatabase();
+  ~PostgresDatabase();
+  PostgresDatabase(const PostgresDatabase&) = delete;
+  PostgresDatabase& operator=(const PostgresDatabase&) = delete;
+
+  const std::string& name() const noexcept { return name_; }
+  std::string superuser() const;  ///< connection strings to this database
+  std::string owner() const;
+  std::string service() const;
+  std::string auditor() const;
+
+  storage::DatabaseOptions options() const;  ///< as the service role
+
+ private:
+  std::string name_;
+};
+
+/// The server of this process; started on first use.
+storage::EmbeddedPostgres& shared_postgres();
+
+/// A new database without a schema in it, for tests of the migrator. Stays until the end.
+std::string empty_database();
+
+}  // namespace postern::test
