@@ -32,6 +32,7 @@ OAuthError oauth_code(ErrorCode code) {
     // §5.2 names no 429 or 5xx errors; this one is borrowed from §4.1.2.1.
     case ErrorCode::RateLimited: return {429, "temporarily_unavailable"};
     case ErrorCode::Unavailable: return {503, "temporarily_unavailable"};
+    case ErrorCode::NeedsDatabase:
     case ErrorCode::NeedsOutbound: return {500, "server_error"};
     case ErrorCode::Internal: return {500, "server_error"};
   }
@@ -64,6 +65,7 @@ ProblemKind problem_kind(ErrorCode code) {
     case ErrorCode::TooLarge: return {413, "too-large", "Too large"};
     case ErrorCode::RateLimited: return {429, "rate-limited", "Too many attempts"};
     case ErrorCode::Unavailable: return {503, "unavailable", "Temporarily unavailable"};
+    case ErrorCode::NeedsDatabase:
     case ErrorCode::NeedsOutbound: return {500, "internal", "Internal error"};
     case ErrorCode::Internal: return {500, "internal", "Internal error"};
   }
@@ -86,14 +88,6 @@ void set_retry_after(Reply& reply, const Error& error) {
   } else if (reply.status() == 503 || reply.status() == 429) {
     reply.set_header("Retry-After", "1");
   }
-}
-
-bool is_vault_path(std::string_view path) {
-  if (path.starts_with("/v1/")) return true;
-  if (!path.starts_with("/t/")) return false;
-  path.remove_prefix(3);
-  const auto slash = path.find('/');
-  return slash != path.npos && path.substr(slash).starts_with("/v1/");
 }
 
 }  // namespace
@@ -136,24 +130,39 @@ Reply problem(const Error& error) {
   return reply;
 }
 
-Reply edge_error(int status, std::string_view path) {
+Surface surface_of(std::string_view path) noexcept {
+  if (path.starts_with("/api/")) return Surface::Rest;
+  if (path.starts_with("/v1/")) return Surface::Vault;
+  if (path.starts_with("/t/")) {
+    const auto slash = path.find('/', 3);
+    if (slash != path.npos && path.substr(slash).starts_with("/v1/")) return Surface::Vault;
+  }
+  return Surface::OAuth;
+}
+
+Reply edge_error(int status, Surface surface) {
   const auto reason = std::string(reason_phrase(status));
   Reply reply(status);
-  if (path.starts_with("/api/")) {
-    reply.set_header("Content-Type", "application/problem+json");
-    reply.body(R"({"type":"about:blank","title":")" + reason + R"(","status":)" +
-               std::to_string(status) + '}');
-  } else if (is_vault_path(path)) {
-    reply.set_header("Content-Type", "application/json");
-    // Vault's own 404 has an empty list, and its clients take that for "no such secret".
-    reply.body(status == 404 ? R"({"errors":[]})" : R"({"errors":[")" + reason + R"("]})");
-  } else {
-    const char* name = status == 404   ? "not_found"
-                       : status == 503 ? "temporarily_unavailable"
-                       : status >= 500 ? "server_error"
-                                       : "invalid_request";
-    reply.set_header("Content-Type", "application/json");
-    reply.body(std::string(R"({"error":")") + name + R"("})");
+  switch (surface) {
+    case Surface::Rest:
+      reply.set_header("Content-Type", "application/problem+json");
+      reply.body(R"({"type":"about:blank","title":")" + reason + R"(","status":)" +
+                 std::to_string(status) + '}');
+      break;
+    case Surface::Vault:
+      reply.set_header("Content-Type", "application/json");
+      // Vault's own 404 has an empty list; its clients read that as "no such secret".
+      reply.body(status == 404 ? R"({"errors":[]})" : R"({"errors":[")" + reason + R"("]})");
+      break;
+    case Surface::OAuth: {
+      const char* name = status == 404   ? "not_found"
+                         : status == 503 ? "temporarily_unavailable"
+                         : status >= 500 ? "server_error"
+                                         : "invalid_request";
+      reply.set_header("Content-Type", "application/json");
+      reply.body(std::string(R"({"error":")") + name + R"("})");
+      break;
+    }
   }
   reply.set_header("Cache-Control", "no-store");
   if (status == 503) reply.set_header("Retry-After", "1");

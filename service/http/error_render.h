@@ -25,10 +25,14 @@ Reply oauth_error(const Error& error, bool used_authorization_header, std::strin
 ///   500 Internal, and NeedsOutbound, which no endpoint may let through
 Reply problem(const Error& error);
 
-/// What the server itself answers when no handler does (404, 405, 408, 413, …),
-/// in the shape of the surface the path belongs to: problem+json under /api/,
-/// {"errors":[…]} for the Vault subset, OAuth JSON everywhere else.
-Reply edge_error(int status, std::string_view path);
+/// Which family of endpoints a path belongs to, and so what errors look like:
+/// problem+json under /api/, {"errors":[…]} for the Vault subset under
+/// /t/{tenant}/v1/ and /v1/, OAuth JSON everywhere else.
+enum class Surface { OAuth, Rest, Vault };
+Surface surface_of(std::string_view path) noexcept;
+
+/// What the server itself answers when no handler does: 404, 405, 408, 413, …
+Reply edge_error(int status, Surface surface);
 
 /// The reason phrase of a status code; "Unknown" when we never send it.
 std::string_view reason_phrase(int status) noexcept;

@@ -96,6 +96,15 @@ Result<std::string_view> Form::required_single(std::string_view name) const {
   return *value;
 }
 
+Status Form::only(std::initializer_list<std::string_view> known) const {
+  for (const auto& [name, value] : parameters_) {
+    if (std::find(known.begin(), known.end(), name) == known.end()) {
+      return fail(ErrorCode::MalformedRequest, "unknown query parameter");
+    }
+  }
+  return {};
+}
+
 Status Form::refuse_repeats_except(std::initializer_list<std::string_view> repeatable) const {
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const auto name = parameters_[i].first;

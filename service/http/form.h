@@ -34,6 +34,10 @@ class Form {
   Result<std::optional<std::string_view>> optional_single(std::string_view name) const;
   std::vector<std::string_view> all(std::string_view name) const;
 
+  /// Errors: MalformedRequest when there is a parameter that is not among these
+  /// (the REST API refuses what it does not know; OAuth ignores it).
+  Status only(std::initializer_list<std::string_view> known) const;
+
   /// Errors: MalformedRequest when any parameter but these is sent twice,
   /// whether or not we know it.
   Status refuse_repeats_except(std::initializer_list<std::string_view> repeatable) const;

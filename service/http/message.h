@@ -26,6 +26,8 @@ struct Request {
   std::optional<std::string>
       client_certificate;  ///< PEM of a TLS client certificate, when one was shown
   bool tls = false;
+  /// Set when this run may wait for the database; see ErrorCode::NeedsDatabase.
+  bool may_wait_for_database = false;
   /// Set when this run may wait for a call to the outside; see ErrorCode::NeedsOutbound.
   bool may_block_on_outbound = false;
   /// Path parameters in the order of the `{}` in the route pattern, decoded.
