@@ -19,6 +19,7 @@ std::string_view to_string(ErrorCode code) noexcept {
     case ErrorCode::PreconditionFailed: return "PreconditionFailed";
     case ErrorCode::TooLarge: return "TooLarge";
     case ErrorCode::RateLimited: return "RateLimited";
+    case ErrorCode::NeedsDatabase: return "NeedsDatabase";
     case ErrorCode::NeedsOutbound: return "NeedsOutbound";
     case ErrorCode::Unavailable: return "Unavailable";
     case ErrorCode::Internal: return "Internal";

@@ -28,6 +28,7 @@ enum class ErrorCode {
   PreconditionFailed,   ///< If-Match did not match
   TooLarge,             ///< a bound on size or count was passed
   RateLimited,          ///< too many attempts; see retry_after
+  NeedsDatabase,        ///< answer needs the database: run again on the database pool
   NeedsOutbound,        ///< answer needs an outside call: run again on the outbound pool
   Unavailable,          ///< a dependency failed; retrying later may help
   Internal,             ///< a bug or corrupted data

@@ -1,0 +1,153 @@
+#include "http/handlers/api.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "core/time_format.h"
+#include "http/basic_auth.h"
+
+namespace postern::http {
+namespace {
+
+constexpr std::string_view kOperatorPrefix = "postern_op_";
+constexpr std::string_view kAdminPrefix = "postern_ta_";
+
+bool needs_another_pool(const Error& error) {
+  return error.code == ErrorCode::NeedsOutbound || error.code == ErrorCode::NeedsDatabase;
+}
+
+Error at(std::string pointer, std::string detail) {
+  Error error = fail(ErrorCode::MalformedRequest, std::move(detail));
+  error.pointer = std::move(pointer);
+  return error;
+}
+
+}  // namespace
+
+void Caller::describe(audit::Event& record) const {
+  switch (kind) {
+    case Kind::Operator: record.with("caller", "operator"); break;
+    case Kind::TenantAdmin:
+      record.with("caller", "tenant-admin").with("admin_token", admin_token_id);
+      break;
+    case Kind::User:
+      record.with("caller", "user")
+          .with("subject_issuer", user->principal.issuer)
+          .with("subject", user->principal.subject);
+      break;
+  }
+}
+
+Result<Caller> caller_of(const Services& services, const Request& request,
+                         const policy::TenantSnapshot* snapshot) {
+  const auto refused = [] {
+    return fail(ErrorCode::Unauthenticated,
+                "send Authorization: Bearer with a valid operator, tenant-admin or user token");
+  };
+  const auto header = request.header("authorization");
+  if (!header) return refused();
+  POSTERN_TRY(const auto bearer, bearer_token(*header));
+  const auto starts = [&](std::string_view prefix) {
+    return bearer.expose(
+        [&](ByteView bytes) { return as_text(bytes).substr(0, prefix.size()) == prefix; });
+  };
+  if (starts(kOperatorPrefix)) {
+    if (!services.is_operator(bearer)) return refused();
+    return Caller{Caller::Kind::Operator, {}, nullptr};
+  }
+  if (snapshot == nullptr || !snapshot->enabled()) return refused();
+  if (starts(kAdminPrefix)) {
+    auto id = snapshot->admin_token_id(bearer, services.clock.now());
+    if (!id) return refused();
+    return Caller{Caller::Kind::TenantAdmin, std::move(*id), nullptr};
+  }
+  auto user = bearer.expose([&](ByteView bytes) {
+    return services.verifier.verify_user(*snapshot, as_text(bytes), wait_of(request));
+  });
+  if (!user.ok()) {
+    Error error = user.error();
+    if (error.code == ErrorCode::InvalidToken) error.code = ErrorCode::Unauthenticated;
+    return error;
+  }
+  return Caller{Caller::Kind::User, {}, std::move(user).value()};
+}
+
+Result<Answer> tenant_call(const Services& services, const Request& request, std::string action,
+                           std::initializer_list<Caller::Kind> allowed, const TenantCall& body) {
+  POSTERN_TRY(const auto snapshot, tenant_of(services, request, DisabledTenant::Allow));
+  auto record = record_for(services, snapshot->tenant(), request, std::move(action));
+  const auto run = [&]() -> Result<Done> {
+    POSTERN_TRY(const auto caller, caller_of(services, request, snapshot.get()));
+    caller.describe(record);
+    if (std::find(allowed.begin(), allowed.end(), caller.kind) == allowed.end()) {
+      return fail(ErrorCode::Forbidden, "this token may not do that");
+    }
+    return body(*snapshot, caller, record);
+  };
+  auto done = run();
+  if (done.ok()) {
+    Answer answer{std::move(done.value().reply)};
+    if (done.value().recorded == Done::Recorded::ByGate) answer.events.push_back(std::move(record));
+    return answer;
+  }
+  if (needs_another_pool(done.error())) return done.error();
+  record_error(record, done.error());
+  return Answer{render(done.error(), request), {std::move(record)}};
+}
+
+Result<token::Json> json_body(const Request& request,
+                              std::initializer_list<std::string_view> members) {
+  auto parsed = request.body.expose([](ByteView body) { return token::parse_json(as_text(body)); });
+  POSTERN_TRY(auto json, std::move(parsed));
+  if (!json.is_object()) return at("", "the body must be a JSON object");
+  for (const auto& [name, value] : json.items()) {
+    if (std::find(members.begin(), members.end(), name) == members.end()) {
+      return at(detail::is_name(name) ? "/" + name : "", "is not a known member");
+    }
+  }
+  return json;
+}
+
+Result<std::optional<std::string>> text_member(const token::Json& body, const char* name,
+                                               std::size_t max) {
+  const auto it = body.find(name);
+  if (it == body.end() || it->is_null()) return std::optional<std::string>();
+  const auto pointer = std::string("/") + name;
+  if (!it->is_string()) return at(pointer, "must be text");
+  const auto& text = it->get_ref<const std::string&>();
+  if (text.size() > max) return at(pointer, "is longer than " + std::to_string(max) + " bytes");
+  return std::optional(text);
+}
+
+Result<std::optional<sys_seconds>> time_member(const token::Json& body, const char* name,
+                                               sys_seconds now) {
+  POSTERN_TRY(const auto text, text_member(body, name, 40));
+  if (!text) return std::optional<sys_seconds>();
+  const auto time = parse_time(*text);
+  if (!time) return at(std::string("/") + name, "must be a time such as 2026-12-31T23:59:59Z");
+  if (*time <= now) return at(std::string("/") + name, "must be in the future");
+  return time;
+}
+
+Result<std::optional<std::uint64_t>> if_match(const Request& request) {
+  if (request.count("if-match") == 0) return std::optional<std::uint64_t>();
+  const auto header = request.header("if-match");
+  if (header && *header == "*") return std::optional<std::uint64_t>();
+  if (header && header->size() > 2 && header->front() == '"' && header->back() == '"') {
+    std::uint64_t number = 0;
+    const auto* end = header->data() + header->size() - 1;
+    const auto [stop, error] = std::from_chars(header->data() + 1, end, number);
+    if (error == std::errc() && stop == end) return std::optional(number);
+  }
+  return fail(ErrorCode::MalformedRequest, "If-Match must be the ETag of an earlier answer");
+}
+
+Reply json_reply(int status, const token::Json& body) {
+  auto reply = Reply::json(status, token::dump_json(body));
+  reply.no_store();
+  return reply;
+}
+
+std::string etag(std::uint64_t number) { return '"' + std::to_string(number) + '"'; }
+
+}  // namespace postern::http

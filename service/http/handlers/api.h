@@ -1,0 +1,70 @@
+#pragma once
+
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "http/handlers/services.h"
+#include "http/router.h"
+#include "token/json.h"
+
+/// What the endpoints of the native REST API share: who calls, what is
+/// recorded, how bodies are read.
+namespace postern::http {
+
+/// Who calls the REST API.
+struct Caller {
+  enum class Kind { Operator, TenantAdmin, User };
+  Kind kind = Kind::User;
+  std::string admin_token_id;     ///< TenantAdmin
+  grants::VerifiedTokenPtr user;  ///< User
+
+  void describe(audit::Event& record) const;
+};
+
+/// The caller behind `Authorization: Bearer`. An operator's token needs no
+/// tenant; the others count only in `snapshot`'s.
+/// Errors: Unauthenticated, NeedsOutbound, Unavailable.
+Result<Caller> caller_of(const Services& services, const Request& request,
+                         const policy::TenantSnapshot* snapshot);
+
+/// What an API endpoint did. Writes commit their record in their own
+/// transaction; for anything else that must be recorded, the gate does it.
+struct Done {
+  enum class Recorded { InStore, ByGate, NotNeeded };
+  Reply reply;
+  Recorded recorded = Recorded::NotNeeded;
+};
+
+/// A call on one existing tenant: finds the tenant, authenticates the caller,
+/// refuses kinds that are not allowed (recorded), runs the body, and renders
+/// and records its errors.
+using TenantCall = std::function<Result<Done>(const policy::TenantSnapshot& snapshot,
+                                              const Caller& caller, audit::Event& record)>;
+Result<Answer> tenant_call(const Services& services, const Request& request, std::string action,
+                           std::initializer_list<Caller::Kind> allowed, const TenantCall& body);
+
+/// The body as a JSON object with no members but these. Errors: MalformedRequest.
+Result<token::Json> json_body(const Request& request,
+                              std::initializer_list<std::string_view> members);
+/// A member that must be text when present. Errors: MalformedRequest with pointer.
+Result<std::optional<std::string>> text_member(const token::Json& body, const char* name,
+                                               std::size_t max = 2000);
+/// A member that must be an RFC 3339 time in the future when present.
+Result<std::optional<sys_seconds>> time_member(const token::Json& body, const char* name,
+                                               sys_seconds now);
+/// The number in `If-Match: "n"`; nothing when the header is absent or `*`.
+Result<std::optional<std::uint64_t>> if_match(const Request& request);
+
+Reply json_reply(int status, const token::Json& body);  ///< never cached
+std::string etag(std::uint64_t number);
+
+void add_admin_endpoints(Router& router, Gate& gate, Services& services);
+void add_credential_endpoints(Router& router, Gate& gate, Services& services);
+void add_release_endpoint(Router& router, Gate& gate, Services& services);
+void add_audit_endpoints(Router& router, Gate& gate, Services& services);
+
+}  // namespace postern::http

@@ -1,0 +1,182 @@
+#include "http/handlers/oauth_endpoints.h"
+
+#include <algorithm>
+#include <array>
+
+#include "grants/client_authentication.h"
+#include "http/basic_auth.h"
+#include "http/form.h"
+#include "token/json.h"
+
+namespace postern::http {
+namespace {
+
+constexpr std::string_view kTokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+bool form_content_type(const Request& request) {
+  const auto type = request.header("content-type");
+  if (!type) return false;
+  constexpr std::string_view kForm = "application/x-www-form-urlencoded";
+  // Media-type parameters such as charset=UTF-8 are common and mean nothing here.
+  const auto end = std::min(type->find(';'), type->size());
+  auto media = type->substr(0, end);
+  while (!media.empty() && (media.back() == ' ' || media.back() == '\t')) media.remove_suffix(1);
+  return media.size() == kForm.size() &&
+         std::equal(media.begin(), media.end(), kForm.begin(), [](char a, char b) {
+           return (a >= 'A' && a <= 'Z' ? static_cast<char>(a + 32) : a) == b;
+         });
+}
+
+/// RFC 6749 §2.3.1: credentials never stand in the URI, where they are logged.
+bool secret_in_query(std::string_view query) {
+  constexpr std::array<std::string_view, 8> kSecrets{
+      "client_secret", "subject_token", "actor_token",   "client_assertion",
+      "assertion",     "code",          "refresh_token", "password"};
+  while (!query.empty()) {
+    const auto end = std::min(query.find('&'), query.size());
+    const auto name = query.substr(0, std::min(query.find('='), end));
+    if (std::find(kSecrets.begin(), kSecrets.end(), name) != kSecrets.end()) return true;
+    query.remove_prefix(std::min(end + 1, query.size()));
+  }
+  return false;
+}
+
+Result<grants::IssuedToken> grant(const Services& services, const policy::TenantSnapshot& snapshot,
+                                  const Request& request, const Form& form, bool exchange,
+                                  audit::Event& record) {
+  POSTERN_TRY(const auto client, authenticate(services, snapshot, request, &form, record));
+  POSTERN_TRY(const auto scope, form.optional_single("scope"));
+  if (!exchange) {
+    return services.client_credentials.grant(snapshot, *client, form.all("audience"),
+                                             form.all("resource"), scope, record);
+  }
+  grants::TokenExchangeRequest asked;
+  POSTERN_TRY(asked.subject_token, form.required_single("subject_token"));
+  POSTERN_TRY(asked.subject_token_type, form.required_single("subject_token_type"));
+  POSTERN_TRY(asked.actor_token, form.optional_single("actor_token"));
+  POSTERN_TRY(asked.actor_token_type, form.optional_single("actor_token_type"));
+  POSTERN_TRY(asked.requested_token_type, form.optional_single("requested_token_type"));
+  asked.audiences = form.all("audience");
+  asked.resources = form.all("resource");
+  asked.scope = scope;
+  return services.exchange.exchange(snapshot, *client, asked, wait_of(request), record);
+}
+
+Reply token_reply(const grants::IssuedToken& issued) {
+  token::Json body{{"token_type", "Bearer"}, {"expires_in", issued.expires_in.count()}};
+  if (!issued.scope.empty()) body["scope"] = issued.scope.str();
+  if (!issued.issued_token_type.empty()) body["issued_token_type"] = issued.issued_token_type;
+  issued.access_token.expose(
+      [&](ByteView bytes) { body["access_token"] = std::string(as_text(bytes)); });
+  auto reply = Reply::json(200, token::dump_json(body));
+  reply.no_store();
+  wipe(body["access_token"].get_ref<std::string&>());
+  return reply;
+}
+
+Result<Answer> token_endpoint(const Services& services, const Request& request) {
+  POSTERN_TRY(const auto snapshot, tenant_of(services, request));
+  if (!form_content_type(request)) {
+    return fail(ErrorCode::MalformedRequest, "the body must be application/x-www-form-urlencoded");
+  }
+  if (secret_in_query(request.query)) {
+    return fail(ErrorCode::MalformedRequest, "send parameters in the body, never in the URI");
+  }
+  auto record = record_for(services, snapshot->tenant(), request, "token.request");
+  const auto decide = [&]() -> Result<grants::IssuedToken> {
+    POSTERN_TRY(const auto form,
+                request.body.expose([](ByteView body) { return Form::parse(as_text(body)); }));
+    POSTERN_CHECK(form.refuse_repeats_except({"audience", "resource"}));
+    POSTERN_TRY(const auto grant_type, form.required_single("grant_type"));
+    const bool exchange = grant_type == kTokenExchange;
+    if (!exchange && grant_type != "client_credentials") {
+      return fail(ErrorCode::UnsupportedGrant, "this grant_type is not offered");
+    }
+    record.action = exchange ? "token.exchange" : "token.client_credentials";
+    return grant(services, *snapshot, request, form, exchange, record);
+  };
+  const auto issued = decide();
+  if (issued.ok()) return Answer{token_reply(issued.value()), {std::move(record)}};
+  const auto& error = issued.error();
+  if (error.code == ErrorCode::NeedsOutbound || error.code == ErrorCode::NeedsDatabase) {
+    return error;
+  }
+  record_error(record, error);
+  return Answer{render(error, request), {std::move(record)}};
+}
+
+Reply document(const std::string& json) {
+  auto reply = Reply::json(200, json);
+  // Public by nature: browsers may read it, caches may keep it for a while.
+  reply.set_header("Cache-Control", "public, max-age=300");
+  reply.set_header("Access-Control-Allow-Origin", "*");
+  return reply;
+}
+
+}  // namespace
+
+Result<const policy::Client*> authenticate(const Services& services,
+                                           const policy::TenantSnapshot& snapshot,
+                                           const Request& request, const Form* form,
+                                           audit::Event& record) {
+  const auto failed = [] { return fail(ErrorCode::InvalidClient, "client authentication failed"); };
+  std::optional<std::string_view> body_id;
+  std::optional<std::string_view> body_secret;
+  if (form != nullptr) {
+    POSTERN_TRY(body_id, form->optional_single("client_id"));
+    POSTERN_TRY(body_secret, form->optional_single("client_secret"));
+    if (!form->all("client_assertion").empty() || !form->all("client_assertion_type").empty()) {
+      return fail(ErrorCode::InvalidClient, "this client authentication method is not offered");
+    }
+  }
+  const auto check = [&](const std::string& id,
+                         const ClientSecret& secret) -> Result<const policy::Client*> {
+    // Recorded before it is known to be true, so only when it could be one of ours.
+    if (ClientId::parse(id).ok()) record.with("client", id);
+    return grants::authenticate_client(snapshot, id, secret, services.clock.now());
+  };
+
+  if (request.count("authorization") > 0) {
+    const auto header = request.header("authorization");
+    if (!header) return fail(ErrorCode::MalformedRequest, "several Authorization headers");
+    if (body_secret) {
+      return fail(ErrorCode::MalformedRequest, "use one client authentication method, not two");
+    }
+    POSTERN_TRY(const auto credentials, basic_credentials(*header));
+    if (body_id && *body_id != credentials.first) {
+      return fail(ErrorCode::MalformedRequest, "client_id differs from the authenticated client");
+    }
+    return check(credentials.first, credentials.second);
+  }
+  // A public client (no secret) may not use any grant here.
+  if (!body_id || !body_secret) return failed();
+  return check(std::string(*body_id), ClientSecret(SecureBuffer::copy_of(*body_secret)));
+}
+
+void add_oauth_endpoints(Router& router, Gate& gate, Services& services) {
+  gate.add(router, "POST", "/t/{}/token", Pool::Compute,
+           [&services](const Request& request) { return token_endpoint(services, request); });
+  gate.add(router, "GET", "/t/{}/jwks", Pool::Compute,
+           [&services](const Request& request) -> Result<Answer> {
+             POSTERN_TRY(const auto snapshot, tenant_of(services, request));
+             return Answer{document(snapshot->jwks_document())};
+           });
+  gate.add(router, "GET", "/.well-known/oauth-authorization-server/t/{}", Pool::Compute,
+           [&services](const Request& request) -> Result<Answer> {
+             POSTERN_TRY(const auto snapshot, tenant_of(services, request));
+             return Answer{document(snapshot->metadata_document())};
+           });
+  // Published because MCP clients want it in the metadata; no client is
+  // registered for codes, so it never redirects anywhere.
+  gate.add(router, "GET", "/t/{}/authorize", Pool::Compute,
+           [&services](const Request& request) -> Result<Answer> {
+             POSTERN_CHECK(tenant_of(services, request));
+             auto reply = Reply::text(400,
+                                      "This authorization server issues no authorization codes. "
+                                      "Use its token endpoint.\n");
+             reply.no_store();
+             return Answer{std::move(reply)};
+           });
+}
+
+}  // namespace postern::http

@@ -1,0 +1,195 @@
+#include <algorithm>
+
+#include "core/time_format.h"
+#include "http/error_render.h"
+#include "http/handlers/api.h"
+#include "http/handlers/oauth_endpoints.h"
+
+/// POST /api/v1/tenants/{tenant}/release: one call per spawn. The client proves
+/// itself by Basic, the user by their own token; each backend asked for is
+/// decided and recorded on its own.
+namespace postern::http {
+namespace {
+
+using token::Json;
+
+constexpr std::size_t kMaxItems = 64;
+
+Error at(std::string pointer, std::string detail) {
+  Error error = fail(ErrorCode::MalformedRequest, std::move(detail));
+  error.pointer = std::move(pointer);
+  return error;
+}
+
+Result<grants::ReleaseItemRequest> read_item(const Json& item, const std::string& pointer) {
+  if (!item.is_object()) return at(pointer, "must be an object");
+  grants::ReleaseItemRequest asked;
+  int targets = 0;
+  for (const auto& [name, value] : item.items()) {
+    const bool target = name == "backend" || name == "audience" || name == "resource";
+    if (!target && name != "scope") return at(pointer, "has an unknown member");
+    if (!value.is_string() || value.get_ref<const std::string&>().size() > 2000) {
+      return at(pointer + "/" + name, "must be text of at most 2000 bytes");
+    }
+    if (target) {
+      ++targets;
+      asked.asked = value.get<std::string>();
+      asked.is_resource = name == "resource";
+    } else if (!value.get_ref<const std::string&>().empty()) {
+      asked.scope = value.get<std::string>();
+    }
+  }
+  if (targets != 1 || asked.asked.empty()) {
+    return at(pointer, "needs exactly one of backend, audience and resource");
+  }
+  return asked;
+}
+
+/// The OAuth name of a refusal, so that a gateway handles items as it handles
+/// the token endpoint's errors.
+std::string_view error_name(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::TargetRefused: return "invalid_target";
+    case ErrorCode::ScopeRefused: return "invalid_scope";
+    case ErrorCode::InteractionRequired: return "interaction_required";
+    case ErrorCode::InvalidToken:
+    case ErrorCode::MalformedRequest:
+    case ErrorCode::TooLarge: return "invalid_request";
+    case ErrorCode::UnauthorizedClient: return "unauthorized_client";
+    case ErrorCode::Unavailable:
+    case ErrorCode::RateLimited: return "temporarily_unavailable";
+    case ErrorCode::InvalidClient:
+    case ErrorCode::UnsupportedGrant:
+    case ErrorCode::Unauthenticated:
+    case ErrorCode::Forbidden:
+    case ErrorCode::NotFound:
+    case ErrorCode::Conflict:
+    case ErrorCode::PreconditionFailed:
+    case ErrorCode::NeedsDatabase:
+    case ErrorCode::NeedsOutbound:
+    case ErrorCode::Internal: return "server_error";
+  }
+  return "server_error";
+}
+
+std::string exposed(const FieldValue& value) {
+  return value.expose([](ByteView bytes) { return std::string(as_text(bytes)); });
+}
+
+void wipe_texts(Json& json) {
+  if (json.is_string()) {
+    wipe(json.get_ref<std::string&>());
+  } else if (json.is_structured()) {
+    for (auto& child : json) wipe_texts(child);
+  }
+}
+
+Json allowed_json(const grants::ReleasedItem& item, sys_seconds now) {
+  Json json{{"backend", item.backend.str()},
+            {"status", "allowed"},
+            {"env", Json::object()},
+            {"headers", Json::object()},
+            {"files", Json::array()}};
+  for (const auto& [name, value] : item.env) json["env"][name] = exposed(value);
+  for (const auto& [name, value] : item.headers) json["headers"][name] = exposed(value);
+  for (const auto& file : item.files) {
+    Json entry{{"name", file.name}, {"content", exposed(file.content)}};
+    if (!file.env.empty()) entry["env"] = file.env;
+    json["files"].push_back(std::move(entry));
+  }
+  if (item.expires_at) json["expires_at"] = format_time(*item.expires_at);
+  if (item.credential) {
+    json["credential"] = {{"name", item.credential->name.str()},
+                          {"owner", item.credential->of_tenant ? "tenant" : "principal"},
+                          {"version", item.credential->version}};
+  }
+  if (item.scope && item.expires_at) {
+    json["token"] = {{"scope", item.scope->str()},
+                     {"expires_in", (*item.expires_at - now).count()}};
+  }
+  return json;
+}
+
+Json refused_json(const policy::TenantSnapshot& snapshot, const std::string& asked,
+                  const Error& error) {
+  const bool ours = error.code == ErrorCode::Internal || error.code == ErrorCode::Unavailable;
+  Json json{{"backend", asked},
+            {"status", "refused"},
+            {"error", error_name(error.code)},
+            {"detail", ours ? "the service cannot answer for this backend now" : error.detail}};
+  if (error.code == ErrorCode::InteractionRequired) {
+    const auto* backend = snapshot.resolve(asked);
+    const auto url = grants::connect_url(snapshot, backend != nullptr ? backend->name.str() : "");
+    if (!url.empty()) json["connect_url"] = url;
+  }
+  return json;
+}
+
+Result<Answer> release_endpoint(const Services& services, const Request& request) {
+  POSTERN_TRY(const auto snapshot, tenant_of(services, request));
+  auto record = record_for(services, snapshot->tenant(), request, "credential.release");
+  std::vector<audit::Event> records;
+
+  const auto decide = [&]() -> Result<Reply> {
+    POSTERN_TRY(const auto client, authenticate(services, *snapshot, request, nullptr, record));
+    POSTERN_TRY(auto body, json_body(request, {"subject_token", "subject_token_type", "items"}));
+    const auto subject_token = body.find("subject_token");
+    if (subject_token == body.end() || !subject_token->is_string()) {
+      return at("/subject_token", "is required: the user's own token");
+    }
+    const SubjectToken token(SecureBuffer::take(std::move(subject_token->get_ref<std::string&>())));
+    POSTERN_TRY(const auto type, text_member(body, "subject_token_type", 200));
+    const auto items = body.find("items");
+    if (items == body.end() || !items->is_array() || items->empty() || items->size() > kMaxItems) {
+      return at("/items", "must be a list of 1 to 64 backends");
+    }
+    std::vector<grants::ReleaseItemRequest> asked;
+    for (std::size_t i = 0; i < items->size(); ++i) {
+      POSTERN_TRY(auto item, read_item((*items)[i], "/items/" + std::to_string(i)));
+      asked.push_back(std::move(item));
+    }
+    auto verified = token.expose([&](ByteView bytes) {
+      return services.release.verify_subject(
+          *snapshot, *client, as_text(bytes),
+          type.value_or("urn:ietf:params:oauth:token-type:access_token"), wait_of(request));
+    });
+    POSTERN_TRY(const auto subject, std::move(verified));
+
+    Json answers = Json::array();
+    for (const auto& item : asked) {
+      auto item_record = record;
+      item_record.with("asked", item.asked.substr(0, 512));
+      const auto released =
+          services.release.release(*snapshot, *client, *subject, item, item_record);
+      if (released.ok()) {
+        answers.push_back(allowed_json(released.value(), services.clock.now()));
+      } else {
+        record_error(item_record, released.error());
+        answers.push_back(refused_json(*snapshot, item.asked, released.error()));
+      }
+      records.push_back(std::move(item_record));
+    }
+    Json reply_body{{"items", std::move(answers)}};
+    auto reply = json_reply(200, reply_body);
+    wipe_texts(reply_body);
+    return reply;
+  };
+
+  auto reply = decide();
+  if (reply.ok()) return Answer{std::move(reply).value(), std::move(records)};
+  const auto& error = reply.error();
+  if (error.code == ErrorCode::NeedsOutbound || error.code == ErrorCode::NeedsDatabase) {
+    return error;
+  }
+  record_error(record, error);
+  return Answer{render(error, request), {std::move(record)}};
+}
+
+}  // namespace
+
+void add_release_endpoint(Router& router, Gate& gate, Services& services) {
+  gate.add(router, "POST", "/api/v1/tenants/{}/release", Pool::Database,
+           [&services](const Request& request) { return release_endpoint(services, request); });
+}
+
+}  // namespace postern::http
