@@ -1,0 +1,300 @@
+#include "vault/envelope.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <optional>
+#include <random>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "crypto/aead.h"
+#include "support/code_of.h"
+#include "support/in_memory_kek_store.h"
+
+namespace postern::vault {
+namespace {
+
+using test::code_of;
+using Pairs = std::map<std::string, std::string>;
+
+constexpr sys_seconds kNow{std::chrono::seconds(1'800'000'000)};
+
+Fields fields(const Pairs& pairs) {
+  Fields made;
+  for (const auto& [name, text] : pairs) made.emplace(name, SecureBuffer::copy_of(text));
+  return made;
+}
+
+Pairs revealed(const Fields& fields) {
+  Pairs pairs;
+  for (const auto& [name, value] : fields) {
+    pairs[name] = value.expose([](ByteView bytes) { return std::string(as_text(bytes)); });
+  }
+  return pairs;
+}
+
+struct EnvelopeTest : ::testing::Test {
+  SealedVersion seal(const Pairs& pairs = {{"host", "example"}, {"token", "t0p"}}) {
+    auto sealed = envelope.seal(acme, key, 1, fields(pairs), kNow, std::nullopt);
+    EXPECT_TRUE(sealed.ok());
+    return std::move(sealed).value();
+  }
+
+  const TenantId acme{"acme"};
+  const TenantId other{"other"};
+  const CredentialKey key{Owner::principal({"https://idp.example", "alice"}),
+                          CredentialName("github")};
+  test::TestKeyring keys{"acme", "other"};
+  Envelope envelope{keys.keyring};
+};
+
+TEST_F(EnvelopeTest, OpensWhatItSealed) {
+  const Pairs pairs{{"host", "example"}, {"token", std::string("t\0\xFF", 3)}, {"empty", ""}};
+  const auto expires_at = kNow + std::chrono::hours(1);
+  const auto sealed = envelope.seal(acme, key, 3, fields(pairs), kNow, expires_at);
+  ASSERT_TRUE(sealed.ok());
+  EXPECT_EQ(sealed.value().version, 3u);
+  EXPECT_EQ(sealed.value().kek_version, KekVersion{1});
+  EXPECT_EQ(sealed.value().created_at, kNow);
+  EXPECT_EQ(sealed.value().expires_at, expires_at);
+  EXPECT_EQ(sealed.value().field_names, (std::vector<std::string>{"empty", "host", "token"}));
+
+  const auto opened = envelope.open(acme, key, sealed.value());
+  ASSERT_TRUE(opened.ok());
+  EXPECT_EQ(revealed(opened.value()), pairs);
+}
+
+TEST_F(EnvelopeTest, TakesTheLargestAndTheSmallestCredential) {
+  for (const auto& [count, size] : {std::pair{1, 0}, {32, 8 * 1024}, {4, 64 * 1024}}) {
+    Pairs pairs;
+    for (int i = 0; i < count; ++i) {
+      pairs["f" + std::to_string(i)] = std::string(static_cast<std::size_t>(size), 'x');
+    }
+    const auto opened = envelope.open(acme, key, seal(pairs));
+    ASSERT_TRUE(opened.ok());
+    EXPECT_EQ(revealed(opened.value()), pairs);
+  }
+}
+
+TEST_F(EnvelopeTest, SealsNothingThatIsNotValid) {
+  EXPECT_EQ(code_of(envelope.seal(acme, key, 1, {}, kNow, std::nullopt)),
+            ErrorCode::MalformedRequest);
+  EXPECT_EQ(code_of(envelope.seal(acme, key, 1, fields({{"a-b", "x"}}), kNow, std::nullopt)),
+            ErrorCode::MalformedRequest);
+  const auto large = fields({{"a", std::string(64 * 1024 + 1, 'x')}});
+  EXPECT_EQ(code_of(envelope.seal(acme, key, 1, large, kNow, std::nullopt)), ErrorCode::TooLarge);
+}
+
+TEST_F(EnvelopeTest, ShowsNoPlaintext) {
+  const auto sealed = seal({{"token", "canary-canary-canary"}});
+  EXPECT_EQ(as_text(sealed.sealed).find("canary"), std::string::npos);
+  EXPECT_EQ(as_text(sealed.wrapped_dek).find("canary"), std::string::npos);
+}
+
+TEST_F(EnvelopeTest, SealingTwiceHasNothingInCommon) {
+  const auto one = seal();
+  const auto two = seal();
+  EXPECT_NE(one.wrapped_dek, two.wrapped_dek);
+  EXPECT_NE(one.sealed, two.sealed);
+  // Two keys: a box does not open under the other's.
+  auto mixed = one;
+  mixed.sealed = two.sealed;
+  EXPECT_FALSE(envelope.open(acme, key, mixed).ok());
+}
+
+TEST_F(EnvelopeTest, SealsUnderTheCurrentKekAndOpensUnderOlderOnes) {
+  const auto before = seal();
+  keys.add(acme, KekVersion{2});
+  const auto after = seal();
+  EXPECT_EQ(before.kek_version, KekVersion{1});
+  EXPECT_EQ(after.kek_version, KekVersion{2});
+  EXPECT_TRUE(envelope.open(acme, key, before).ok());
+  EXPECT_TRUE(envelope.open(acme, key, after).ok());
+}
+
+TEST_F(EnvelopeTest, ADestroyedKekIsTheEndOfItsCredentials) {
+  const auto sealed = seal();
+  keys.store.erase(acme);
+  keys.keyring.forget(acme);
+  EXPECT_EQ(code_of(envelope.open(acme, key, sealed)), ErrorCode::NotFound);
+  keys.add(acme);  // a new tenant of the same name
+  EXPECT_EQ(code_of(envelope.open(acme, key, sealed)), ErrorCode::Internal);
+}
+
+TEST_F(EnvelopeTest, AKeyStoreThatIsDownIsUnavailable) {
+  const auto sealed = seal();
+  keys.keyring.forget(acme);
+  keys.store.fail_with(fail(ErrorCode::Unavailable, "down"));
+  EXPECT_EQ(code_of(envelope.open(acme, key, sealed)), ErrorCode::Unavailable);
+  EXPECT_EQ(code_of(envelope.seal(acme, key, 1, fields({{"a", "x"}}), kNow, std::nullopt)),
+            ErrorCode::Unavailable);
+}
+
+TEST_F(EnvelopeTest, TimesAreNotBound) {
+  // Known bound: they are not in the AAD, so a rewrite of them is not seen here.
+  auto sealed = seal();
+  sealed.created_at += std::chrono::hours(1);
+  sealed.expires_at = kNow + std::chrono::hours(2);
+  EXPECT_TRUE(envelope.open(acme, key, sealed).ok());
+}
+
+// ---- nothing altered opens, and no failure tells which part it was ----
+
+TEST_F(EnvelopeTest, NoFlippedBitOpens) {
+  const auto good = seal();
+  ASSERT_TRUE(envelope.open(acme, key, good).ok());
+  for (auto part : {&SealedVersion::wrapped_dek, &SealedVersion::sealed}) {
+    for (std::size_t bit = 0; bit < (good.*part).size() * 8; ++bit) {
+      auto flipped = good;
+      (flipped.*part)[bit / 8] ^= std::byte(1 << (bit % 8));
+      ASSERT_EQ(code_of(envelope.open(acme, key, flipped)), ErrorCode::Internal) << bit;
+    }
+  }
+  for (unsigned bit = 0; bit < 32; ++bit) {
+    auto flipped = good;
+    flipped.version ^= 1u << bit;
+    EXPECT_EQ(code_of(envelope.open(acme, key, flipped)), ErrorCode::Internal);
+    flipped = good;
+    flipped.kek_version = KekVersion{static_cast<std::uint32_t>(good.kek_version) ^ (1u << bit)};
+    EXPECT_EQ(code_of(envelope.open(acme, key, flipped)), ErrorCode::Internal);
+  }
+}
+
+TEST_F(EnvelopeTest, NoCutOrLongerBoxOpens) {
+  const auto good = seal();
+  for (auto part : {&SealedVersion::wrapped_dek, &SealedVersion::sealed}) {
+    for (std::size_t length = 0; length < (good.*part).size(); ++length) {
+      auto cut = good;
+      (cut.*part).resize(length);
+      ASSERT_FALSE(envelope.open(acme, key, cut).ok()) << length;
+    }
+    auto longer = good;
+    (longer.*part).push_back(std::byte{0});
+    EXPECT_FALSE(envelope.open(acme, key, longer).ok());
+  }
+}
+
+TEST_F(EnvelopeTest, AllFailuresReadTheSame) {
+  keys.add(acme, KekVersion{2});
+  auto sealed = envelope.seal(acme, key, 1, fields({{"a", "x"}, {"b", "y"}}), kNow, std::nullopt);
+  const auto good = std::move(sealed).value();
+  const auto changed = [&](const std::function<void(SealedVersion&)>& change) {
+    auto copy = good;
+    change(copy);
+    return envelope.open(acme, key, copy);
+  };
+  std::vector<Result<Fields>> failures;
+  failures.push_back(changed([](auto& v) { v.version = 2; }));
+  failures.push_back(changed([](auto& v) { v.kek_version = KekVersion{1}; }));
+  failures.push_back(changed([](auto& v) { v.kek_version = KekVersion{9}; }));
+  failures.push_back(changed([](auto& v) { v.wrapped_dek.back() ^= std::byte{1}; }));
+  failures.push_back(changed([](auto& v) { v.wrapped_dek.front() ^= std::byte{2}; }));
+  failures.push_back(changed([](auto& v) { v.wrapped_dek.clear(); }));
+  failures.push_back(changed([](auto& v) { v.sealed.back() ^= std::byte{1}; }));
+  failures.push_back(changed([](auto& v) { v.sealed.clear(); }));
+  failures.push_back(changed([](auto& v) { std::swap(v.sealed, v.wrapped_dek); }));
+  failures.push_back(changed([](auto& v) { v.field_names.pop_back(); }));
+  failures.push_back(changed([](auto& v) { std::swap(v.field_names[0], v.field_names[1]); }));
+  failures.push_back(changed([](auto& v) { v.field_names = {"ab"}; }));
+  failures.push_back(envelope.open(other, key, good));
+  failures.push_back(envelope.open(acme, {Owner::tenant(), key.name}, good));
+  failures.push_back(envelope.open(acme, {key.owner, CredentialName("gitlab")}, good));
+  // A KEK row that was altered is the credential's failure too.
+  auto rows = keys.store.keks(acme).value();
+  for (auto& row : rows) row.wrapped.back() ^= std::byte{1};
+  keys.store.replace(acme, rows);
+  keys.keyring.forget(acme);
+  failures.push_back(envelope.open(acme, key, good));
+
+  for (const auto& failure : failures) {
+    ASSERT_EQ(code_of(failure), ErrorCode::Internal);
+    EXPECT_EQ(failure.error().detail, failures[0].error().detail);
+    EXPECT_EQ(failure.error().diagnostic, failures[0].error().diagnostic);
+    EXPECT_EQ(failure.error().pointer, failures[0].error().pointer);
+  }
+}
+
+TEST_F(EnvelopeTest, ABoxOfOneKindIsNoneOfTheOther) {
+  // Even with the right key in hand, a wrapped DEK is no fields box: the label differs.
+  const auto good = seal();
+  auto swapped = good;
+  swapped.sealed = good.wrapped_dek;
+  EXPECT_FALSE(envelope.open(acme, key, swapped).ok());
+  swapped = good;
+  swapped.wrapped_dek = good.sealed;
+  EXPECT_FALSE(envelope.open(acme, key, swapped).ok());
+}
+
+/// One stored row, with all that says where it is.
+struct Row {
+  TenantId tenant;
+  CredentialKey key;
+  SealedVersion sealed;
+};
+
+TEST_F(EnvelopeTest, NoSwapBetweenRowsOpens) {
+  keys.add(acme, KekVersion{2});
+  keys.add(other, KekVersion{2});
+  std::vector<Row> rows;
+  for (const auto& tenant : {acme, other}) {
+    for (const auto& owner : {Owner::tenant(), Owner::principal({"https://idp.example", "alice"}),
+                              Owner::principal({"https://idp.example", "bob"}),
+                              Owner::principal({"https://idp.exampl", "ealice"})}) {
+      for (const char* name : {"github", "gitlab"}) {
+        for (const std::uint32_t version : {1u, 2u}) {
+          const CredentialKey row_key{owner, CredentialName(name)};
+          // All alike but for where they are: only the AAD can tell them apart.
+          auto sealed = envelope.seal(tenant, row_key, version, fields({{"token", "same"}}), kNow,
+                                      std::nullopt);
+          ASSERT_TRUE(sealed.ok());
+          rows.push_back({tenant, row_key, std::move(sealed).value()});
+        }
+      }
+    }
+  }
+  for (const auto& row : rows) ASSERT_TRUE(envelope.open(row.tenant, row.key, row.sealed).ok());
+
+  const std::vector<std::function<void(Row&, const Row&)>> moves{
+      [](Row& to, const Row& from) { to.tenant = from.tenant; },
+      [](Row& to, const Row& from) { to.key.owner = from.key.owner; },
+      [](Row& to, const Row& from) { to.key.name = from.key.name; },
+      [](Row& to, const Row& from) { to.sealed.version = from.sealed.version; },
+      [](Row& to, const Row& from) { to.sealed.wrapped_dek = from.sealed.wrapped_dek; },
+      [](Row& to, const Row& from) { to.sealed.sealed = from.sealed.sealed; },
+      [](Row& to, const Row&) { to.sealed.kek_version = KekVersion{1}; },
+  };
+  const auto is_whole = [](const Row& row, const Row& of) {
+    return row.tenant == of.tenant && row.key == of.key &&
+           row.sealed.version == of.sealed.version &&
+           row.sealed.kek_version == of.sealed.kek_version &&
+           row.sealed.wrapped_dek == of.sealed.wrapped_dek && row.sealed.sealed == of.sealed.sealed;
+  };
+
+  constexpr unsigned kSeed = 20261121;
+  std::mt19937 random(kSeed);
+  int tried = 0;
+  for (int i = 0; i < 10'000; ++i) {
+    // From 1 to all of the parts of one row, put into another.
+    auto row = rows[random() % rows.size()];
+    const auto& from = rows[random() % rows.size()];
+    for (unsigned parts = 1 + static_cast<unsigned>(random()) % (1u << moves.size()), m = 0;
+         m < moves.size(); ++m) {
+      if (parts >> m & 1) moves[m](row, from);
+    }
+    if (std::any_of(rows.begin(), rows.end(), [&](const Row& r) { return is_whole(row, r); })) {
+      continue;  // no swap at all, or the whole row
+    }
+    ++tried;
+    ASSERT_EQ(code_of(envelope.open(row.tenant, row.key, row.sealed)), ErrorCode::Internal)
+        << "seed " << kSeed << ", swap " << i;
+  }
+  EXPECT_GT(tried, 5'000);
+}
+
+}  // namespace
+}  // namespace postern::vault
