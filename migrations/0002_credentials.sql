@@ -3,11 +3,12 @@
 -- One row for each credential there ever was: it stays when the credential is
 -- removed, because version numbers are bound by the seal and never used again.
 CREATE TABLE credential (
-  tenant_id     text COLLATE "C" NOT NULL REFERENCES tenant ON DELETE CASCADE,
-  owner_issuer  text COLLATE "C" NOT NULL CHECK (octet_length(owner_issuer) <= 1024),
-  owner_subject text COLLATE "C" NOT NULL CHECK (octet_length(owner_subject) <= 255),
-  name          text COLLATE "C" NOT NULL CHECK (octet_length(name) BETWEEN 1 AND 200),
-  last_version  integer NOT NULL CHECK (last_version >= 0),
+  tenant_id       text COLLATE "C" NOT NULL REFERENCES tenant ON DELETE CASCADE,
+  owner_issuer    text COLLATE "C" NOT NULL CHECK (octet_length(owner_issuer) <= 1024),
+  owner_subject   text COLLATE "C" NOT NULL CHECK (octet_length(owner_subject) <= 255),
+  name            text COLLATE "C" NOT NULL CHECK (octet_length(name) BETWEEN 1 AND 200),
+  last_version    integer NOT NULL CHECK (last_version >= 0),  -- ever given
+  current_version integer NOT NULL CHECK (current_version BETWEEN 0 AND last_version),  -- 0: removed
   PRIMARY KEY (tenant_id, owner_issuer, owner_subject, name),
   -- Both empty for the tenant's own, neither for a principal's.
   CHECK ((owner_issuer = '') = (owner_subject = ''))
@@ -17,7 +18,7 @@ ALTER TABLE credential FORCE ROW LEVEL SECURITY;
 CREATE POLICY one_tenant ON credential
   USING      (tenant_id = current_setting('postern.tenant_id', true))
   WITH CHECK (tenant_id = current_setting('postern.tenant_id', true));
-GRANT SELECT, INSERT, UPDATE (last_version) ON credential TO postern_service;
+GRANT SELECT, INSERT, UPDATE (last_version, current_version) ON credential TO postern_service;
 
 CREATE FUNCTION credential_version_only_grows() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -31,6 +31,9 @@ bool gone(int socket) {
 std::string session_settings(const DatabaseOptions& options) {
   const auto ms = [](milliseconds time) { return std::to_string(time.count()); };
   return "SET search_path = postern; SET client_min_messages = error; SET bytea_output = hex; "
+         // An answer leaves after its audit record is on disk, whatever the server's default.
+         "SELECT set_config('synchronous_commit', 'on', false) "
+         " WHERE current_setting('synchronous_commit') = 'off'; "
          "SET statement_timeout = " +
          ms(options.statement_timeout) + "; SET lock_timeout = " + ms(options.lock_timeout) +
          "; SET idle_in_transaction_session_timeout = " + ms(options.idle_in_transaction_timeout);
@@ -162,9 +165,12 @@ void Session::prepare(const Statement& statement) {
 
 constexpr Statement kSetTenant{"tenant.set", "SELECT set_config('postern.tenant_id', $1, true)"};
 
-TenantTransaction::TenantTransaction(Session& session, const TenantId& tenant)
+TenantTransaction::TenantTransaction(Session& session, const TenantId& tenant, Mode mode)
     : session_(session), work_(session.link()) {
   ++session.counters().transactions;
+  if (mode == Mode::Snapshot) {
+    work_.exec("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY");
+  }
   run(kSetTenant, tenant.str());
 }
 

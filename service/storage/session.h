@@ -109,13 +109,18 @@ class Session {
 /// row-level security reads ends with the transaction.
 class TenantTransaction {
  public:
-  TenantTransaction(Session& session, const TenantId& tenant);
+  enum class Mode {
+    ReadWrite,
+    Snapshot,  ///< reads only, and all statements see the same moment
+  };
+  TenantTransaction(Session& session, const TenantId& tenant, Mode mode = Mode::ReadWrite);
   template <class... Args>
   pqxx::result run(const Statement& statement, const Args&... args) {
     return session_.run(work_, statement, args...);
   }
   void commit() { work_.commit(); }
   Session& session() { return session_; }
+  pqxx::work& work() { return work_; }
 
  private:
   Session& session_;
