@@ -266,7 +266,11 @@ std::size_t RequestParser::feed_head(std::string_view data) {
     head_.append(data.substr(0, limits_.max_header_bytes + 1 - before));
     text = head_;
   }
-  for (std::size_t from = before;;) {
+  const auto folded_at = [&](std::size_t at) {
+    return at < text.size() && (text[at] == ' ' || text[at] == '\t');
+  };
+  if (before != 0 && text[before - 1] == '\n' && folded_at(before)) fail(400);
+  for (std::size_t from = before; state_ == State::NeedMore;) {
     const auto* found =
         from < text.size()
             ? static_cast<const char*>(std::memchr(text.data() + from, '\n', text.size() - from))
@@ -287,12 +291,11 @@ std::size_t RequestParser::feed_head(std::string_view data) {
     if (at > 1) {
       if (!first_line_seen_) check_first_line(text.substr(0, at - 1));
       first_line_seen_ = true;
-      const bool folded = at + 1 < text.size() && (text[at + 1] == ' ' || text[at + 1] == '\t');
-      if (folded) fail(400);
-      if (state_ == State::Failed) return data.size();
+      if (folded_at(at + 1)) fail(400);
     }
     from = at + 1;
   }
+  if (state_ == State::Failed) return data.size();
   if (!first_line_seen_ && text.size() > limits_.max_target_bytes + kMaxMethodBytes + 12) {
     fail(414);
   } else if (text.size() > limits_.max_header_bytes) {
