@@ -219,10 +219,10 @@ inline constexpr std::string_view kIdToken = "urn:ietf:params:oauth:token-type:i
 struct ExchangeRequest {
   const SubjectToken& subject_token;
   std::string subject_token_type{token_type::kAccessToken};
-  std::vector<std::string> audience;
-  std::vector<std::string> resource;
-  std::string scope;
-  std::string requested_token_type;
+  std::vector<std::string> audience = {};
+  std::vector<std::string> resource = {};
+  std::string scope = {};
+  std::string requested_token_type = {};
   const ActorToken* actor_token = nullptr;
   std::string actor_token_type{token_type::kAccessToken};
 };

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 
 #include "postern/secret_bytes.h"
@@ -38,6 +39,27 @@ bool others_may_use(const struct stat& file) {
   return (file.st_mode & (mounted ? 0037 : 0077)) != 0;
 }
 
+/// The descriptor that a path names, such as /dev/stdin or the /dev/fd/63 of a
+/// shell's <(…); -1 for other paths. Such a path cannot be opened by a process
+/// that is not dumpable, because /proc/self/fd is root's then.
+int named_descriptor(const std::string& path) {
+  if (path == "-" || path == "/dev/stdin") return STDIN_FILENO;
+  for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"}) {
+    if (path.substr(0, folder.size()) != folder) continue;
+    int fd = -1;
+    const auto end = path.data() + path.size();
+    const auto parsed = std::from_chars(path.data() + folder.size(), end, fd);
+    if (parsed.ec == std::errc() && parsed.ptr == end) return fd;
+  }
+  return -1;
+}
+
+int open_to_read(const std::string& path) {
+  const int named = named_descriptor(path);
+  if (named >= 0) return ::fcntl(named, F_DUPFD_CLOEXEC, 3);
+  return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY);
+}
+
 bool is_space(std::byte b) {
   const auto c = static_cast<char>(b);
   return c == ' ' || c == '\t' || c == '\r' || c == '\n';
@@ -47,14 +69,14 @@ bool is_space(std::byte b) {
 
 Result<SecureBuffer> read_secret_file(const std::string& path, std::string_view what,
                                       std::size_t max_bytes) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  const Descriptor file(open_to_read(path));
   if (file.get() < 0) return cannot("read", what, path);
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) return cannot("read", what, path);
   if (S_ISDIR(status.st_mode)) {
     return fail(ErrorKind::Usage, "the " + std::string(what) + " file " + path + " is a directory");
   }
-  if (others_may_use(status)) {
+  if (named_descriptor(path) < 0 && others_may_use(status)) {
     return fail(ErrorKind::Usage, "the " + std::string(what) + " file " + path +
                                       " may be read or written by others; run: chmod 600 " + path);
   }

@@ -12,8 +12,8 @@ constexpr std::size_t kMaxTokenBytes = 64 * 1024;
 
 /// Reads a file that holds a secret. Refused when group or others may read or
 /// write it; a group may read it when root owns it and we are not root, which
-/// is how container platforms mount secrets. Pipes and other inherited
-/// descriptors pass. `what` names the file's role in messages.
+/// is how container platforms mount secrets. Pipes pass, and so do descriptors
+/// we were given ("-", /dev/stdin, /dev/fd/N). `what` names the file's role in messages.
 /// Errors: Usage, with the command that repairs it.
 Result<SecureBuffer> read_secret_file(const std::string& path, std::string_view what,
                                       std::size_t max_bytes);

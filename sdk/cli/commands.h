@@ -1,0 +1,108 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cli/settings.h"
+
+/// The program's commands. Each takes its options as main.cc parsed them,
+/// prints results to standard output and everything else to standard error,
+/// and returns the exit code (cli/output.h).
+namespace postern::cli {
+
+struct ApplyOptions {
+  std::vector<std::string> files;
+  bool dry_run = false;
+  bool prune = false;
+  bool admin_token = false;  ///< make one for each tenant that has none in secrets_dir
+  std::string secrets_dir;
+};
+int run_apply(const Settings& settings, const ApplyOptions& options);
+int run_diff(const Settings& settings, const ApplyOptions& options);
+
+struct ExchangeOptions {
+  std::vector<std::string> audience;
+  std::vector<std::string> resource;
+  std::string scope;
+  std::string requested_token_type;
+  std::string actor_token_file;
+  std::string actor_token_type = "access_token";
+  bool as_client = false;  ///< client_credentials: no user
+  bool decode = false;
+};
+int run_exchange(const Settings& settings, const ExchangeOptions& options);
+int run_decode(const std::string& path);
+
+struct CredentialOptions {
+  std::string name;
+  // Whose it is: exactly one of the three for set, get and delete.
+  bool tenant_owned = false;
+  bool as_user = false;
+  std::string issuer;
+  std::string subject;
+
+  std::vector<std::string> from_file;  ///< FIELD=PATH
+  std::vector<std::string> from_env;   ///< FIELD=VARIABLE
+  std::vector<std::string> fields;     ///< asked for, or read from standard input
+  std::string expires;
+  std::string only_version;
+};
+int run_credential_set(const Settings& settings, const CredentialOptions& options);
+int run_credential_list(const Settings& settings, const CredentialOptions& options);
+int run_credential_get(const Settings& settings, const CredentialOptions& options);
+int run_credential_delete(const Settings& settings, const CredentialOptions& options);
+
+struct ExecOptions {
+  std::string backends;              ///< names with commas between them
+  std::vector<std::string> scopes;   ///< `a b`, or `backend=a b`
+  std::vector<std::string> pass;     ///< variables of our environment to hand on
+  std::vector<std::string> command;  ///< and its arguments
+  bool verbose = false;
+};
+/// Returns only when the command was not started.
+int run_exec(const Settings& settings, const ExecOptions& options);
+
+struct AuditOptions {
+  std::uint32_t lines = 20;
+  std::string after;
+  std::string action;
+  bool follow = false;
+  double interval = 1.0;
+};
+int run_audit_tail(const Settings& settings, const AuditOptions& options);
+int run_audit_verify(const Settings& settings);
+
+struct TenantOptions {
+  std::string tenant;
+  std::string confirm;
+  bool manifest = false;
+};
+int run_tenant_list(const Settings& settings);
+int run_tenant_show(const Settings& settings, const TenantOptions& options);
+int run_tenant_delete(const Settings& settings, const TenantOptions& options);
+
+struct AdminTokenOptions {
+  std::string tenant;
+  std::string description;
+  std::string expires;
+  std::string out;  ///< file of mode 0600; empty: standard output
+  std::string token_id;
+};
+int run_admin_token_create(const Settings& settings, const AdminTokenOptions& options);
+int run_admin_token_list(const Settings& settings, const AdminTokenOptions& options);
+int run_admin_token_delete(const Settings& settings, const AdminTokenOptions& options);
+
+struct ClientSecretOptions {
+  std::string client;
+  std::string expires;
+  std::string out;
+  std::string secret_id;
+};
+int run_client_secret_add(const Settings& settings, const ClientSecretOptions& options);
+int run_client_secret_list(const Settings& settings, const ClientSecretOptions& options);
+int run_client_secret_remove(const Settings& settings, const ClientSecretOptions& options);
+
+int run_status(const Settings& settings);
+
+}  // namespace postern::cli

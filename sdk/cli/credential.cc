@@ -1,0 +1,289 @@
+#include <fcntl.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdlib>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "core/time_format.h"
+#include "postern/json.h"
+#include "postern/secret_file.h"
+
+namespace postern::cli {
+namespace {
+
+using sdk::ErrorKind;
+
+constexpr std::size_t kMaxValueBytes = 1024 * 1024;
+
+/// Turns off the terminal's echo while a secret is typed.
+class NoEcho {
+ public:
+  NoEcho() {
+    active_ = ::tcgetattr(STDIN_FILENO, &before_) == 0;
+    if (!active_) return;
+    auto quiet = before_;
+    quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+    ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
+  }
+  ~NoEcho() {
+    if (active_) ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &before_);
+  }
+  NoEcho(const NoEcho&) = delete;
+  NoEcho& operator=(const NoEcho&) = delete;
+
+ private:
+  termios before_{};
+  bool active_ = false;
+};
+
+/// `FIELD=SOURCE`, cut at the first equals sign.
+sdk::Result<std::pair<std::string, std::string>> field_and_source(const std::string& text,
+                                                                  const char* shape) {
+  const auto equals = text.find('=');
+  if (equals == text.npos || equals == 0 || equals + 1 == text.size()) {
+    // Not quoted: somebody may have put the secret itself here.
+    return sdk::fail(ErrorKind::Usage, std::string("a field is given as ") + shape +
+                                           "; a value itself never goes on the command line");
+  }
+  return std::pair(text.substr(0, equals), text.substr(equals + 1));
+}
+
+/// A file that is one line ends with a newline only because editors add it.
+SecureBuffer without_final_newline(const SecureBuffer& content) {
+  auto text = as_text(content.readable());
+  if (!text.empty() && text.find('\n') == text.size() - 1) text.remove_suffix(1);
+  if (!text.empty() && text.back() == '\r' && text.find('\r') == text.size() - 1) {
+    text.remove_suffix(1);
+  }
+  return SecureBuffer::copy_of(text);
+}
+
+sdk::Result<SecureBuffer> typed_value(const std::string& field) {
+  if (::isatty(STDIN_FILENO) == 0) {
+    return sdk::read_secret_file("-", "field " + field, kMaxValueBytes);
+  }
+  const NoEcho quiet;
+  const auto prompt = "Value of " + printable(field) + " (not shown): ";
+  std::fputs(prompt.c_str(), stderr);
+  sdk::SecretBytes line(4096);
+  const auto count = ::read(STDIN_FILENO, line.data(), line.size());
+  std::fputs("\n", stderr);
+  if (count <= 0) return sdk::fail(ErrorKind::Usage, "nothing was entered");
+  return SecureBuffer::copy_of(std::string_view(line.data(), static_cast<std::size_t>(count)));
+}
+
+sdk::Result<std::vector<sdk::CredentialField>> read_fields(const CredentialOptions& options) {
+  std::vector<sdk::CredentialField> fields;
+  bool stdin_used = false;
+  const auto add = [&](const std::string& name, SecureBuffer content) -> sdk::Status {
+    for (const auto& field : fields) {
+      if (field.name == name) {
+        return sdk::fail(ErrorKind::Usage, "field " + name + " is given twice");
+      }
+    }
+    auto value = without_final_newline(content);
+    if (value.size() == 0) {
+      return sdk::fail(ErrorKind::Usage, "the value of field " + name + " is empty");
+    }
+    fields.push_back(sdk::CredentialField{name, FieldValue(std::move(value))});
+    return {};
+  };
+  const auto from_input = [&](const std::string& name) -> sdk::Status {
+    if (stdin_used && ::isatty(STDIN_FILENO) == 0) {
+      return sdk::fail(ErrorKind::Usage, "only one field can be read from standard input");
+    }
+    stdin_used = true;
+    POSTERN_TRY(auto content, typed_value(name));
+    return add(name, std::move(content));
+  };
+
+  for (const auto& text : options.from_file) {
+    POSTERN_TRY(const auto pair, field_and_source(text, "--from-file FIELD=PATH"));
+    if (pair.second == "-") {
+      POSTERN_CHECK(from_input(pair.first));
+      continue;
+    }
+    POSTERN_TRY(auto content,
+                sdk::read_secret_file(pair.second, "field " + pair.first, kMaxValueBytes));
+    POSTERN_CHECK(add(pair.first, std::move(content)));
+  }
+  for (const auto& text : options.from_env) {
+    POSTERN_TRY(const auto pair, field_and_source(text, "--from-env FIELD=VARIABLE"));
+    const char* value = std::getenv(pair.second.c_str());
+    if (value == nullptr) {
+      return sdk::fail(ErrorKind::Usage,
+                       "there is no such environment variable for field " + pair.first);
+    }
+    POSTERN_CHECK(add(pair.first, SecureBuffer::copy_of(std::string_view(value))));
+  }
+  for (const auto& name : options.fields) {
+    if (name.find('=') != name.npos) {
+      return sdk::fail(ErrorKind::Usage,
+                       "--field takes a name alone and asks for the value; a value never goes on "
+                       "the command line");
+    }
+    POSTERN_CHECK(from_input(name));
+  }
+  if (fields.empty()) {
+    return sdk::fail(ErrorKind::Usage,
+                     "which fields? use --from-file FIELD=PATH, --from-env FIELD=VARIABLE, or "
+                     "--field FIELD to be asked");
+  }
+  return fields;
+}
+
+/// What a command on one credential works with.
+struct Call {
+  TenantId tenant;
+  CredentialName name;
+  sdk::CredentialOwner owner;
+  sdk::Client client;
+};
+
+sdk::Result<Call> prepare(const Settings& settings, const CredentialOptions& options) {
+  POSTERN_TRY(auto tenant, tenant_of(settings));
+  auto name = CredentialName::parse(options.name);
+  if (!name.ok()) return sdk::fail(ErrorKind::Usage, name.error().detail);
+  const bool principal = !options.issuer.empty() || !options.subject.empty();
+  if (principal && (options.issuer.empty() || options.subject.empty())) {
+    return sdk::fail(ErrorKind::Usage, "a user is named by --issuer and --subject together");
+  }
+  if (int{options.tenant_owned} + int{options.as_user} + int{principal} != 1) {
+    return sdk::fail(ErrorKind::Usage,
+                     "whose credential is it? use one of --tenant-owned, --as-user, or --issuer "
+                     "with --subject");
+  }
+  if (options.as_user) {
+    POSTERN_TRY(auto client, user_client(settings));
+    return Call{std::move(tenant), std::move(name).value(), sdk::CredentialOwner::caller(),
+                std::move(client)};
+  }
+  POSTERN_TRY(auto client, admin_client(settings));
+  auto owner = principal ? sdk::CredentialOwner::principal({options.issuer, options.subject})
+                         : sdk::CredentialOwner::tenant();
+  return Call{std::move(tenant), std::move(name).value(), std::move(owner), std::move(client)};
+}
+
+std::string owner_text(const sdk::CredentialInfo& info) {
+  if (info.owner_type != "principal") return "tenant";
+  return printable(info.principal.subject) + " (" + printable(info.principal.issuer) + ")";
+}
+
+std::string field_names(const sdk::CredentialInfo& info) {
+  std::string out;
+  for (const auto& field : info.fields) out += (out.empty() ? "" : ",") + printable(field);
+  return out;
+}
+
+sdk::Json as_json(const sdk::CredentialInfo& info) {
+  sdk::Json json = {{"name", info.name},
+                    {"owner", {{"type", info.owner_type}}},
+                    {"version", info.version},
+                    {"fields", info.fields},
+                    {"created_at", format_time(info.created_at)}};
+  if (info.owner_type == "principal") {
+    json["owner"]["issuer"] = info.principal.issuer;
+    json["owner"]["subject"] = info.principal.subject;
+  }
+  if (info.expires_at) json["expires_at"] = format_time(*info.expires_at);
+  return json;
+}
+
+std::string line_of(const sdk::Json& json) {
+  return json.dump(-1, ' ', true, sdk::Json::error_handler_t::replace) + "\n";
+}
+
+int finish(const sdk::Status& status) {
+  return status.ok() ? exit_code::kOk : report(status.error(), "");
+}
+
+}  // namespace
+
+int run_credential_set(const Settings& settings, const CredentialOptions& options) {
+  const auto doing = "set credential " + options.name;
+  const auto expires_at = parse_expiry(options.expires);
+  if (!expires_at.ok()) return report(expires_at.error(), doing);
+  std::optional<std::uint64_t> only_version;
+  if (!options.only_version.empty()) {
+    std::uint64_t version = 0;
+    const auto end = options.only_version.data() + options.only_version.size();
+    const auto parsed = std::from_chars(options.only_version.data(), end, version);
+    if (parsed.ec != std::errc() || parsed.ptr != end) {
+      return report(sdk::fail(ErrorKind::Usage, "--only-version takes a whole number"), doing);
+    }
+    only_version = version;
+  }
+  auto call = prepare(settings, options);
+  if (!call.ok()) return report(call.error(), doing);
+  const auto fields = read_fields(options);
+  if (!fields.ok()) return report(fields.error(), doing);
+  const auto info =
+      call.value().client.put_credential(call.value().tenant, call.value().name, call.value().owner,
+                                         fields.value(), expires_at.value(), only_version);
+  if (!info.ok()) return report(info.error(), doing);
+  if (settings.json) return finish(print(line_of(as_json(info.value()))));
+  return finish(print("credential " + printable(info.value().name) + " of " +
+                      owner_text(info.value()) + ": version " +
+                      std::to_string(info.value().version) + " stored\n"));
+}
+
+int run_credential_get(const Settings& settings, const CredentialOptions& options) {
+  const auto doing = "look up credential " + options.name;
+  auto call = prepare(settings, options);
+  if (!call.ok()) return report(call.error(), doing);
+  const auto info =
+      call.value().client.credential(call.value().tenant, call.value().name, call.value().owner);
+  if (!info.ok()) return report(info.error(), doing);
+  if (settings.json) return finish(print(line_of(as_json(info.value()))));
+  return finish(
+      print("name     " + printable(info.value().name) + "\nowner    " + owner_text(info.value()) +
+            "\nversion  " + std::to_string(info.value().version) + "\nfields   " +
+            field_names(info.value()) + "\ncreated  " + format_time(info.value().created_at) +
+            "\nexpires  " + shown(info.value().expires_at) + "\n"));
+}
+
+int run_credential_delete(const Settings& settings, const CredentialOptions& options) {
+  const auto doing = "delete credential " + options.name;
+  auto call = prepare(settings, options);
+  if (!call.ok()) return report(call.error(), doing);
+  const auto status = call.value().client.delete_credential(call.value().tenant, call.value().name,
+                                                            call.value().owner);
+  if (!status.ok()) return report(status.error(), doing);
+  return finish(print("credential " + options.name + " deleted\n"));
+}
+
+int run_credential_list(const Settings& settings, const CredentialOptions& options) {
+  constexpr const char* kDoing = "list credentials";
+  const auto tenant = tenant_of(settings);
+  if (!tenant.ok()) return report(tenant.error(), kDoing);
+  auto client = options.as_user ? user_client(settings) : admin_client(settings);
+  if (!client.ok()) return report(client.error(), kDoing);
+
+  sdk::CredentialFilter filter;
+  if (options.tenant_owned) filter.owner = "tenant";
+  filter.principal = {options.issuer, options.subject};
+  if (!options.issuer.empty() || !options.subject.empty()) filter.owner = "principal";
+  Table table({"NAME", "OWNER", "VERSION", "FIELDS", "CREATED", "EXPIRES"});
+  std::string json;
+  do {
+    auto page = client.value().credentials(tenant.value(), filter);
+    if (!page.ok()) return report(page.error(), kDoing);
+    for (const auto& info : page.value().items) {
+      if (settings.json) {
+        json += line_of(as_json(info));
+      } else {
+        table.add({printable(info.name), owner_text(info), std::to_string(info.version),
+                   field_names(info), format_time(info.created_at), shown(info.expires_at)});
+      }
+    }
+    // A server that repeats its cursor would keep us here for ever.
+    if (page.value().next_cursor == filter.cursor) break;
+    filter.cursor = page.value().next_cursor;
+  } while (!filter.cursor.empty());
+  return finish(print(settings.json ? json : table.text()));
+}
+
+}  // namespace postern::cli

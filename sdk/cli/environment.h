@@ -1,0 +1,64 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/bytes.h"
+#include "postern/error.h"
+#include "postern/secret_bytes.h"
+
+namespace postern::cli {
+
+/// Whether a child may inherit this variable from us without being asked to:
+/// PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TERM TZ TMPDIR
+/// XDG_RUNTIME_DIR. Everything else stays with the parent, which is the point:
+/// a gateway's own secrets are in its environment.
+bool is_inherited(std::string_view name);
+
+/// Whether a released value under this name could take over the child: choose
+/// the code it loads, the programs it starts, the servers it talks to or the
+/// certificates it trusts. Such a release is refused whole.
+bool is_hijacking(std::string_view name);
+
+/// The environment of a child process: built from nothing, in wiped memory.
+class ChildEnvironment {
+ public:
+  /// Takes from `parent` (entries `NAME=value`) what is_inherited() names and
+  /// what `pass` names. Errors: Usage, for a name in `pass` that is none or
+  /// begins with POSTERN_.
+  static sdk::Result<ChildEnvironment> inherit(const char* const* parent,
+                                               const std::vector<std::string>& pass);
+
+  /// Adds a released variable. `source` names the backend in messages.
+  /// Errors: Refused, for a name that is none, hijacks, or is there already,
+  /// and for a value that no environment can hold.
+  sdk::Status add(std::string_view source, std::string_view name, std::string_view value);
+
+  /// For execve. Valid until the next change.
+  std::vector<char*> pointers();
+
+  std::vector<std::string> names() const;
+
+ private:
+  void put(std::string_view name, std::string_view value);
+  bool has(std::string_view name) const;
+
+  std::vector<sdk::SecretBytes> entries_;  ///< `NAME=value` with its final NUL
+};
+
+/// A file in memory that holds `content`, can no longer be changed, and is
+/// inherited by a child. Returns its descriptor, at least 100: Node closes the
+/// first ones when it starts programs of its own, and a server is often
+/// started through npx. Errors: Usage, with the system's reason.
+sdk::Result<int> make_sealed_file(std::string_view content);
+
+/// `postern exec …` cut into our part and the command's. The command begins
+/// after the first argument that is no option (the backends), or after `--`.
+struct ExecArguments {
+  std::vector<std::string> ours;
+  std::vector<std::string> command;
+};
+ExecArguments split_exec(const std::vector<std::string>& arguments);
+
+}  // namespace postern::cli

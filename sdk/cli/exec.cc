@@ -1,0 +1,212 @@
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "cli/commands.h"
+#include "cli/environment.h"
+#include "cli/output.h"
+
+extern char** environ;
+
+namespace postern::cli {
+namespace {
+
+int exec_exit_code(const sdk::Error& error) {
+  if (error.kind == sdk::ErrorKind::Usage) return exit_code::kExecUsage;
+  return exit_code_of(error) == exit_code::kUnreachable ? exit_code::kExecUnreachable
+                                                        : exit_code::kExecRefused;
+}
+
+int fail_exec(const sdk::Error& error, const std::string& doing) {
+  report(error, doing);
+  return exec_exit_code(error);
+}
+
+sdk::Result<std::vector<sdk::ReleaseRequestItem>> wanted_items(const ExecOptions& options) {
+  std::vector<sdk::ReleaseRequestItem> items;
+  std::string rest = options.backends + ",";
+  while (!rest.empty()) {
+    const auto comma = rest.find(',');
+    sdk::ReleaseRequestItem item;
+    item.backend = rest.substr(0, comma);
+    rest.erase(0, comma + 1);
+    if (const auto id = BackendId::parse(item.backend); !id.ok()) {
+      return sdk::fail(sdk::ErrorKind::Usage,
+                       "\"" + item.backend + "\" is no backend: " + id.error().detail);
+    }
+    const auto same = [&](const auto& other) { return other.backend == item.backend; };
+    if (std::any_of(items.begin(), items.end(), same)) {
+      return sdk::fail(sdk::ErrorKind::Usage, "backend " + item.backend + " is named twice");
+    }
+    items.push_back(std::move(item));
+  }
+  for (const auto& option : options.scopes) {
+    const auto equals = option.find('=');
+    const auto name = option.substr(0, std::min(equals, option.size()));
+    const auto named = std::find_if(items.begin(), items.end(),
+                                    [&](const auto& item) { return item.backend == name; });
+    if (equals != option.npos && named != items.end()) {
+      named->scope = option.substr(equals + 1);
+    } else if (items.size() == 1) {
+      items[0].scope = option;
+    } else {
+      return sdk::fail(sdk::ErrorKind::Usage,
+                       "with several backends, --scope needs to say which: --scope \"" +
+                           items[0].backend + "=" + option + "\"");
+    }
+  }
+  return items;
+}
+
+/// Whether execvp would find the command. Asked before anything is released.
+/// Returns 0, or the errno that execvp would end with.
+int find_command(const std::string& command) {
+  const auto runnable = [](const std::string& path) {
+    struct stat file {};
+    if (::stat(path.c_str(), &file) != 0) return errno;
+    if (S_ISDIR(file.st_mode)) return EACCES;
+    return ::access(path.c_str(), X_OK) == 0 ? 0 : errno;
+  };
+  if (command.empty()) return ENOENT;
+  if (command.find('/') != command.npos) return runnable(command);
+  const char* path = std::getenv("PATH");
+  std::string rest = (path == nullptr ? "/bin:/usr/bin" : std::string(path)) + ":";
+  int result = ENOENT;
+  while (!rest.empty()) {
+    const auto colon = rest.find(':');
+    const auto folder = rest.substr(0, colon);
+    rest.erase(0, colon + 1);
+    const int found = runnable((folder.empty() ? "." : folder) + "/" + command);
+    if (found == 0) return 0;
+    if (found == EACCES) result = EACCES;
+  }
+  return result;
+}
+
+int cannot_run(const std::string& command, int error) {
+  if (error == ENOENT || error == ENOTDIR) {
+    say_error("command not found: " + printable(command));
+    return exit_code::kExecNotFound;
+  }
+  say_error("cannot run " + printable(command) + ": " + std::strerror(error));
+  return exit_code::kExecCannotRun;
+}
+
+/// Shows why items were refused. One line each, and where the user can act.
+void show_refusals(const std::vector<sdk::ReleasedItem>& items) {
+  for (const auto& item : items) {
+    if (item.allowed) continue;
+    const auto& why = item.detail.empty() ? item.error : item.detail;
+    say_error("backend " + printable(item.backend) + " is refused: " + printable(why) + " (" +
+              printable(item.error) + ")");
+    sdk::Error error = sdk::fail(sdk::ErrorKind::Refused, why);
+    error.code = item.error;
+    error.connect_url = item.connect_url;
+    if (const auto next = next_step(error); !next.empty()) say_note("next: " + next);
+  }
+}
+
+sdk::Status add_item(ChildEnvironment& child, const sdk::ReleasedItem& item) {
+  for (const auto& [name, value] : item.env) {
+    POSTERN_CHECK(value.expose([&, &variable = name](ByteView bytes) {
+      return child.add(item.backend, variable, as_text(bytes));
+    }));
+  }
+  for (const auto& file : item.files) {
+    if (file.env.empty()) {
+      say_error("warning: file " + printable(file.name) + " of backend " + printable(item.backend) +
+                " has no variable for its path, so the command does not get it");
+      continue;
+    }
+    POSTERN_TRY(const int fd, file.content.expose(
+                                  [](ByteView bytes) { return make_sealed_file(as_text(bytes)); }));
+    POSTERN_CHECK(child.add(item.backend, file.env, "/proc/self/fd/" + std::to_string(fd)));
+  }
+  if (!item.headers.empty()) {
+    say_error("warning: backend " + printable(item.backend) +
+              " also has HTTP headers, which only a gateway can send");
+  }
+  return {};
+}
+
+/// Marks every descriptor above 2 to be closed when the command starts.
+void close_inherited() {
+  if (::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0) return;
+  // Before Linux 5.11. /proc/self/fd would not do: it is root's while we are not dumpable.
+  const long limit = std::min<long>(::sysconf(_SC_OPEN_MAX), 65'536);
+  for (int fd = 3; fd < limit; ++fd) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+}  // namespace
+
+int run_exec(const Settings& settings, const ExecOptions& options) {
+  // Before the first secret is read: no core dump, no debugger of the same
+  // user. execve undoes it for the child.
+  ::prctl(PR_SET_DUMPABLE, 0);
+
+  if (options.command.empty()) {
+    say_error("which command? postern exec " + printable(options.backends) + " -- COMMAND …");
+    return exit_code::kExecUsage;
+  }
+  const auto items = wanted_items(options);
+  if (!items.ok()) return fail_exec(items.error(), "");
+  auto child = ChildEnvironment::inherit(environ, options.pass);
+  if (!child.ok()) return fail_exec(child.error(), "");
+  if (const int error = find_command(options.command[0]); error != 0) {
+    return cannot_run(options.command[0], error);
+  }
+  const auto doing = "start " + options.command[0];
+  const auto tenant = tenant_of(settings);
+  if (!tenant.ok()) return fail_exec(tenant.error(), doing);
+
+  std::vector<sdk::ReleasedItem> released;
+  {
+    auto token = subject_token(settings);
+    if (!token.ok()) return fail_exec(token.error(), doing);
+    auto client = oauth_client(settings);
+    if (!client.ok()) return fail_exec(client.error(), doing);
+    auto answer = client.value().release(
+        tenant.value(), token.value(), token_type_urn(settings.subject_token_type), items.value());
+    if (!answer.ok()) return fail_exec(answer.error(), doing);
+    released = std::move(answer).value();
+  }
+  const auto refused = [](const sdk::ReleasedItem& item) { return !item.allowed; };
+  if (std::any_of(released.begin(), released.end(), refused)) {
+    show_refusals(released);
+    return exit_code::kExecRefused;
+  }
+  close_inherited();  // before the files that the command is to have
+  for (const auto& item : released) {
+    if (const auto status = add_item(child.value(), item); !status.ok()) {
+      say_error("cannot " + printable(doing) + ": " + printable(status.error().detail));
+      return exec_exit_code(status.error());
+    }
+    if (options.verbose) {
+      say_error("backend " + printable(item.backend) + ": " +
+                (item.credential_name.empty()
+                     ? "token, scope \"" + printable(item.token_scope) + "\""
+                     : "credential " + printable(item.credential_name) + " version " +
+                           std::to_string(item.credential_version)) +
+                ", expires " + shown(item.expires_at));
+    }
+  }
+  released.clear();  // wiped; the environment and the files are all that is left
+
+  std::vector<char*> arguments;
+  for (const auto& argument : options.command) {
+    arguments.push_back(const_cast<char*>(argument.c_str()));  // execve does not write to them
+  }
+  arguments.push_back(nullptr);
+  auto variables = child.value().pointers();
+  ::execvpe(arguments[0], arguments.data(), variables.data());
+  return cannot_run(options.command[0], errno);
+}
+
+}  // namespace postern::cli

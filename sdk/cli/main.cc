@@ -1,0 +1,314 @@
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <typeinfo>
+#include <vector>
+
+#include "cli/commands.h"
+#include "cli/environment.h"
+#include "cli/output.h"
+
+#ifndef POSTERN_VERSION
+#define POSTERN_VERSION "unknown"
+#endif
+
+namespace postern::cli {
+namespace {
+
+constexpr const char* kFooter =
+    "\nOptions may stand before or after the command. Files with secrets must not be readable by\n"
+    "others. Exit codes: 0 done, 1 refused by the server (diff: differences), 2 wrong use,\n"
+    "3 server not reachable. exec: 77 refused, 69 not reachable, 78 wrong use, 126 and 127 when\n"
+    "the command cannot be run or found; else the command's own.";
+
+constexpr const char* kExecFooter =
+    "\npostern exec BACKEND[,BACKEND…] [OPTIONS] [--] COMMAND [ARGUMENT…]\n\n"
+    "The command gets PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TERM TZ TMPDIR\n"
+    "XDG_RUNTIME_DIR of this environment, what --pass names, and what the backends release.\n"
+    "Everything after the backends (or after `--`) belongs to the command.\n\n"
+    "  postern exec github -- npx -y @modelcontextprotocol/server-github";
+
+/// Chooses what to run: the last parsed command sets it.
+using Action = std::function<int()>;
+
+struct Options {
+  Settings settings;
+  ApplyOptions apply;
+  ExchangeOptions exchange;
+  CredentialOptions credential;
+  ExecOptions exec;
+  AuditOptions audit;
+  TenantOptions tenant;
+  AdminTokenOptions admin_token;
+  ClientSecretOptions client_secret;
+  std::string decode_file;
+};
+
+void add_settings(CLI::App& app, Settings& settings) {
+  const auto add = [&](const char* flag, std::string& value, const char* variable,
+                       const char* help) {
+    return app.add_option(flag, value, help)->envname(variable)->group("Global options");
+  };
+  add("--url", settings.url, "POSTERN_URL", "Where posternd listens")->capture_default_str();
+  add("--tenant", settings.tenant, "POSTERN_TENANT", "Whose data the command is about");
+  add("--token-file", settings.token_file, "POSTERN_TOKEN_FILE",
+      ("Operator's or tenant admin's token (default: " + default_token_file() + ")").c_str());
+  add("--client-id", settings.client_id, "POSTERN_CLIENT_ID", "OAuth client that is calling");
+  add("--client-secret-file", settings.client_secret_file, "POSTERN_CLIENT_SECRET_FILE",
+      "Its secret");
+  add("--subject-token-file", settings.subject_token_file, "POSTERN_SUBJECT_TOKEN_FILE",
+      "The user's token");
+  add("--subject-token-type", settings.subject_token_type, "POSTERN_SUBJECT_TOKEN_TYPE",
+      "access_token, jwt, id_token or a URN")
+      ->capture_default_str();
+  add("--ca-file", settings.ca_file, "POSTERN_CA_FILE", "PEM file of the server's authority");
+  app.add_flag("--json", settings.json, "Machine-readable output")->group("Global options");
+}
+
+void add_apply(CLI::App& app, Options& options, Action& action) {
+  const auto add_files = [&](CLI::App* command) {
+    command->add_option("-f,--file", options.apply.files, "Manifest; - is standard input")
+        ->required()
+        ->allow_extra_args(false);
+    command->add_flag("--prune", options.apply.prune,
+                      "Also delete what the manifest does not name");
+  };
+  auto* apply = app.add_subcommand("apply", "Make tenants as their manifests say");
+  add_files(apply);
+  apply->add_flag("--dry-run", options.apply.dry_run, "Only say what would change");
+  auto* folder = apply->add_option("--secrets-dir", options.apply.secrets_dir,
+                                   "Folder for generated secrets, as <tenant>.<client>.secret");
+  apply
+      ->add_flag("--admin-token", options.apply.admin_token,
+                 "Make a tenant-admin token, as <tenant>.admin.token, unless the file is there")
+      ->needs(folder);
+  apply->callback([&] { action = [&] { return run_apply(options.settings, options.apply); }; });
+
+  auto* diff = app.add_subcommand("diff", "Say how manifests differ from what the server has");
+  add_files(diff);
+  diff->footer("\nExit codes: 0 no difference, 1 differences, 2 could not tell.");
+  diff->callback([&] { action = [&] { return run_diff(options.settings, options.apply); }; });
+}
+
+void add_exchange(CLI::App& app, Options& options, Action& action) {
+  auto& exchange = options.exchange;
+  auto* command = app.add_subcommand("exchange", "Exchange a user's token for a narrow one");
+  command->add_option("--audience", exchange.audience, "Backend by name or audience")
+      ->allow_extra_args(false);
+  command->add_option("--resource", exchange.resource, "Backend by its resource URI")
+      ->allow_extra_args(false);
+  command->add_option("--scope", exchange.scope, "Scopes, with spaces between them");
+  command->add_option("--requested-token-type", exchange.requested_token_type,
+                      "access_token or jwt");
+  command->add_option("--actor-token-file", exchange.actor_token_file, "Token of the acting party");
+  command->add_option("--actor-token-type", exchange.actor_token_type, "As --subject-token-type");
+  command->add_flag("--as-client", exchange.as_client,
+                    "client_credentials: a token for the client itself");
+  command->add_flag("--decode", exchange.decode, "Show header and claims instead of the token");
+  command->callback(
+      [&] { action = [&] { return run_exchange(options.settings, options.exchange); }; });
+
+  auto* decode = app.add_subcommand("decode", "Show the parts of a JWT, without verifying it");
+  decode->add_option("file", options.decode_file, "File with the token (default: standard input)");
+  decode->callback([&] { action = [&] { return run_decode(options.decode_file); }; });
+}
+
+void add_credential(CLI::App& app, Options& options, Action& action) {
+  auto& credential = options.credential;
+  auto* group = app.add_subcommand("credential", "Stored backend secrets");
+  group->require_subcommand(1);
+  const auto add = [&](const char* name, const char* help,
+                       int (*run)(const Settings&, const CredentialOptions&)) {
+    auto* command = group->add_subcommand(name, help);
+    command->add_flag("--tenant-owned", credential.tenant_owned, "The tenant's shared credential");
+    command->add_flag("--as-user", credential.as_user,
+                      "The caller's own, proved by --subject-token-file");
+    command->add_option("--issuer", credential.issuer, "Of the user whose credential it is");
+    command->add_option("--subject", credential.subject, "Of the user whose credential it is");
+    command->callback(
+        [&, run] { action = [&, run] { return run(options.settings, options.credential); }; });
+    return command;
+  };
+  auto* set = add("set", "Store a new version", run_credential_set);
+  set->add_option("name", credential.name, "Credential")->required();
+  set->add_option("--from-file", credential.from_file, "FIELD=PATH; - is standard input")
+      ->allow_extra_args(false);
+  set->add_option("--from-env", credential.from_env, "FIELD=VARIABLE")->allow_extra_args(false);
+  set->add_option("--field", credential.fields, "FIELD: ask for it, or read standard input")
+      ->allow_extra_args(false);
+  set->add_option("--expires", credential.expires, "Time, or duration such as 90d");
+  set->add_option("--only-version", credential.only_version,
+                  "Fail unless this version is the current one; 0: unless there is none");
+  add("list", "List credentials; never their values", run_credential_list);
+  add("get", "Show a credential's version and fields; never its values", run_credential_get)
+      ->add_option("name", credential.name, "Credential")
+      ->required();
+  add("delete", "Delete a credential", run_credential_delete)
+      ->add_option("name", credential.name, "Credential")
+      ->required();
+}
+
+void add_exec(CLI::App& app, Options& options, Action& action) {
+  auto* command = app.add_subcommand(
+      "exec", "Replace this process by a command that has what backends release");
+  command->footer(kExecFooter);
+  command->add_option("backends", options.exec.backends, "Backends, with commas between them")
+      ->required();
+  command->add_option("--scope", options.exec.scopes, "Scopes, or BACKEND=SCOPES")
+      ->allow_extra_args(false);
+  command->add_option("--pass", options.exec.pass, "Variable of this environment to hand on")
+      ->allow_extra_args(false);
+  command->add_flag("-v,--verbose", options.exec.verbose,
+                    "Say on standard error what was released; never the values");
+  command->callback([&] { action = [&] { return run_exec(options.settings, options.exec); }; });
+}
+
+void add_audit(CLI::App& app, Options& options, Action& action) {
+  auto* group = app.add_subcommand("audit", "The tenant's audit trail");
+  group->require_subcommand(1);
+  auto* tail = group->add_subcommand("tail", "Show the last records");
+  tail->add_option("-n,--lines", options.audit.lines, "How many")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1000));
+  tail->add_flag("-f,--follow", options.audit.follow, "Go on with new ones");
+  tail->add_option("--after", options.audit.after, "Begin after the record of this number");
+  tail->add_option("--action", options.audit.action, "Only this action, such as token.exchange");
+  tail->add_option("--interval", options.audit.interval, "Seconds between looks, with --follow")
+      ->check(CLI::Range(0.05, 3600.0))
+      ->capture_default_str();
+  tail->callback([&] { action = [&] { return run_audit_tail(options.settings, options.audit); }; });
+  auto* verify = group->add_subcommand("verify", "Check the hash chain from end to end");
+  verify->callback([&] { action = [&] { return run_audit_verify(options.settings); }; });
+}
+
+void add_tenant(CLI::App& app, Options& options, Action& action) {
+  auto* group = app.add_subcommand("tenant", "Tenants and their admin tokens");
+  group->require_subcommand(1);
+  auto* list = group->add_subcommand("list", "List tenants");
+  list->callback([&] { action = [&] { return run_tenant_list(options.settings); }; });
+  auto* show = group->add_subcommand("show", "Show one tenant");
+  show->add_option("id", options.tenant.tenant, "Tenant (default: --tenant)");
+  show->add_flag("--manifest", options.tenant.manifest, "Its whole configuration, as JSON");
+  show->callback(
+      [&] { action = [&] { return run_tenant_show(options.settings, options.tenant); }; });
+  auto* remove = group->add_subcommand("delete", "Delete a tenant and destroy its keys");
+  remove->add_option("id", options.tenant.tenant, "Tenant")->required();
+  remove->add_option("--confirm", options.tenant.confirm, "The tenant's name once more");
+  remove->callback(
+      [&] { action = [&] { return run_tenant_delete(options.settings, options.tenant); }; });
+
+  auto* tokens = group->add_subcommand("admin-token", "Tokens that administer one tenant");
+  tokens->require_subcommand(1);
+  auto& token = options.admin_token;
+  auto* create = tokens->add_subcommand("create", "Make a token; it is shown once");
+  create->add_option("id", token.tenant, "Tenant (default: --tenant)");
+  create->add_option("--description", token.description, "What it is for")->required();
+  create->add_option("--expires", token.expires, "Time, or duration such as 90d");
+  create->add_option("--out", token.out, "File to put it into, mode 0600");
+  create->callback([&] {
+    action = [&] { return run_admin_token_create(options.settings, options.admin_token); };
+  });
+  auto* list_tokens = tokens->add_subcommand("list", "List tokens; never the tokens themselves");
+  list_tokens->add_option("id", token.tenant, "Tenant (default: --tenant)");
+  list_tokens->callback([&] {
+    action = [&] { return run_admin_token_list(options.settings, options.admin_token); };
+  });
+  auto* delete_token = tokens->add_subcommand("delete", "Delete a token by its id");
+  delete_token->add_option("token-id", token.token_id, "Token")->required();
+  delete_token->callback([&] {
+    action = [&] { return run_admin_token_delete(options.settings, options.admin_token); };
+  });
+}
+
+void add_client(CLI::App& app, Options& options, Action& action) {
+  auto* group = app.add_subcommand("client", "OAuth clients of a tenant");
+  group->require_subcommand(1);
+  auto* secrets = group->add_subcommand("secret", "A client's secrets; two may live at a time");
+  secrets->require_subcommand(1);
+  auto& secret = options.client_secret;
+  const auto add = [&](const char* name, const char* help,
+                       int (*run)(const Settings&, const ClientSecretOptions&)) {
+    auto* command = secrets->add_subcommand(name, help);
+    command->add_option("client", secret.client, "Client")->required();
+    command->callback(
+        [&, run] { action = [&, run] { return run(options.settings, options.client_secret); }; });
+    return command;
+  };
+  auto* add_secret = add("add", "Make a further secret; it is shown once", run_client_secret_add);
+  add_secret->add_option("--expires", secret.expires, "Time, or duration such as 90d");
+  add_secret->add_option("--out", secret.out, "File to put it into, mode 0600");
+  add("list", "List secrets; never the secrets themselves", run_client_secret_list);
+  add("remove", "Remove a secret by its id", run_client_secret_remove)
+      ->add_option("secret-id", secret.secret_id, "Secret")
+      ->required();
+}
+
+/// A secret file opened as descriptor 0 to 2 would be mistaken for a terminal.
+void occupy_standard_descriptors() {
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", O_RDWR) != fd) std::abort();
+  }
+}
+
+int run(int argc, char** argv) {
+  occupy_standard_descriptors();
+  ::prctl(PR_SET_DUMPABLE, 0);  // secrets pass through this process: no core dump
+
+  Options options;
+  Action action;
+  CLI::App app("postern: tokens and credentials for MCP gateways and the servers behind them");
+  app.name("postern");
+  app.set_version_flag("--version", std::string("postern ") + POSTERN_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  add_settings(app, options.settings);
+  add_apply(app, options, action);
+  add_exchange(app, options, action);
+  add_credential(app, options, action);
+  add_exec(app, options, action);
+  add_audit(app, options, action);
+  add_tenant(app, options, action);
+  add_client(app, options, action);
+  auto* status = app.add_subcommand("status", "Ask the server how it is");
+  status->callback([&] { action = [&] { return run_status(options.settings); }; });
+
+  app.footer(kFooter);  // last: commands made after it would repeat it
+
+  if (argc < 2) {
+    say_error("which command? `postern --help` lists them");
+    return exit_code::kUsage;
+  }
+  auto arguments = split_exec(std::vector<std::string>(argv + 1, argv + argc));
+  options.exec.command = std::move(arguments.command);
+  const bool is_exec =
+      std::find(arguments.ours.begin(), arguments.ours.end(), "exec") != arguments.ours.end();
+  try {
+    std::reverse(arguments.ours.begin(), arguments.ours.end());  // as CLI11 wants it
+    app.parse(arguments.ours);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
+    say_error(printable(error.what()));
+    say_note("`postern --help`, or --help after a command, shows how it is used");
+    return is_exec ? exit_code::kExecUsage : exit_code::kUsage;
+  }
+  return action();
+}
+
+}  // namespace
+}  // namespace postern::cli
+
+int main(int argc, char** argv) {
+  try {
+    return postern::cli::run(argc, argv);
+  } catch (const std::exception& e) {
+    // Not what(): it may quote what was being read.
+    postern::cli::say_error(std::string("a bug or no memory: ") + typeid(e).name());
+    return postern::cli::exit_code::kUsage;
+  }
+}
