@@ -1,0 +1,57 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "core/log.h"
+#include "core/result.h"
+#include "core/secret.h"
+#include "http/server.h"
+
+namespace postern::app {
+
+/// The configuration of `posternd serve`. One TOML file; every key can be given
+/// in the environment instead (`listen.port` is POSTERND_LISTEN_PORT). Unknown
+/// keys are errors. Secrets are file paths, never values.
+struct Config {
+  std::string base_url;  ///< public origin, as in token issuers; https but for loopback
+  http::ServerOptions listen;
+  http::ServerOptions ops;   ///< /livez, /readyz, /metrics
+  std::string database_url;  ///< without a password, or read from database.url_file
+  std::size_t database_connections = 12;
+  std::filesystem::path root_key_file;
+  std::filesystem::path operator_token_file;
+  std::vector<std::string> outbound_allow_private;
+  std::string outbound_ca_file;
+  bool outbound_allow_insecure_loopback = false;
+  log::Level log_level = log::Level::Info;
+  std::size_t snapshot_memory_bytes = 256 * 1024 * 1024;
+};
+
+/// All that is wrong with a configuration, each with key and what to do.
+struct ConfigProblems {
+  std::vector<std::string> problems;
+};
+
+using Environment = std::function<std::optional<std::string>(const std::string& name)>;
+Environment process_environment();
+
+/// Reads and validates everything; on failure every problem is listed.
+/// @param file  may be empty: then all comes from the environment.
+std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& file,
+                                                 const Environment& environment);
+
+/// `name` in $CREDENTIALS_DIRECTORY when it is set and the file is there
+/// (systemd LoadCredential), else nothing.
+std::optional<std::filesystem::path> systemd_credential(const Environment& environment,
+                                                        std::string_view name);
+
+/// Reads a small secret file: regular, not readable by others. Errors: Unavailable.
+Result<SecureBuffer> read_secret_file(const std::filesystem::path& file);
+
+}  // namespace postern::app

@@ -1,0 +1,214 @@
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <typeinfo>
+#include <variant>
+
+#include "app/config.h"
+#include "app/dev.h"
+#include "app/wiring.h"
+#include "core/log.h"
+#include "storage/migrator.h"
+#include "vault/root_key.h"
+
+namespace {
+
+using namespace postern;
+
+constexpr int kOk = 0;
+constexpr int kFailed = 1;
+constexpr int kUsage = 2;
+
+int say(const Error& error) {
+  std::cerr << "posternd: " << (error.detail.empty() ? error.diagnostic : error.detail) << '\n';
+  return kFailed;
+}
+
+/// Signals are waited for in one place; every thread started later inherits the mask.
+sigset_t block_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, signal);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  return set;
+}
+
+int run_until_signalled(app::Service& service, const sigset_t& signals) {
+  for (;;) {
+    int signal = 0;
+    if (sigwait(&signals, &signal) != 0) continue;
+    if (signal == SIGHUP) {
+      const auto reloaded = service.reload_tls();
+      if (!reloaded.ok()) log::error("tls.reload_failed", {{"reason", reloaded.error().detail}});
+      continue;
+    }
+    service.drain();
+    return kOk;
+  }
+}
+
+std::optional<app::Config> read_config(const std::string& file) {
+  auto loaded = app::load_config(file, app::process_environment());
+  if (auto* config = std::get_if<app::Config>(&loaded)) return std::move(*config);
+  for (const auto& problem : std::get<app::ConfigProblems>(loaded).problems) {
+    std::cerr << "posternd: " << problem << '\n';
+  }
+  return std::nullopt;
+}
+
+int serve(const std::string& file) {
+  const auto signals = block_signals();
+  auto config = read_config(file);
+  if (!config) return kUsage;
+  auto service = app::Service::create(std::move(*config));
+  if (!service.ok()) return say(service.error());
+  if (const auto started = service.value()->start(); !started.ok()) return say(started.error());
+  return run_until_signalled(*service.value(), signals);
+}
+
+int check_config(const std::string& file) {
+  auto config = read_config(file);
+  if (!config) return kUsage;
+  auto service = app::Service::create(std::move(*config));
+  if (!service.ok()) return say(service.error());
+  std::cout << "configuration, root key, operator token and database schema are in order\n";
+  return kOk;
+}
+
+int dev(const app::DevOptions& options) {
+  const auto signals = block_signals();
+  auto prepared = app::prepare_dev(options, app::process_environment());
+  if (!prepared.ok()) return say(prepared.error());
+  auto& environment = prepared.value();
+  const auto token_file = environment.config.operator_token_file;
+  const auto base_url = environment.config.base_url;
+  int status = kOk;
+  {
+    auto service = app::Service::create(environment.config);
+    if (!service.ok()) return say(service.error());
+    if (const auto started = service.value()->start(); !started.ok()) return say(started.error());
+    std::cout << "Postern is ready at " << base_url << "\n"
+              << "operator token: " << token_file.string() << " (mode 0600)\n"
+              << "metrics: http://" << options.address << ":" << service.value()->ops_port()
+              << "/metrics\n"
+              << "Development only: loopback, one machine. For production see docs/operations.md\n"
+              << std::flush;
+    status = run_until_signalled(*service.value(), signals);
+  }
+  environment.postgres.stop();
+  return status;
+}
+
+int migrate(const std::string& url_file, const std::string& bootstrap_file,
+            const std::string& database) {
+  const auto read = [](const std::string& file) -> Result<std::string> {
+    POSTERN_TRY(const auto content, app::read_secret_file(file));
+    std::string text(as_text(content.readable()));
+    while (!text.empty() && text.back() <= ' ') text.pop_back();
+    return text;
+  };
+  if (!bootstrap_file.empty()) {
+    auto superuser = read(bootstrap_file);
+    if (!superuser.ok()) return say(superuser.error());
+    storage::BootstrapOptions options;
+    options.superuser_conninfo = superuser.value();
+    options.database = database;
+    if (const auto done = storage::bootstrap(options); !done.ok()) return say(done.error());
+    std::cout << "roles postern_owner, postern_service, postern_auditor and database " << database
+              << " are in place\n";
+  }
+  if (url_file.empty()) return kOk;
+  auto owner = read(url_file);
+  if (!owner.ok()) return say(owner.error());
+  if (const auto done = storage::migrate(owner.value()); !done.ok()) return say(done.error());
+  auto state = storage::schema_state(owner.value());
+  if (!state.ok()) return say(state.error());
+  std::cout << "schema is " << storage::to_string(state.value().status) << " at version "
+            << state.value().applied << "\n";
+  return kOk;
+}
+
+int run(int argc, char** argv) {
+  CLI::App program{"Postern: credential vault and token exchange for MCP gateways"};
+  program.name("posternd");
+  program.set_version_flag("--version", std::string("posternd ") + POSTERN_VERSION);
+  program.require_subcommand(1);
+
+  std::string config_file;
+  auto* serve_command = program.add_subcommand("serve", "Serve, with a PostgreSQL of yours");
+  serve_command->add_option("-c,--config", config_file, "TOML file; keys also as POSTERND_…");
+  auto* check_command =
+      program.add_subcommand("check-config", "Check configuration, keys and schema, then exit");
+  check_command->add_option("-c,--config", config_file, "TOML file; keys also as POSTERND_…");
+
+  app::DevOptions dev_options;
+  auto* dev_command =
+      program.add_subcommand("dev", "Serve on loopback with a private PostgreSQL of its own");
+  dev_command->add_option("--data-dir", dev_options.directory, "Where everything is kept");
+  dev_command->add_option("--port", dev_options.port, "Port (default 8711)");
+  dev_command->add_option("--ops-port", dev_options.ops_port,
+                          "Port of health and metrics (default 8712)");
+
+  std::string url_file;
+  std::string bootstrap_file;
+  std::string database = "postern";
+  auto* migrate_command = program.add_subcommand("migrate", "Bring the database schema up to date");
+  migrate_command->add_option("--url-file", url_file,
+                              "File with the PostgreSQL URL of the role postern_owner");
+  migrate_command->add_option("--bootstrap-url-file", bootstrap_file,
+                              "First create roles and database, with this superuser's URL");
+  migrate_command->add_option("--database", database, "Database to create (default postern)");
+
+  std::string file;
+  auto* keys_command = program.add_subcommand("keys", "Root keys");
+  keys_command->require_subcommand(1);
+  auto* keys_create = keys_command->add_subcommand("create", "Make a root key file, mode 0600");
+  keys_create->add_option("FILE", file, "File to create")->required();
+  auto* token_command = program.add_subcommand("operator-token", "Operator tokens");
+  token_command->require_subcommand(1);
+  auto* token_create =
+      token_command->add_subcommand("create", "Make an operator token file, mode 0600");
+  token_create->add_option("FILE", file, "File to create")->required();
+
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = program.exit(error);
+    return code == 0 ? kOk : kUsage;
+  }
+  if (serve_command->parsed()) return serve(config_file);
+  if (check_command->parsed()) return check_config(config_file);
+  if (dev_command->parsed()) return dev(dev_options);
+  if (migrate_command->parsed()) {
+    if (url_file.empty() && bootstrap_file.empty()) {
+      std::cerr << "posternd: migrate needs --url-file, --bootstrap-url-file or both\n";
+      return kUsage;
+    }
+    return migrate(url_file, bootstrap_file, database);
+  }
+  const auto done =
+      keys_create->parsed() ? vault::RootKeys::create(file) : app::OperatorTokens::create(file);
+  if (!done.ok()) return say(done.error());
+  std::cout << "created " << file << "\n";
+  return kOk;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  postern::app::harden_process();
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& fault) {
+    // The type only: what() may quote data.
+    std::cerr << "posternd: internal fault: " << typeid(fault).name() << '\n';
+    return kFailed;
+  }
+}

@@ -1,0 +1,67 @@
+#include "app/metrics.h"
+
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+#include <vector>
+
+namespace postern::app {
+
+std::string metrics_text(const Service::Stats& stats, const audit::GroupWriter::Stats& audit) {
+  using prometheus::MetricFamily;
+  using prometheus::MetricType;
+  std::vector<MetricFamily> families;
+  const auto add = [&](const char* name, const char* help, MetricType type, double value) {
+    MetricFamily family{name, help, type, {}};
+    prometheus::ClientMetric metric;
+    metric.counter.value = value;
+    metric.gauge.value = value;
+    family.metric.push_back(metric);
+    families.push_back(std::move(family));
+  };
+  const auto counter = [&](const char* name, const char* help, std::uint64_t value) {
+    add(name, help, MetricType::Counter, static_cast<double>(value));
+  };
+  const auto gauge = [&](const char* name, const char* help, std::size_t value) {
+    add(name, help, MetricType::Gauge, static_cast<double>(value));
+  };
+
+  const auto& http = stats.http;
+  counter("postern_http_connections_accepted_total", "Connections accepted",
+          http.connections_accepted);
+  counter("postern_http_connections_refused_total", "Connections refused by a limit",
+          http.connections_refused);
+  gauge("postern_http_connections_open", "Connections open now", http.connections_open);
+  counter("postern_http_requests_total", "Requests answered", http.requests);
+  counter("postern_http_parse_errors_total", "Requests refused as malformed", http.parse_errors);
+  counter("postern_http_overloads_total", "Requests answered 503 because a queue was full",
+          http.overloads);
+  counter("postern_http_timeouts_total", "Connections closed by a time-out", http.timeouts);
+  counter("postern_http_handler_faults_total", "Exceptions that a handler let out",
+          http.handler_faults);
+
+  const auto& database = stats.database;
+  counter("postern_database_queries_total", "Statements sent, audit batches not included",
+          database.queries);
+  counter("postern_database_connects_total", "Connections opened", database.connects);
+  counter("postern_database_connect_failures_total", "Failed attempts to connect",
+          database.connect_failures);
+  counter("postern_database_checkout_timeouts_total", "Waits for a free connection given up",
+          database.checkout_timeouts);
+  gauge("postern_database_connections", "Connections open now", database.open);
+
+  counter("postern_audit_batches_total", "Group commits of the audit log", audit.batches);
+  counter("postern_audit_events_total", "Audit records committed by the writer", audit.events);
+  counter("postern_audit_failures_total", "Batches that could not be committed", audit.failures);
+  gauge("postern_audit_waiting", "Records waiting for a commit", audit.waiting);
+
+  counter("postern_token_cache_hits_total", "Subject tokens recognised", stats.tokens.hits);
+  counter("postern_token_cache_misses_total", "Subject tokens verified", stats.tokens.misses);
+  gauge("postern_token_cache_entries", "Subject tokens remembered", stats.tokens.entries);
+  counter("postern_snapshot_loads_total", "Tenant configurations loaded", stats.snapshots.loads);
+  gauge("postern_snapshot_tenants", "Tenants in memory", stats.snapshots.tenants);
+  gauge("postern_snapshot_bytes", "Estimated bytes of tenants in memory", stats.snapshots.bytes);
+  return prometheus::TextSerializer().Serialize(families);
+}
+
+}  // namespace postern::app

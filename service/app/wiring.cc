@@ -1,0 +1,259 @@
+#include "app/wiring.h"
+
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include <atomic>
+#include <csignal>
+
+#include "app/metrics.h"
+#include "audit/group_writer.h"
+#include "core/log.h"
+#include "grants/issuer_keys.h"
+#include "http/handlers/api.h"
+#include "http/handlers/oauth_endpoints.h"
+#include "outbound/fetch.h"
+#include "storage/epoch_watcher.h"
+#include "storage/migrator.h"
+#include "storage/postgres_audit_log.h"
+#include "storage/postgres_config_store.h"
+#include "storage/postgres_credential_store.h"
+#include "storage/postgres_kek_store.h"
+#include "vault/envelope.h"
+#include "vault/keyring.h"
+#include "vault/root_key.h"
+
+namespace postern::app {
+
+using std::chrono::steady_clock;
+
+namespace {
+
+constexpr std::string_view kVersion = POSTERN_VERSION;
+
+storage::DatabaseOptions database_options(const Config& config, std::size_t connections,
+                                          const char* name) {
+  storage::DatabaseOptions options;
+  options.conninfo = config.database_url;
+  options.max_connections = connections;
+  options.application_name = name;
+  return options;
+}
+
+outbound::FetchPolicy fetch_policy(const Config& config, std::vector<outbound::Network> networks) {
+  outbound::FetchPolicy policy;
+  policy.allow_insecure_loopback = config.outbound_allow_insecure_loopback;
+  policy.allow_private = std::move(networks);
+  policy.ca_file = config.outbound_ca_file;
+  return policy;
+}
+
+Result<std::vector<outbound::Network>> read_networks(const std::vector<std::string>& texts) {
+  std::vector<outbound::Network> networks;
+  for (const auto& text : texts) {
+    auto network = outbound::Network::parse(text);
+    if (!network.ok()) {
+      return fail(ErrorCode::Unavailable,
+                  "outbound.allow_private: not a network such as 10.1.0.0/16");
+    }
+    networks.push_back(std::move(network).value());
+  }
+  return networks;
+}
+
+}  // namespace
+
+void harden_process() {
+  // A crash must not write keys to disk, nor a neighbour read them.
+  const rlimit none{0, 0};
+  ::setrlimit(RLIMIT_CORE, &none);
+  ::prctl(PR_SET_DUMPABLE, 0);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+struct Service::Impl {
+  Impl(Config given, vault::RootKeys root_keys, OperatorTokens tokens,
+       std::vector<outbound::Network> networks)
+      : config(std::move(given)),
+        operator_tokens(std::move(tokens)),
+        root_key_id(root_keys.active_id()),
+        database(database_options(config, config.database_connections, "posternd")),
+        // The writer has connections of its own: whatever happens to the others,
+        // an answer can be audited.
+        audit_database(database_options(config, 2, "posternd-audit")),
+        kek_store(database),
+        keyring(std::move(root_keys), kek_store),
+        audit_log(audit_database, keyring),
+        config_store(database, audit_log),
+        credentials(database, audit_log),
+        envelope(keyring),
+        watcher(config.database_url,
+                [this](const TenantId& tenant, std::uint64_t epoch) {
+                  snapshots.moved_on(tenant, epoch);
+                }),
+        snapshots(config_store, keyring,
+                  {config.base_url, config.snapshot_memory_bytes, std::chrono::seconds(5),
+                   std::chrono::seconds(10)},
+                  [this] { return watcher.last_confirmed(); }),
+        fetcher(fetch_policy(config, std::move(networks))),
+        issuer_keys(fetcher, clock),
+        verifier(issuer_keys, clock),
+        exchange(verifier, clock),
+        client_credentials(clock),
+        release(verifier, credentials, envelope, clock),
+        audit_writer(audit_log),
+        gate(audit_writer,
+             [this](http::Pool pool, std::function<void()> work) {
+               return server->post(pool, std::move(work));
+             }),
+        services{snapshots,
+                 config_store,
+                 keyring,
+                 credentials,
+                 envelope,
+                 audit_log,
+                 verifier,
+                 exchange,
+                 client_credentials,
+                 release,
+                 clock,
+                 config.base_url,
+                 [this](const BearerToken& token) { return operator_tokens.contains(token); },
+                 [this] { return status(); }} {
+    http::add_oauth_endpoints(router, gate, services);
+    http::add_admin_endpoints(router, gate, services);
+    http::add_credential_endpoints(router, gate, services);
+    http::add_release_endpoint(router, gate, services);
+    http::add_audit_endpoints(router, gate, services);
+    add_health(router);
+    add_health(ops_router);
+    ops_router.add("GET", "/metrics", http::Pool::Inline,
+                   [this](std::shared_ptr<http::Request>, http::Responder responder) {
+                     http::Reply reply(200);
+                     reply.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
+                     reply.body(metrics_text(stats(), audit_writer.stats()));
+                     responder.send(std::move(reply));
+                   });
+    server = std::make_unique<http::Server>(config.listen, router);
+    ops_server = std::make_unique<http::Server>(config.ops, ops_router);
+  }
+
+  void add_health(http::Router& to) {
+    to.add("GET", "/livez", http::Pool::Inline,
+           [](std::shared_ptr<http::Request>, http::Responder responder) {
+             responder.send(http::Reply::text(200, "ok\n"));
+           });
+    to.add("GET", "/readyz", http::Pool::Inline,
+           [this](std::shared_ptr<http::Request>, http::Responder responder) {
+             const auto silence = steady_clock::now() - watcher.last_confirmed();
+             const bool current = silence <= std::chrono::seconds(10);
+             const bool ready = current && !draining.load();
+             auto reply = http::Reply::json(
+                 ready ? 200 : 503,
+                 std::string(R"({"status":")") + (ready ? "ready" : "not ready") +
+                     R"(","checks":{"database":")" + (current ? "ok" : "unreachable") +
+                     R"(","accepting":")" + (draining.load() ? "draining" : "ok") + R"("}})");
+             reply.set_header("Cache-Control", "no-store");
+             responder.send(std::move(reply));
+           });
+  }
+
+  Result<std::string> status() {
+    POSTERN_TRY(const auto schema, storage::schema_state(config.database_url));
+    const auto uptime =
+        std::chrono::duration_cast<std::chrono::seconds>(steady_clock::now() - started).count();
+    return std::string(R"({"version":")") + std::string(kVersion) + R"(","schema_version":)" +
+           std::to_string(schema.applied) + R"(,"database":"ok","tenants":)" +
+           std::to_string(watcher.known_tenants()) + R"(,"uptime_seconds":)" +
+           std::to_string(uptime) + R"(,"root_key_id":")" + root_key_id + R"("})";
+  }
+
+  Stats stats() const {
+    return {server->stats(), database.stats(), audit_database.stats(), verifier.stats(),
+            snapshots.stats()};
+  }
+
+  Config config;
+  OperatorTokens operator_tokens;
+  std::string root_key_id;
+  SystemClock clock;
+  steady_clock::time_point started = steady_clock::now();
+  std::atomic<bool> draining{false};
+  storage::Database database;
+  storage::Database audit_database;
+  storage::PostgresKekStore kek_store;
+  vault::Keyring keyring;
+  storage::PostgresAuditLog audit_log;
+  storage::PostgresConfigStore config_store;
+  storage::PostgresCredentialStore credentials;
+  vault::Envelope envelope;
+  storage::EpochWatcher watcher;  // started in start(), after what it calls exists
+  policy::SnapshotCache snapshots;
+  outbound::CurlFetcher fetcher;
+  grants::FetchedIssuerKeys issuer_keys;
+  grants::SubjectVerifier verifier;
+  grants::TokenExchange exchange;
+  grants::ClientCredentials client_credentials;
+  grants::Release release;
+  // Declared before the servers, so destroyed after them: replies in flight
+  // still pass the gate. Servers are stopped first, in ~Service.
+  audit::GroupWriter audit_writer;
+  http::Gate gate;
+  http::Services services;
+  http::Router router;
+  http::Router ops_router;
+  std::unique_ptr<http::Server> server;
+  std::unique_ptr<http::Server> ops_server;
+};
+
+Service::Service(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Service::~Service() {
+  // The watcher calls into the snapshots, which are destroyed before it.
+  impl_->watcher.stop();
+}
+
+Result<std::unique_ptr<Service>> Service::create(Config config) {
+  log::set_level(config.log_level);
+  POSTERN_TRY(auto root_keys, vault::RootKeys::load(config.root_key_file));
+  POSTERN_TRY(auto tokens, OperatorTokens::load(config.operator_token_file));
+  POSTERN_TRY(auto networks, read_networks(config.outbound_allow_private));
+  POSTERN_TRY(const auto schema, storage::schema_state(config.database_url));
+  if (schema.status != storage::SchemaStatus::Current) {
+    return fail(ErrorCode::Unavailable,
+                "the database schema is " + std::string(storage::to_string(schema.status)) +
+                    " (it has " + std::to_string(schema.applied) + ", this release knows " +
+                    std::to_string(schema.known) + "); run: posternd migrate");
+  }
+  if (!secure_memory_locked()) {
+    log::warning("memory.not_locked",
+                 {{"advice", "raise RLIMIT_MEMLOCK, or secrets may be written to swap"}});
+  }
+  return std::unique_ptr<Service>(new Service(std::make_unique<Impl>(
+      std::move(config), std::move(root_keys), std::move(tokens), std::move(networks))));
+}
+
+Status Service::start() {
+  POSTERN_CHECK(impl_->watcher.start());
+  POSTERN_CHECK(impl_->server->start());
+  POSTERN_CHECK(impl_->ops_server->start());
+  log::info("service.started", {{"version", kVersion},
+                                {"port", std::to_string(port())},
+                                {"ops_port", std::to_string(ops_port())},
+                                {"root_key", impl_->root_key_id}});
+  return {};
+}
+
+void Service::drain() {
+  impl_->draining = true;
+  log::info("service.draining");
+  impl_->server->drain();
+  impl_->ops_server->drain();
+}
+
+Status Service::reload_tls() { return impl_->server->reload_tls(); }
+std::uint16_t Service::port() const { return impl_->server->port(); }
+std::uint16_t Service::ops_port() const { return impl_->ops_server->port(); }
+Service::Stats Service::stats() const { return impl_->stats(); }
+
+}  // namespace postern::app
