@@ -59,6 +59,11 @@ std::string complete_conninfo(const DatabaseOptions& options) {
   };
   add("application_name", options.application_name);
   add("target_session_attrs", "read-write");
+  // A peer that vanished is noticed within seconds, not after the kernel's quarter hour.
+  add("keepalives_idle", "15");
+  add("keepalives_interval", "5");
+  add("keepalives_count", "3");
+  add("tcp_user_timeout", "15000");
   add("connect_timeout", std::to_string(std::max<long long>(2, options.connect_timeout.count())));
   return out;
 }
