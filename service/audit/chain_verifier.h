@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstdint>
+#include <utility>
+
 #include "audit/chain.h"
 #include "audit/log.h"
 #include "core/bytes.h"

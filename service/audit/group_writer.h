@@ -33,6 +33,8 @@ class GroupWriter {
   /// split so that the others are not refused with it.
   void submit(std::vector<Event> events, Done done);
 
+  /// batches: transactions tried; events: committed; failures: events that were
+  /// not, also those refused for a full queue; waiting: events in no batch yet.
   struct Stats {
     std::uint64_t batches = 0, events = 0, failures = 0;
     std::size_t waiting = 0;

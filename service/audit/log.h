@@ -15,7 +15,7 @@ namespace postern::audit {
 struct Query {
   std::uint64_t after = 0;    ///< records with a greater sequence
   std::uint32_t limit = 100;  ///< at most 1000
-  bool newest_first = false;  ///< then `after` is an upper bound when not 0
+  bool newest_first = false;  ///< then `after`, when not 0, is a bound above: lesser ones
   std::string action;         ///< exact, or a prefix ending in `.`; empty: all
 };
 

@@ -9,8 +9,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "../support/in_memory_kek_store.h"
 #include "audit/event.h"
-#include "support/in_memory_kek_store.h"
 #include "vault/envelope.h"
 #include "vault/fields.h"
 #include "vault/root_key.h"

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -20,6 +21,28 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::code_of;
+
+struct AclEntry {
+  unsigned tag, rights, id;
+};
+constexpr unsigned kNobody = 0xFFFFFFFF;  // ACL_UNDEFINED_ID
+
+std::string acl(std::initializer_list<AclEntry> entries, unsigned version = 2) {
+  std::string text;
+  const auto number = [&](unsigned value, int bytes) {
+    for (; bytes > 0; --bytes, value >>= 8) text += static_cast<char>(value & 0xFF);
+  };
+  number(version, 4);
+  for (const auto& entry : entries) {
+    number(entry.tag, 2);
+    number(entry.rights, 2);
+    number(entry.id, 4);
+  }
+  return text;
+}
+
+constexpr AclEntry kOwnerReads{0x01, 4, kNobody}, kGroupNone{0x04, 0, kNobody},
+    kMaskReads{0x10, 4, kNobody}, kOthersNone{0x20, 0, kNobody};
 
 struct RootKeyFile : ::testing::Test {
   RootKeyFile() {
@@ -168,6 +191,21 @@ TEST_F(RootKeyFile, MustBePrivate) {
   }
 }
 
+TEST_F(RootKeyFile, MayBeOpenToThisUserThroughAnAcl) {
+  ASSERT_TRUE(RootKeys::create(file).ok());
+  const auto set = [&](unsigned user) {
+    const auto text = acl({kOwnerReads, {0x02, 4, user}, kGroupNone, kMaskReads, kOthersNone});
+    return ::setxattr(file.c_str(), "system.posix_acl_access", text.data(), text.size(), 0) == 0;
+  };
+  if (!set(::geteuid())) GTEST_SKIP() << "this file system has no ACLs";
+  struct stat status {};
+  ASSERT_EQ(::stat(file.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0440u);  // the mask, not a right of the group
+  EXPECT_TRUE(RootKeys::load(file).ok());
+  ASSERT_TRUE(set(::geteuid() + 1));
+  expect_refused("readable by group or others");
+}
+
 TEST_F(RootKeyFile, MustBelongToThisUserOrRoot) {
   if (::geteuid() != 0) GTEST_SKIP() << "only root can give a file away";
   ASSERT_TRUE(RootKeys::create(file).ok());
@@ -243,28 +281,6 @@ TEST(RootKeys, GeneratedOnesDiffer) {
 }
 
 // ---- access control lists ----
-
-struct AclEntry {
-  unsigned tag, rights, id;
-};
-constexpr unsigned kNobody = 0xFFFFFFFF;  // ACL_UNDEFINED_ID
-
-std::string acl(std::initializer_list<AclEntry> entries, unsigned version = 2) {
-  std::string text;
-  const auto number = [&](unsigned value, int bytes) {
-    for (; bytes > 0; --bytes, value >>= 8) text += static_cast<char>(value & 0xFF);
-  };
-  number(version, 4);
-  for (const auto& entry : entries) {
-    number(entry.tag, 2);
-    number(entry.rights, 2);
-    number(entry.id, 4);
-  }
-  return text;
-}
-
-constexpr AclEntry kOwnerReads{0x01, 4, kNobody}, kGroupNone{0x04, 0, kNobody},
-    kMaskReads{0x10, 4, kNobody}, kOthersNone{0x20, 0, kNobody};
 
 TEST(RootKeyAcl, OneNamedUserIsPrivate) {
   // What systemd sets for LoadCredential= and User=: getfacl shows user:1000:r--.
