@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <ostream>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -83,7 +84,14 @@ struct Principal {
 class Owner {
  public:
   static Owner tenant() { return Owner({}); }
-  static Owner principal(Principal principal) { return Owner(std::move(principal)); }
+  /// Throws logic_error when issuer or subject is empty: a principal that lost
+  /// its issuer would own what is the tenant's.
+  static Owner principal(Principal principal) {
+    if (principal.issuer.empty() || principal.subject.empty()) {
+      throw std::logic_error("a principal has an issuer and a subject");
+    }
+    return Owner(std::move(principal));
+  }
 
   bool is_tenant() const noexcept { return principal_.issuer.empty(); }
   /// Empty issuer and subject for the tenant itself.
