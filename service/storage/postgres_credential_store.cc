@@ -147,7 +147,8 @@ Result<vault::CredentialMetadata> PostgresCredentialStore::put(
     const TenantId& tenant, const vault::CredentialKey& key,
     std::optional<std::uint32_t> expected_version, const Seal& seal,
     std::span<const audit::Event> events) {
-  const auto& [issuer, subject] = key.owner.principal();
+  const auto& issuer = key.owner.principal().issuer;
+  const auto& subject = key.owner.principal().subject;
   POSTERN_TRY(const auto chain_key, log_.key_of(tenant));
   std::optional<audit::ChainHead> head;
   auto result = named(
@@ -175,7 +176,8 @@ Result<vault::CredentialMetadata> PostgresCredentialStore::put(
 
 Result<vault::SealedVersion> PostgresCredentialStore::latest(const TenantId& tenant,
                                                              const vault::CredentialKey& key) {
-  const auto& [issuer, subject] = key.owner.principal();
+  const auto& issuer = key.owner.principal().issuer;
+  const auto& subject = key.owner.principal().subject;
   return named(
       kLatest.name, database_.pool(), [&](Session& session) -> Result<vault::SealedVersion> {
         // The function sets the tenant for its own statement.
@@ -195,7 +197,8 @@ Result<vault::SealedVersion> PostgresCredentialStore::latest(const TenantId& ten
 
 Result<vault::CredentialMetadata> PostgresCredentialStore::metadata(
     const TenantId& tenant, const vault::CredentialKey& key) {
-  const auto& [issuer, subject] = key.owner.principal();
+  const auto& issuer = key.owner.principal().issuer;
+  const auto& subject = key.owner.principal().subject;
   return named(kMetadata.name, database_.pool(),
                [&](Session& session) -> Result<vault::CredentialMetadata> {
                  TenantTransaction tx(session, tenant);
@@ -232,7 +235,8 @@ Result<vault::CredentialStore::Page> PostgresCredentialStore::list(
 Status PostgresCredentialStore::remove(const TenantId& tenant, const vault::CredentialKey& key,
                                        std::optional<std::uint32_t> expected_version,
                                        std::span<const audit::Event> events) {
-  const auto& [issuer, subject] = key.owner.principal();
+  const auto& issuer = key.owner.principal().issuer;
+  const auto& subject = key.owner.principal().subject;
   const auto chain_key = log_.key_of(tenant);
   if (!chain_key.ok()) {
     return chain_key.error().code == ErrorCode::NotFound ? absent() : chain_key.error();
