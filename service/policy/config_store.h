@@ -94,8 +94,9 @@ struct ConfigChange {
 
   std::vector<StoredObject> put;                     ///< inserted or replaced
   std::vector<std::pair<Kind, std::string>> remove;  ///< removing a client removes its secrets
-  std::vector<StoredClientSecret> add_client_secrets;
+  // Removals first: a secret whose expiry changes is removed and added again.
   std::vector<std::pair<ClientId, std::string>> remove_client_secrets;
+  std::vector<StoredClientSecret> add_client_secrets;
   std::vector<StoredAdminToken> add_admin_tokens;
   std::vector<std::string> remove_admin_tokens;
   std::vector<StoredSigningKey> add_signing_keys;

@@ -138,10 +138,15 @@ Result<Manifest> Manifest::read(const Json& value) {
 
   std::set<std::string> known{"tenant", "display_name", "enabled", "settings", "credentials"};
   if (const auto it = value.find("display_name"); it != value.end()) {
-    const bool text = it->is_string() && it->get_ref<const std::string&>().size() <= 200 &&
-                      it->get_ref<const std::string&>().find_first_of(
-                          std::string_view("\0\n\r", 3)) == std::string::npos;
-    if (!text) return at("/display_name", "must be one line of text of at most 200 bytes");
+    // No control characters: names end up on administrators' terminals.
+    const auto one_line = [](const std::string& name) {
+      return name.size() <= 200 && std::all_of(name.begin(), name.end(), [](char c) {
+               return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
+             });
+    };
+    if (!it->is_string() || !one_line(it->get_ref<const std::string&>())) {
+      return at("/display_name", "must be one line of text of at most 200 bytes");
+    }
     manifest.display_name = it->get<std::string>();
   }
   if (const auto it = value.find("enabled"); it != value.end()) {
@@ -301,14 +306,21 @@ Result<Plan> plan(const Manifest& manifest, const StoredTenant* stored, Prune pr
   for (const auto& [client, secret] : manifest.client_secrets) {
     given.insert(client);
     const auto hash = client_secret_hash(manifest.tenant, client.str(), secret);
-    const bool known = std::any_of(next.client_secrets.begin(), next.client_secrets.end(),
-                                   [&](const auto& existing) {
-                                     return existing.client == client &&
-                                            crypto::equal(ByteView(existing.hash), ByteView(hash));
-                                   });
+    const auto is_given = [&](const StoredClientSecret& existing) {
+      return existing.client == client && crypto::equal(ByteView(existing.hash), ByteView(hash));
+    };
+    // One that is about to expire counts as new: going back to the previous
+    // secret must not end in a client without any.
+    const bool known = std::any_of(
+        next.client_secrets.begin(), next.client_secrets.end(),
+        [&](const auto& existing) { return is_given(existing) && !existing.expires_at; });
     if (known) continue;
     for (const auto& existing : next.client_secrets) {
       if (existing.client != client) continue;
+      if (is_given(existing)) {
+        made.change.remove_client_secrets.emplace_back(client, existing.secret_id);
+        continue;
+      }
       if (existing.expires_at && *existing.expires_at <= now + kSecretGrace) continue;
       auto expiring = existing;
       expiring.expires_at = now + kSecretGrace;
