@@ -11,6 +11,9 @@ using token::Json;
 
 constexpr std::string_view kExchangeGrant = "urn:ietf:params:oauth:grant-type:token-exchange";
 
+// What a retired key signed has expired by then: the longest token and clock skew.
+constexpr auto kRetiredKeyLife = std::chrono::hours(1) + std::chrono::minutes(2);
+
 Error unreadable(std::string what) {
   return fail(ErrorCode::Internal, "", "stored configuration unreadable: " + std::move(what));
 }
@@ -31,6 +34,7 @@ Status read_into(const StoredObject& object, std::map<std::string, T>& into, Rea
     return unreadable(std::string(to_string(object.kind)) + value.error().pointer);
   }
   auto name = key(value.value());
+  if (name != object.name) return unreadable(std::string(to_string(object.kind)) + " name");
   into.emplace(std::move(name), std::move(value).value());
   return {};
 }
@@ -82,7 +86,8 @@ Result<TenantConfig> read_config(const StoredTenant& stored) {
 
 Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const StoredTenant& stored,
                                                                     std::string_view base_url,
-                                                                    vault::Keyring& keyring) {
+                                                                    vault::Keyring& keyring,
+                                                                    sys_seconds now) {
   std::shared_ptr<TenantSnapshot> made(new TenantSnapshot(stored.row.tenant));
   made->epoch_ = stored.row.epoch;
   made->enabled_ = stored.row.enabled;
@@ -94,6 +99,7 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
   made->admin_tokens_ = stored.admin_tokens;
 
   for (const auto& object : stored.objects) {
+    made->footprint_ += 512 + object.spec.size() * 3;
     if (object.kind != Kind::Issuer) continue;
     const auto& config = made->config_.issuers.at(object.name);
     IssuerEntry entry{config, nullptr, object.revision};
@@ -105,17 +111,21 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
       entry.static_keys = std::make_shared<const token::JwkSet>(std::move(keys).value());
     }
     made->issuers_.emplace(config.issuer, std::move(entry));
-    made->footprint_ += object.spec.size() * 3;
   }
 
   std::vector<Json> public_keys;
+  std::map<crypto::Algorithm, sys_seconds> newest;
   for (const auto& stored_key : stored.signing_keys) {
+    if (stored_key.retired_at && *stored_key.retired_at + kRetiredKeyLife <= now) continue;
     auto jwk = token::parse_json(stored_key.public_jwk);
     if (!jwk.ok()) return unreadable("signing key");
     public_keys.push_back(std::move(jwk).value());
     if (stored_key.state != SigningKeyState::Active) continue;
     const auto algorithm = crypto::parse_algorithm(stored_key.algorithm);
     if (!algorithm) return unreadable("signing key algorithm");
+    const auto [known, first] = newest.emplace(*algorithm, stored_key.created_at);
+    if (!first && known->second >= stored_key.created_at) continue;
+    known->second = stored_key.created_at;
     POSTERN_TRY(const auto secret, keyring.unwrap_private(stored.row.tenant, "token-signing",
                                                           stored_key.kid, stored_key.wrapped));
     POSTERN_TRY(auto key, crypto::SigningKey::import_private(*algorithm, secret));
@@ -139,7 +149,6 @@ void TenantSnapshot::index() {
     targets_.emplace(name, &backend);
     targets_.emplace(comparable(backend.audience), &backend);
     for (const auto& alias : backend.aliases) targets_.emplace(comparable(alias), &backend);
-    footprint_ += 1024;
   }
   for (const auto& [name, binding] : config_.bindings) {
     const auto role = config_.roles.find(binding.role);
@@ -150,7 +159,7 @@ void TenantSnapshot::index() {
     }
     footprint_ += 256 * (binding.groups.size() + binding.subjects.size());
   }
-  footprint_ += sizeof(TenantSnapshot) + 8192 + 1024 * config_.clients.size();
+  footprint_ += sizeof(TenantSnapshot) + 8192 + 256 * client_secrets_.size();
 }
 
 void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {

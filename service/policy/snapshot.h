@@ -38,11 +38,13 @@ struct IssuerEntry {
 class TenantSnapshot {
  public:
   /// Builds from what was stored. `base_url` is this installation's public
-  /// origin; the tenant's issuer is base_url + "/t/" + tenant.
+  /// origin; the tenant's issuer is base_url + "/t/" + tenant. Signing keys that
+  /// were retired long enough before `now` are no longer published.
   /// Errors: Internal when something stored does not read back.
   static Result<std::shared_ptr<const TenantSnapshot>> build(const StoredTenant& stored,
                                                              std::string_view base_url,
-                                                             vault::Keyring& keyring);
+                                                             vault::Keyring& keyring,
+                                                             sys_seconds now = SystemClock().now());
 
   const TenantId& tenant() const noexcept { return tenant_; }
   std::uint64_t epoch() const noexcept { return epoch_; }
@@ -74,7 +76,7 @@ class TenantSnapshot {
   std::vector<const Role*> roles_of(const Principal& principal,
                                     const std::vector<std::string>& groups) const;
 
-  /// The active key for an algorithm; null when the tenant has none.
+  /// The newest active key for an algorithm; null when the tenant has none.
   const TokenSigner* signer(crypto::Algorithm algorithm) const;
   /// Public keys of our own tokens, retired ones included.
   const token::JwkSet& own_keys() const noexcept { return own_keys_; }
