@@ -13,7 +13,15 @@ namespace {
 // slots the idle ones go.
 constexpr std::size_t kMaxSlots = 100'000;
 
+constexpr int kLoadAttempts = 3;
+
 Error unknown_tenant() { return fail(ErrorCode::NotFound, "unknown tenant"); }
+
+Error not_current(std::string diagnostic) {
+  Error error = fail(ErrorCode::Unavailable, "", std::move(diagnostic));
+  error.retry_after = std::chrono::seconds(2);
+  return error;
+}
 
 }  // namespace
 
@@ -26,10 +34,7 @@ SnapshotCache::SnapshotCache(ConfigStore& store, vault::Keyring& keyring, Option
 
 Status SnapshotCache::check_current() const {
   if (steady_clock::now() - confirmed_() <= options_.max_staleness) return {};
-  Error error = fail(ErrorCode::Unavailable, "",
-                     "no word from the database: cannot know whether configuration is current");
-  error.retry_after = std::chrono::seconds(2);
-  return error;
+  return not_current("no word from the database: cannot know whether configuration is current");
 }
 
 std::shared_ptr<SnapshotCache::Slot> SnapshotCache::slot_of(const TenantId& tenant) {
@@ -72,39 +77,50 @@ Result<std::shared_ptr<const TenantSnapshot>> SnapshotCache::get(const TenantId&
 
   const auto slot = slot_of(tenant);
   const std::lock_guard loading(slot->loading);
-  // Two tries: the tenant may move on while its configuration is being read.
-  for (int attempt = 0;; ++attempt) {
+  // The tenant may move on while its configuration is being read.
+  for (int attempt = 0; attempt < kLoadAttempts; ++attempt) {
     POSTERN_TRY(known, peek(tenant));
     if (known) return known;
+    const auto announced = [&] {
+      const std::lock_guard lock(slot->mutex);
+      return slot->at_least;
+    }();
     ++loads_;
     const auto stored = store_.load(tenant);
     if (!stored.ok()) {
       if (stored.error().code == ErrorCode::NotFound) {
         const std::lock_guard lock(slot->mutex);
-        slot->unknown_until = steady_clock::now() + options_.unknown_for;
+        // Not when it came into being meanwhile.
+        if (slot->at_least == announced) {
+          slot->unknown_until = steady_clock::now() + options_.unknown_for;
+        }
       }
       return stored.error();
     }
     POSTERN_TRY(auto made, TenantSnapshot::build(stored.value(), options_.base_url, keyring_));
     {
       const std::lock_guard lock(slot->mutex);
-      if (made->epoch() >= slot->at_least || attempt == 1) {
-        if (made->epoch() >= slot->at_least) {
-          bytes_ += made->footprint();
-          slot->snapshot = made;
-          slot->used = steady_clock::now();
-        }
-        known = made;
-      }
+      if (made->epoch() < slot->at_least) continue;
+      bytes_ += made->footprint();
+      slot->snapshot = made;
+      slot->used = steady_clock::now();
     }
-    if (known) break;
+    if (bytes_ > options_.max_bytes) evict();
+    return made;
   }
-  if (bytes_ > options_.max_bytes) evict();
-  return known;
+  // What was read is known to be out of date: a revocation may be missing from it.
+  return not_current("configuration changes faster than it can be read");
 }
 
 void SnapshotCache::moved_on(const TenantId& tenant, std::uint64_t epoch) {
-  const auto slot = slot_of(tenant);
+  std::shared_ptr<Slot> slot;
+  {
+    // A tenant without a slot is not in memory and not being loaded.
+    const std::shared_lock lock(mutex_);
+    const auto it = slots_.find(tenant);
+    if (it == slots_.end()) return;
+    slot = it->second;
+  }
   const std::lock_guard lock(slot->mutex);
   slot->at_least = std::max(slot->at_least, epoch);
   slot->unknown_until = {};
