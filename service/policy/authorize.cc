@@ -26,6 +26,10 @@ ScopeSet within_client(const Client& client, const ScopeSet& scopes) {
 Result<Target> resolve_target(const TenantSnapshot& snapshot, const Client& client,
                               const std::vector<std::string_view>& audiences,
                               const std::vector<std::string_view>& resources) {
+  // Every grant and every release comes by here, whoever authenticated before.
+  if (!snapshot.enabled() || !client.enabled) {
+    return fail(ErrorCode::UnauthorizedClient, "this client is disabled");
+  }
   if (audiences.size() + resources.size() > 8) {
     return fail(ErrorCode::TargetRefused, "more than 8 audience and resource values");
   }
@@ -57,7 +61,9 @@ Result<Target> resolve_target(const TenantSnapshot& snapshot, const Client& clie
                   "name a target with audience or resource; this client has no default");
     }
     const auto* backend = snapshot.find_backend(client.default_backend->str());
-    if (backend == nullptr || !backend->enabled) return unknown_target();
+    if (backend == nullptr || !backend->enabled || !client.backends.contains(backend->name.str())) {
+      return unknown_target();
+    }
     target.backend = backend;
     target.audience = backend->audience;
   }
