@@ -21,6 +21,14 @@ bool printable(std::string_view text) {
                      [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; });
 }
 
+/// Whether a member's name, which is the caller's own text, may stand in a pointer.
+bool harmless_name(std::string_view name) {
+  return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-';
+  });
+}
+
 /// Reads the members of one object, remembering which were asked for, so that
 /// finish() can refuse the rest.
 class Reader {
@@ -103,13 +111,7 @@ class Reader {
   Status finish() const {
     for (const auto& [name, value] : value_.items()) {
       if (known_.count(name) == 0) {
-        // The member's name is the caller's own text: keep it only when harmless.
-        const bool harmless =
-            name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
-              return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                     c == '_' || c == '-';
-            });
-        return at(harmless ? below(name) : pointer_, "is not a known member");
+        return at(harmless_name(name) ? below(name) : pointer_, "is not a known member");
       }
     }
     return {};
@@ -217,6 +219,29 @@ bool header_name(std::string_view name) {
   });
 }
 
+/// Headers that frame a message or route it: whoever sets them decides what the
+/// gateway's other requests look like.
+bool framing_header(std::string_view name) {
+  std::string lower(name);
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  static constexpr std::array kFraming{
+      std::string_view("host"),       std::string_view("content-length"),
+      std::string_view("connection"), std::string_view("transfer-encoding"),
+      std::string_view("te"),         std::string_view("trailer"),
+      std::string_view("upgrade"),    std::string_view("keep-alive"),
+      std::string_view("expect"),     std::string_view("proxy-connection")};
+  return std::find(kFraming.begin(), kFraming.end(), lower) != kFraming.end();
+}
+
+Status check_header(const std::string& name, const std::string& pointer) {
+  if (!header_name(name)) return at(pointer, "is not a header name");
+  if (framing_header(name)) {
+    return at(pointer, "this header frames or routes the message and may not be set");
+  }
+  return {};
+}
+
 Status check_variable(const std::string& name, const std::string& pointer) {
   if (!variable_name(name)) return at(pointer, "is not an environment variable name");
   if (hijacking_variable(name)) {
@@ -232,7 +257,7 @@ Status read_templates(Reader& reader, const char* name, std::map<std::string, Te
   if (!value->is_object()) return at(reader.below(name), "must be an object");
   if (value->size() > 64) return at(reader.below(name), "has more than 64 entries");
   for (const auto& [key, content] : value->items()) {
-    const auto place = reader.below(name) + (printable(key) ? "/" + key : "");
+    const auto place = reader.below(name) + (harmless_name(key) ? "/" + key : "");
     POSTERN_CHECK(check(key, place));
     if (!content.is_string() || content.get_ref<const std::string&>().size() > 4096) {
       return at(place, "must be text of at most 4096 bytes");
@@ -248,11 +273,13 @@ Result<Delivery> read_delivery(const Json& value, const std::string& pointer) {
   POSTERN_TRY(auto reader, Reader::of(value, pointer));
   Delivery delivery;
   POSTERN_CHECK(read_templates(reader, "env", delivery.env, check_variable));
-  POSTERN_CHECK(read_templates(reader, "headers", delivery.headers,
-                               [](const std::string& name, const std::string& place) -> Status {
-                                 if (!header_name(name)) return at(place, "is not a header name");
-                                 return {};
-                               }));
+  POSTERN_CHECK(read_templates(reader, "headers", delivery.headers, check_header));
+  for (const auto& [name, content] : delivery.headers) {
+    if (!printable(content.source())) {
+      return at(reader.below("headers") + (harmless_name(name) ? "/" + name : ""),
+                "has control characters");
+    }
+  }
   if (const auto* files = reader.find("files")) {
     if (!files->is_array() || files->size() > 16) {
       return at(reader.below("files"), "must be a list of at most 16 files");
@@ -275,6 +302,13 @@ Result<Delivery> read_delivery(const Json& value, const std::string& pointer) {
       if (!parsed.ok()) return at(file.below("content"), parsed.error().detail);
       out.content = std::move(parsed).value();
       POSTERN_CHECK(file.finish());
+      for (const auto& other : delivery.files) {
+        if (other.name == out.name) return at(file.below("name"), "stands twice");
+        if (!out.env.empty() && other.env == out.env) return at(file.below("env"), "stands twice");
+      }
+      if (delivery.env.count(out.env) != 0) {
+        return at(file.below("env"), "is set by env already");
+      }
       delivery.files.push_back(std::move(out));
     }
   }
@@ -313,6 +347,11 @@ bool hijacking_variable(std::string_view name) noexcept {
                               std::string_view("NODE_OPTIONS"),
                               std::string_view("NODE_PATH"),
                               std::string_view("NODE_EXTRA_CA_CERTS"),
+                              std::string_view("NODE_TLS_REJECT_UNAUTHORIZED"),
+                              std::string_view("SSL_CERT_FILE"),
+                              std::string_view("SSL_CERT_DIR"),
+                              std::string_view("REQUESTS_CA_BUNDLE"),
+                              std::string_view("CURL_CA_BUNDLE"),
                               std::string_view("PERL5LIB"),
                               std::string_view("PERL5OPT"),
                               std::string_view("PERL5DB"),
@@ -348,7 +387,11 @@ bool hijacking_variable(std::string_view name) noexcept {
                                  std::string_view("XDG_"),        std::string_view("GLIBC_"),
                                  std::string_view("UV_"),         std::string_view("PIP_"),
                                  std::string_view("COR_"),        std::string_view("CORECLR_")};
-  return std::find(kExact.begin(), kExact.end(), name) != kExact.end() ||
+  // http_proxy, ALL_PROXY and the like, in either case: who sets them sees the traffic.
+  constexpr std::string_view kUpper = "_PROXY";
+  constexpr std::string_view kLower = "_proxy";
+  return name.ends_with(kUpper) || name.ends_with(kLower) ||
+         std::find(kExact.begin(), kExact.end(), name) != kExact.end() ||
          std::any_of(kPrefixes.begin(), kPrefixes.end(), [&](std::string_view prefix) {
            return name.substr(0, prefix.size()) == prefix;
          });
@@ -501,9 +544,11 @@ Result<TrustedIssuer> read_issuer(const Json& value, const std::string& pointer)
     }
     // Mutable or reassignable names would let one person inherit another's
     // credentials (a user name against an immutable id).
-    for (const char* mutable_claim :
-         {"email", "preferred_username", "upn", "unique_name", "name"}) {
-      if (issuer.claims.subject == mutable_claim) {
+    const auto& subject = issuer.claims.subject;
+    const auto last = subject.substr(subject.front() == '/' ? subject.rfind('/') + 1 : 0);
+    for (const char* mutable_claim : {"email", "preferred_username", "upn", "unique_name", "name",
+                                      "nickname", "phone_number", "login", "username"}) {
+      if (last == mutable_claim) {
         return at(mapping.below("subject"),
                   "must be an immutable identifier such as sub or oid, not a name or e-mail");
       }

@@ -53,8 +53,9 @@ struct TrustedIssuer {
   std::vector<std::string> audiences;  ///< a token must carry one of them
   std::set<SubjectTokenType> token_types;
   ClaimMapping claims;
-  std::string
-      subject_prefix;  ///< put before `sub` in issued tokens, to keep two issuers' users apart
+  /// Put before `sub` in issued tokens and before group names when bindings are
+  /// looked up, to keep two issuers' users and groups apart.
+  std::string subject_prefix;
   std::optional<seconds> max_token_age;
   bool enabled = true;
 };
