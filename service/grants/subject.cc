@@ -23,6 +23,20 @@ bool one_of(const std::vector<std::string>& list, std::string_view value) {
   return std::find(list.begin(), list.end(), value) != list.end();
 }
 
+/// RFC 6901 §4: `~1` is a slash, `~0` a tilde.
+std::string unescaped(std::string_view step) {
+  std::string out;
+  for (std::size_t i = 0; i < step.size(); ++i) {
+    const bool escape = step[i] == '~' && i + 1 < step.size();
+    if (escape && (step[i + 1] == '0' || step[i + 1] == '1')) {
+      out += step[++i] == '0' ? '~' : '/';
+    } else {
+      out += step[i];
+    }
+  }
+  return out;
+}
+
 /// A mapped claim: top-level name, or JSON pointer. Null when absent.
 const Json* claim_at(const Json& claims, const std::string& name) {
   if (name.empty()) return nullptr;
@@ -35,7 +49,7 @@ const Json* claim_at(const Json& claims, const std::string& name) {
   while (begin <= name.size()) {
     const auto end = std::min(name.find('/', begin), name.size());
     if (!node->is_object()) return nullptr;
-    const auto it = node->find(name.substr(begin, end - begin));
+    const auto it = node->find(unescaped(std::string_view(name).substr(begin, end - begin)));
     if (it == node->end()) return nullptr;
     node = &*it;
     begin = end + 1;
@@ -64,14 +78,62 @@ std::optional<std::vector<std::string>> texts(const Json& value, std::size_t max
   return out;
 }
 
-/// RFC 8693 §4.1: identity claims only, nested history below, at most 5 deep.
-bool well_formed_actor(const Json& act, int depth = 1) {
-  if (!act.is_object() || depth > 5) return false;
+/// RFC 8693 §4.1: who acts, nested history below, at most 5 deep. Rebuilt from
+/// the members that identify; what else the issuer put there is not ours to
+/// sign. Null when it is malformed or names nobody.
+Json rebuilt_actor(const Json& act, int depth = 1) {
+  if (!act.is_object() || depth > 5) return {};
   for (const char* forbidden : {"exp", "nbf", "aud", "iat"}) {
-    if (act.contains(forbidden)) return false;
+    if (act.contains(forbidden)) return {};
   }
-  const auto nested = act.find("act");
-  return nested == act.end() || well_formed_actor(*nested, depth + 1);
+  Json out;
+  for (const char* member : {"iss", "sub", "client_id"}) {
+    const auto it = act.find(member);
+    if (it == act.end()) continue;
+    if (!it->is_string() || it->get_ref<const std::string&>().empty() ||
+        it->get_ref<const std::string&>().size() > 512) {
+      return {};
+    }
+    out[member] = *it;
+  }
+  if (!out.contains("sub") && !out.contains("client_id")) return {};
+  if (const auto nested = act.find("act"); nested != act.end()) {
+    out["act"] = rebuilt_actor(*nested, depth + 1);
+    if (out["act"].is_null()) return {};
+  }
+  return out;
+}
+
+/// RFC 9068 §2.2.1: how the user authenticated, of the expected types only.
+Json rebuilt_auth_context(const Json& claims) {
+  Json out = Json::object();
+  if (const auto it = claims.find("auth_time"); it != claims.end() && token::numeric_date(*it)) {
+    out["auth_time"] = *it;
+  }
+  if (const auto it = claims.find("acr"); it != claims.end() && it->is_string()) {
+    if (it->get_ref<const std::string&>().size() <= 512) out["acr"] = *it;
+  }
+  if (const auto it = claims.find("amr"); it != claims.end() && it->is_array()) {
+    if (const auto methods = texts(*it, 20)) out["amr"] = *methods;
+  }
+  return out;
+}
+
+/// Whether the issuer URL lies in this installation: this tenant's or another's.
+bool issued_here(const policy::TenantSnapshot& snapshot, std::string_view issuer) {
+  const std::string_view own = snapshot.issuer_url();
+  return issuer.starts_with(own.substr(0, own.size() - snapshot.tenant().str().size()));
+}
+
+/// Whether another issuer's users or groups are spelled like this.
+bool reads_as_anothers(const policy::TenantSnapshot& snapshot, const policy::TrustedIssuer& issuer,
+                       std::string_view name) {
+  const auto& issuers = snapshot.config().issuers;
+  return std::any_of(issuers.begin(), issuers.end(), [&](const auto& entry) {
+    const auto& other = entry.second;
+    return !other.subject_prefix.empty() && other.issuer != issuer.issuer &&
+           name.starts_with(other.subject_prefix);
+  });
 }
 
 std::string text_claim(const Json& claims, const char* name) {
@@ -130,6 +192,7 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_user(const policy::TenantSnapsh
 
 Result<VerifiedTokenPtr> SubjectVerifier::verified(const policy::TenantSnapshot& snapshot,
                                                    std::string_view compact, Wait wait) {
+  if (!snapshot.enabled()) return refused("this tenant is disabled");
   if (compact.size() > token::kMaxTokenBytes) return refused("the token is too long");
   const auto key = crypto::sha256_parts(
       {as_bytes("postern-token-cache-v1"), as_bytes(snapshot.tenant().str()), as_bytes(compact)});
@@ -143,7 +206,9 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_anew(const policy::TenantSnapsh
   POSTERN_TRY(const auto unverified, token::UnverifiedJwt::parse(compact));
   const auto claimed = unverified.claimed_issuer();
   if (!claimed) return refused("the token names no issuer");
-  if (*claimed == snapshot.issuer_url()) {
+  // Not another tenant's either, whatever this tenant trusts: what was made for a
+  // backend never opens a vault.
+  if (issued_here(snapshot, *claimed)) {
     return refused("a token issued here opens nothing here; send the user's own token");
   }
   // Issuer first, key second: a kid never chooses between issuers (RFC 8725 §3.8).
@@ -188,6 +253,10 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_anew(const policy::TenantSnapsh
                   [&](const std::string& audience) { return one_of(token->audiences, audience); });
   if (!expected) return refused("the token is for another audience");
 
+  // RFC 8417 §4.6: a security event or logout token, signed with the same keys
+  // for the same audience, is no proof of a user.
+  if (claims.contains("events")) return refused("the token is of a kind that is not accepted here");
+
   // RFC 7800, RFC 8705, RFC 9449: a bound token is worth nothing without its proof.
   if (claims.contains("cnf"))
     return refused("the token is bound to a key; no proof of it was sent");
@@ -204,11 +273,8 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_anew(const policy::TenantSnapsh
   token->issued_subject = config.subject_prefix + name;
   // Backends know users by `sub`: it must not read as a client's or as a user
   // of an issuer with another prefix (RFC 9068 §5).
-  for (const auto& [other_name, other] : snapshot.config().issuers) {
-    if (!other.subject_prefix.empty() && other.issuer != config.issuer &&
-        token->issued_subject.starts_with(other.subject_prefix)) {
-      return refused("the token's subject could be taken for another issuer's");
-    }
+  if (reads_as_anothers(snapshot, config, token->issued_subject)) {
+    return refused("the token's subject could be taken for another issuer's");
   }
   if (snapshot.find_client(token->issued_subject) != nullptr) {
     return refused("the token's subject could be taken for a client");
@@ -217,17 +283,25 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_anew(const policy::TenantSnapsh
   if (const auto* groups = claim_at(claims, config.claims.groups)) {
     auto names = texts(*groups, 1000);
     if (!names) return refused("the token's groups are malformed");
+    // Bindings name groups alone: one issuer's `admins` are not another's.
+    for (auto& group : *names) {
+      group.insert(0, config.subject_prefix);
+      if (reads_as_anothers(snapshot, config, group)) {
+        return refused("the token's groups could be taken for another issuer's");
+      }
+    }
     token->groups = std::move(*names);
   }
   if (!config.claims.scope.empty()) {
     const auto* scope = claim_at(claims, config.claims.scope);
     if (scope != nullptr) {
       // A string of tokens, or an array of them (some issuers' `scp`).
-      auto parts = texts(*scope, policy::ScopeSet::kMaxTokens);
       std::string joined;
-      if (parts) {
+      if (scope->is_string()) {
+        joined = scope->get<std::string>();
+      } else if (const auto parts = texts(*scope, policy::ScopeSet::kMaxTokens)) {
         for (const auto& part : *parts) joined += part + " ";
-      } else if (!(scope->is_string() && scope->get_ref<const std::string&>().empty())) {
+      } else {
         return refused("the token's scope is malformed");
       }
       auto parsed = policy::ScopeSet::parse(joined);
@@ -238,17 +312,14 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_anew(const policy::TenantSnapsh
   token->authorized_party = text_claim(claims, "azp");
   if (token->authorized_party.empty()) token->authorized_party = text_claim(claims, "client_id");
   if (const auto it = claims.find("act"); it != claims.end()) {
-    if (!well_formed_actor(*it)) return refused("the token's act claim is malformed or too deep");
-    token->act = *it;
+    token->act = rebuilt_actor(*it);
+    if (token->act.is_null()) return refused("the token's act claim is malformed or too deep");
   }
   if (const auto it = claims.find("may_act"); it != claims.end()) {
     if (!it->is_object()) return refused("the token's may_act claim is malformed");
     token->may_act = *it;
   }
-  token->auth_context = Json::object();
-  for (const char* member : {"auth_time", "acr", "amr"}) {
-    if (const auto it = claims.find(member); it != claims.end()) token->auth_context[member] = *it;
-  }
+  token->auth_context = rebuilt_auth_context(claims);
 
   VerifiedTokenPtr done = std::move(token);
   if (done->expires_at > now) {
