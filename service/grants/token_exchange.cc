@@ -36,10 +36,16 @@ Status check_may_act(const VerifiedToken& subject, const VerifiedToken* actor,
   const auto nobody = [] {
     return fail(ErrorCode::InvalidToken, "the subject token does not let this party act");
   };
-  if (subject.may_act.empty()) return nobody();
+  const auto& party = subject.may_act;
+  if (!party.contains("sub") && !party.contains("client_id")) return nobody();
+  // Without `iss` the issuer means a user of its own, not a namesake elsewhere.
+  if (actor != nullptr && !party.contains("iss") &&
+      actor->principal.issuer != subject.principal.issuer) {
+    return nobody();
+  }
   const std::string& name = actor != nullptr ? actor->principal.subject : client.id.str();
   const std::string& issuer = actor != nullptr ? actor->principal.issuer : snapshot.issuer_url();
-  for (const auto& [member, value] : subject.may_act.items()) {
+  for (const auto& [member, value] : party.items()) {
     if (!value.is_string()) return nobody();
     const auto& expected = value.get_ref<const std::string&>();
     // A client is named by `sub` or `client_id`; a member we cannot check does not match.
@@ -98,6 +104,10 @@ Result<IssuedToken> TokenExchange::exchange(const policy::TenantSnapshot& snapsh
     POSTERN_TRY(const auto actor_type, parse_token_type(*request.actor_token_type));
     POSTERN_TRY(actor, verifier_.verify(snapshot, client, *request.actor_token, actor_type, wait));
     record.with("actor_issuer", actor->principal.issuer).with("actor", actor->principal.subject);
+    // Somebody else acts as this actor; the chain has no place for a second history.
+    if (!actor->act.is_null()) {
+      return fail(ErrorCode::InvalidToken, "the actor token is itself a delegated one");
+    }
   }
   POSTERN_CHECK(check_may_act(*subject, actor.get(), snapshot, client));
   POSTERN_TRY(auto act, actor_chain(*subject, actor.get(), client));
