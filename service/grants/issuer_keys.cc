@@ -1,6 +1,7 @@
 #include "grants/issuer_keys.h"
 
 #include <algorithm>
+#include <exception>
 
 #include "outbound/fetch.h"
 
@@ -14,8 +15,9 @@ constexpr auto kRetryAfter = 60s;
 constexpr auto kMinFresh = 5min;
 constexpr auto kMaxFresh = 24h;
 
-Error not_reachable() {
-  return fail(ErrorCode::Unavailable, "the token issuer's keys cannot be fetched right now");
+Error not_reachable(std::string diagnostic) {
+  return fail(ErrorCode::Unavailable, "the token issuer's keys cannot be fetched right now",
+              std::move(diagnostic));
 }
 
 }  // namespace
@@ -43,9 +45,10 @@ std::optional<Result<std::shared_ptr<const token::JwkSet>>> FetchedIssuerKeys::c
   const bool usable = entry.keys && now < entry.usable_until;
   const bool known = !kid || (entry.keys && entry.keys->has_kid(*kid));
   if (usable && now < entry.fresh_until && known) return entry.keys;
+  if (entry.busy && usable && known) return entry.keys;
   if (now < entry.next_attempt) {
     if (usable) return entry.keys;  // verification will refuse an unknown kid
-    return not_reachable();
+    return not_reachable("issuer keys: waiting before the next attempt");
   }
   return std::nullopt;
 }
@@ -66,10 +69,18 @@ Result<std::shared_ptr<const token::JwkSet>> FetchedIssuerKeys::keys(
     // Another request may have fetched while this one waited.
     const std::lock_guard lock(mutex_);
     if (auto answer = cached(*entry, kid, clock_.now())) return std::move(*answer);
+    entry->busy = true;
   }
-  auto fetched = fetch(issuer.config);
+  auto fetched = [&]() -> Result<Fetched> {
+    try {
+      return fetch(issuer.config);
+    } catch (const std::exception&) {  // nothing may leave `busy` set
+      return not_reachable("issuer keys: exception");
+    }
+  }();
   const auto now = clock_.now();
   const std::lock_guard lock(mutex_);
+  entry->busy = false;
   entry->next_attempt = now + kRetryAfter;
   if (fetched.ok()) {
     const auto fresh =
@@ -88,12 +99,16 @@ Result<FetchedIssuerKeys::Fetched> FetchedIssuerKeys::fetch(const policy::Truste
       [&](const std::string& url) -> Result<std::pair<token::Json, outbound::FetchReply>> {
     outbound::FetchRequest request;
     request.url = url;
-    POSTERN_TRY(auto reply, fetcher_.get(request));
-    if (reply.status != 200) return not_reachable();
+    auto answer = fetcher_.get(request);
+    if (!answer.ok()) return not_reachable(answer.error().diagnostic);
+    auto reply = std::move(answer).value();
+    if (reply.status != 200) {
+      return not_reachable("issuer keys: status " + std::to_string(reply.status));
+    }
     token::JsonLimits limits;
     limits.max_bytes = 256 * 1024;
     auto json = token::parse_json(reply.body, limits);
-    if (!json.ok()) return not_reachable();
+    if (!json.ok()) return not_reachable("issuer keys: not JSON");
     return std::pair(std::move(json).value(), std::move(reply));
   };
 
@@ -109,12 +124,14 @@ Result<FetchedIssuerKeys::Fetched> FetchedIssuerKeys::fetch(const policy::Truste
       return it != metadata.end() && it->is_string() ? it->get<std::string>() : std::string();
     };
     // §4.3: the metadata must be of the issuer that was asked.
-    if (text("issuer") != issuer.issuer || text("jwks_uri").empty()) return not_reachable();
+    if (text("issuer") != issuer.issuer || text("jwks_uri").empty()) {
+      return not_reachable("issuer keys: metadata names another issuer or no keys");
+    }
     jwks_uri = text("jwks_uri");
   }
   POSTERN_TRY(const auto document, get(jwks_uri));
   auto keys = token::JwkSet::parse(document.first, token::JwkSet::WeakKeys::Skip);
-  if (!keys.ok()) return not_reachable();
+  if (!keys.ok()) return not_reachable("issuer keys: not a key set");
   return Fetched{std::move(keys).value(), document.second.cache_max_age.value_or(0s)};
 }
 

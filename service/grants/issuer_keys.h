@@ -39,8 +39,9 @@ class IssuerKeys {
 };
 
 /// Cached by the issuer's Cache-Control within 5 minutes and 24 hours. One
-/// fetch at a time for each issuer. When a fetch fails, the last good set serves
-/// on for up to 24 hours after it was due, and the next attempt waits a minute.
+/// fetch at a time for each issuer; who finds it under way is served the last
+/// good set. When a fetch fails, that set serves on for up to 24 hours after it
+/// was due, and the next attempt waits a minute.
 class FetchedIssuerKeys final : public IssuerKeys {
  public:
   FetchedIssuerKeys(outbound::Fetcher& fetcher, const Clock& clock)
@@ -58,6 +59,7 @@ class FetchedIssuerKeys final : public IssuerKeys {
     sys_seconds fresh_until{};
     sys_seconds usable_until{};
     sys_seconds next_attempt{};
+    bool busy = false;  // a fetch is under way
   };
   using Key = std::tuple<TenantId, std::string, std::uint64_t>;
 
