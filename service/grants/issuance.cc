@@ -41,7 +41,8 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
       AccessToken(SecureBuffer::take(token::sign_jwt(*signer->key, signer->kid, "at+jwt", claims))),
       {},
       expires_at - now,
-      std::move(scope)};
+      std::move(scope),
+      expires_at};
 }
 
 }  // namespace postern::grants

@@ -21,6 +21,7 @@ struct IssuedToken {
   std::string issued_token_type;  ///< exchange only; the URN that was asked for
   std::chrono::seconds expires_in{};
   policy::ScopeSet scope;
+  sys_seconds expires_at{};
 };
 
 /// What is to be issued, already verified and authorised.

@@ -124,8 +124,7 @@ Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot,
                     {&client, std::move(target), subject.issued_subject, std::move(permitted),
                      scope, subject.expires_at, std::move(act), subject.auth_context},
                     clock_, record));
-  ReleasedItem released{backend.name,           {}, {}, {}, clock_.now() + issued.expires_in, {},
-                        std::move(issued.scope)};
+  ReleasedItem released{backend.name, {}, {}, {}, issued.expires_at, {}, std::move(issued.scope)};
   vault::Fields fields;
   fields.emplace("access_token", issued.access_token.expose([](ByteView bytes) {
     return FieldValue(SecureBuffer::copy_of(bytes));
