@@ -31,18 +31,18 @@ constexpr auto kValues = [] {
 // look-ups that depend on the data, for secrets, but takes six times as long.
 
 std::string base64url(ByteView bytes) {
-  std::string text;
-  text.reserve(bytes.size() / 3 * 4 + 4);
+  std::string text((bytes.size() * 4 + 2) / 3, '\0');
+  std::size_t length = 0;
   std::uint32_t bits = 0;
   int count = 0;
   for (const auto byte : bytes) {
     bits = bits << 8 | std::to_integer<std::uint32_t>(byte);
     for (count += 8; count >= 6;) {
       count -= 6;
-      text += kAlphabet[bits >> count & 0x3f];
+      text[length++] = kAlphabet[bits >> count & 0x3f];
     }
   }
-  if (count > 0) text += kAlphabet[bits << (6 - count) & 0x3f];
+  if (count > 0) text[length++] = kAlphabet[bits << (6 - count) & 0x3f];
   return text;
 }
 
