@@ -99,7 +99,8 @@ struct Keyring::Impl {
     };
     auto keks = cached(tenant);
     const OpenedKek* picked = keys_or_null(keks, pick);
-    // Not there: never loaded, or added by another replica meanwhile.
+    // Not there: never loaded, or added by another replica meanwhile. Not
+    // opened: the row may have been repaired.
     if (picked == nullptr || !picked->kek.ok()) {
       POSTERN_TRY(keks, load_once(tenant, keks));
       picked = pick(*keks);
@@ -183,7 +184,7 @@ struct Keyring::Impl {
   }
 
   void remember(const TenantId& tenant, const Result<Shared>& result) {
-    if (!result.ok() || !result.value()->keks.front().kek.ok()) return;
+    if (!result.ok()) return;
     while (cache.size() >= kMaxTenants && !cache.contains(tenant)) {
       const auto bucket = random() % cache.bucket_count();
       if (cache.bucket_size(bucket) > 0) cache.erase(TenantId(cache.begin(bucket)->first));

@@ -9,6 +9,7 @@
 #include <random>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -217,6 +218,37 @@ TEST_F(EnvelopeTest, AllFailuresReadTheSame) {
     EXPECT_EQ(failure.error().diagnostic, failures[0].error().diagnostic);
     EXPECT_EQ(failure.error().pointer, failures[0].error().pointer);
   }
+}
+
+TEST_F(EnvelopeTest, BindsExactlyWhatTheFormatSays) {
+  // The associated data by hand, as envelope.h gives it: each part behind its
+  // length. Each tenant has its own KEK too, so no swap alone would show that
+  // the tenant is in there.
+  const auto part = [](std::string_view text) {
+    return std::string(3, '\0') + static_cast<char>(text.size()) + std::string(text);
+  };
+  const auto number = [&](char value) { return part(std::string(7, '\0') + value); };
+  const auto row = part("acme") + part("https://idp.example") + part("alice") + part("github");
+  const auto sealed =
+      envelope.seal(acme, key, 5, fields({{"b", "2"}, {"a", "1"}}), kNow, std::nullopt).value();
+
+  std::optional<Dek> dek;
+  ASSERT_TRUE(keys.keyring
+                  .with_current(acme,
+                                [&](KekVersion, const Kek& kek) -> Status {
+                                  const auto aad =
+                                      part("postern-dek-v1") + row + number(5) + number(1);
+                                  POSTERN_TRY(auto bytes,
+                                              crypto::open(kek, sealed.wrapped_dek, as_bytes(aad)));
+                                  dek.emplace(std::move(bytes));
+                                  return {};
+                                })
+                  .ok());
+  const auto aad = part("postern-fields-v1") + row + number(5) + number(2) + part("a") + part("b");
+  const auto plaintext = crypto::open(*dek, sealed.sealed, as_bytes(aad));
+  ASSERT_TRUE(plaintext.ok());
+  EXPECT_EQ(as_text(plaintext.value().readable()),
+            std::string_view("\1\0\0\0\2\0\0\0\1a\0\0\0\0011\0\0\0\1b\0\0\0\0012", 25));
 }
 
 TEST_F(EnvelopeTest, ABoxOfOneKindIsNoneOfTheOther) {
