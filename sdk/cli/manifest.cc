@@ -15,6 +15,7 @@
 #include <optional>
 #include <set>
 #include <sstream>
+#include <utility>
 
 #include "cli/utf8.h"
 #include "core/ids.h"
@@ -30,10 +31,50 @@ struct Stop {
   std::string message;
 };
 
-Position position_of(const YAML::Mark& mark) {
-  if (mark.is_null()) return {};
-  return {static_cast<std::size_t>(mark.line) + 1, static_cast<std::size_t>(mark.column) + 1};
-}
+/// The text being read, to look at what yaml-cpp's marks point to.
+class Source {
+ public:
+  explicit Source(std::string_view text) : text_(text) {}
+
+  /// Lines and columns from 1; columns count characters, as editors do.
+  Position position(const YAML::Mark& mark) const {
+    if (mark.is_null()) return {};
+    auto column = static_cast<std::size_t>(mark.column);
+    // Not in endless lines, where counting for each value would take for ever.
+    if (column <= std::min(offset(mark), kLongLine)) {
+      const auto before = text_.substr(offset(mark) - column, column);
+      column = static_cast<std::size_t>(std::count_if(before.begin(), before.end(), [](char c) {
+        return (static_cast<unsigned char>(c) & 0xc0U) != 0x80;
+      }));
+    }
+    return {static_cast<std::size_t>(mark.line) + 1, column + 1};
+  }
+
+  std::string_view from(const YAML::Mark& mark) const { return text_.substr(offset(mark)); }
+
+  /// yaml-cpp takes a quoted text without its closing quote, if the file ends
+  /// with a new line: a truncated manifest must not pass for a whole one.
+  bool quote_is_closed(const YAML::Mark& mark) const {
+    const auto rest = from(mark);
+    if (rest.empty() || (rest[0] != '\'' && rest[0] != '"')) return true;
+    for (std::size_t i = 1; i < rest.size(); ++i) {
+      if (rest[0] == '"' && rest[i] == '\\') {
+        ++i;
+      } else if (rest[i] == rest[0]) {
+        if (rest[0] == '"' || i + 1 == rest.size() || rest[i + 1] != '\'') return true;
+        ++i;  // '' stands for one quote
+      }
+    }
+    return false;
+  }
+
+ private:
+  static constexpr std::size_t kLongLine = 1000;
+  std::size_t offset(const YAML::Mark& mark) const {
+    return std::min(static_cast<std::size_t>(mark.pos), text_.size());
+  }
+  std::string_view text_;
+};
 
 std::string escaped(std::string_view key) {  // RFC 6901 §3
   std::string out;
@@ -152,10 +193,23 @@ Json plain_scalar(const std::string& text, const Position& position, const std::
 /// aliases and tags, which is why it is not used.
 class Builder final : public YAML::EventHandler {
  public:
-  void OnDocumentStart(const YAML::Mark&) override {}
+  enum class Begins { Anyhow, WithDashes };
+  Builder(const Source& source, Begins begins) : source_(source), begins_(begins) {}
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    // yaml-cpp begins another document at whatever does not fit the one before.
+    if (begins_ == Begins::WithDashes && source_.from(mark).substr(0, 3) != "---") {
+      throw Stop{position_of(mark), "", "this does not belong to what stands before it"};
+    }
+  }
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    const auto here = source_.from(mark).substr(0, 1);
+    const bool in_list = !levels_.empty() && levels_.back().value->is_array();
+    if (in_list && (here == "," || here == "]")) {
+      throw Stop{position_of(mark), next_pointer(), "there is nothing before this"};
+    }
     scalar(mark, "?", anchor, "");
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
@@ -191,6 +245,9 @@ class Builder final : public YAML::EventHandler {
     const auto position = position_of(mark);
     refuse_features(position, tag, anchor);
     const bool plain = tag == "?" || tag.empty();
+    if (!plain && !source_.quote_is_closed(mark)) {
+      throw Stop{position, next_pointer(), "the quote that begins here is never closed"};
+    }
     if (expects_key()) return key(position, plain, text);
     place(position, plain ? plain_scalar(text, position, next_pointer()) : Json(text));
     leave_value();
@@ -269,13 +326,35 @@ class Builder final : public YAML::EventHandler {
     }
   }
 
+  Position position_of(const YAML::Mark& mark) const { return source_.position(mark); }
+
+  const Source& source_;
+  Begins begins_;
   Json root_;
   std::vector<Level> levels_;
   std::string pointer_;  ///< of the innermost open container
   std::map<std::string, Position> positions_;
 };
 
-/// The place of a byte: columns count bytes, as yaml-cpp's do.
+/// Finds nothing but errors of syntax, which are shown before anything else:
+/// an unclosed bracket must not be reported as a strange key.
+class SyntaxCheck final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+/// The place of a byte.
 Position position_at(std::string_view text, std::size_t offset) {
   const auto before = text.substr(0, offset);
   const auto line_start = before.rfind('\n');
@@ -417,7 +496,7 @@ std::string place_of(std::string_view pointer) {
     const auto end = std::min(pointer.find('/'), pointer.size());
     const auto token = unescaped(pointer.substr(0, end));
     pointer.remove_prefix(end);
-    if (only(token, kDigits) && !out.empty()) {
+    if (only(token, kDigits)) {
       out += "[" + token + "]";
     } else {
       if (!out.empty()) out += ".";
@@ -484,17 +563,26 @@ Reading read_yaml(std::string_view text, const std::string& file, Documents want
         {file, {}, "", "is larger than " + std::to_string(kMaxManifestBytes) + " bytes"});
     return out;
   }
+  if (text.substr(0, 3) == "\xef\xbb\xbf") text.remove_prefix(3);  // a byte-order mark
+  const Source source(text);
   try {
     refuse_bytes(text);
+    {
+      std::istringstream in{std::string(text)};
+      YAML::Parser parser(in);
+      SyntaxCheck check;
+      while (parser.HandleNextDocument(check)) {
+      }
+    }
     std::istringstream in{std::string(text)};
     YAML::Parser parser(in);
+    auto begins = Builder::Begins::Anyhow;
     for (;;) {
-      Builder builder;
+      Builder builder(source, std::exchange(begins, Builder::Begins::WithDashes));
       if (!parser.HandleNextDocument(builder)) break;
       auto positions = builder.take_positions();
       sdk::SecretJson json(builder.take_json());
-      // `---` at the end, or a file of comments.
-      if (json->is_null()) continue;
+      if (json->is_null()) continue;  // `---` at the end, or a file of comments
       if (wanted == Documents::One && !out.documents.empty()) {
         throw Stop{positions[""], "", "there is a second document here; only one is expected"};
       }
@@ -506,7 +594,7 @@ Reading read_yaml(std::string_view text, const std::string& file, Documents want
     out.faults.push_back({file, stop.position, place_of(stop.pointer), stop.message});
   } catch (const YAML::Exception& e) {
     out.documents.clear();
-    out.faults.push_back({file, position_of(e.mark), "", "not valid YAML: " + e.msg});
+    out.faults.push_back({file, source.position(e.mark), "", "not valid YAML: " + e.msg});
   }
   return out;
 }
