@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""The lint scripts on small samples: each rule must refuse its bad one."""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import check_includes  # noqa: E402  (found through the line above)
+import check_sources  # noqa: E402
+
+
+def include_problems(path, *headers):
+    text = "#pragma once\n" + "".join(f"#include {header}\n" for header in headers)
+    return check_includes.check(path, text)
+
+
+class IncludeRule(unittest.TestCase):
+    def test_lets_includes_point_left(self):
+        self.assertEqual(include_problems("service/grants/release.cc", '"vault/envelope.h"',
+                                          '"grants/subject.h"', "<string>", "<sys/stat.h>"), [])
+
+    def test_refuses_an_include_that_points_right(self):
+        for path, header in [("service/core/ids.h", '"crypto/hash.h"'),
+                             ("service/vault/envelope.cc", '"policy/config.h"'),
+                             ("service/storage/database.cc", '"grants/release.h"'),
+                             ("service/http/server.cc", '"vault/envelope.h"'),
+                             ("service/http/server.cc", '"http/handlers/api.h"'),
+                             ("service/http/handlers/api.cc", '"storage/database.h"'),
+                             ("sdk/cli/apply.cc", '"grants/release.h"'),
+                             ("sdk/cpp/postern/client.cc", '"cli/output.h"')]:
+            self.assertEqual(len(include_problems(path, header)), 1, (path, header))
+
+    def test_refuses_a_third_party_header_outside_its_folder(self):
+        for path, header in [("service/app/main.cc", "<pqxx/pqxx>"),
+                             ("service/vault/keyring.cc", "<sodium.h>"),
+                             ("service/vault/keyring.cc", "<openssl/evp.h>"),
+                             ("service/grants/release.cc", "<curl/curl.h>"),
+                             ("service/http/handlers/gate.cc", "<pistache/tcp.h>"),
+                             ("service/core/ids.cc", "<spdlog/spdlog.h>"),
+                             ("service/policy/config.cc", "<nlohmann/json.hpp>"),
+                             ("service/core/ids.cc", "<absl/strings/str_cat.h>")]:
+            self.assertEqual(len(include_problems(path, header)), 1, (path, header))
+
+    def test_names_file_and_line(self):
+        [problem] = include_problems("service/core/ids.h", "<string>", '"crypto/hash.h"')
+        self.assertTrue(problem.startswith("service/core/ids.h:3: crypto/hash.h:"), problem)
+
+    def test_wants_pragma_once(self):
+        self.assertEqual(check_includes.check("service/core/ids.h", "#include <string>\n"),
+                         ["service/core/ids.h:1: no #pragma once"])
+
+    def test_wants_every_folder_in_the_table(self):
+        self.assertEqual(len(include_problems("service/brand_new/x.cc", "<string>")), 1)
+
+
+class SourceRules(unittest.TestCase):
+    BAD = [
+        ("service/storage/x.cc", 'tx.exec("SELECT a FROM t WHERE n = " + name);\n'),
+        ("service/storage/x.cc", 'tx.exec_params(\n    "SELECT " + column, id);\n'),
+        ("migrations/0009_x.sql", "SELECT  * FROM tenant;\n"),
+        ("service/http/handlers/x.cc", "return reply(e.what());\n"),
+        ("service/grants/x.cc", "log(e.what());\n"),
+        ("service/crypto/x.cc", "if (memcmp(a, b, 32) == 0) {}\n"),
+        ("service/grants/x.cc", 'std::cout << "here";\n'),
+        ("service/core/x.cc", "// TODO: later\n"),
+        ("docs/x.md", "text \n"),
+        ("docs/x.md", "text\r\n"),
+        ("docs/x.md", "text"),
+        ("service/core/x.h", "\tint a;\n"),
+    ]
+    GOOD = [
+        ("service/storage/x.cc", "tx.exec_params(kSelect, tenant.str(), a + b);\n"),
+        ("service/storage/x.cc", 'tx.exec(kSelect); log("a" + b);\n'),
+        ("service/http/x.cc", "// the type, not what()\n"),
+        ("service/crypto/x.cc", "return sodium_memcmp(a, b, 32) == 0;\n"),
+        ("service/core/x.cc", "// TODO(#41): later\n"),
+        ("service/core/x.cc", 'auto url = "https://a//b";  // SELECT * in a comment\n'),
+        ("docs/x.md", "text\n"),
+    ]
+
+    def test_refuses_each_bad_sample(self):
+        for path, text in self.BAD:
+            self.assertEqual(len(check_sources.check(path, text)), 1, (path, text))
+
+    def test_accepts_each_good_sample(self):
+        for path, text in self.GOOD:
+            self.assertEqual(check_sources.check(path, text), [], (path, text))
+
+
+class ExitStatus(unittest.TestCase):
+    """What tests/run.sh sees."""
+
+    def run_on(self, script, files):
+        with tempfile.TemporaryDirectory() as root:
+            for path, text in files.items():
+                file = pathlib.Path(root, path)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
+            return subprocess.run([sys.executable, str(HERE / script), root], text=True,
+                                  stdout=subprocess.PIPE, check=False)
+
+    def test_is_one_for_a_bad_tree_and_zero_for_a_good_one(self):
+        good = {"service/core/ids.h": "#pragma once\n#include <string>\n"}
+        bad = {"service/core/ids.h": '#pragma once\n#include "vault/aad.h" \n'}
+        for script in ("check_includes.py", "check_sources.py"):
+            self.assertEqual(self.run_on(script, good).returncode, 0, script)
+            run = self.run_on(script, bad)
+            self.assertEqual(run.returncode, 1, script)
+            self.assertIn("service/core/ids.h:2: ", run.stdout, script)
+
+    def test_is_one_where_there_is_nothing_to_check(self):
+        for script in ("check_includes.py", "check_sources.py"):
+            self.assertEqual(self.run_on(script, {}).returncode, 1, script)
+
+
+if __name__ == "__main__":
+    unittest.main()
