@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <concepts>
 #include <cstring>
+#include <initializer_list>
 #include <random>
 #include <sstream>
 #include <string>
@@ -41,7 +42,8 @@ static_assert(!Comparable<Dek>);
 std::string text_of(const SecureBuffer& buffer) { return std::string(as_text(buffer.readable())); }
 
 TEST(SecureBuffer, StartsAsZeros) {
-  for (const std::size_t size : {1, 63, 64, 65, 1000, 16 * 1024, 16 * 1024 + 1, 100'000}) {
+  for (const std::size_t size :
+       std::initializer_list<std::size_t>{1, 63, 64, 65, 1000, 16 * 1024, 16 * 1024 + 1, 100'000}) {
     const SecureBuffer buffer(size);
     EXPECT_EQ(buffer.size(), size);
     EXPECT_EQ(text_of(buffer), std::string(size, '\0'));
@@ -57,7 +59,7 @@ TEST(SecureBuffer, MayBeEmpty) {
 }
 
 TEST(SecureBuffer, NeverHandsOutWhatAnotherLeftBehind) {
-  for (const std::size_t size : {32, 64, 200, 5000}) {
+  for (const std::size_t size : std::initializer_list<std::size_t>{32, 64, 200, 5000}) {
     for (int i = 0; i < 50; ++i) {
       SecureBuffer used(size);
       std::fill(used.writable().begin(), used.writable().end(), std::byte{0x5a});

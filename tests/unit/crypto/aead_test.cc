@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sodium.h>
 
+#include <initializer_list>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -32,7 +33,8 @@ TEST(Seal, OpensTheVectorOfTheXChaChaDraft) {
 
 TEST(Seal, GivesBackThePlaintextOfEveryLength) {
   const auto key = dek('k');
-  for (const std::size_t length : {0, 1, 15, 16, 17, 64, 1000, 70'000}) {
+  for (const std::size_t length :
+       std::initializer_list<std::size_t>{0, 1, 15, 16, 17, 64, 1000, 70'000}) {
     const std::string plaintext(length, 'p');
     const auto box = seal(key, as_bytes(plaintext), as_bytes("aad"));
     EXPECT_EQ(box.size(), length + kSealOverhead);
@@ -115,7 +117,7 @@ TEST(Seal, ChecksTheCommitmentEvenWhenTheTagFits) {
 
 TEST(Seal, ThrowsForAKeyOfTheWrongLength) {
   const auto box = seal(dek('k'), as_bytes("plaintext"), {});
-  for (const std::size_t length : {0, 16, 31, 33}) {
+  for (const std::size_t length : std::initializer_list<std::size_t>{0, 16, 31, 33}) {
     const Dek key{SecureBuffer(length)};
     EXPECT_THROW(seal(key, as_bytes("p"), {}), std::logic_error);
     EXPECT_THROW((void)open(key, box, {}), std::logic_error);
