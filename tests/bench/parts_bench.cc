@@ -1,0 +1,198 @@
+// The parts of one token exchange, each alone, for the ratio that run.py prints:
+// two signatures, parsing and serialising, and the request's share of a batched
+// audit commit on a PostgreSQL with fsync on (CPU of client and server together).
+
+#include <benchmark/benchmark.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "audit/event.h"
+#include "crypto/random.h"
+#include "crypto/signature.h"
+#include "http/form.h"
+#include "storage/database.h"
+#include "storage/embedded_postgres.h"
+#include "storage/postgres_audit_log.h"
+#include "storage/postgres_config_store.h"
+#include "storage/postgres_kek_store.h"
+#include "token/jwk.h"
+#include "token/jws.h"
+#include "vault/keyring.h"
+
+namespace {
+
+using namespace postern;
+using crypto::Algorithm;
+
+const std::string kMessage(420, 'm');  // about a token's signing input
+
+void verify(benchmark::State& state, Algorithm algorithm) {
+  const auto key = crypto::SigningKey::generate(algorithm);
+  const auto signature = key.sign(as_bytes(kMessage));
+  const auto verifier = key.public_key();
+  for (auto _ : state) {
+    if (!verifier.verify(algorithm, as_bytes(kMessage), signature)) state.SkipWithError("refused");
+  }
+}
+BENCHMARK_CAPTURE(verify, ES256, Algorithm::ES256);
+BENCHMARK_CAPTURE(verify, EdDSA, Algorithm::EdDSA);
+
+void sign(benchmark::State& state, Algorithm algorithm) {
+  const auto key = crypto::SigningKey::generate(algorithm);
+  for (auto _ : state) benchmark::DoNotOptimize(key.sign(as_bytes(kMessage)));
+}
+BENCHMARK_CAPTURE(sign, ES256, Algorithm::ES256);
+BENCHMARK_CAPTURE(sign, EdDSA, Algorithm::EdDSA);
+
+token::Json subject_claims() {
+  return {{"iss", "https://idp.bench.example"},
+          {"sub", "user-123456"},
+          {"aud", "gw-01"},
+          {"iat", 1'795'000'000},
+          {"exp", 1'795'007'200},
+          {"jti", crypto::random_id()},
+          {"groups", {"engineering", "everyone"}}};
+}
+
+// The request's form, the subject token's parts, the issued token's claims and
+// the reply, without any signature.
+void parse_and_serialise(benchmark::State& state) {
+  const auto key = crypto::SigningKey::generate(Algorithm::EdDSA);
+  const auto token = token::sign_jwt(key, "kid", "JWT", subject_claims());
+  const std::string body =
+      "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token=" +
+      token +
+      "&subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token"
+      "&audience=files&client_id=gw-01&client_secret=" +
+      crypto::random_token();
+  for (auto _ : state) {
+    const auto form = http::Form::parse(body);
+    const auto parsed =
+        token::UnverifiedJwt::parse(form.value().required_single("subject_token").value());
+    benchmark::DoNotOptimize(parsed.ok());
+    const token::Json claims{{"iss", "https://sts.example.com/t/bench"},
+                             {"sub", "user-123456"},
+                             {"aud", "https://files.example.com/mcp"},
+                             {"client_id", "gw-01"},
+                             {"iat", 1'795'000'000},
+                             {"exp", 1'795'000'300},
+                             {"jti", crypto::random_id()},
+                             {"scope", "files:read files:write"}};
+    benchmark::DoNotOptimize(token::dump_json(claims));
+    const token::Json reply{{"access_token", token},
+                            {"token_type", "Bearer"},
+                            {"expires_in", 300},
+                            {"scope", "files:read files:write"},
+                            {"issued_token_type", "urn:ietf:params:oauth:token-type:access_token"}};
+    benchmark::DoNotOptimize(token::dump_json(reply));
+  }
+}
+BENCHMARK(parse_and_serialise);
+
+double seconds_of_process(const std::string& pid) {
+  std::ifstream file("/proc/" + pid + "/stat");
+  std::stringstream text;
+  text << file.rdbuf();
+  auto content = text.str();
+  content.erase(0, content.rfind(')') + 2);
+  std::istringstream fields(content);
+  std::string skipped;
+  for (int i = 0; i < 11; ++i) fields >> skipped;
+  double user = 0;
+  double system = 0;
+  fields >> user >> system;
+  return (user + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+double seconds_of_server(pid_t postmaster) {
+  const auto id = std::to_string(postmaster);
+  double total = seconds_of_process(id);
+  std::ifstream children("/proc/" + id + "/task/" + id + "/children");
+  for (std::string child; children >> child;) total += seconds_of_process(child);
+  return total;
+}
+
+double seconds_of_client() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+template <class T>
+T must(Result<T> result) {
+  if (!result.ok()) throw std::runtime_error(result.error().detail + result.error().diagnostic);
+  return std::move(result).value();
+}
+
+void audit_record_in_batch_of_64(benchmark::State& state) {
+  char name[] = "/tmp/postern-parts-XXXXXX";
+  if (mkdtemp(name) == nullptr) return state.SkipWithError("no temporary directory");
+  chmod(name, 0711);
+  {
+    storage::EmbeddedPostgres::Options options;
+    options.directory = std::filesystem::path(name) / "postgres";
+    auto postgres = must(storage::EmbeddedPostgres::start(std::move(options)));
+    if (!postgres.provision().ok()) return state.SkipWithError("not provisioned");
+    storage::DatabaseOptions database_options;
+    database_options.conninfo = postgres.service_conninfo();
+    storage::Database database(database_options);
+    storage::PostgresKekStore keks(database);
+    vault::Keyring keyring(vault::RootKeys::generate(), keks);
+    storage::PostgresAuditLog log(database, keyring);
+    storage::PostgresConfigStore config(database, log);
+
+    const TenantId tenant("bench");
+    const sys_seconds now{std::chrono::seconds(1'795'000'000)};
+    policy::ConfigChange change;
+    auto kek = keyring.create(tenant, KekVersion{1});
+    auto chain_key = must(keyring.chain_key_under(kek, tenant));
+    change.create.emplace(policy::ConfigChange::Create{std::move(kek), std::move(chain_key)});
+    change.display_name = "bench";
+    change.settings = "{}";
+    const audit::Event created{tenant, now, "config.apply", audit::Outcome::Allowed, "r", {}};
+    must(config.apply(tenant, change, {&created, 1}));
+
+    audit::Event event{tenant, now, "token.exchange", audit::Outcome::Allowed, "y7elvjix754yvl5",
+                       {}};
+    event.with("source", "127.0.0.1")
+        .with("client", "gw-01")
+        .with("subject_issuer", "https://idp.bench.example")
+        .with("subject", "user-123456")
+        .with("subject_token", crypto::random_id())
+        .with("backend", "es256")
+        .with("audience", "https://es256.example.com/mcp")
+        .with("scope", "es256:read es256:write")
+        .with("jti", crypto::random_id())
+        .with("expires_at", "1795000300");
+    const std::vector<audit::Event> batch(64, event);
+    for (int i = 0; i < 50; ++i) {
+      if (!log.append(batch).ok()) return state.SkipWithError("append failed");
+    }
+    constexpr int kBatches = 600;
+    for (auto _ : state) {
+      const double before = seconds_of_server(postgres.pid()) + seconds_of_client();
+      for (int i = 0; i < kBatches; ++i) {
+        if (!log.append(batch).ok()) return state.SkipWithError("append failed");
+      }
+      const double used = seconds_of_server(postgres.pid()) + seconds_of_client() - before;
+      state.SetIterationTime(used / kBatches / static_cast<double>(batch.size()));
+    }
+  }
+  std::filesystem::remove_all(name);
+}
+BENCHMARK(audit_record_in_batch_of_64)->UseManualTime()->Iterations(1);
+
+}  // namespace
