@@ -24,8 +24,9 @@ std::optional<Algorithm> parse_algorithm(std::string_view name) noexcept;
 class PublicKey {
  public:
   /// Errors (all three): MalformedRequest with a reason when the key is weak or
-  /// malformed: RSA below 2048 or above 8192 bits, e even or below 65537, point
-  /// not on the curve, wrong length, small-order Ed25519 point.
+  /// malformed: RSA below 2048 or above 8192 bits, e even, below 65537 or above 64
+  /// bits, a modulus with a factor below 2000 or the fingerprint of ROCA; point
+  /// not on the curve, wrong length, small-order or mixed-order Ed25519 point.
   static Result<PublicKey> rsa(ByteView modulus, ByteView exponent);
   static Result<PublicKey> ec(std::string_view curve, ByteView x,
                               ByteView y);  ///< P-256, P-384, P-521
