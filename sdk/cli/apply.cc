@@ -130,13 +130,16 @@ std::string summary(const sdk::ApplyResult& result) {
   std::size_t created = 0;
   std::size_t updated = 0;
   std::size_t deleted = 0;
+  bool new_tenant = result.created;
   for (const auto& change : result.changes) {
-    if (change.action == "create") ++created;
+    // A dry run does not say `created`: nothing was.
+    new_tenant = new_tenant || (change.kind == "tenant" && change.action == "create");
+    if (change.action == "create" && change.kind != "tenant") ++created;
     if (change.action == "update") ++updated;
     if (change.action == "delete") ++deleted;
   }
-  if (created + updated + deleted == 0 && !result.created) return "unchanged";
-  std::string out = result.created ? "new tenant" : "";
+  if (created + updated + deleted == 0 && !new_tenant) return "unchanged";
+  std::string out = new_tenant ? "new tenant" : "";
   const auto add = [&](std::size_t count, const char* what) {
     if (count > 0) out += (out.empty() ? "" : ", ") + std::to_string(count) + " " + what;
   };
@@ -301,7 +304,8 @@ int run_diff(const Settings& settings, const ApplyOptions& options) {
       continue;
     }
     sdk::SecretJson before;
-    if (!result.value().created) {
+    if (result.value().changes_anything()) {
+      // For the old values. A tenant that is new has none.
       const auto stored = client.value().manifest(tenant_id(document));
       if (stored.ok()) {
         if (auto json = sdk::parse_json(stored.value()); json.ok()) {

@@ -18,7 +18,7 @@ std::string target_of(const sdk::AuditRecord& record) {
   if (!backend.empty() || !credential.empty()) {
     return printable(backend.empty() ? credential : backend);
   }
-  return printable(record.first_of({"object", "name", "target", "token_id", "secret_id"}));
+  return printable(record.first_of({"objects", "asked", "secret_id", "revoked_token"}));
 }
 
 std::string or_dash(std::string text) { return text.empty() ? "-" : text; }
@@ -27,10 +27,10 @@ std::vector<std::string> row_of(const sdk::AuditRecord& record) {
   return {printable(record.at),
           printable(record.action),
           printable(record.outcome),
-          or_dash(printable(record.first_of({"client", "client_id", "admin", "actor"}))),
+          or_dash(printable(record.first_of({"client", "caller"}))),
           or_dash(printable(record.first_of({"subject"}))),
           or_dash(target_of(record)),
-          printable(record.first_of({"reason", "detail", "error", "scope"}))};
+          printable(record.first_of({"reason", "scope"}))};
 }
 
 std::string shown_records(const std::vector<sdk::AuditRecord>& records, bool json, bool header) {

@@ -23,7 +23,7 @@ constexpr std::array kInherited{"PATH"sv,  "HOME"sv,   "USER"sv,           "LOGN
                                 "SHELL"sv, "LANG"sv,   "LANGUAGE"sv,       "TERM"sv,
                                 "TZ"sv,    "TMPDIR"sv, "XDG_RUNTIME_DIR"sv};
 
-// docs/exec.md lists these for users.
+// sdk/README.md lists these for users.
 constexpr std::array kHijacking{
     // shells
     "IFS"sv, "ENV"sv, "SHELLOPTS"sv, "BASHOPTS"sv, "PS4"sv, "PROMPT_COMMAND"sv, "CDPATH"sv,

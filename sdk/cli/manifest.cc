@@ -193,15 +193,9 @@ Json plain_scalar(const std::string& text, const Position& position, const std::
 /// aliases and tags, which is why it is not used.
 class Builder final : public YAML::EventHandler {
  public:
-  enum class Begins { Anyhow, WithDashes };
-  Builder(const Source& source, Begins begins) : source_(source), begins_(begins) {}
+  explicit Builder(const Source& source) : source_(source) {}
 
-  void OnDocumentStart(const YAML::Mark& mark) override {
-    // yaml-cpp begins another document at whatever does not fit the one before.
-    if (begins_ == Begins::WithDashes && source_.from(mark).substr(0, 3) != "---") {
-      throw Stop{position_of(mark), "", "this does not belong to what stands before it"};
-    }
-  }
+  void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
@@ -248,6 +242,7 @@ class Builder final : public YAML::EventHandler {
     if (!plain && !source_.quote_is_closed(mark)) {
       throw Stop{position, next_pointer(), "the quote that begins here is never closed"};
     }
+    refuse_text(position, text);
     if (expects_key()) return key(position, plain, text);
     place(position, plain ? plain_scalar(text, position, next_pointer()) : Json(text));
     leave_value();
@@ -316,6 +311,22 @@ class Builder final : public YAML::EventHandler {
     if (!levels_.empty()) levels_.back().key.reset();
   }
 
+  /// Escapes in quotes can make what the file itself may not hold; those of
+  /// yaml-cpp for U+0085 and U+00A0 make bytes that are not UTF-8.
+  void refuse_text(const Position& position, std::string_view text) {
+    while (!text.empty()) {
+      const auto character = utf8::first(text);
+      if (character.length == 0) {
+        throw Stop{position, next_pointer(),
+                   "an escape in this text does not make UTF-8; write the character itself"};
+      }
+      if (character.code_point == 0) {
+        throw Stop{position, next_pointer(), "there is a NUL character in this text"};
+      }
+      text.remove_prefix(character.length);
+    }
+  }
+
   void refuse_features(const Position& position, const std::string& tag, YAML::anchor_t anchor) {
     if (anchor != 0) {
       throw Stop{position, next_pointer(), "anchors (&name) are not supported; write it out"};
@@ -329,7 +340,6 @@ class Builder final : public YAML::EventHandler {
   Position position_of(const YAML::Mark& mark) const { return source_.position(mark); }
 
   const Source& source_;
-  Begins begins_;
   Json root_;
   std::vector<Level> levels_;
   std::string pointer_;  ///< of the innermost open container
@@ -340,7 +350,16 @@ class Builder final : public YAML::EventHandler {
 /// an unclosed bracket must not be reported as a strange key.
 class SyntaxCheck final : public YAML::EventHandler {
  public:
-  void OnDocumentStart(const YAML::Mark&) override {}
+  explicit SyntaxCheck(const Source& source) : source_(source) {}
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    // yaml-cpp begins another document at whatever does not fit the one before,
+    // and does so for ever at a stray comma, which it never takes.
+    if (!first_ && source_.from(mark).substr(0, 3) != "---") {
+      throw Stop{source_.position(mark), "", "this does not belong to what stands before it"};
+    }
+    first_ = false;
+  }
   void OnDocumentEnd() override {}
   void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
   void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
@@ -352,6 +371,10 @@ class SyntaxCheck final : public YAML::EventHandler {
   void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
                   YAML::EmitterStyle::value) override {}
   void OnMapEnd() override {}
+
+ private:
+  const Source& source_;
+  bool first_ = true;
 };
 
 /// The place of a byte.
@@ -570,15 +593,14 @@ Reading read_yaml(std::string_view text, const std::string& file, Documents want
     {
       std::istringstream in{std::string(text)};
       YAML::Parser parser(in);
-      SyntaxCheck check;
+      SyntaxCheck check(source);
       while (parser.HandleNextDocument(check)) {
       }
     }
     std::istringstream in{std::string(text)};
     YAML::Parser parser(in);
-    auto begins = Builder::Begins::Anyhow;
     for (;;) {
-      Builder builder(source, std::exchange(begins, Builder::Begins::WithDashes));
+      Builder builder(source);
       if (!parser.HandleNextDocument(builder)) break;
       auto positions = builder.take_positions();
       sdk::SecretJson json(builder.take_json());

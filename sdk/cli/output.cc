@@ -72,15 +72,21 @@ std::string next_step(const sdk::Error& error) {
     case sdk::ErrorKind::BrokenAnswer: return "check that --url (POSTERN_URL) is a Postern server";
     case sdk::ErrorKind::Refused: break;
   }
-  if (error.code == "invalid_client") {
+  // OAuth errors and problem types name the same things.
+  auto code = error.code;
+  std::replace(code.begin(), code.end(), '-', '_');
+  if (code == "invalid_client") {
     return "check --client-id and --client-secret-file; `postern client secret add` makes a new "
            "secret";
   }
-  if (error.code == "invalid_target") {
+  if (code == "invalid_target" || code == "target_refused") {
     return "check the backend's name or audience, and that the client's `backends` and a role "
            "allow it";
   }
-  if (error.code == "invalid_scope") return "ask for less with --scope, or change the roles";
+  if (code == "invalid_scope" || code == "scope_refused") {
+    return "ask for less with --scope, or change the roles";
+  }
+  if (code == "invalid_token") return "get a new token for the user";
   switch (error.status) {
     case 401: return "check the token in --token-file, and that it belongs to this server";
     case 403: return "use a token that may do this: an operator's, or this tenant's admin's";

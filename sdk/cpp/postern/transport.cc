@@ -154,7 +154,9 @@ std::string url_part(CURLU* url, CURLUPart part) {
 Result<std::string> usable_url(const std::string& text) {
   const std::unique_ptr<CURLU, void (*)(CURLU*)> url(curl_url(), curl_url_cleanup);
   if (!url) throw std::bad_alloc();
-  if (curl_url_set(url.get(), CURLUPART_URL, text.c_str(), CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK) {
+  // libcurl would take the first part of the path in https:///path as the host.
+  if (text.find(":///") != text.npos ||
+      curl_url_set(url.get(), CURLUPART_URL, text.c_str(), CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK) {
     return fail(ErrorKind::Usage, "the server URL is not a URL such as https://postern.example");
   }
   const auto scheme = lower(url_part(url.get(), CURLUPART_SCHEME));

@@ -137,6 +137,8 @@ TEST(ReadYaml, PlacesSyntaxErrors) {
       {"a: 'it''s\n", "t.yaml:1:4: a: the quote that begins here is never closed"},
       {"a: 'x", "t.yaml:1:6: not valid YAML"},
       {"[1] x\n", "t.yaml:1:5: this does not belong to what stands before it"},
+      {",[", "t.yaml:1:1: this does not belong to what stands before it"},
+      {"---\n,\n", "t.yaml:2:1: this does not belong to what stands before it"},
       {"- a\nb: 1\n", "t.yaml:2:1: this does not belong to what stands before it"},
       {"[1,,2]\n", "t.yaml:1:4: [1]: there is nothing before this"},
       {"[,]\n", "t.yaml:1:2: [0]: there is nothing before this"},
@@ -162,6 +164,18 @@ TEST(ReadYaml, RefusesBytesThatAreNoText) {
   EXPECT_EQ(fault_of("\xff\xfe"
                      "a\0:\0"sv),
             "t.yaml:1:1: this is not UTF-8 text");
+}
+
+TEST(ReadYaml, RefusesEscapesThatMakeNoText) {
+  EXPECT_EQ(json_of(R"(a: "\u00fc \x41 \t")"), "{\"a\":\"ü A \\t\"}");
+  EXPECT_EQ(fault_of(R"(a: "x\0y")"), "t.yaml:1:4: a: there is a NUL character in this text");
+  EXPECT_EQ(fault_of(R"("\0": 1)"), "t.yaml:1:1: there is a NUL character in this text");
+  for (const char* yaml : {R"(a: "\_")", R"(a: "\N")"}) {
+    EXPECT_EQ(fault_of(yaml),
+              "t.yaml:1:4: a: an escape in this text does not make UTF-8; write "
+              "the character itself");
+  }
+  EXPECT_NE(fault_of(R"(a: "\ud800")"), "no fault");
 }
 
 TEST(ReadYaml, BoundsSizeAndDepth) {
