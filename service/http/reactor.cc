@@ -141,6 +141,7 @@ class EdgeTransport final : public Pistache::Tcp::Transport, public Loop {
   /// Reactor thread, before the socket is registered: it cannot be closed yet,
   /// but shut down, which its first event then reports.
   void adopt(int fd) noexcept {
+    ++announced_;
     bool adopted = false;
     std::string address;
     try {
@@ -190,8 +191,10 @@ class EdgeTransport final : public Pistache::Tcp::Transport, public Loop {
     } else if (peers.find(fd) != peers.end()) {
       remove(fd);  // was refused
     } else {
-      if (std::find(queues_.begin(), queues_.end(), fd) == queues_.end()) queues_.push_back(fd);
+      // Pistache's own queues, or a socket removed earlier in this round.
+      const auto before = announced_;
       hand_to_pistache(fd);
+      if (announced_ != before) peer_queue_ = fd;
     }
   }
 
@@ -207,13 +210,7 @@ class EdgeTransport final : public Pistache::Tcp::Transport, public Loop {
   void tick() {
     // PollableQueue::pop reads its eventfd after finding the queue empty, so a
     // peer pushed between the two is announced to nobody. Look again.
-    for (std::size_t i = 0; i < queues_.size(); ++i) {
-      try {
-        hand_to_pistache(queues_[i]);
-      } catch (...) {
-        failures_.fetch_add(1, std::memory_order_relaxed);
-      }
-    }
+    if (peer_queue_ >= 0) hand_to_pistache(peer_queue_);
     for (std::size_t i = 0; i < connections_.size(); ++i) {
       if (!connections_[i]) continue;
       const auto connection = connections_[i];
@@ -254,7 +251,8 @@ class EdgeTransport final : public Pistache::Tcp::Transport, public Loop {
   timespec interval_{};
   std::vector<std::shared_ptr<Connection>> connections_;  // by descriptor
   std::vector<std::string> addresses_;                    // likewise
-  std::vector<int> queues_;                               // descriptors Pistache listens to itself
+  int peer_queue_ = -1;          // the eventfd that announces new peers, once known
+  std::uint64_t announced_ = 0;  // new peers so far
   std::atomic<std::uint64_t> failures_{0};
 };
 

@@ -291,8 +291,8 @@ std::size_t RequestParser::feed_head(std::string_view data) {
     if (at > 1) {
       if (!first_line_seen_) check_first_line(text.substr(0, at - 1));
       first_line_seen_ = true;
-      if (folded_at(at + 1)) fail(400);
     }
+    if (folded_at(at + 1)) fail(400);
     from = at + 1;
   }
   if (state_ == State::Failed) return data.size();

@@ -7,6 +7,7 @@
 //   POSTERN_FUZZ_SEED   to repeat a run (printed at the start)
 
 #include <algorithm>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -32,10 +33,23 @@ std::string read(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+std::vector<std::uint8_t> g_running;
+
+/// Leaves the input that ended the process in crash-input, as libFuzzer does.
+extern "C" void keep_input(int signal) {
+  if (auto* file = std::fopen("crash-input", "wb")) {
+    std::fwrite(g_running.data(), 1, g_running.size(), file);
+    std::fclose(file);
+  }
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+}
+
 void run(const std::string& input) {
   // Exact size on the heap, so that a read past the end is seen by ASan.
-  const std::vector<std::uint8_t> bytes(input.begin(), input.end());
-  LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
+  g_running.assign(input.begin(), input.end());
+  g_running.shrink_to_fit();
+  LLVMFuzzerTestOneInput(g_running.data(), g_running.size());
 }
 
 class Mutator {
@@ -118,6 +132,7 @@ int main(int argc, char** argv) {
   std::printf("%zu files, %llu mutations, seed %llu\n", corpus.size(),
               static_cast<unsigned long long>(runs), static_cast<unsigned long long>(seed));
   std::fflush(stdout);
+  std::signal(SIGABRT, keep_input);
   run("");
   for (const auto& input : corpus) run(input);
   Mutator mutator(corpus, seed);
