@@ -262,8 +262,9 @@ Result<Plan> plan(const Manifest& manifest, const StoredTenant* stored, Prune pr
     const auto known = objects.find({object.kind, object.name});
     PlannedChange entry{std::string(to_string(object.kind)), object.name, Action::Create, {}};
     if (known != objects.end()) {
-      POSTERN_TRY(const auto before, token::parse_json(known->second.spec));
-      entry.fields = differing(before, object.spec);
+      // Something stored that does not read back differs in everything: applying repairs it.
+      const auto before = token::parse_json(known->second.spec);
+      entry.fields = differing(before.ok() ? before.value() : Json::object(), object.spec);
       entry.action = entry.fields.empty() ? Action::Unchanged : Action::Update;
     }
     if (entry.action != Action::Unchanged) {
