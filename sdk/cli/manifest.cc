@@ -288,7 +288,7 @@ class Builder final : public YAML::EventHandler {
   }
 
   std::string next_pointer() const {
-    if (levels_.empty()) return {};
+    if (levels_.empty() || expects_key()) return pointer_;
     const auto& level = levels_.back();
     const auto token = level.key ? escaped(*level.key) : std::to_string(level.value->size());
     return pointer_ + "/" + token;

@@ -1,0 +1,779 @@
+// Runs the real `postern` against a server that answers what each test wants.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "fake_server.h"
+#include "run_program.h"
+#include "temp_folder.h"
+
+namespace postern {
+namespace {
+
+using nlohmann::json;
+using test::FakeServer;
+using test::Finished;
+using test::json_reply;
+using test::problem_reply;
+using test::SeenRequest;
+using test::TempFolder;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+constexpr const char* kOperatorToken = "postern_op_canary-operator";
+constexpr const char* kClientSecret = "canary-client-secret-0123456789abcdef";
+constexpr const char* kUserToken = "eyJhbGciOiJub25lIn0.canary-user.c2ln";
+
+/// A server, the files that its users have, and the program.
+class Cli {
+ public:
+  explicit Cli(FakeServer::Handler handler) : server(std::move(handler)) {
+    folder.write("token", std::string(kOperatorToken) + "\n");
+    folder.write("secret", std::string(kClientSecret) + "\n");
+    folder.write("user", std::string(kUserToken) + "\n");
+  }
+  Cli() : Cli([](const SeenRequest&) { return problem_reply(404, R"({"title":"Not found"})"); }) {}
+
+  Finished run(std::vector<std::string> arguments, const std::string& input = {}) const {
+    arguments.insert(arguments.begin(), POSTERN_PROGRAM);
+    auto finished = test::run_program(arguments, environment(), input);
+    // Whatever happens, our secrets are on neither stream.
+    for (const char* canary : {kOperatorToken, kClientSecret, kUserToken}) {
+      EXPECT_THAT(finished.out, Not(HasSubstr(canary)));
+      EXPECT_THAT(finished.err, Not(HasSubstr(canary)));
+    }
+    return finished;
+  }
+
+  std::vector<std::string> environment() const {
+    std::vector<std::string> out = {"PATH=/usr/bin:/bin",
+                                    "HOME=" + folder.path(),
+                                    "LC_TEST=C",
+                                    "GATEWAY_SECRET=canary-gateway",
+                                    "LD_DEBUG_OUTPUT=/nowhere",
+                                    "POSTERN_URL=" + server.url(),
+                                    "POSTERN_TENANT=acme",
+                                    "POSTERN_TOKEN_FILE=" + folder.path("token"),
+                                    "POSTERN_CLIENT_ID=gw-01",
+                                    "POSTERN_CLIENT_SECRET_FILE=" + folder.path("secret"),
+                                    "POSTERN_SUBJECT_TOKEN_FILE=" + folder.path("user")};
+    out.insert(out.end(), extra.begin(), extra.end());
+    return out;
+  }
+
+  TempFolder folder;
+  FakeServer server;
+  std::vector<std::string> extra;
+};
+
+TEST(Cli, ExplainsItself) {
+  const Cli cli;
+  EXPECT_EQ(cli.run({"--help"}).code, 0);
+  EXPECT_THAT(cli.run({"--help"}).out, HasSubstr("exec"));
+  EXPECT_THAT(cli.run({"exec", "--help"}).out, HasSubstr("postern exec github -- npx"));
+  EXPECT_THAT(cli.run({"--version"}).out, StartsWith("postern "));
+}
+
+TEST(Cli, EndsWith2WhenItIsUsedWrongly) {
+  const Cli cli;
+  const std::vector<std::vector<std::string>> table = {
+      {},
+      {"nonsense"},
+      {"apply"},
+      {"apply", "-f", "/nonexistent.yaml"},
+      {"apply", "-f", "/nonexistent.yaml", "--admin-token"},
+      {"tenant"},
+      {"tenant", "show", "Not A Tenant"},
+      {"tenant", "delete", "acme"},
+      {"tenant", "delete", "acme", "--confirm", "acm"},
+      {"credential", "set", "github"},
+      {"credential", "set", "github", "--tenant-owned"},
+      {"credential", "set", "a/b", "--tenant-owned", "--field", "t"},
+      {"credential", "get", "github", "--tenant-owned", "--as-user"},
+      {"credential", "get", "github", "--issuer", "x"},
+      {"audit", "tail", "-n", "-1"},
+      {"audit", "tail", "--after", "x"},
+      {"client", "secret", "add", "a b"},
+      {"exchange", "--bogus"},
+      {"--url", "http://postern.example", "status"},
+      {"--token-file", "/nonexistent", "status"},
+      {"credential", "set", "x", "--tenant-owned", "--from-env", "t=HOME", "--expires", "tomorrow"},
+  };
+  for (const auto& arguments : table) {
+    const auto finished = cli.run(arguments);
+    EXPECT_EQ(finished.code, 2) << ::testing::PrintToString(arguments);
+    EXPECT_EQ(finished.out, "");
+    EXPECT_THAT(finished.err, StartsWith("postern: "));
+  }
+  EXPECT_TRUE(cli.server.requests().empty());
+}
+
+TEST(Cli, EndsWith3WhenNobodyAnswers) {
+  const Cli cli([](const SeenRequest&) { return ""; });
+  const auto finished = cli.run({"status"});
+  EXPECT_EQ(finished.code, 3);
+  EXPECT_THAT(finished.err,
+              AllOf(HasSubstr("cannot reach"), HasSubstr("next: check that posternd")));
+  const Cli html([](const SeenRequest&) { return test::http_reply(200, "text/html", "<p>"); });
+  EXPECT_EQ(html.run({"status"}).code, 3);
+  const Cli busy([](const SeenRequest&) { return json_reply(503, "{}", "Retry-After: 7\r\n"); });
+  const auto later = busy.run({"status"});
+  EXPECT_EQ(later.code, 3);
+  EXPECT_THAT(later.err, HasSubstr("next: try again in 7 seconds"));
+}
+
+TEST(Cli, SaysWhatWasRefusedWhyAndWhatNext) {
+  const Cli cli([](const SeenRequest&) {
+    return problem_reply(
+        401, R"({"type":"urn:postern:problem:unauthenticated","title":"Authentication required",)"
+             R"("detail":"no such token","request_id":"r-17"})");
+  });
+  const auto finished = cli.run({"tenant", "list"});
+  EXPECT_EQ(finished.code, 1);
+  EXPECT_EQ(finished.err,
+            "postern: cannot list tenants: no such token (unauthenticated, HTTP 401)\n"
+            "  next: check the token in --token-file, and that it belongs to this server\n"
+            "  request: r-17\n");
+}
+
+TEST(Cli, DoesNotUseSecretFilesThatOthersCanRead) {
+  const Cli cli;
+  for (const ::mode_t mode : {0644, 0640, 0604, 0620, 0602}) {
+    ::chmod(cli.folder.path("token").c_str(), mode);
+    const auto finished = cli.run({"status"});
+    EXPECT_EQ(finished.code, 2) << std::oct << mode;
+    EXPECT_THAT(finished.err, HasSubstr("chmod 600 " + cli.folder.path("token")));
+  }
+  EXPECT_TRUE(cli.server.requests().empty());
+}
+
+TEST(Cli, KeepsATerminalSafeFromTheServer) {
+  const Cli cli([](const SeenRequest&) {
+    return problem_reply(
+        400, "{\"detail\":\"\\u001b]0;evil\\u0007 \\u202egnp\\u009b31m \\ud83d\\ude00\"}");
+  });
+  const auto finished = cli.run({"status"});
+  EXPECT_EQ(finished.err,
+            "postern: cannot ask for the status: "
+            "\\x1b]0;evil\\x07 \\xe2\\x80\\xaegnp\\xc2\\x9b31m \xF0\x9F\x98\x80 (HTTP 400)\n");
+}
+
+// ---- apply and diff ----
+
+std::string apply_reply(const std::string& tenant, bool dry_run, json changes,
+                        json secrets = json::array()) {
+  const json body = {{"tenant", tenant},
+                     {"epoch", 4},
+                     {"created", false},
+                     {"dry_run", dry_run},
+                     {"changes", std::move(changes)},
+                     {"client_secrets", std::move(secrets)},
+                     {"warnings", {"a warning"}},
+                     {"missing_credentials", {"shared-db"}}};
+  return json_reply(200, body.dump());
+}
+
+bool is_dry(const SeenRequest& request) {
+  return request.target.find("dry_run=true") != std::string::npos;
+}
+
+TEST(CliApply, SendsTheManifestAndKeepsNewSecrets) {
+  const Cli cli([](const SeenRequest& request) {
+    if (request.method == "POST") {
+      return json_reply(201, R"({"token_id":"t1","token":"postern_ta_acme_made"})");
+    }
+    return apply_reply(
+        "acme", false,
+        {{{"kind", "client"}, {"name", "gw-01"}, {"action", "create"}, {"fields", json::array()}},
+         {{"kind", "role"}, {"name", "r"}, {"action", "unchanged"}, {"fields", json::array()}},
+         {{"kind", "backend"}, {"name", "b"}, {"action", "update"}, {"fields", {"/audience"}}},
+         {{"kind", "issuer"}, {"name", "i"}, {"action", "delete"}, {"fields", json::array()}}},
+        {{{"client", "gw-01"}, {"client_secret", "made-now"}}});
+  });
+  cli.folder.write("t.yaml", "tenant: acme\nclients:\n  - id: gw-01\n    secret_file: secret\n");
+
+  const auto finished = cli.run({"apply", "-f", cli.folder.path("t.yaml"), "--prune",
+                                 "--secrets-dir", cli.folder.path("new"), "--admin-token"});
+
+  EXPECT_EQ(finished.code, 0) << finished.err;
+  EXPECT_EQ(finished.out,
+            "tenant acme: 1 created, 1 updated, 1 deleted\n"
+            "+ client gw-01\n~ backend b: audience\n- issuer i\n");
+  EXPECT_THAT(finished.err, AllOf(HasSubstr("a warning"), HasSubstr("postern credential set"),
+                                  Not(HasSubstr("made-now"))));
+  EXPECT_EQ(cli.folder.read("new/acme.gw-01.secret"), "made-now");
+  EXPECT_EQ(cli.folder.read("new/acme.admin.token"), "postern_ta_acme_made");
+  struct stat file {};
+  ::stat(cli.folder.path("new/acme.gw-01.secret").c_str(), &file);
+  EXPECT_EQ(file.st_mode & 0777, 0600u);
+  ::stat(cli.folder.path("new").c_str(), &file);
+  EXPECT_EQ(file.st_mode & 0777, 0700u);
+
+  const auto requests = cli.server.requests();
+  ASSERT_EQ(requests.size(), 2u);
+  EXPECT_EQ(requests[0].target, "/api/v1/tenants/acme/manifest?dry_run=false&prune=true");
+  EXPECT_EQ(requests[0].header("authorization"), std::string("Bearer ") + kOperatorToken);
+  EXPECT_EQ(json::parse(requests[0].body).at("clients")[0].at("secret"), kClientSecret);
+
+  // Again: the admin token is there, so no second one is made.
+  cli.run({"apply", "-f", cli.folder.path("t.yaml"), "--secrets-dir", cli.folder.path("new"),
+           "--admin-token"});
+  EXPECT_EQ(cli.server.requests().size(), 3u);
+}
+
+TEST(CliApply, PrintsNewSecretsOnceWhenThereIsNoFolder) {
+  const Cli cli([](const SeenRequest&) {
+    return apply_reply("acme", false, json::array(),
+                       {{{"client", "gw-01"}, {"client_secret", "made-now"}}});
+  });
+  const auto finished = cli.run({"apply", "-f", "-"}, "tenant: acme\n");
+  EXPECT_EQ(finished.code, 0);
+  EXPECT_THAT(finished.out, HasSubstr("secret of client gw-01 of tenant acme: made-now\n"));
+  EXPECT_THAT(finished.err, AllOf(HasSubstr("never shown again"), Not(HasSubstr("made-now"))));
+}
+
+TEST(CliApply, DoesNotLetAServerChooseWhereASecretIsWritten) {
+  const Cli cli([](const SeenRequest&) {
+    return apply_reply("acme", false, json::array(),
+                       {{{"client", "/../../escaped"}, {"client_secret", "made-now"}}});
+  });
+  cli.folder.write("t.yaml", "tenant: acme\n");
+  const auto finished =
+      cli.run({"apply", "-f", cli.folder.path("t.yaml"), "--secrets-dir", cli.folder.path("new")});
+  EXPECT_TRUE(std::filesystem::is_empty(cli.folder.path("new")));
+  EXPECT_FALSE(std::filesystem::exists(cli.folder.path("escaped.secret")));
+  EXPECT_THAT(finished.out, HasSubstr("made-now"));  // printed rather than lost
+}
+
+TEST(CliApply, ChecksThatSecretsCanBeKeptBeforeAnythingChanges) {
+  const Cli cli;
+  cli.folder.write("t.yaml", "tenant: acme\n");
+  const auto finished =
+      cli.run({"apply", "-f", cli.folder.path("t.yaml"), "--secrets-dir", "/proc/nowhere"});
+  EXPECT_EQ(finished.code, 2);
+  EXPECT_TRUE(cli.server.requests().empty());
+}
+
+TEST(CliApply, PlacesTheServersRefusalInTheFile) {
+  const Cli cli([](const SeenRequest&) {
+    return problem_reply(
+        400, R"({"detail":"must be an absolute https URI","pointer":"/backends/0/audience"})");
+  });
+  cli.folder.write("t.yaml", "tenant: acme\nbackends:\n  - name: github\n    audience: nope\n");
+  const auto finished = cli.run({"apply", "-f", cli.folder.path("t.yaml")});
+  EXPECT_EQ(finished.code, 1);
+  EXPECT_EQ(finished.err, "postern: " + cli.folder.path("t.yaml") +
+                              ":4:5: backends[0].audience: must be an absolute https URI\n");
+}
+
+TEST(CliApply, SendsNothingWhenAFileIsBroken) {
+  const Cli cli;
+  cli.folder.write("good.yaml", "tenant: acme\n");
+  cli.folder.write("bad.yaml", "tenant: beta\ntenant: beta\n");
+  cli.folder.write("twice.yaml", "tenant: acme\n");
+  auto finished =
+      cli.run({"apply", "-f", cli.folder.path("good.yaml"), "-f", cli.folder.path("bad.yaml")});
+  EXPECT_EQ(finished.code, 2);
+  EXPECT_EQ(finished.err,
+            "postern: " + cli.folder.path("bad.yaml") +
+                ":2:1: tenant: this key is here twice\n  nothing was sent or changed\n");
+  finished =
+      cli.run({"apply", "-f", cli.folder.path("good.yaml"), "-f", cli.folder.path("twice.yaml")});
+  EXPECT_EQ(finished.code, 2);
+  EXPECT_THAT(finished.err, HasSubstr("tenant acme has a manifest already"));
+  EXPECT_TRUE(cli.server.requests().empty());
+}
+
+TEST(CliApply, ChangesNothingWhenOneOfSeveralIsRefused) {
+  const Cli cli([](const SeenRequest& request) {
+    if (request.target.find("/beta/") != std::string::npos) {
+      return problem_reply(400, R"({"detail":"is required","pointer":"/backends/0/audience"})");
+    }
+    return apply_reply("acme", is_dry(request), json::array());
+  });
+  cli.folder.write("both.yaml", "tenant: acme\n---\ntenant: beta\nbackends:\n  - name: x\n");
+  const auto finished = cli.run({"apply", "-f", cli.folder.path("both.yaml")});
+  EXPECT_EQ(finished.code, 1);
+  EXPECT_EQ(finished.out, "");
+  EXPECT_THAT(finished.err, AllOf(HasSubstr("both.yaml:5:5: backends[0].audience: is required"),
+                                  HasSubstr("nothing was changed")));
+  for (const auto& request : cli.server.requests()) EXPECT_TRUE(is_dry(request)) << request.target;
+}
+
+TEST(CliApply, AppliesSeveralOneByOne) {
+  const Cli cli([](const SeenRequest& request) {
+    const auto tenant = request.target.find("/beta/") == std::string::npos ? "acme" : "beta";
+    return apply_reply(tenant, is_dry(request), json::array());
+  });
+  const auto finished = cli.run({"apply", "-f", "-"}, "tenant: acme\n---\ntenant: beta\n");
+  EXPECT_EQ(finished.code, 0);
+  EXPECT_EQ(finished.out, "tenant acme: unchanged\ntenant beta: unchanged\n");
+  EXPECT_EQ(cli.server.requests().size(), 4u);
+}
+
+TEST(CliApply, SaysWhatIsDoneWhenTheServerGoesAwayInBetween) {
+  const Cli cli([](const SeenRequest& request) {
+    const bool beta = request.target.find("/beta/") != std::string::npos;
+    if (beta && !is_dry(request)) return std::string();
+    return apply_reply(beta ? "beta" : "acme", is_dry(request), json::array());
+  });
+  const auto finished = cli.run({"apply", "-f", "-"}, "tenant: acme\n---\ntenant: beta\n");
+  EXPECT_EQ(finished.code, 3);
+  EXPECT_THAT(finished.err, AllOf(HasSubstr("applied before that: acme"),
+                                  HasSubstr("tenant beta may or may not be changed")));
+}
+
+TEST(CliDiff, ShowsOldAndNewValuesAndEndsWith1) {
+  const Cli cli([](const SeenRequest& request) {
+    if (request.method == "GET") {
+      return json_reply(200,
+                        R"({"tenant":"acme","backends":[{"name":"b","audience":"https://old"}],)"
+                        R"("clients":[{"id":"gw-01"}]})");
+    }
+    return apply_reply(
+        "acme", true,
+        {{{"kind", "backend"},
+          {"name", "b"},
+          {"action", "update"},
+          {"fields", {"/audience", "/enabled"}}},
+         {{"kind", "client"}, {"name", "gw-01"}, {"action", "update"}, {"fields", {"/secret"}}},
+         {{"kind", "role"}, {"name", "dev"}, {"action", "create"}, {"fields", json::array()}}});
+  });
+  const auto finished = cli.run(
+      {"diff", "-f", "-"}, "tenant: acme\nbackends:\n  - {name: b, audience: 'https://new'}\n");
+  EXPECT_EQ(finished.code, 1);
+  EXPECT_EQ(finished.out,
+            "tenant acme\n~ backend b\n    audience: \"https://old\" -> \"https://new\"\n"
+            "    enabled: (default) -> (default)\n~ client gw-01\n"
+            "    secret: (not shown) -> (not shown)\n+ role dev\n");
+  EXPECT_TRUE(is_dry(cli.server.requests()[0]));
+}
+
+TEST(CliDiff, EndsWith0WithoutDifferencesAnd2WithoutAnAnswer) {
+  const Cli same([](const SeenRequest&) {
+    return apply_reply(
+        "acme", true,
+        {{{"kind", "role"}, {"name", "r"}, {"action", "unchanged"}, {"fields", json::array()}}});
+  });
+  const auto finished = same.run({"diff", "-f", "-"}, "tenant: acme\n");
+  EXPECT_EQ(finished.code, 0);
+  EXPECT_EQ(finished.out, "");
+  const Cli refused;
+  EXPECT_EQ(refused.run({"diff", "-f", "-"}, "tenant: acme\n").code, 2);
+}
+
+// ---- exec ----
+
+json allowed(const std::string& backend, json env, json files = json::array()) {
+  return {{"backend", backend},
+          {"status", "allowed"},
+          {"env", std::move(env)},
+          {"headers", json::object()},
+          {"files", std::move(files)}};
+}
+
+FakeServer::Handler releases(json items) {
+  return [items = std::move(items)](const SeenRequest&) {
+    return json_reply(200, json{{"items", items}}.dump());
+  };
+}
+
+std::vector<std::string> sorted_lines(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  std::sort(lines.begin(), lines.end());
+  return lines;
+}
+
+TEST(CliExec, GivesTheCommandItsEnvironmentAndNothingElse) {
+  Cli cli(releases({allowed("github", {{"GITHUB_TOKEN", "released"}})}));
+  cli.extra = {"KEEP=me", "DROP=me"};
+  const auto finished = cli.run({"exec", "github", "--pass", "KEEP", "--", "env"});
+  EXPECT_EQ(finished.code, 0);
+  EXPECT_EQ(finished.err, "");
+  EXPECT_THAT(sorted_lines(finished.out),
+              ElementsAre("GITHUB_TOKEN=released", "HOME=" + cli.folder.path(), "KEEP=me",
+                          "LC_TEST=C", "PATH=/usr/bin:/bin"));
+  const auto request = cli.server.requests()[0];
+  EXPECT_EQ(request.target, "/api/v1/tenants/acme/release");
+  EXPECT_THAT(request.header("authorization"), StartsWith("Basic "));
+  EXPECT_EQ(json::parse(request.body),
+            json({{"subject_token", kUserToken},
+                  {"subject_token_type", "urn:ietf:params:oauth:token-type:access_token"},
+                  {"items", {{{"backend", "github"}}}}}));
+}
+
+TEST(CliExec, HandsFilesOverInMemory) {
+  const Cli cli(releases({allowed("files", json::object(),
+                                  {{{"name", "a.json"}, {"env", "A_FILE"}, {"content", "first"}},
+                                   {{"name", "b.json"}, {"env", "B_FILE"}, {"content", ""}}})}));
+  // Twice, because each reader gets the file from its beginning; and from a grandchild.
+  const auto finished = cli.run({"exec", "files", "sh", "-c",
+                                 "cat $A_FILE $A_FILE $B_FILE; sh -c 'cat $A_FILE'; "
+                                 "echo x 2>/dev/null >$A_FILE; echo; cat $A_FILE"});
+  EXPECT_EQ(finished.code, 0) << finished.err;
+  EXPECT_EQ(finished.out, "firstfirstfirst\nfirst");
+}
+
+TEST(CliExec, ClosesEveryOtherDescriptor) {
+  const Cli cli(releases(
+      {allowed("files", json::object(), {{{"name", "a"}, {"env", "A"}, {"content", "x"}}})}));
+  const auto finished = test::run_program(
+      {"/bin/sh", "-c",
+       "exec 7</etc/passwd 8</dev/null; exec \"$0\" exec files -- ls -1 /proc/self/fd",
+       POSTERN_PROGRAM},
+      cli.environment());
+  EXPECT_EQ(finished.code, 0) << finished.err;
+  // 0, 1, 2, the folder that ls reads (3), and the file.
+  EXPECT_THAT(sorted_lines(finished.out), ElementsAre("0", "1", "100", "2", "3"));
+}
+
+TEST(CliExec, LetsTheCommandOwnItsStreamsAndItsExitCode) {
+  const Cli cli(releases({allowed("b", json::object())}));
+  const auto finished =
+      cli.run({"exec", "b", "sh", "-c", "cat; echo err >&2; exit 41"}, "through\n");
+  EXPECT_EQ(finished.code, 41);
+  EXPECT_EQ(finished.out, "through\n");
+  EXPECT_EQ(finished.err, "err\n");
+}
+
+TEST(CliExec, AsksForSeveralBackendsInOneCall) {
+  const Cli cli(releases({allowed("a", {{"A", "1"}}), allowed("b", {{"B", "2"}})}));
+  const auto finished =
+      cli.run({"exec", "a,b", "--scope", "a=x y", "--scope", "b=z", "sh", "-c", "echo $A$B"});
+  EXPECT_EQ(finished.out, "12\n");
+  EXPECT_EQ(json::parse(cli.server.requests()[0].body).at("items"),
+            json({{{"backend", "a"}, {"scope", "x y"}}, {{"backend", "b"}, {"scope", "z"}}}));
+  EXPECT_EQ(cli.run({"exec", "a,b", "--scope", "x", "true"}).code, 78);
+  EXPECT_EQ(cli.run({"exec", "a,a", "true"}).code, 78);
+  EXPECT_EQ(cli.run({"exec", "a,", "true"}).code, 78);
+}
+
+TEST(CliExec, StartsNothingWhenOneBackendIsRefused) {
+  const Cli cli(releases({allowed("a", {{"A", "canary-released"}}),
+                          {{"backend", "b"},
+                           {"status", "refused"},
+                           {"error", "interaction_required"},
+                           {"detail", "you have no github credential yet"},
+                           {"connect_url", "https://portal.acme.example/connect?backend=b"}}}));
+  const auto finished = cli.run({"exec", "a,b", "--", "touch", cli.folder.path("started")});
+  EXPECT_EQ(finished.code, 77);
+  EXPECT_EQ(finished.out, "");
+  EXPECT_EQ(finished.err,
+            "postern: backend b is refused: you have no github credential yet "
+            "(interaction_required)\n"
+            "  next: open https://portal.acme.example/connect?backend=b\n");
+  EXPECT_FALSE(std::filesystem::exists(cli.folder.path("started")));
+}
+
+TEST(CliExec, RefusesReleasesThatWouldTakeOverTheCommand) {
+  for (const char* name :
+       {"LD_PRELOAD", "PATH", "NODE_OPTIONS", "BASH_ENV", "POSTERN_URL", "A=B", "HTTPS_PROXY"}) {
+    const Cli cli(releases({allowed("evil", {{name, "canary-released"}})}));
+    const auto finished = cli.run({"exec", "evil", "--", "touch", cli.folder.path("started")});
+    EXPECT_EQ(finished.code, 77) << name;
+    EXPECT_THAT(finished.err, AllOf(HasSubstr(name), Not(HasSubstr("canary-released"))));
+    EXPECT_FALSE(std::filesystem::exists(cli.folder.path("started")));
+  }
+  const Cli file(releases({allowed("evil", json::object(),
+                                   {{{"name", "x"}, {"env", "BASH_ENV"}, {"content", "evil"}}})}));
+  EXPECT_EQ(file.run({"exec", "evil", "true"}).code, 77);
+  const Cli clash(releases({allowed("a", {{"T", "1"}}), allowed("b", {{"T", "2"}})}));
+  EXPECT_EQ(clash.run({"exec", "a,b", "true"}).code, 77);
+}
+
+TEST(CliExec, SaysWhyNothingWasStarted) {
+  const Cli refused([](const SeenRequest&) {
+    return problem_reply(
+        401,
+        R"({"type":"urn:postern:problem:invalid-client","detail":"client authentication failed"})");
+  });
+  auto finished = refused.run({"exec", "b", "true"});
+  EXPECT_EQ(finished.code, 77);
+  EXPECT_THAT(finished.err,
+              AllOf(HasSubstr("client authentication failed"), HasSubstr("--client-secret-file")));
+
+  const Cli silent([](const SeenRequest&) { return ""; });
+  EXPECT_EQ(silent.run({"exec", "b", "true"}).code, 69);
+
+  const Cli never(releases({allowed("b", json::object())}));
+  EXPECT_EQ(never.run({"exec", "b"}).code, 78);
+  EXPECT_EQ(never.run({"exec"}).code, 78);
+  EXPECT_EQ(never.run({"exec", "b", "--bogus", "true"}).code, 78);
+  EXPECT_EQ(never.run({"exec", "b", "--pass", "POSTERN_URL", "true"}).code, 78);
+  EXPECT_EQ(never.run({"--client-secret-file", "/nonexistent", "exec", "b", "true"}).code, 78);
+  // Found out before anything is released.
+  EXPECT_EQ(never.run({"exec", "b", "no-such-command-here"}).code, 127);
+  EXPECT_EQ(never.run({"exec", "b", "/nonexistent/x"}).code, 127);
+  EXPECT_EQ(never.run({"exec", "b", never.folder.path("user")}).code, 126);
+  EXPECT_EQ(never.run({"exec", "b", "/etc"}).code, 126);
+  EXPECT_TRUE(never.server.requests().empty());
+}
+
+// ---- credentials ----
+
+constexpr const char* kStored =
+    R"({"name":"github","owner":{"type":"principal","issuer":"https://idp","subject":"alice"},)"
+    R"("version":2,"fields":["json","token"],"created_at":"2026-11-21T05:40:00Z"})";
+
+TEST(CliCredential, TakesValuesFromFilesVariablesAndInput) {
+  Cli cli([](const SeenRequest&) { return json_reply(200, kStored); });
+  cli.folder.write("one-line", "from file\n");
+  cli.folder.write("pem", "line 1\nline 2\n");
+  cli.extra = {"MY_VALUE=from env"};
+  const auto finished =
+      cli.run({"credential", "set", "github", "--issuer", "https://idp", "--subject", "alice",
+               "--from-file", "a=" + cli.folder.path("one-line"), "--from-file",
+               "b=" + cli.folder.path("pem"), "--from-env", "c=MY_VALUE", "--field", "d"},
+              "from input\n");
+  EXPECT_EQ(finished.code, 0) << finished.err;
+  EXPECT_EQ(finished.out, "credential github of alice (https://idp): version 2 stored\n");
+  EXPECT_EQ(json::parse(cli.server.requests()[0].body), json({{"fields",
+                                                               {{"a", "from file"},
+                                                                {"b", "line 1\nline 2\n"},
+                                                                {"c", "from env"},
+                                                                {"d", "from input"}}}}));
+}
+
+TEST(CliCredential, NeverTakesOrRepeatsAValueFromTheCommandLine) {
+  const Cli cli;
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"--field", "token=canary-value"},
+                                             {"--from-file", "canary-value"},
+                                             {"--from-file", "=canary-value"},
+                                             {"--from-env", "canary-value"},
+                                             {"--from-env", "token=canary-value"}}) {
+    std::vector<std::string> all = {"credential", "set", "github", "--tenant-owned"};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    const auto finished = cli.run(all);
+    EXPECT_EQ(finished.code, 2);
+    EXPECT_THAT(finished.err, Not(HasSubstr("canary-value")));
+  }
+  EXPECT_TRUE(cli.server.requests().empty());
+}
+
+TEST(CliCredential, RefusesDoubtfulFields) {
+  const Cli cli;
+  cli.folder.write("open", "x", 0644);
+  cli.folder.write("empty", "\n");
+  cli.folder.write("ok", "x");
+  const auto file = [&](const char* name) { return "t=" + cli.folder.path(name); };
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"--from-file", file("open")},
+                                             {"--from-file", file("empty")},
+                                             {"--from-file", file("missing")},
+                                             {"--from-file", file("ok"), "--from-env", "t=HOME"},
+                                             {"--field", "a", "--field", "b"}}) {
+    std::vector<std::string> all = {"credential", "set", "github", "--tenant-owned"};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    EXPECT_EQ(cli.run(all, "value\n").code, 2) << ::testing::PrintToString(arguments);
+  }
+  EXPECT_TRUE(cli.server.requests().empty());
+}
+
+TEST(CliCredential, ActsAsTheUserWhenAsked) {
+  const Cli cli([](const SeenRequest& request) {
+    return request.method == "DELETE" ? std::string("HTTP/1.1 204 X\r\n\r\n")
+                                      : json_reply(200, kStored);
+  });
+  EXPECT_EQ(cli.run({"credential", "get", "github", "--as-user"}).code, 0);
+  EXPECT_EQ(cli.run({"credential", "delete", "github", "--as-user"}).code, 0);
+  EXPECT_EQ(cli.run({"credential", "get", "github", "--tenant-owned"}).code, 0);
+  const auto requests = cli.server.requests();
+  EXPECT_EQ(requests[0].header("authorization"), std::string("Bearer ") + kUserToken);
+  EXPECT_EQ(requests[0].target, "/api/v1/tenants/acme/credentials/github");
+  EXPECT_EQ(requests[1].method, "DELETE");
+  EXPECT_EQ(requests[2].header("authorization"), std::string("Bearer ") + kOperatorToken);
+}
+
+TEST(CliCredential, ListsEveryPage) {
+  const Cli cli([](const SeenRequest& request) {
+    const bool second = request.target.find("cursor=next") != std::string::npos;
+    return json_reply(200, std::string(R"({"items":[)") + kStored + "]" +
+                               (second ? "}" : R"(,"next_cursor":"next"})"));
+  });
+  const auto finished = cli.run({"credential", "list"});
+  EXPECT_EQ(finished.code, 0);
+  EXPECT_EQ(sorted_lines(finished.out).size(), 3u);
+  EXPECT_EQ(cli.server.requests().size(), 2u);
+  // A cursor that never ends does.
+  const Cli endless(
+      [](const SeenRequest&) { return json_reply(200, R"({"items":[],"next_cursor":"same"})"); });
+  EXPECT_EQ(endless.run({"credential", "list"}).code, 0);
+}
+
+// ---- the rest ----
+
+// {"alg":"ES256","typ":"at+jwt"} . {"sub":"alice\u001b[31m","exp":1795239600}
+constexpr const char* kJwt =
+    "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9."
+    "eyJzdWIiOiJhbGljZVx1MDAxYlszMW0iLCJleHAiOjE3OTUyMzk2MDB9.c2ln";
+
+TEST(CliExchange, PrintsTheTokenAlone) {
+  const Cli cli([](const SeenRequest&) {
+    return json_reply(200, std::string(R"({"access_token":")") + kJwt +
+                               R"(","token_type":"Bearer","expires_in":300,"scope":"a"})");
+  });
+  const std::vector<std::string> exchange = {"exchange", "--resource", "https://files.example",
+                                             "--scope", "a"};
+  auto finished = cli.run(exchange);
+  EXPECT_EQ(finished.code, 0) << finished.err;
+  EXPECT_EQ(finished.out, std::string(kJwt) + "\n");
+  EXPECT_EQ(finished.err, "");
+
+  auto decode = exchange;
+  decode.push_back("--decode");
+  finished = cli.run(decode);
+  EXPECT_THAT(finished.out, AllOf(HasSubstr("\"alg\": \"ES256\""), HasSubstr("\\u001b[31m"),
+                                  HasSubstr("\"exp\": 1795239600"), HasSubstr("# 2026-11-21T"),
+                                  Not(HasSubstr("c2ln"))));
+  auto as_json = exchange;
+  as_json.push_back("--json");
+  EXPECT_EQ(json::parse(cli.run(as_json).out).at("scope"), "a");
+}
+
+TEST(CliDecode, ShowsPartsAndSaysThatNothingIsVerified) {
+  const Cli cli;
+  const auto finished = cli.run({"decode"}, kJwt);
+  EXPECT_EQ(finished.code, 0);
+  EXPECT_THAT(finished.out, HasSubstr("\"typ\": \"at+jwt\""));
+  EXPECT_THAT(finished.err, HasSubstr("nothing of this was verified"));
+  for (const char* bad : {"", "a.b", "a.b.c.d", "!.!.!", "e30.bm9qc29u.c2ln", "e30.e30", "a b.c.d",
+                          "e30.W10.c2ln", "e30.e3=.c2ln"}) {
+    EXPECT_EQ(cli.run({"decode"}, bad).code, 2) << bad;
+  }
+}
+
+std::string audit_item(int sequence, const std::string& fields) {
+  return R"({"sequence":)" + std::to_string(sequence) +
+         R"(,"hash":"h","event":{"action":"token.exchange","at":"2026-11-21T05:40:00Z",)"
+         R"("outcome":"refused","request_id":"r","fields":)" +
+         fields + "}}";
+}
+
+TEST(CliAudit, ShowsTheNewestLastAndNothingThatMovesTheTerminal) {
+  const Cli cli([](const SeenRequest&) {
+    return json_reply(
+        200,
+        R"({"items":[)" +
+            audit_item(
+                2,
+                R"({"client":"gw-01","subject":"bob\u001b[2J","backend":"files","reason":"unknown resource"})") +
+            "," + audit_item(1, R"({"client":"gw-01","credential":"db","backend":"db"})") + "]}");
+  });
+  const auto finished = cli.run({"audit", "tail", "-n", "2"});
+  EXPECT_EQ(finished.code, 0);
+  EXPECT_EQ(finished.out,
+            "TIME                  ACTION          OUTCOME  CLIENT  SUBJECT     TARGET  REASON\n"
+            "2026-11-21T05:40:00Z  token.exchange  refused  gw-01   -           db/db\n"
+            "2026-11-21T05:40:00Z  token.exchange  refused  gw-01   bob\\x1b[2J  files   unknown "
+            "resource\n");
+  EXPECT_EQ(cli.server.requests()[0].target, "/api/v1/tenants/acme/audit?limit=2&order=desc");
+  const auto lines = sorted_lines(cli.run({"audit", "tail", "--json"}).out);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_EQ(json::parse(lines[0]).at("sequence"), 1);
+}
+
+TEST(CliAudit, FollowsUntilItIsToldToStop) {
+  int calls = 0;
+  const Cli cli([&](const SeenRequest&) {
+    switch (++calls) {
+      case 1: return json_reply(200, R"({"items":[)" + audit_item(7, "{}") + "]}");
+      case 2: return json_reply(200, R"({"items":[)" + audit_item(8, "{}") + "]}");
+      case 3: return std::string();  // gone for a moment
+      case 4: return json_reply(200, R"({"items":[)" + audit_item(9, "{}") + "]}");
+      default: return problem_reply(403, R"({"detail":"the token is revoked"})");
+    }
+  });
+  const auto finished = cli.run({"audit", "tail", "-f", "--json", "--interval", "0.05"});
+  EXPECT_EQ(finished.code, 1);
+  const auto lines = sorted_lines(finished.out);
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_EQ(json::parse(lines[2]).at("sequence"), 9);
+  EXPECT_THAT(finished.err,
+              AllOf(HasSubstr("the server answers again"), HasSubstr("the token is revoked")));
+  const auto requests = cli.server.requests();
+  EXPECT_THAT(requests[1].target, HasSubstr("after=7"));
+  EXPECT_THAT(requests[3].target, HasSubstr("after=8"));
+}
+
+TEST(CliAudit, VerifiesAndEndsWith1WhenTheChainIsBroken) {
+  const Cli good([](const SeenRequest&) {
+    return json_reply(200, R"({"intact":true,"records":3,"head":{"sequence":3,"hash":"abc"}})");
+  });
+  auto finished = good.run({"audit", "verify"});
+  EXPECT_EQ(finished.code, 0);
+  EXPECT_EQ(finished.out, "intact: 3 records, head 3 abc\n");
+  const Cli bad([](const SeenRequest&) {
+    return json_reply(200, R"({"intact":false,"records":3,"head":{"sequence":3,"hash":"abc"},)"
+                           R"("first_bad":2,"problem":"hash differs"})");
+  });
+  finished = bad.run({"audit", "verify"});
+  EXPECT_EQ(finished.code, 1);
+  EXPECT_EQ(finished.out, "");
+  EXPECT_THAT(finished.err, HasSubstr("NOT intact from record 2: hash differs"));
+}
+
+TEST(CliTenant, HandsOutNewSecretsIntoPrivateFiles) {
+  const Cli cli([](const SeenRequest& request) {
+    return request.target.find("admin-tokens") != std::string::npos
+               ? json_reply(201, R"({"token_id":"t1","token":"made-token"})")
+               : json_reply(201, R"({"secret_id":"s1","client_secret":"made-secret"})");
+  });
+  auto finished = cli.run({"tenant", "admin-token", "create", "acme", "--description", "ci",
+                           "--expires", "90d", "--out", cli.folder.path("admin")});
+  EXPECT_EQ(finished.code, 0) << finished.err;
+  EXPECT_EQ(cli.folder.read("admin"), "made-token\n");
+  EXPECT_EQ(finished.out + finished.err,
+            "postern: admin token t1 is in " + cli.folder.path("admin") + "\n");
+  finished = cli.run({"client", "secret", "add", "gw-01", "--out", cli.folder.path("gw")});
+  EXPECT_EQ(cli.folder.read("gw"), "made-secret\n");
+  finished = cli.run({"client", "secret", "add", "gw-01"});
+  EXPECT_EQ(finished.out, "made-secret\n");
+  EXPECT_THAT(finished.err, HasSubstr("never shown again"));
+  EXPECT_THAT(json::parse(cli.server.requests()[0].body).at("expires_at").get<std::string>(),
+              StartsWith("20"));
+}
+
+TEST(CliTenant, DeletesOnlyWhatIsNamedTwice) {
+  const Cli cli([](const SeenRequest&) { return "HTTP/1.1 204 X\r\n\r\n"; });
+  EXPECT_EQ(cli.run({"tenant", "delete", "beta", "--confirm", "acme"}).code, 2);
+  EXPECT_EQ(cli.run({"tenant", "delete", "beta"}, "beta\n").code, 2);  // no terminal, no question
+  EXPECT_TRUE(cli.server.requests().empty());
+  EXPECT_EQ(cli.run({"tenant", "delete", "beta", "--confirm", "beta"}).code, 0);
+  EXPECT_EQ(cli.server.requests()[0].target, "/api/v1/tenants/beta?confirm=beta");
+}
+
+TEST(CliStatus, ShowsTheServer) {
+  const Cli cli([](const SeenRequest&) {
+    return json_reply(200, R"({"version":"0.1.0","schema_version":3,"database":"ok","tenants":2,)"
+                           R"("uptime_seconds":60,"root_key_id":"k1"})");
+  });
+  const auto finished = cli.run({"status"});
+  EXPECT_EQ(finished.code, 0);
+  EXPECT_THAT(finished.out, AllOf(HasSubstr("version   0.1.0"), HasSubstr("tenants   2")));
+  EXPECT_EQ(json::parse(cli.run({"status", "--json"}).out).at("root_key_id"), "k1");
+}
+
+TEST(Cli, NoticesWhenItsOutputIsLost) {
+  const Cli cli([](const SeenRequest&) {
+    return json_reply(200,
+                      std::string(R"({"access_token":")") + kJwt + R"(","token_type":"Bearer"})");
+  });
+  const auto finished = test::run_program(
+      {"/bin/sh", "-c", "\"$0\" exchange --audience x >/dev/full", POSTERN_PROGRAM},
+      cli.environment());
+  EXPECT_EQ(finished.code, 2);
+  EXPECT_THAT(finished.err, HasSubstr("cannot write to standard output"));
+}
+
+}  // namespace
+}  // namespace postern
