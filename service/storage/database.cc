@@ -220,13 +220,14 @@ Error describe_failure(std::string_view statement, Session* session) {
   } catch (const pqxx::broken_connection&) {
     if (session != nullptr) session->discard();
     return unavailable(name + " connection lost");
-  } catch (const pqxx::sql_error& e) {
+  } catch (const std::exception& e) {
     if (session != nullptr && !session->link().is_open()) {
       session->discard();
       return unavailable(name + " connection lost");
     }
-    return describe_sqlstate(e.sqlstate(), name + " " + e.sqlstate(), session);
-  } catch (const std::exception& e) {
+    if (const auto state = pq::sqlstate_of(e)) {
+      return describe_sqlstate(*state, name + " " + *state, session);
+    }
     // The type, not what(): see above. The connection's state is unknown.
     if (session != nullptr) session->discard();
     return fail(ErrorCode::Internal, "the database could not be used",

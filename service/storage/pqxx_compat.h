@@ -9,6 +9,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <pqxx/pqxx>
 #include <string>
 #include <string_view>
@@ -47,6 +48,19 @@ pqxx::result exec_prepared(pqxx::transaction_base& tx, const char* name, const A
 #else
   return tx.exec_prepared(name, param(args)...);
 #endif
+}
+
+/// The SQLSTATE of what the server refused; nothing for any other exception.
+/// libpqxx leaves it out of some of its classes, and which ones are sql_error
+/// differs between releases.
+inline std::optional<std::string> sqlstate_of(const std::exception& e) {
+  if (dynamic_cast<const pqxx::insufficient_privilege*>(&e) != nullptr) return "42501";
+  if (dynamic_cast<const pqxx::serialization_failure*>(&e) != nullptr) return "40001";
+  if (dynamic_cast<const pqxx::deadlock_detected*>(&e) != nullptr) return "40P01";
+  if (dynamic_cast<const pqxx::statement_completion_unknown*>(&e) != nullptr) return "40003";
+  if (dynamic_cast<const pqxx::transaction_rollback*>(&e) != nullptr) return "40000";
+  if (const auto* sql = dynamic_cast<const pqxx::sql_error*>(&e)) return sql->sqlstate();
+  return std::nullopt;
 }
 
 // Below are functions that one of the releases calls deprecated.
