@@ -616,7 +616,9 @@ Reading read_yaml(std::string_view text, const std::string& file, Documents want
     out.faults.push_back({file, stop.position, place_of(stop.pointer), stop.message});
   } catch (const YAML::Exception& e) {
     out.documents.clear();
-    out.faults.push_back({file, source.position(e.mark), "", "not valid YAML: " + e.msg});
+    // What yaml-cpp says when its own bound on nesting is reached.
+    const auto why = e.msg == "bad file" ? "nested too deeply" : "not valid YAML: " + e.msg;
+    out.faults.push_back({file, source.position(e.mark), "", why});
   }
   return out;
 }
