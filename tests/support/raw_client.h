@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -157,6 +158,7 @@ class TlsClient : public RawClient {
   explicit TlsClient(std::uint16_t port, const std::string& certificate = {},
                      const std::string& key = {}, Setup setup = nullptr)
       : RawClient(port), context_(SSL_CTX_new(TLS_client_method()), SSL_CTX_free) {
+    std::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes without MSG_NOSIGNAL
     if (setup != nullptr) setup(context_.get());
     if (!certificate.empty()) {
       SSL_CTX_use_certificate_chain_file(context_.get(), certificate.c_str());
