@@ -6,7 +6,6 @@
 #include "grants/client_authentication.h"
 #include "http/basic_auth.h"
 #include "http/form.h"
-#include "token/json.h"
 
 namespace postern::http {
 namespace {
@@ -62,15 +61,28 @@ Result<grants::IssuedToken> grant(const Services& services, const policy::Tenant
   return services.exchange.exchange(snapshot, *client, asked, wait_of(request), record);
 }
 
+/// RFC 6749 §5.1. Written without a JSON library: this is the hot path, and no
+/// part can need escaping (a JWT, a number, RFC 6749 §3.3 scope tokens, our URNs).
 Reply token_reply(const grants::IssuedToken& issued) {
-  token::Json body{{"token_type", "Bearer"}, {"expires_in", issued.expires_in.count()}};
-  if (!issued.scope.empty()) body["scope"] = issued.scope.str();
-  if (!issued.issued_token_type.empty()) body["issued_token_type"] = issued.issued_token_type;
-  issued.access_token.expose(
-      [&](ByteView bytes) { body["access_token"] = std::string(as_text(bytes)); });
-  auto reply = Reply::json(200, token::dump_json(body));
+  std::string body;
+  body.reserve(issued.access_token.size() + 512);
+  body += R"({"access_token":")";
+  issued.access_token.expose([&](ByteView bytes) { body += as_text(bytes); });
+  body += R"(","token_type":"Bearer","expires_in":)";
+  body += std::to_string(issued.expires_in.count());
+  if (!issued.scope.empty()) {
+    body += R"(,"scope":")";
+    body += issued.scope.str();
+    body += '"';
+  }
+  if (!issued.issued_token_type.empty()) {
+    body += R"(,"issued_token_type":")";
+    body += issued.issued_token_type;
+    body += '"';
+  }
+  body += '}';
+  auto reply = Reply::json(200, std::move(body));
   reply.no_store();
-  wipe(body["access_token"].get_ref<std::string&>());
   return reply;
 }
 
