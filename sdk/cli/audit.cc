@@ -23,13 +23,22 @@ std::string target_of(const sdk::AuditRecord& record) {
 
 std::string or_dash(std::string text) { return text.empty() ? "-" : text; }
 
+/// A record may name every object of a large manifest; --json shows them all.
+std::string shortened(const std::string& text) {
+  constexpr std::size_t kMax = 48;
+  if (text.size() <= kMax) return text;
+  std::size_t end = kMax;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0U) == 0x80) --end;
+  return text.substr(0, end) + "...";
+}
+
 std::vector<std::string> row_of(const sdk::AuditRecord& record) {
   return {printable(record.at),
           printable(record.action),
           printable(record.outcome),
           or_dash(printable(record.first_of({"client", "caller"}))),
-          or_dash(printable(record.first_of({"subject"}))),
-          or_dash(target_of(record)),
+          or_dash(shortened(printable(record.first_of({"subject"})))),
+          or_dash(shortened(target_of(record))),
           printable(record.first_of({"reason", "scope"}))};
 }
 

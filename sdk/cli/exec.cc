@@ -129,9 +129,9 @@ sdk::Status add_item(ChildEnvironment& child, const sdk::ReleasedItem& item) {
                                   [](ByteView bytes) { return make_sealed_file(as_text(bytes)); }));
     POSTERN_CHECK(child.add(item.backend, file.env, "/proc/self/fd/" + std::to_string(fd)));
   }
-  if (!item.headers.empty()) {
+  if (item.env.empty() && item.files.empty() && !item.headers.empty()) {
     say_error("warning: backend " + printable(item.backend) +
-              " also has HTTP headers, which only a gateway can send");
+              " releases HTTP headers only, which a gateway can send but a command cannot get");
   }
   return {};
 }
