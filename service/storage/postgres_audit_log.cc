@@ -243,6 +243,12 @@ Status PostgresAuditLog::append(std::span<const audit::Event> events) {
     tx.commit();
     return finish(batch);
   });
+  if (!status.ok() && status.error().code == ErrorCode::Conflict) {
+    // A record is there already where a chain is said to end: its head was set back.
+    log::error("audit.head_set_back", {{"tenants", std::to_string(keys.size())}});
+    status = fail(ErrorCode::NotFound, "the audit log of this tenant cannot be continued",
+                  status.error().diagnostic);
+  }
   if (!status.ok()) {
     // In doubt or refused: what is remembered may be wrong.
     for (const auto& [tenant, key] : keys) ended(tenant, std::nullopt);
