@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -36,6 +37,11 @@ WireReply http_ask(std::uint16_t port, std::string_view method, std::string_view
                    const Pairs& headers = {}, std::string_view body = "");
 
 Json json_of(const WireReply& reply);  ///< throws when the body is not JSON
+/// A copy of one member, safe to iterate over.
+Json json_of(const WireReply& reply, const char* member);
+inline void PrintTo(const WireReply& reply, std::ostream* out) {
+  *out << reply.head << "\n" << reply.body;
+}
 /// Claims and header of a JWT, not verified.
 Json claims_of(std::string_view compact);
 Json header_of(std::string_view compact);
@@ -102,9 +108,9 @@ struct Endpoint {
 /// holds, two gateways and five backends. Tests change `manifest` and apply it.
 class TestTenant {
  public:
-  explicit TestTenant(std::string name) : TestTenant(shared_service(), std::move(name)) {}
-  TestTenant(TestService& service, std::string name);
-  TestTenant(Endpoint endpoint, std::string name);
+  explicit TestTenant(std::string tenant) : TestTenant(shared_service(), std::move(tenant)) {}
+  TestTenant(TestService& service, std::string tenant);
+  TestTenant(Endpoint endpoint, std::string tenant);
 
   static constexpr const char* kExchange = "urn:ietf:params:oauth:grant-type:token-exchange";
   static constexpr const char* kAccessToken = "urn:ietf:params:oauth:token-type:access_token";
