@@ -1,0 +1,417 @@
+#include "grants/release.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "support/code_of.h"
+#include "support/grants_fixture.h"
+
+namespace postern::grants {
+namespace {
+
+using namespace std::chrono_literals;
+using test::code_of;
+using test::field_of;
+using test::GrantsFixture;
+using test::seconds_of;
+using token::Json;
+
+std::string text(const FieldValue& value) {
+  return value.expose([](ByteView bytes) { return std::string(as_text(bytes)); });
+}
+
+struct Releases : GrantsFixture {
+  Result<ReleasedItem> release_as(std::string_view subject, const std::string& asked,
+                                  std::optional<std::string> scope = std::nullopt,
+                                  bool is_resource = false) {
+    const auto token = test::must(release.verify_subject(
+        *snapshot, gateway(), subject_token(subject), kAccessToken, Wait::Yes));
+    last_record = record("credential.release");
+    return release.release(*snapshot, gateway(), *token, {asked, is_resource, std::move(scope)},
+                           last_record);
+  }
+  void owner(const char* rule) {
+    backend("github")["credential"]["owner"] = rule;
+    load();
+  }
+  void deliver(Json delivery) {
+    backend("github")["delivery"] = std::move(delivery);
+    load();
+  }
+};
+
+TEST(Release, RendersTheUsersOwnCredential) {
+  Releases f;
+  f.store("github", "alice", {{"token", "ghp_alice"}}, f.clock.now() + 1h);
+
+  const auto item = f.release_as("alice", "github");
+
+  ASSERT_TRUE(item.ok()) << item.error().detail;
+  EXPECT_EQ(item.value().backend.str(), "github");
+  EXPECT_EQ(text(item.value().env.at("GITHUB_TOKEN")), "ghp_alice");
+  EXPECT_EQ(text(item.value().headers.at("Authorization")), "Bearer ghp_alice");
+  EXPECT_EQ(item.value().expires_at, f.clock.now() + 1h);
+  ASSERT_TRUE(item.value().credential);
+  EXPECT_EQ(item.value().credential->name.str(), "github");
+  EXPECT_FALSE(item.value().credential->of_tenant);
+  EXPECT_EQ(item.value().credential->version, 1u);
+  EXPECT_FALSE(item.value().scope);
+}
+
+TEST(Release, ResolvesByResourceAndAudience) {
+  Releases f;
+  f.store("github", "alice", {{"token", "t"}});
+  EXPECT_TRUE(f.release_as("alice", "https://github.example.com/mcp").ok());
+  EXPECT_TRUE(f.release_as("alice", "https://github.example.com/mcp/", std::nullopt, true).ok());
+  EXPECT_EQ(code_of(f.release_as("alice", "github", std::nullopt, true)), ErrorCode::TargetRefused);
+  EXPECT_EQ(code_of(f.release_as("alice", "nope")), ErrorCode::TargetRefused);
+  EXPECT_EQ(code_of(f.release_as("alice", "")), ErrorCode::TargetRefused);
+}
+
+TEST(Release, AlwaysTakesTheLatestVersion) {
+  Releases f;
+  f.store("github", "alice", {{"token", "first"}});
+  f.store("github", "alice", {{"token", "second"}});
+  const auto item = f.release_as("alice", "github");
+  EXPECT_EQ(text(item.value().env.at("GITHUB_TOKEN")), "second");
+  EXPECT_EQ(item.value().credential->version, 2u);
+}
+
+// ---- whose ----
+
+TEST(Release, NeverReachesAnotherUsersCredential) {
+  Releases f;
+  f.store("github", "alice", {{"token", "alices"}});
+  f.store("github", "Bob", {{"token", "bobs"}});
+  for (const char* rule : {"principal", "principal_or_tenant"}) {
+    f.owner(rule);
+    for (const char* subject : {"bob", "alice2", "alic", "mallory", "*", "%", "Alice"}) {
+      EXPECT_EQ(code_of(f.release_as(subject, "github")), ErrorCode::InteractionRequired)
+          << subject;
+    }
+  }
+}
+
+TEST(Release, NeverReachesANamesakeOfAnotherIssuer) {
+  Releases f;
+  const test::Idp partner("https://idp.partner.example");
+  f.manifest["issuers"].push_back({{"name", "partner"},
+                                   {"issuer", partner.issuer()},
+                                   {"jwks", partner.jwks()},
+                                   {"audiences", {"gw-01"}},
+                                   {"subject_prefix", "partner:"}});
+  f.manifest["bindings"].push_back(
+      {{"name", "partners"},
+       {"role", "developer"},
+       {"subjects", {{{"issuer", partner.issuer()}, {"subject", "alice"}}}}});
+  f.load();
+  f.store("github", "alice", {{"token", "corps"}});
+  const auto token = partner.sign(partner.claims("alice", f.clock.now()));
+  const auto subject = test::must(f.release.verify_subject(*f.snapshot, f.gateway(), token,
+                                                           GrantsFixture::kAccessToken, Wait::Yes));
+  auto record = f.record();
+  EXPECT_EQ(
+      code_of(f.release.release(*f.snapshot, f.gateway(), *subject, {"github", false, {}}, record)),
+      ErrorCode::InteractionRequired);
+}
+
+TEST(Release, NeverReachesAnotherTenantsCredential) {
+  Releases f;
+  f.store("github", "alice", {{"token", "acmes"}});
+  f.store("github", "", {{"token", "acmes-own"}});
+  auto manifest = f.manifest;
+  manifest["tenant"] = "other";
+  f.tenants.apply(manifest, f.clock.now());
+  const auto other = f.tenants.snapshot(TenantId("other"));
+  const auto* client = other->find_client("gw-01");
+  for (const char* rule : {"principal", "tenant", "principal_or_tenant"}) {
+    manifest["backends"][2]["credential"]["owner"] = rule;
+    f.tenants.apply(manifest, f.clock.now());
+    const auto snapshot = f.tenants.snapshot(TenantId("other"));
+    client = snapshot->find_client("gw-01");
+    const auto subject = test::must(f.release.verify_subject(
+        *snapshot, *client, f.subject_token(), GrantsFixture::kAccessToken, Wait::Yes));
+    auto record = f.record();
+    EXPECT_EQ(
+        code_of(f.release.release(*snapshot, *client, *subject, {"github", false, {}}, record)),
+        ErrorCode::InteractionRequired)
+        << rule;
+  }
+}
+
+TEST(Release, FollowsTheOwnerRule) {
+  Releases f;
+  f.store("github", "", {{"token", "shared"}});
+  EXPECT_EQ(code_of(f.release_as("alice", "github")), ErrorCode::InteractionRequired);
+
+  f.owner("tenant");
+  const auto shared = f.release_as("alice", "github");
+  EXPECT_EQ(text(shared.value().env.at("GITHUB_TOKEN")), "shared");
+  EXPECT_TRUE(shared.value().credential->of_tenant);
+  EXPECT_EQ(field_of(f.last_record, "credential_owner"), "tenant");
+
+  f.owner("principal_or_tenant");
+  EXPECT_EQ(text(f.release_as("alice", "github").value().env.at("GITHUB_TOKEN")), "shared");
+  f.store("github", "alice", {{"token", "own"}});
+  EXPECT_EQ(text(f.release_as("alice", "github").value().env.at("GITHUB_TOKEN")), "own");
+  EXPECT_EQ(text(f.release_as("bob", "github").value().env.at("GITHUB_TOKEN")), "shared");
+
+  f.owner("tenant");  // then the user's own does not count
+  EXPECT_EQ(text(f.release_as("alice", "github").value().env.at("GITHUB_TOKEN")), "shared");
+}
+
+TEST(Release, AUsersExpiredCredentialIsNotReplacedByTheTenants) {
+  Releases f;
+  f.owner("principal_or_tenant");
+  f.store("github", "", {{"token", "shared"}});
+  f.store("github", "alice", {{"token", "own"}}, f.clock.now() + 1h);
+  f.clock.advance(1h - 1s);
+  EXPECT_TRUE(f.release_as("alice", "github").ok());
+  f.clock.advance(1s);
+  const auto expired = f.release_as("alice", "github");
+  ASSERT_EQ(code_of(expired), ErrorCode::InteractionRequired);
+  EXPECT_NE(expired.error().detail.find("expired"), std::string::npos);
+}
+
+TEST(Release, TellsWhoMustActWhenNothingIsStored) {
+  Releases f;
+  EXPECT_NE(f.release_as("alice", "github").error().detail.find("user"), std::string::npos);
+  f.owner("tenant");
+  EXPECT_NE(f.release_as("alice", "github").error().detail.find("tenant"), std::string::npos);
+  EXPECT_EQ(connect_url(*f.snapshot, "github"),
+            "https://portal.acme.example/connect?backend=github");
+}
+
+/// A store that cannot be reached.
+class DeadStore final : public vault::CredentialStore {
+ public:
+  Result<vault::CredentialMetadata> put(const TenantId&, const vault::CredentialKey&,
+                                        std::optional<std::uint32_t>, const Seal&,
+                                        std::span<const audit::Event>) override {
+    return dead();
+  }
+  Result<vault::SealedVersion> latest(const TenantId&, const vault::CredentialKey&) override {
+    return dead();
+  }
+  Result<vault::CredentialMetadata> metadata(const TenantId&,
+                                             const vault::CredentialKey&) override {
+    return dead();
+  }
+  Result<Page> list(const TenantId&, const std::optional<Owner>&, std::string_view,
+                    std::uint32_t) override {
+    return dead();
+  }
+  Status remove(const TenantId&, const vault::CredentialKey&, std::optional<std::uint32_t>,
+                std::span<const audit::Event>) override {
+    return dead();
+  }
+
+ private:
+  static Error dead() { return fail(ErrorCode::Unavailable, "database"); }
+};
+
+TEST(Release, AnUnreachableStoreIsNotAMissingCredential) {
+  Releases f;
+  f.owner("principal_or_tenant");
+  DeadStore dead;
+  const Release release(f.verifier, dead, f.envelope, f.clock);
+  const auto subject = f.verify(f.subject_token()).value();
+  auto record = f.record();
+  EXPECT_EQ(
+      code_of(release.release(*f.snapshot, f.gateway(), *subject, {"github", false, {}}, record)),
+      ErrorCode::Unavailable);
+}
+
+TEST(Release, ARowMovedToAnotherUserDoesNotOpen) {
+  Releases f;
+  f.store("github", "alice", {{"token", "alices"}});
+  const vault::CredentialKey alices{Owner::principal({f.idp.issuer(), "alice"}),
+                                    CredentialName("github")};
+  const vault::CredentialKey bobs{Owner::principal({f.idp.issuer(), "bob"}),
+                                  CredentialName("github")};
+  const auto row = f.credentials.latest(f.tenant, alices).value();
+  ASSERT_TRUE(f.credentials
+                  .put(f.tenant, bobs, std::nullopt,
+                       [&](std::uint32_t) -> Result<vault::SealedVersion> { return row; }, {})
+                  .ok());
+  EXPECT_EQ(code_of(f.release_as("bob", "github")), ErrorCode::Internal);
+}
+
+// ---- what ----
+
+TEST(Release, RendersTemplatesByteForByte) {
+  Releases f;
+  f.deliver({{"env", {{"A", "{user}:{{{password}}}@{host}"}, {"B", "literal"}, {"C", "{empty}"}}},
+             {"headers", {{"X-Key", "k={password}"}}},
+             {"files", {{{"name", "sa.json"}, {"env", "SA_FILE"}, {"content", "{binary}"}}}}});
+  const std::string binary("\0\r\n\xff{x}", 7);
+  f.store("github", "alice",
+          {{"user", "{password}"},
+           {"password", "p%s}{"},
+           {"host", "h"},
+           {"empty", ""},
+           {"binary", binary},
+           {"unused", "never-delivered"}});
+
+  const auto item = f.release_as("alice", "github");
+
+  ASSERT_TRUE(item.ok()) << item.error().detail;
+  // Values are never read as templates again.
+  EXPECT_EQ(text(item.value().env.at("A")), "{password}:{p%s}{}@h");
+  EXPECT_EQ(text(item.value().env.at("B")), "literal");
+  EXPECT_EQ(text(item.value().env.at("C")), "");
+  EXPECT_EQ(text(item.value().headers.at("X-Key")), "k=p%s}{");
+  ASSERT_EQ(item.value().files.size(), 1u);
+  EXPECT_EQ(item.value().files[0].name, "sa.json");
+  EXPECT_EQ(item.value().files[0].env, "SA_FILE");
+  EXPECT_EQ(text(item.value().files[0].content), binary);
+  EXPECT_EQ(item.value().env.size(), 3u);
+}
+
+TEST(Release, AsksTheUserToActWhenAFieldIsMissing) {
+  Releases f;
+  f.store("github", "alice", {{"password", "x"}});
+  EXPECT_EQ(code_of(f.release_as("alice", "github")), ErrorCode::InteractionRequired);
+}
+
+TEST(Release, RefusesValuesThatWouldBreakOutOfTheirPlace) {
+  for (const auto& [value, env, header] :
+       std::vector<std::tuple<std::string, bool, bool>>{{"plain", true, true},
+                                                        {std::string("a\0b", 3), false, false},
+                                                        {"a\nb", true, false},
+                                                        {"a\r\nX-Evil: 1", true, false},
+                                                        {"a\r", true, false},
+                                                        {"\n", true, false}}) {
+    Releases f;
+    f.store("github", "alice", {{"token", value}});
+    f.deliver({{"env", {{"T", "{token}"}}}});
+    EXPECT_EQ(f.release_as("alice", "github").ok(), env);
+    f.deliver({{"headers", {{"T", "Bearer {token}"}}}});
+    const auto in_header = f.release_as("alice", "github");
+    EXPECT_EQ(in_header.ok(), header);
+    if (!in_header.ok()) {
+      EXPECT_EQ(in_header.error().code, ErrorCode::InteractionRequired);
+      EXPECT_EQ(in_header.error().detail.find("Evil"), std::string::npos);
+    }
+  }
+}
+
+// ---- minted ----
+
+TEST(Release, MintsATokenIntoTheDelivery) {
+  Releases f;
+  f.backend("files")["delivery"]["headers"] = {{"Authorization", "Bearer {access_token}"}};
+  f.load();
+  const auto item = f.release_as("alice", "files", "files:read");
+  ASSERT_TRUE(item.ok()) << item.error().detail;
+  const auto token = text(item.value().env.at("FILES_TOKEN"));
+  const auto claims = f.open(token);
+  EXPECT_EQ(claims.at("sub"), "alice");
+  EXPECT_EQ(claims.at("aud"), "https://files.example.com/mcp");
+  EXPECT_EQ(claims.at("scope"), "files:read");
+  EXPECT_EQ(text(item.value().headers.at("Authorization")), "Bearer " + token);
+  EXPECT_EQ(item.value().scope->str(), "files:read");
+  EXPECT_FALSE(item.value().credential);
+  EXPECT_EQ(seconds_of(*item.value().expires_at), claims.at("exp").get<std::int64_t>());
+  EXPECT_EQ(field_of(f.last_record, "jti"), claims.at("jti"));
+}
+
+TEST(Release, AMintedTokenObeysScopeAndLifetime) {
+  Releases f;
+  EXPECT_EQ(code_of(f.release_as("alice", "files", "files:admin")), ErrorCode::ScopeRefused);
+  f.backend("files")["max_expires_in"] = 20;
+  f.load();
+  EXPECT_EQ(*f.release_as("alice", "files").value().expires_at, f.clock.now() + 20s);
+}
+
+TEST(Release, AMintedTokenKeepsTheActors) {
+  Releases f;
+  auto claims = f.claims();
+  claims["act"] = {{"sub", "agent"}};
+  const auto subject = test::must(f.release.verify_subject(
+      *f.snapshot, f.gateway(), f.idp.sign(claims), GrantsFixture::kAccessToken, Wait::Yes));
+  auto record = f.record();
+  const auto item =
+      f.release.release(*f.snapshot, f.gateway(), *subject, {"files", false, {}}, record);
+  EXPECT_EQ(f.open(text(item.value().env.at("FILES_TOKEN"))).at("act"),
+            Json({{"sub", "gw-01"}, {"act", {{"sub", "agent"}}}}));
+}
+
+// ---- may they ----
+
+TEST(Release, NeedsTheUsersRight) {
+  Releases f;
+  f.store("github", "alice", {{"token", "t"}});
+  f.role()["allow"] = {"files:*"};
+  f.load();
+  EXPECT_EQ(code_of(f.release_as("alice", "github")), ErrorCode::TargetRefused);
+  f.role()["allow"] = {"github:repo:read"};
+  f.load();
+  EXPECT_TRUE(f.release_as("alice", "github").ok());
+  EXPECT_TRUE(f.release_as("alice", "github", "repo:read").ok());
+  EXPECT_EQ(code_of(f.release_as("alice", "github", "repo:write")), ErrorCode::ScopeRefused);
+  EXPECT_EQ(code_of(f.release_as("alice", "github", "\"")), ErrorCode::ScopeRefused);
+}
+
+TEST(Release, NeedsTheClientsRight) {
+  Releases f;
+  f.store("github", "alice", {{"token", "t"}});
+  f.client()["backends"] = {"files"};
+  f.load();
+  EXPECT_EQ(code_of(f.release_as("alice", "github")), ErrorCode::TargetRefused);
+  f.client()["backends"] = {"*"};
+  f.client()["scopes"] = {"files:read"};
+  f.load();
+  EXPECT_EQ(code_of(f.release_as("alice", "github")), ErrorCode::ScopeRefused);
+}
+
+TEST(Release, ADisabledBackendReleasesNothing) {
+  Releases f;
+  f.store("github", "alice", {{"token", "t"}});
+  f.backend("github")["enabled"] = false;
+  f.load();
+  EXPECT_EQ(code_of(f.release_as("alice", "github")), ErrorCode::TargetRefused);
+}
+
+TEST(Release, VerifiesTheSubjectLikeAnExchange) {
+  Releases f;
+  const auto verify = [&](std::string_view token,
+                          std::string_view type = GrantsFixture::kAccessToken) {
+    return code_of(f.release.verify_subject(*f.snapshot, f.gateway(), token, type, Wait::Yes));
+  };
+  const auto token = f.subject_token();
+  EXPECT_EQ(verify(token), std::nullopt);
+  EXPECT_EQ(verify(""), ErrorCode::InvalidToken);
+  EXPECT_EQ(verify(token, "urn:ietf:params:oauth:token-type:saml2"), ErrorCode::MalformedRequest);
+  // A backend's token never opens the vault.
+  const auto issued = f.exchange(f.request(token));
+  issued.value().access_token.expose(
+      [&](ByteView own) { EXPECT_EQ(verify(as_text(own)), ErrorCode::InvalidToken); });
+  auto claims = f.claims();
+  claims["may_act"] = {{"sub", "agent"}};
+  EXPECT_EQ(verify(f.idp.sign(claims)), ErrorCode::InvalidToken);
+  claims["may_act"] = {{"sub", "gw-01"}};
+  EXPECT_EQ(verify(f.idp.sign(claims)), std::nullopt);
+
+  f.client()["grants"] = {"client_credentials"};
+  f.load();
+  EXPECT_EQ(verify(token), ErrorCode::UnauthorizedClient);
+}
+
+TEST(Release, RecordsTheCredentialButNeverItsValue) {
+  Releases f;
+  f.store("github", "alice", {{"token", "canary-4711"}});
+  ASSERT_TRUE(f.release_as("alice", "github").ok());
+  EXPECT_EQ(field_of(f.last_record, "credential"), "github");
+  EXPECT_EQ(field_of(f.last_record, "credential_owner"), "principal");
+  EXPECT_EQ(field_of(f.last_record, "credential_version"), "1");
+  EXPECT_EQ(field_of(f.last_record, "subject"), "alice");
+  EXPECT_EQ(audit::canonical(f.last_record).find("canary"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace postern::grants
