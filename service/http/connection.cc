@@ -434,7 +434,10 @@ void Connection::deliver(std::uint64_t sequence, Reply reply) noexcept {
       first_ = 0;
     }
     if (!corked_ || unsent() > kPauseUnsentBytes) flush();
-    if (unsent() + held_bytes_ > edge_.options.max_unsent_bytes) abort();
+    if (unsent() + held_bytes_ > edge_.options.max_unsent_bytes) {
+      log::warning("http.cut_off", {{"reason", "max_unsent_bytes"}});
+      abort();
+    }
     wake_if_paused();
   } catch (...) {
     abort();  // out of memory: this client only

@@ -67,12 +67,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void dispatch();
   void refuse(int status);
   std::uint64_t open_slot(Slot slot);
+  static void write_reply(const Slot& slot, const Reply& reply, bool close, std::string& to);
   void note_progress();
 
   // All of these need the lock.
   std::size_t unsent() const { return out_.size() - sent_; }
   bool overfull() const;
-  void write_reply(const Slot& slot, const Reply& reply, bool close, std::string& to);
   void emit(std::string_view bytes);
   void send_continue();
   void flush();

@@ -18,9 +18,11 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <mutex>
+#include <stdexcept>
 #include <utility>
 
 #include "core/log.h"
@@ -260,23 +262,27 @@ void EdgeHandler::onConnection(const std::shared_ptr<Pistache::Tcp::Peer>& peer)
   static_cast<EdgeTransport*>(transport())->adopt(peer->fd());
 }
 
-/// The descriptor of our listening socket, which Pistache keeps to itself.
-int find_listener(std::uint16_t port) {
+/// Every socket of this process that listens.
+std::vector<int> listening_sockets() {
+  std::vector<int> found;
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", ignored)) {
     const int fd = std::atoi(entry.path().filename().c_str());
     int listening = 0;
     socklen_t size = sizeof listening;
-    if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 || listening == 0) {
-      continue;
+    if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening != 0) {
+      found.push_back(fd);
     }
-    sockaddr_storage bound{};
-    size = sizeof bound;
-    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size) != 0) continue;
-    // The port is at the same place for both families.
-    if (ntohs(reinterpret_cast<const sockaddr_in&>(bound).sin_port) == port) return fd;
   }
-  return -1;
+  return found;
+}
+
+bool is_bound_to(int fd, std::uint16_t port) {
+  sockaddr_storage bound{};
+  socklen_t size = sizeof bound;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size) != 0) return false;
+  // The port is at the same place for both families.
+  return ntohs(reinterpret_cast<const sockaddr_in&>(bound).sin_port) == port;
 }
 
 }  // namespace
@@ -310,9 +316,14 @@ class Reactor::Impl {
                       "postern-io", kBacklog);
       listener_->setTransportFactory(
           [this] { return std::make_shared<EdgeTransport>(edge_, registry_); });
+      const auto before = listening_sockets();
       listener_->bind(Pistache::Address(host, Pistache::Port(options.port)));
       port_ = listener_->getPort();
-      listening_ = find_listener(port_);
+      // Pistache keeps the descriptor to itself, and stop_accepting() needs it.
+      for (const int fd : listening_sockets()) {
+        const bool is_new = std::find(before.begin(), before.end(), fd) == before.end();
+        if (is_new && is_bound_to(fd, port_)) listening_ = fd;
+      }
       listener_->runThreaded();
       running_ = true;
     } catch (const std::exception& e) {

@@ -67,16 +67,17 @@ class FunctionJob final : public WorkerPool::Job {
 
 bool Edge::admit(const std::string& address) {
   if (draining || stopping) return false;
-  if (open.fetch_add(1) < options.max_connections) {
+  {
     const std::lock_guard lock(address_mutex);
     auto& count = per_address[address];
-    if (count < options.max_connections_per_address) {
-      ++count;
-      return true;
+    if (count >= options.max_connections_per_address || open.load() >= options.max_connections) {
+      if (count == 0) per_address.erase(address);
+      return false;
     }
+    ++count;
+    ++open;  // under the lock, so that the cap is exact
   }
-  open.fetch_sub(1);
-  return false;
+  return true;
 }
 
 void Edge::leave(const std::string& address) {

@@ -48,7 +48,9 @@ struct ServerOptions {
   std::size_t max_headers = 100;
   std::size_t max_body_bytes = 1024 * 1024;
   std::size_t max_pipelined = 64;                  ///< requests of one connection not yet answered
-  std::size_t max_unsent_bytes = 4 * 1024 * 1024;  ///< reply bytes waiting for one client
+  /// Reply bytes waiting for one client, beyond what the kernel takes. A client
+  /// that passes it is cut off, so it also bounds what one reply may hold.
+  std::size_t max_unsent_bytes = 4 * 1024 * 1024;
 };
 
 /// Counters for metrics and tests; relaxed snapshot.
@@ -78,7 +80,9 @@ class Server {
 
   ServerStats stats() const;
 
-  /// Queues work on a pool; false when its queue is full.
+  /// Queues work on a pool; false when its queue is full. Inline means Compute
+  /// here: the IO threads have no queue. Work not begun when the server stops
+  /// is dropped.
   bool post(Pool pool, std::function<void()> work);
 
  private:
