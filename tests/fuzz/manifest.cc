@@ -3,9 +3,11 @@
 
 #include "cli/manifest.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 using postern::cli::Document;

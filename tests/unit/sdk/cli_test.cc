@@ -4,8 +4,12 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include <map>
+#include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+
+#include <sstream>
+#include <vector>
 
 #include "fake_server.h"
 #include "run_program.h"
@@ -145,7 +149,7 @@ TEST(Cli, SaysWhatWasRefusedWhyAndWhatNext) {
 
 TEST(Cli, DoesNotUseSecretFilesThatOthersCanRead) {
   const Cli cli;
-  for (const ::mode_t mode : {0644, 0640, 0604, 0620, 0602}) {
+  for (const ::mode_t mode : {0644U, 0640U, 0604U, 0620U, 0602U}) {
     ::chmod(cli.folder.path("token").c_str(), mode);
     const auto finished = cli.run({"status"});
     EXPECT_EQ(finished.code, 2) << std::oct << mode;
@@ -167,8 +171,8 @@ TEST(Cli, KeepsATerminalSafeFromTheServer) {
 
 // ---- apply and diff ----
 
-std::string apply_reply(const std::string& tenant, bool dry_run, json changes,
-                        json secrets = json::array()) {
+std::string apply_reply(const std::string& tenant, bool dry_run, std::vector<json> changes,
+                        std::vector<json> secrets = {}) {
   const json body = {{"tenant", tenant},
                      {"epoch", 4},
                      {"created", false},
@@ -230,8 +234,7 @@ TEST(CliApply, SendsTheManifestAndKeepsNewSecrets) {
 
 TEST(CliApply, PrintsNewSecretsOnceWhenThereIsNoFolder) {
   const Cli cli([](const SeenRequest&) {
-    return apply_reply("acme", false, json::array(),
-                       {{{"client", "gw-01"}, {"client_secret", "made-now"}}});
+    return apply_reply("acme", false, {}, {{{"client", "gw-01"}, {"client_secret", "made-now"}}});
   });
   const auto finished = cli.run({"apply", "-f", "-"}, "tenant: acme\n");
   EXPECT_EQ(finished.code, 0);
@@ -241,7 +244,7 @@ TEST(CliApply, PrintsNewSecretsOnceWhenThereIsNoFolder) {
 
 TEST(CliApply, DoesNotLetAServerChooseWhereASecretIsWritten) {
   const Cli cli([](const SeenRequest&) {
-    return apply_reply("acme", false, json::array(),
+    return apply_reply("acme", false, {},
                        {{{"client", "/../../escaped"}, {"client_secret", "made-now"}}});
   });
   cli.folder.write("t.yaml", "tenant: acme\n");
@@ -296,7 +299,7 @@ TEST(CliApply, ChangesNothingWhenOneOfSeveralIsRefused) {
     if (request.target.find("/beta/") != std::string::npos) {
       return problem_reply(400, R"({"detail":"is required","pointer":"/backends/0/audience"})");
     }
-    return apply_reply("acme", is_dry(request), json::array());
+    return apply_reply("acme", is_dry(request), {});
   });
   cli.folder.write("both.yaml", "tenant: acme\n---\ntenant: beta\nbackends:\n  - name: x\n");
   const auto finished = cli.run({"apply", "-f", cli.folder.path("both.yaml")});
@@ -310,7 +313,7 @@ TEST(CliApply, ChangesNothingWhenOneOfSeveralIsRefused) {
 TEST(CliApply, AppliesSeveralOneByOne) {
   const Cli cli([](const SeenRequest& request) {
     const auto tenant = request.target.find("/beta/") == std::string::npos ? "acme" : "beta";
-    return apply_reply(tenant, is_dry(request), json::array());
+    return apply_reply(tenant, is_dry(request), {});
   });
   const auto finished = cli.run({"apply", "-f", "-"}, "tenant: acme\n---\ntenant: beta\n");
   EXPECT_EQ(finished.code, 0);
@@ -322,7 +325,7 @@ TEST(CliApply, SaysWhatIsDoneWhenTheServerGoesAwayInBetween) {
   const Cli cli([](const SeenRequest& request) {
     const bool beta = request.target.find("/beta/") != std::string::npos;
     if (beta && !is_dry(request)) return std::string();
-    return apply_reply(beta ? "beta" : "acme", is_dry(request), json::array());
+    return apply_reply(beta ? "beta" : "acme", is_dry(request), {});
   });
   const auto finished = cli.run({"apply", "-f", "-"}, "tenant: acme\n---\ntenant: beta\n");
   EXPECT_EQ(finished.code, 3);
@@ -371,7 +374,7 @@ TEST(CliDiff, EndsWith0WithoutDifferencesAnd2WithoutAnAnswer) {
 
 // ---- exec ----
 
-json allowed(const std::string& backend, json env, json files = json::array()) {
+json allowed(const std::string& backend, json env, std::vector<json> files = {}) {
   return {{"backend", backend},
           {"status", "allowed"},
           {"env", std::move(env)},
@@ -379,7 +382,8 @@ json allowed(const std::string& backend, json env, json files = json::array()) {
           {"files", std::move(files)}};
 }
 
-FakeServer::Handler releases(json items) {
+// Lists are vectors here: json({x}) is a copy of x for one compiler, a list for another.
+FakeServer::Handler releases(std::vector<json> items) {
   return [items = std::move(items)](const SeenRequest&) {
     return json_reply(200, json{{"items", items}}.dump());
   };

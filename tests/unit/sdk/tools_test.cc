@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <mutex>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "fake_server.h"
