@@ -44,8 +44,16 @@ Result<std::string> comparable_resource(std::string_view uri) {
   std::string path(rest.substr(path_at));
   if (authority.empty() || authority.find('@') != std::string::npos) return malformed();
 
-  const auto port_at = authority.rfind(':');
-  if (port_at != std::string::npos && authority.find(']', port_at) == std::string::npos) {
+  // RFC 3986 §3.2.2: brackets around an address, and only there more colons.
+  const auto bracket = authority.rfind(']');
+  const auto port_at = authority.find(':', bracket == std::string::npos ? 0 : bracket);
+  const auto host = authority.substr(0, port_at);
+  const bool literal = host.size() > 2 && host.front() == '[';
+  if (host.empty() ||
+      host.find_first_of("[]", literal ? 1 : 0) != (literal ? host.size() - 1 : host.npos)) {
+    return malformed();
+  }
+  if (port_at != std::string::npos) {
     const auto port = authority.substr(port_at + 1);
     const bool digits =
         std::all_of(port.begin(), port.end(), [](char c) { return c >= '0' && c <= '9'; });
@@ -55,7 +63,6 @@ Result<std::string> comparable_resource(std::string_view uri) {
       authority.resize(port_at);
     }
   }
-  if (authority.empty()) return malformed();
   if (!path.empty() && path.back() == '/' && path.find('?') == std::string::npos) path.pop_back();
   return scheme + "://" + authority + path;
 }
