@@ -1,0 +1,53 @@
+// The running Postern that run.sh started, as its operator.
+
+import { readFileSync } from 'node:fs'
+
+export const url = process.env.POSTERN_TEST_URL
+export const programs = process.env.POSTERN_TEST_PROGRAMS
+const operatorToken = readFileSync(process.env.POSTERN_TEST_OPERATOR_TOKEN_FILE, 'utf8').trim()
+
+export async function api(method, path, { token = operatorToken, body } = {}) {
+  const response = await fetch(url + '/api/v1' + path, {
+    method,
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    body: body && JSON.stringify(body),
+  })
+  const text = await response.text()
+  if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`)
+  return text && JSON.parse(text)
+}
+
+/// A tenant that trusts the given issuers; returns its issuer URL and gw-01's secret.
+export async function onboard(name, issuers, backends) {
+  const applied = await api('PUT', `/tenants/${name}/manifest`, {
+    body: {
+      tenant: name,
+      issuers,
+      clients: [
+        {
+          id: 'gw-01',
+          grants: ['token-exchange', 'client_credentials'],
+          backends: ['*'],
+          scopes: ['*'],
+        },
+      ],
+      backends,
+      roles: [{ name: 'developer', allow: ['*:*'] }],
+      bindings: [{ role: 'developer', groups: ['engineering'] }],
+    },
+  })
+  return { issuer: `${url}/t/${name}`, secret: applied.client_secrets[0].client_secret }
+}
+
+/// Until it no longer throws.
+export async function eventually(attempt, seconds = 120) {
+  const until = Date.now() + seconds * 1000
+  for (;;) {
+    try {
+      return await attempt()
+    } catch (error) {
+      if (Date.now() > until) throw error
+      await new Promise((resolve) => setTimeout(resolve, 250))
+    }
+  }
+}
