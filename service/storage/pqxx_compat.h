@@ -34,11 +34,15 @@ template <std::integral T>
 T param(T number) {
   return number;
 }
+inline auto param(ByteView bytes) {
+  // Without a pointer it would be NULL, not empty.
+  const void* data = bytes.empty() ? static_cast<const void*>("") : bytes.data();
 #if PQXX_VERSION_MAJOR >= 7
-inline auto param(ByteView bytes) { return pqxx::binary_cast(bytes.data(), bytes.size()); }
+  return pqxx::binary_cast(static_cast<const char*>(data), bytes.size());
 #else
-inline auto param(ByteView bytes) { return pqxx::binarystring(bytes.data(), bytes.size()); }
+  return pqxx::binarystring(data, bytes.size());
 #endif
+}
 
 /// Runs a statement prepared on this connection.
 template <class... Args>

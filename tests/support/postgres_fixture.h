@@ -23,8 +23,9 @@ class TempDirectory {
   std::filesystem::path path_;
 };
 
-/// A fresh, migrated database in a PostgreSQL server that this test process
-/// starts once (without fsync: not for tests of durability). Dropped at the end.
+/// An empty, migrated database in a PostgreSQL server that this test process
+/// starts once (without fsync: not for tests of durability). At the end it is
+/// emptied for the next test, or dropped when the test altered more than rows.
 class PostgresDatabase {
  public:
   PostgresDatabase();

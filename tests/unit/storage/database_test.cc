@@ -218,7 +218,7 @@ TEST_F(DatabaseTest, ParametersComeBackAsTheyWere) {
     EXPECT_EQ(bytes(empty[1]), Bytes());
     return {};
   });
-  EXPECT_TRUE(status.ok());
+  EXPECT_TRUE(status.ok()) << status.error().diagnostic;
 }
 
 TEST_F(DatabaseTest, ATextWithANulIsRefusedAndNotCut) {

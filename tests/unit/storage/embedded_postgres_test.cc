@@ -146,7 +146,7 @@ pid_t start_in_a_child(const fs::path& directory, pid_t& postmaster) {
 }
 
 bool ends_soon(pid_t pid) {
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < 6000; ++i) {
     if (::kill(pid, 0) != 0) return true;
     ::usleep(10'000);
   }
