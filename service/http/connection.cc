@@ -8,8 +8,9 @@
 #include <cerrno>
 #include <charconv>
 #include <chrono>
-#include <cstring>
+#include <cstdio>
 #include <exception>
+#include <span>
 #include <typeinfo>
 #include <utility>
 

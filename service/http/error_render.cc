@@ -103,11 +103,14 @@ Reply oauth_error(const Error& error, bool used_authorization_header, std::strin
   auto reply = Reply::json(status, body + '}');
   reply.no_store();
   if (status == 401 && used_authorization_header) {
-    reply.set_header("WWW-Authenticate",
-                     "Basic realm=\"" + description(realm) + "\", charset=\"UTF-8\"");
+    reply.set_header("WWW-Authenticate", basic_challenge(realm));
   }
   set_retry_after(reply, error);
   return reply;
+}
+
+std::string basic_challenge(std::string_view realm) {
+  return "Basic realm=\"" + description(realm) + "\", charset=\"UTF-8\"";
 }
 
 Reply problem(const Error& error) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include "core/result.h"
@@ -12,6 +13,9 @@ namespace postern::http {
 /// Authorization header, because clients that see it hide the JSON code.
 /// `realm` is the tenant. Status 500 and above sends the code alone.
 Reply oauth_error(const Error& error, bool used_authorization_header, std::string_view realm);
+
+/// The `WWW-Authenticate` value that asks a client for its id and secret.
+std::string basic_challenge(std::string_view realm);
 
 /// An error as the REST API sends it: RFC 9457 `application/problem+json` with
 /// `type` urn:postern:problem:<code>, `title`, `status`, `detail`, and `pointer`

@@ -14,6 +14,7 @@ namespace beast = boost::beast;
 namespace {
 
 constexpr std::size_t kMaxMethodBytes = 32;
+constexpr std::size_t kAroundTargetBytes = kMaxMethodBytes + 12;  // method, blanks, version
 constexpr std::size_t kMaxChunkSizeDigits = 16;
 constexpr std::size_t kFirstBodyBytes = 4096;
 
@@ -259,6 +260,7 @@ std::size_t RequestParser::feed_head(std::string_view data) {
       return data.size();
     }
   }
+  const std::size_t max_line = limits_.max_target_bytes + kAroundTargetBytes;
   const std::size_t before = head_.size();
   std::string_view text = data;
   if (before != 0) {
@@ -296,7 +298,7 @@ std::size_t RequestParser::feed_head(std::string_view data) {
     from = at + 1;
   }
   if (state_ == State::Failed) return data.size();
-  if (!first_line_seen_ && text.size() > limits_.max_target_bytes + kMaxMethodBytes + 12) {
+  if (!first_line_seen_ && text.size() > max_line + 1) {  // its CR may be there already
     fail(414);
   } else if (text.size() > limits_.max_header_bytes) {
     fail(431);
@@ -308,7 +310,7 @@ std::size_t RequestParser::feed_head(std::string_view data) {
 
 /// So that a line which can never become a request is answered at once.
 void RequestParser::check_first_line(std::string_view line) {
-  if (line.size() > limits_.max_target_bytes + kMaxMethodBytes + 12) return fail(414);
+  if (line.size() > limits_.max_target_bytes + kAroundTargetBytes) return fail(414);
   if (!line.ends_with(" HTTP/1.1") && !line.ends_with(" HTTP/1.0")) return fail(400);
 }
 

@@ -40,9 +40,12 @@ void Caller::describe(audit::Event& record) const {
 
 Result<Caller> caller_of(const Services& services, const Request& request,
                          const policy::TenantSnapshot* snapshot) {
+  // One text for all: nobody who has not proven anything learns which tenants
+  // there are, or whom a tenant trusts.
   const auto refused = [] {
     return fail(ErrorCode::Unauthenticated,
-                "send Authorization: Bearer with a valid operator, tenant-admin or user token");
+                "send Authorization: Bearer with a valid operator or tenant-admin token, or an "
+                "unexpired token of an issuer that this tenant trusts");
   };
   const auto header = request.header("authorization");
   if (!header) return refused();
@@ -64,17 +67,17 @@ Result<Caller> caller_of(const Services& services, const Request& request,
   auto user = bearer.expose([&](ByteView bytes) {
     return services.verifier.verify_user(*snapshot, as_text(bytes), wait_of(request));
   });
-  if (!user.ok()) {
-    Error error = user.error();
-    if (error.code == ErrorCode::InvalidToken) error.code = ErrorCode::Unauthenticated;
-    return error;
-  }
+  if (!user.ok()) return user.error().code == ErrorCode::InvalidToken ? refused() : user.error();
   return Caller{Caller::Kind::User, {}, std::move(user).value()};
 }
 
 Result<Answer> tenant_call(const Services& services, const Request& request, std::string action,
                            std::initializer_list<Caller::Kind> allowed, const TenantCall& body) {
-  POSTERN_TRY(const auto snapshot, tenant_of(services, request, DisabledTenant::Allow));
+  auto found = tenant_of(services, request, DisabledTenant::Allow);
+  if (!found.ok() && found.error().code == ErrorCode::NotFound) {
+    POSTERN_CHECK(caller_of(services, request, nullptr));  // only operators get to know
+  }
+  POSTERN_TRY(const auto snapshot, std::move(found));
   auto record = record_for(services, snapshot->tenant(), request, std::move(action));
   const auto run = [&]() -> Result<Done> {
     POSTERN_TRY(const auto caller, caller_of(services, request, snapshot.get()));

@@ -27,8 +27,17 @@ Reply render(const Error& error, const Request& request) {
                                     {"diagnostic", error.diagnostic},
                                     {"request_id", request.request_id}});
   }
-  if (surface_of(request.path) == Surface::Rest) return std::move(problem(error).no_store());
   const std::string_view realm = request.parameters.empty() ? "postern" : request.parameters[0];
+  if (surface_of(request.path) == Surface::Rest) {
+    auto reply = problem(error);
+    if (error.code == ErrorCode::InvalidClient) {
+      reply.set_header("WWW-Authenticate", basic_challenge(realm));
+    } else if (reply.status() == 401 && request.count("authorization") > 0) {
+      // RFC 6750 §3.1: a code only for a token that was sent.
+      reply.set_header("WWW-Authenticate", R"(Bearer error="invalid_token")");
+    }
+    return reply;
+  }
   return oauth_error(error, request.count("authorization") > 0, realm);
 }
 

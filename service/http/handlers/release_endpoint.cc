@@ -126,7 +126,12 @@ Json refused_json(const policy::TenantSnapshot& snapshot, const std::string& ask
 }
 
 Result<Answer> release_endpoint(const Services& services, const Request& request) {
-  POSTERN_TRY(const auto snapshot, tenant_of(services, request));
+  auto found = tenant_of(services, request);
+  if (!found.ok() && found.error().code == ErrorCode::NotFound) {
+    // As at a tenant that does not know the client.
+    return fail(ErrorCode::InvalidClient, "client authentication failed");
+  }
+  POSTERN_TRY(const auto snapshot, std::move(found));
   auto record = record_for(services, snapshot->tenant(), request, "credential.release");
   std::vector<audit::Event> records;
 
