@@ -27,7 +27,8 @@ Reply render(const Error& error, const Request& request) {
                                     {"diagnostic", error.diagnostic},
                                     {"request_id", request.request_id}});
   }
-  const std::string_view realm = request.parameters.empty() ? "postern" : request.parameters[0];
+  const auto realm = request.parameters.empty() ? std::string_view("postern")
+                                                : std::string_view(request.parameters[0]);
   if (surface_of(request.path) == Surface::Rest) {
     auto reply = problem(error);
     if (error.code == ErrorCode::InvalidClient) {
