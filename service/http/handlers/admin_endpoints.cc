@@ -133,6 +133,13 @@ Result<Json> missing_credentials(const Services& services, const policy::Manifes
   return missing;
 }
 
+/// A tenant that does not exist yet has no credentials.
+Result<Json> none_stored(const policy::Manifest& manifest) {
+  Json missing = Json::array();
+  for (const auto& reference : manifest.credentials) missing.push_back(reference.name.str());
+  return missing;
+}
+
 Json plan_json(const policy::Plan& plan) {
   Json changes = Json::array();
   for (const auto& line : plan.lines) {
@@ -142,6 +149,20 @@ Json plan_json(const policy::Plan& plan) {
                        {"fields", line.fields}});
   }
   return {{"changes", std::move(changes)}, {"warnings", plan.warnings}};
+}
+
+/// Applies a change that was computed from what was read just before. When the
+/// tenant has moved on since, that is the caller's failed precondition only if
+/// the caller named one.
+Result<std::uint64_t> apply_or_conflict(const Services& services, const TenantId& tenant,
+                                        const policy::ConfigChange& change, audit::Event& record,
+                                        const std::optional<std::uint64_t>& expected_by_caller) {
+  auto applied = services.config.apply(tenant, change, {&record, 1});
+  if (!applied.ok() && applied.error().code == ErrorCode::PreconditionFailed &&
+      !expected_by_caller) {
+    return fail(ErrorCode::Conflict, "the configuration changed meanwhile; try again");
+  }
+  return applied;
 }
 
 Result<Reply> put_manifest(const Services& services, const Request& request, const TenantId& tenant,
@@ -176,6 +197,11 @@ Result<Reply> put_manifest(const Services& services, const Request& request, con
   POSTERN_TRY(auto plan,
               policy::plan(manifest, stored, prune ? Prune::Yes : Prune::No, services.clock.now()));
 
+  // Before the write: nothing may fail between a commit and its answer, which
+  // carries secrets that are shown once.
+  POSTERN_TRY(auto missing,
+              plan.creates ? none_stored(manifest) : missing_credentials(services, manifest));
+
   std::uint64_t epoch = stored != nullptr ? stored->row.epoch : 0;
   if (!dry_run && !plan.empty()) {
     if (plan.creates) {
@@ -196,7 +222,7 @@ Result<Reply> put_manifest(const Services& services, const Request& request, con
       }
     }
     record.with("changes", std::to_string(changed)).with("objects", names);
-    POSTERN_TRY(epoch, services.config.apply(tenant, plan.change, {&record, 1}));
+    POSTERN_TRY(epoch, apply_or_conflict(services, tenant, plan.change, record, expected_epoch));
     services.snapshots.moved_on(tenant, epoch);
   }
 
@@ -226,7 +252,12 @@ Result<Reply> put_manifest(const Services& services, const Request& request, con
 Result<Answer> manifest_endpoint(const Services& services, const Request& request) {
   POSTERN_TRY(const auto tenant, TenantId::parse(request.parameters.at(0)));
   auto found = services.snapshots.get(tenant);
-  if (!found.ok() && found.error().code != ErrorCode::NotFound) return found.error();
+  // Internal: what is stored does not read back. Applying a manifest repairs it,
+  // which an operator may, whose token needs no snapshot.
+  if (!found.ok() && found.error().code != ErrorCode::NotFound &&
+      found.error().code != ErrorCode::Internal) {
+    return found.error();
+  }
   const auto snapshot = found.ok() ? found.value() : nullptr;
   auto record = record_for(services, tenant, request, "config.apply");
   const auto run = [&]() -> Result<Reply> {
@@ -261,7 +292,8 @@ Result<Done> delete_tenant(const Services& services, const Request& request,
 
 Result<Done> apply_change(const Services& services, const policy::TenantSnapshot& snapshot,
                           const policy::ConfigChange& change, audit::Event& record, Reply reply) {
-  POSTERN_TRY(const auto epoch, services.config.apply(snapshot.tenant(), change, {&record, 1}));
+  POSTERN_TRY(const auto epoch,
+              apply_or_conflict(services, snapshot.tenant(), change, record, std::nullopt));
   services.snapshots.moved_on(snapshot.tenant(), epoch);
   return Done{std::move(reply), Done::Recorded::InStore};
 }
@@ -279,6 +311,7 @@ Result<Done> create_admin_token(const Services& services, const Request& request
   const BearerToken token(SecureBuffer::copy_of(text));
   const auto id = crypto::random_id();
   policy::ConfigChange change;
+  change.expected_epoch = snapshot.epoch();  // the limit was checked against it
   change.add_admin_tokens.push_back({id, description.value_or(""),
                                      policy::admin_token_hash(tenant, token), services.clock.now(),
                                      expires_at});
@@ -338,6 +371,7 @@ Result<Done> create_client_secret(const Services& services, const Request& reque
   const ClientSecret secret(SecureBuffer::copy_of(text));
   const auto id = crypto::random_id();
   policy::ConfigChange change;
+  change.expected_epoch = snapshot.epoch();  // the limit was checked against it
   change.add_client_secrets.push_back(
       {client->id, id, policy::client_secret_hash(snapshot.tenant(), client->id.str(), secret),
        expires_at});

@@ -27,8 +27,10 @@ Json metadata_json(const vault::CredentialMetadata& metadata) {
 
 /// Whose credentials this request is about. A user's own, always; for the
 /// others the principal that `issuer` and `subject` name, or nothing.
+enum class Untrusted { Refuse, Allow };
 Result<std::optional<Principal>> principal_of(const policy::TenantSnapshot& snapshot,
-                                              const Caller& caller, const Query& query) {
+                                              const Caller& caller, const Query& query,
+                                              Untrusted untrusted) {
   const auto issuer = query.get("issuer");
   const auto subject = query.get("subject");
   if (issuer.has_value() != subject.has_value()) {
@@ -46,8 +48,8 @@ Result<std::optional<Principal>> principal_of(const policy::TenantSnapshot& snap
   if (subject->size() > 255) {
     return fail(ErrorCode::MalformedRequest, "subject is longer than 255 bytes");
   }
-  const auto* trusted = snapshot.find_issuer(*issuer);
-  if (trusted == nullptr) {
+  // What an issuer's users left behind must be seen and removed after it is gone.
+  if (untrusted == Untrusted::Refuse && snapshot.find_issuer(*issuer) == nullptr) {
     return fail(ErrorCode::MalformedRequest,
                 "issuer must be the URL of an issuer this tenant trusts");
   }
@@ -59,7 +61,7 @@ Result<vault::CredentialKey> key_of(const Request& request, const policy::Tenant
   POSTERN_TRY(const auto query, Query::parse(request.query, {"issuer", "subject"}));
   POSTERN_TRY(auto name, CredentialName::parse(request.parameters.at(1)));
   record.with("credential", name.str());
-  POSTERN_TRY(auto principal, principal_of(snapshot, caller, query));
+  POSTERN_TRY(auto principal, principal_of(snapshot, caller, query, untrusted));
   if (!principal) {
     record.with("credential_owner", "tenant");
     return vault::CredentialKey{Owner::tenant(), std::move(name)};
@@ -108,7 +110,7 @@ Result<vault::Fields> fields_of(Json& body) {
 Result<Done> put_credential(const Services& services, const Request& request,
                             const policy::TenantSnapshot& snapshot, const Caller& caller,
                             audit::Event& record) {
-  POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record));
+  POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record, Untrusted::Refuse));
   if (caller.kind == Kind::User && !wanted_of_users(snapshot, key.name)) {
     return fail(ErrorCode::Forbidden,
                 "no backend of this tenant asks its users for this credential");
@@ -124,6 +126,15 @@ Result<Done> put_credential(const Services& services, const Request& request,
       return fail(ErrorCode::MalformedRequest, "If-None-Match takes only *, and not with If-Match");
     }
     expected = 0;
+  }
+  if (request.header("if-match") == "*") {
+    // RFC 9110 §13.1.1: something must be there.
+    auto stored = services.credentials.metadata(snapshot.tenant(), key);
+    if (!stored.ok() && stored.error().code == ErrorCode::NotFound) {
+      return fail(ErrorCode::PreconditionFailed, "no such credential");
+    }
+    POSTERN_CHECK(stored);
+    expected = stored.value().version;
   }
   const auto now = services.clock.now();
   POSTERN_TRY(auto body, json_body(request, {"fields", "expires_at"}));
@@ -173,7 +184,7 @@ Result<Done> list_credentials(const Services& services, const Request& request,
   POSTERN_TRY(const auto query,
               Query::parse(request.query, {"owner", "issuer", "subject", "cursor", "limit"}));
   POSTERN_TRY(const auto limit, query.number("limit", 100, 1, 1000));
-  POSTERN_TRY(auto principal, principal_of(snapshot, caller, query));
+  POSTERN_TRY(auto principal, principal_of(snapshot, caller, query, Untrusted::Allow));
   const auto kind = query.get("owner");
   std::optional<Owner> owner;
   if (principal) owner = Owner::principal(std::move(*principal));

@@ -143,8 +143,9 @@ Result<const policy::Client*> authenticate(const Services& services,
   }
   const auto check = [&](const std::string& id,
                          const ClientSecret& secret) -> Result<const policy::Client*> {
-    // Recorded before it is known to be true, so only when it could be one of ours.
-    if (ClientId::parse(id).ok()) record.with("client", id);
+    // Recorded before it is known to be true, so only when it is one of ours: a
+    // mistaken gateway may have put a secret in its place.
+    if (snapshot.find_client(id) != nullptr) record.with("client", id);
     return grants::authenticate_client(snapshot, id, secret, services.clock.now());
   };
 

@@ -15,6 +15,8 @@ Result<std::shared_ptr<const policy::TenantSnapshot>> tenant_of(const Services& 
   if (!tenant.ok()) return unknown();
   auto found = request.may_wait_for_database ? services.snapshots.get(tenant.value())
                                              : services.snapshots.peek(tenant.value());
+  // In the words that a disabled tenant gets too.
+  if (!found.ok() && found.error().code == ErrorCode::NotFound) return unknown();
   POSTERN_TRY(auto snapshot, std::move(found));
   if (!snapshot) return fail(ErrorCode::NeedsDatabase, "");
   if (!snapshot->enabled() && disabled == DisabledTenant::Refuse) return unknown();
