@@ -157,7 +157,7 @@ Result<SubjectTokenType> parse_token_type(std::string_view urn) {
 SubjectVerifier::SubjectVerifier(IssuerKeys& keys, const Clock& clock, Options options)
     : keys_(keys),
       clock_(clock),
-      entries_per_shard_(std::max<std::size_t>(1, options.cache_entries / shards_.size())) {}
+      entries_per_shard_(std::max<std::size_t>(1, options.cache_entries / kShards)) {}
 
 Result<VerifiedTokenPtr> SubjectVerifier::verify(const policy::TenantSnapshot& snapshot,
                                                  const policy::Client& client,

@@ -109,8 +109,9 @@ class SubjectVerifier {
                                        Wait wait);
   Status check_now(const policy::TenantSnapshot& snapshot, const VerifiedToken& token,
                    std::optional<policy::SubjectTokenType> type) const;
+  static constexpr std::size_t kShards = 16;
   Shard& shard_of(const crypto::Hash256& key) {
-    return shards_[static_cast<std::size_t>(key[31]) % shards_.size()];
+    return shards_[static_cast<std::size_t>(key[31]) % kShards];
   }
   VerifiedTokenPtr recall(const policy::TenantSnapshot& snapshot, const crypto::Hash256& key);
   void remember(Remembered entry);
@@ -118,7 +119,7 @@ class SubjectVerifier {
   IssuerKeys& keys_;
   const Clock& clock_;
   std::size_t entries_per_shard_;
-  mutable std::array<Shard, 16> shards_;
+  mutable std::array<Shard, kShards> shards_;
 };
 
 }  // namespace postern::grants

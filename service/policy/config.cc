@@ -828,15 +828,16 @@ Json write(const Binding& binding) {
 Status TenantConfig::check() const {
   std::map<std::string, std::string> targets;  // comparable form → backend
   for (const auto& [name, backend] : backends) {
-    const auto claim = [&](const std::string& text, const std::string& pointer) -> Status {
+    const auto claim = [&, &owner = name](const std::string& text,
+                                          const std::string& pointer) -> Status {
       std::string form = text;
       if (looks_like_uri(text)) {
         auto comparable = comparable_resource(text);
         if (!comparable.ok()) return at(pointer, comparable.error().detail);
         form = std::move(comparable).value();
       }
-      const auto [it, fresh] = targets.emplace(form, name);
-      if (!fresh && it->second != name) {
+      const auto [it, fresh] = targets.emplace(form, owner);
+      if (!fresh && it->second != owner) {
         return at(pointer, "is already the audience, alias or name of backend " + it->second);
       }
       return {};
@@ -863,10 +864,10 @@ Status TenantConfig::check() const {
     }
   }
   for (const auto& [name, role] : roles) {
-    const auto known = [&](const std::vector<Permission>& permissions,
-                           const std::string& member) -> Status {
+    const auto known = [&, &owner = name](const std::vector<Permission>& permissions,
+                                          const std::string& member) -> Status {
       for (std::size_t i = 0; i < permissions.size(); ++i) {
-        const auto pointer = "/roles/" + name + "/" + member + "/" + std::to_string(i);
+        const auto pointer = "/roles/" + owner + "/" + member + "/" + std::to_string(i);
         const auto& permission = permissions[i];
         if (permission.backend == "*") continue;
         const auto backend = backends.find(permission.backend);

@@ -304,9 +304,10 @@ Result<Plan> plan(const Manifest& manifest, const StoredTenant* stored, Prune pr
     }
   };
   std::set<ClientId> given;
-  for (const auto& [client, secret] : manifest.client_secrets) {
+  for (const auto& wanted : manifest.client_secrets) {
+    const auto& client = wanted.client;
     given.insert(client);
-    const auto hash = client_secret_hash(manifest.tenant, client.str(), secret);
+    const auto hash = client_secret_hash(manifest.tenant, client.str(), wanted.secret);
     const auto is_given = [&](const StoredClientSecret& existing) {
       return existing.client == client && crypto::equal(ByteView(existing.hash), ByteView(hash));
     };
@@ -353,8 +354,9 @@ Result<Plan> plan(const Manifest& manifest, const StoredTenant* stored, Prune pr
     }
   }
   for (const auto& [name, role] : config.roles) {
-    const bool bound = std::any_of(config.bindings.begin(), config.bindings.end(),
-                                   [&](const auto& entry) { return entry.second.role == name; });
+    const bool bound =
+        std::any_of(config.bindings.begin(), config.bindings.end(),
+                    [&role = role](const auto& entry) { return entry.second.role == role.name; });
     if (!bound) made.warnings.push_back("role " + name + " is bound to nobody");
   }
   if (stored != nullptr) made.change.expected_epoch = stored->row.epoch;
