@@ -23,18 +23,21 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
   }
 
   std::string jti = crypto::random_id();
-  token::Json claims{{"iss", snapshot.issuer_url()},
-                     {"sub", issuance.subject},
-                     {"aud", issuance.target.audience},
-                     {"client_id", issuance.client->id.str()},
-                     {"iat", now.time_since_epoch().count()},
-                     {"exp", expires_at.time_since_epoch().count()},
-                     {"jti", jti}};
-  if (!scope.empty()) claims["scope"] = scope.str();
+  const std::string granted = scope.str();
+  // Member by member: an initialiser list would build and copy a pair for each.
+  token::Json claims = token::Json::object();
+  claims["iss"] = snapshot.issuer_url();
+  claims["sub"] = issuance.subject;
+  claims["aud"] = issuance.target.audience;
+  claims["client_id"] = issuance.client->id.str();
+  claims["iat"] = now.time_since_epoch().count();
+  claims["exp"] = expires_at.time_since_epoch().count();
+  claims["jti"] = jti;
+  if (!granted.empty()) claims["scope"] = granted;
   if (!issuance.act.is_null()) claims["act"] = issuance.act;
   for (const auto& [name, value] : issuance.auth_context.items()) claims[name] = value;
 
-  record.with("scope", scope.str())
+  record.with("scope", granted)
       .with("jti", jti)
       .with("expires_at", std::to_string(expires_at.time_since_epoch().count()));
   return IssuedToken{

@@ -100,10 +100,29 @@ Result<Json> UnverifiedJwt::verify(const JwkSet& keys) const {
               "jws: no key verifies the signature");
 }
 
+namespace {
+
+/// {"alg":…,"kid":…,"typ":…}. Thumbprints and media types stand in JSON as they
+/// are, so the usual header is put together without building a value first.
+std::string header_text(std::string_view alg, std::string_view kid, std::string_view typ) {
+  const auto plain = [](std::string_view text) {
+    return std::all_of(text.begin(), text.end(), [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+             c == '-' || c == '_' || c == '+' || c == '.';
+    });
+  };
+  if (!plain(kid) || !plain(typ)) return dump_json({{"alg", alg}, {"kid", kid}, {"typ", typ}});
+  std::string text = R"({"alg":")";
+  text.append(alg).append(R"(","kid":")").append(kid).append(R"(","typ":")").append(typ);
+  return text.append(R"("})");
+}
+
+}  // namespace
+
 std::string sign_jwt(const crypto::SigningKey& key, std::string_view kid, std::string_view typ,
                      const Json& claims) {
-  const Json header = {{"alg", crypto::to_string(key.algorithm())}, {"kid", kid}, {"typ", typ}};
-  auto token = crypto::base64url(as_bytes(dump_json(header)));
+  auto token =
+      crypto::base64url(as_bytes(header_text(crypto::to_string(key.algorithm()), kid, typ)));
   token += '.';
   token += crypto::base64url(as_bytes(dump_json(claims)));
   const auto signature = key.sign(as_bytes(token));
