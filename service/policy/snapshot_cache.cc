@@ -9,10 +9,6 @@ using std::chrono::steady_clock;
 
 namespace {
 
-// Slots of unknown tenants are small, but guesses are free: beyond this many
-// slots the idle ones go.
-constexpr std::size_t kMaxSlots = 100'000;
-
 constexpr int kLoadAttempts = 3;
 
 Error unknown_tenant() { return fail(ErrorCode::NotFound, "unknown tenant"); }
@@ -43,12 +39,14 @@ std::shared_ptr<SnapshotCache::Slot> SnapshotCache::slot_of(const TenantId& tena
     if (const auto it = slots_.find(tenant); it != slots_.end()) return it->second;
   }
   const std::unique_lock lock(mutex_);
-  if (slots_.size() >= kMaxSlots) {
-    for (auto it = slots_.begin(); it != slots_.end();) {
-      const std::lock_guard slot(it->second->mutex);
-      const bool idle = it->second.use_count() == 1 && !it->second->snapshot;
-      it = idle ? slots_.erase(it) : std::next(it);
-    }
+  // Slots of unknown tenants are small, but guesses are free: at the limit the
+  // idle ones go. Under mutex_ nobody can take a slot up, so a count of one stays one.
+  if (slots_.size() >= options_.max_slots) {
+    std::erase_if(slots_, [](const auto& entry) {
+      if (entry.second.use_count() != 1) return false;
+      const std::lock_guard guard(entry.second->mutex);
+      return entry.second->snapshot == nullptr;
+    });
   }
   auto& slot = slots_[tenant];
   if (!slot) slot = std::make_shared<Slot>();
@@ -112,22 +110,34 @@ Result<std::shared_ptr<const TenantSnapshot>> SnapshotCache::get(const TenantId&
   return not_current("configuration changes faster than it can be read");
 }
 
+std::shared_ptr<SnapshotCache::Slot> SnapshotCache::known_slot(const TenantId& tenant) const {
+  const std::shared_lock lock(mutex_);
+  const auto it = slots_.find(tenant);
+  return it != slots_.end() ? it->second : nullptr;
+}
+
 void SnapshotCache::moved_on(const TenantId& tenant, std::uint64_t epoch) {
-  std::shared_ptr<Slot> slot;
-  {
-    // A tenant without a slot is not in memory and not being loaded.
-    const std::shared_lock lock(mutex_);
-    const auto it = slots_.find(tenant);
-    if (it == slots_.end()) return;
-    slot = it->second;
-  }
+  // A tenant without a slot is not in memory and not being loaded.
+  const auto slot = known_slot(tenant);
+  if (!slot) return;
   const std::lock_guard lock(slot->mutex);
   slot->at_least = std::max(slot->at_least, epoch);
   slot->unknown_until = {};
-  if (slot->snapshot && slot->snapshot->epoch() < epoch) {
-    bytes_ -= slot->snapshot->footprint();
-    slot->snapshot = nullptr;
-  }
+  if (slot->snapshot && slot->snapshot->epoch() < epoch) drop(*slot);
+}
+
+void SnapshotCache::observed(const TenantId& tenant, std::uint64_t epoch) {
+  const auto slot = known_slot(tenant);
+  if (!slot) return;
+  const std::lock_guard lock(slot->mutex);
+  slot->at_least = epoch;
+  slot->unknown_until = {};
+  if (slot->snapshot && slot->snapshot->epoch() != epoch) drop(*slot);
+}
+
+void SnapshotCache::drop(Slot& slot) {
+  bytes_ -= slot.snapshot->footprint();
+  slot.snapshot = nullptr;
 }
 
 void SnapshotCache::evict() {
@@ -142,9 +152,7 @@ void SnapshotCache::evict() {
   for (const auto& [used, slot] : by_use) {
     if (bytes_ <= options_.max_bytes / 4 * 3) break;
     const std::lock_guard guard(slot->mutex);
-    if (!slot->snapshot) continue;
-    bytes_ -= slot->snapshot->footprint();
-    slot->snapshot = nullptr;
+    if (slot->snapshot) drop(*slot);
   }
 }
 

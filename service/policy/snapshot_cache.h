@@ -23,6 +23,7 @@ class SnapshotCache final : public SnapshotSource {
     std::size_t max_bytes = 256 * 1024 * 1024;  ///< of footprints, before the least used go
     std::chrono::seconds unknown_for{5};        ///< how long "no such tenant" is remembered
     std::chrono::seconds max_staleness{10};     ///< without word of epochs, before it stops
+    std::size_t max_slots = 100'000;            ///< tenants remembered, unknown ones included
   };
   /// Steady time at which it was last certain that every epoch announced so far
   /// has been seen.
@@ -41,6 +42,11 @@ class SnapshotCache final : public SnapshotSource {
   /// The tenant has reached this epoch: whatever is older is dropped.
   void moved_on(const TenantId& tenant, std::uint64_t epoch);
 
+  /// The database says that the tenant is at this epoch. Usually a later one;
+  /// an earlier one after a fail-over that lost commits, when whatever was built
+  /// from those must go as well.
+  void observed(const TenantId& tenant, std::uint64_t epoch);
+
   struct Stats {
     std::uint64_t loads = 0;
     std::size_t tenants = 0, bytes = 0;
@@ -58,6 +64,8 @@ class SnapshotCache final : public SnapshotSource {
   };
 
   std::shared_ptr<Slot> slot_of(const TenantId& tenant);
+  std::shared_ptr<Slot> known_slot(const TenantId& tenant) const;  ///< may be null
+  void drop(Slot& slot);                                           ///< with slot.mutex held
   Status check_current() const;
   void evict();
 
