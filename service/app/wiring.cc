@@ -78,18 +78,19 @@ struct Service::Impl {
         operator_tokens(std::move(tokens)),
         root_key_id(root_keys.active_id()),
         database(database_options(config, config.database_connections, "posternd")),
-        // The writer has connections of its own: whatever happens to the others,
-        // an answer can be audited.
-        audit_database(database_options(config, 2, "posternd-audit")),
-        kek_store(database),
+        // The writer and the keys it needs have connections of their own: whatever
+        // happens to the others, an answer can be audited.
+        audit_database(database_options(config, 3, "posternd-audit")),
+        kek_store(audit_database),
         keyring(std::move(root_keys), kek_store),
-        audit_log(audit_database, keyring),
+        audit_log(audit_database, keyring, &database),
         config_store(database, audit_log),
         credentials(database, audit_log),
         envelope(keyring),
         watcher(config.database_url,
                 [this](const TenantId& tenant, std::uint64_t epoch) {
-                  snapshots.moved_on(tenant, epoch);
+                  snapshots.observed(tenant, epoch);
+                  if (epoch == storage::EpochWatcher::kGone) keyring.forget(tenant);
                 }),
         snapshots(config_store, keyring,
                   {config.base_url, config.snapshot_memory_bytes, std::chrono::seconds(5),

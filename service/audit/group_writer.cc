@@ -134,7 +134,9 @@ class GroupWriter::Impl {
     // Another replica moved a chain on between our read and our write of it.
     if (!status.ok() && status.error().code == ErrorCode::Conflict) status = append(events);
 
-    if (!status.ok() && status.error().code == ErrorCode::NotFound && batch.size() > 1) {
+    // What is wrong with one tenant (gone, its key does not open, a record too
+    // large) must not refuse the others. An unreachable database is everybody's.
+    if (!status.ok() && status.error().code != ErrorCode::Unavailable && batch.size() > 1) {
       const auto half = batch.size() / 2;
       const auto events_of_half = events_in(batch.first(half));
       commit(events.first(events_of_half), batch.first(half));

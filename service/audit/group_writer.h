@@ -29,8 +29,8 @@ class GroupWriter {
   /// it must not block. With no events, done runs at once on the caller's
   /// thread. When the queue is full, done gets RateLimited at once.
   ///
-  /// When a batch fails because one tenant is gone (NotFound), the batch is
-  /// split so that the others are not refused with it.
+  /// When a batch fails for any other reason than Unavailable (a tenant is gone,
+  /// its key does not open), it is split so that the others are not refused with it.
   void submit(std::vector<Event> events, Done done);
 
   /// batches: transactions tried; events: committed; failures: events that were

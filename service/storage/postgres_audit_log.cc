@@ -14,6 +14,7 @@
 namespace postern::storage {
 namespace {
 
+constexpr int kVerifications = 2;  // at a time
 constexpr std::size_t kRememberedHeads = 100'000;
 constexpr std::int64_t kVerifyPage = 2000;
 
@@ -293,24 +294,34 @@ Result<std::vector<audit::Record>> PostgresAuditLog::read(const TenantId& tenant
   const auto bound = static_cast<std::int64_t>(std::min<std::uint64_t>(query.after, kLast));
   const auto limit = static_cast<std::int64_t>(std::min<std::uint32_t>(query.limit, 1000));
   const auto& statement = query.newest_first ? kReadNewest : kRead;
-  return named(statement.name, database_.pool(),
-               [&](Session& session) -> Result<std::vector<audit::Record>> {
-                 TenantTransaction tx(session, tenant);
-                 const auto rows = tx.run(statement, tenant.str(),
-                                          query.newest_first && bound == 0 ? kLast : bound,
-                                          body_prefix(query.action), limit);
-                 std::vector<audit::Record> out;
-                 out.reserve(rows.size());
-                 for (const auto& row : rows) out.push_back(record_in(row));
-                 return out;
-               });
+  return named(
+      statement.name, readers_.pool(), [&](Session& session) -> Result<std::vector<audit::Record>> {
+        TenantTransaction tx(session, tenant);
+        const auto rows =
+            tx.run(statement, tenant.str(), query.newest_first && bound == 0 ? kLast : bound,
+                   body_prefix(query.action), limit);
+        std::vector<audit::Record> out;
+        out.reserve(rows.size());
+        for (const auto& row : rows) out.push_back(record_in(row));
+        return out;
+      });
 }
 
 Result<audit::Verification> PostgresAuditLog::verify(const TenantId& tenant) {
   POSTERN_CHECK(keys_.current(tenant));
+  const struct Place {
+    std::atomic<int>& taken;
+    const bool free = taken.fetch_add(1) < kVerifications;
+    ~Place() { taken.fetch_sub(1); }
+  } place{verifying_};
+  if (!place.free) {
+    Error error = fail(ErrorCode::RateLimited, "other verifications are running; try again");
+    error.retry_after = std::chrono::seconds(2);
+    return error;
+  }
   audit::ChainVerifier verifier(tenant);
   audit::StoredHead stored;
-  POSTERN_CHECK(named("audit.verify", database_.pool(), [&](Session& session) -> Status {
+  POSTERN_CHECK(named("audit.verify", readers_.pool(), [&](Session& session) -> Status {
     TenantTransaction tx(session, tenant, TenantTransaction::Mode::Snapshot);
     const auto heads = tx.run(kHeads, tenant.str());
     if (heads.empty()) return gone();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -30,12 +31,16 @@ class TenantTransaction;
 /// gets NotFound, as does one that was removed, so that a batch is split around it.
 class PostgresAuditLog final : public audit::AuditLog {
  public:
-  PostgresAuditLog(Database& database, audit::ChainKeys& keys) : database_(database), keys_(keys) {}
+  /// `readers`: for read() and verify(), which take long on a long chain and must
+  /// not keep append() waiting; null: the same database.
+  PostgresAuditLog(Database& database, audit::ChainKeys& keys, Database* readers = nullptr)
+      : database_(database), readers_(readers != nullptr ? *readers : database), keys_(keys) {}
 
   Status append(std::span<const audit::Event> events) override;
   Result<std::vector<audit::Record>> read(const TenantId& tenant,
                                           const audit::Query& query) override;
   /// NotFound also for a removed tenant: its key is gone, its records can still be read.
+  /// RateLimited while two other verifications run: each occupies a connection.
   Result<audit::Verification> verify(const TenantId& tenant) override;
 
   // ---- for stores of this folder, whose writes commit their own events ----
@@ -60,6 +65,8 @@ class PostgresAuditLog final : public audit::AuditLog {
                const audit::ChainKey* current);
 
   Database& database_;
+  Database& readers_;
+  std::atomic<int> verifying_{0};
   audit::ChainKeys& keys_;
   std::mutex mutex_;
   std::unordered_map<TenantId, audit::ChainHead> heads_;  // bounded, see ended()
