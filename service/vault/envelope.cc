@@ -27,8 +27,15 @@ Aad dek_aad(const TenantId& tenant, const CredentialKey& key, std::uint32_t vers
 }
 
 Aad fields_aad(const TenantId& tenant, const CredentialKey& key, std::uint32_t version,
-               std::span<const std::string> field_names) {
+               const SealedVersion& row) {
   auto aad = row_aad("postern-fields-v1", tenant, key, version);
+  // The times decide whether it may still be used, so they are bound as well;
+  // no expiry is 0.
+  const auto seconds = [](sys_seconds time) {
+    return static_cast<std::uint64_t>(time.time_since_epoch().count());
+  };
+  aad.number(seconds(row.created_at)).number(row.expires_at ? seconds(*row.expires_at) : 0);
+  const auto& field_names = row.field_names;
   aad.number(field_names.size());
   for (const auto& name : field_names) aad.text(name);
   return aad;
@@ -64,7 +71,7 @@ Result<SealedVersion> Envelope::seal(const TenantId& tenant, const CredentialKey
   };
   POSTERN_CHECK(keyring_.with_current(tenant, std::ref(wrap)));
 
-  const auto aad = fields_aad(tenant, key, version, sealed.field_names);
+  const auto aad = fields_aad(tenant, key, version, sealed);
   sealed.sealed = crypto::seal(dek, encode_fields(fields).readable(), aad.bytes());
   return sealed;
 }
@@ -91,7 +98,7 @@ Result<Fields> Envelope::open(const TenantId& tenant, const CredentialKey& key,
     }
   }
 
-  const auto aad = fields_aad(tenant, key, sealed.version, sealed.field_names);
+  const auto aad = fields_aad(tenant, key, sealed.version, sealed);
   const auto plaintext = crypto::open(*dek, sealed.sealed, aad.bytes());
   if (!plaintext.ok()) return does_not_open();
   auto fields = decode_fields(plaintext.value().readable());

@@ -11,7 +11,8 @@ namespace postern::vault {
 /// order of name: u32 length, name, u32 length, value; big-endian.
 /// DEK box AAD:    "postern-dek-v1", tenant, owner issuer, owner subject, name, version, KEK
 /// version. Fields box AAD: "postern-fields-v1", the same without KEK version (a rewrap does not
-///                 touch it), then the number of fields and each field name.
+///                 touch it), then creation and expiry time in seconds (0: none), the number of
+///                 fields and each field name.
 class Envelope {
  public:
   explicit Envelope(Keyring& keyring) : keyring_(keyring) {}
