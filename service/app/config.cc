@@ -12,6 +12,8 @@
 #include <memory>
 #include <set>
 
+#include "vault/root_key_access.h"
+
 namespace postern::app {
 namespace {
 
@@ -210,7 +212,7 @@ Result<SecureBuffer> read_secret_file(const std::filesystem::path& file) {
   const auto problem = [&](const char* what) {
     return fail(ErrorCode::Unavailable, file.string() + ": " + what);
   };
-  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
   if (descriptor < 0) return problem("cannot be opened");
   const std::unique_ptr<const int, void (*)(const int*)> closer(&descriptor,
                                                                 [](const int* d) { ::close(*d); });
@@ -218,7 +220,10 @@ Result<SecureBuffer> read_secret_file(const std::filesystem::path& file) {
   if (::fstat(descriptor, &facts) != 0 || !S_ISREG(facts.st_mode)) {
     return problem("is not a regular file");
   }
-  if ((facts.st_mode & 077) != 0) {
+  if (facts.st_uid != ::geteuid() && facts.st_uid != 0) {
+    return problem("belongs to another user");
+  }
+  if (!vault::readable_by_owner_only(descriptor, facts.st_mode, ::geteuid())) {
     return problem("may be read by others; run: chmod 600 on it");
   }
   if (facts.st_size > 64 * 1024) return problem("is larger than 64 KiB");
