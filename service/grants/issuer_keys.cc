@@ -12,6 +12,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto kRetryAfter = 60s;
+constexpr int kWaitingPerTenant = 3;
 constexpr auto kMinFresh = 5min;
 constexpr auto kMaxFresh = 24h;
 
@@ -64,6 +65,20 @@ Result<std::shared_ptr<const token::JwkSet>> FetchedIssuerKeys::keys(
   }
   if (wait == Wait::No) return fail(ErrorCode::NeedsOutbound, "");
 
+  // The outbound threads are everybody's: one tenant's slow issuers get few of them.
+  {
+    const std::lock_guard lock(mutex_);
+    if (waiting_[tenant] >= kWaitingPerTenant) {
+      Error error = not_reachable("issuer keys: tenant has too many fetches under way");
+      error.retry_after = std::chrono::seconds(1);
+      return error;
+    }
+    ++waiting_[tenant];
+  }
+  const std::shared_ptr<void> leave(nullptr, [&](void*) {
+    const std::lock_guard lock(mutex_);
+    if (--waiting_[tenant] == 0) waiting_.erase(tenant);
+  });
   const std::lock_guard fetching(entry->fetching);
   {
     // Another request may have fetched while this one waited.

@@ -76,6 +76,7 @@ class FetchedIssuerKeys final : public IssuerKeys {
   outbound::Fetcher& fetcher_;
   const Clock& clock_;
   std::mutex mutex_;
+  std::map<TenantId, int> waiting_;  // calls of a tenant that fetch or wait for a fetch
   std::map<Key, std::shared_ptr<Entry>> entries_;
 };
 

@@ -9,6 +9,10 @@ namespace {
 
 using policy::Template;
 
+// A template may name a field many times over; what comes out is bounded here.
+constexpr std::size_t kMaxRenderedBytes = 256 * 1024;
+constexpr std::size_t kMaxItemBytes = 1024 * 1024;
+
 /// Renders into locked memory; the parts are never joined in ordinary strings.
 /// Errors: InteractionRequired when the credential lacks a field.
 Result<FieldValue> render(const Template& source, const vault::Fields& fields) {
@@ -24,6 +28,9 @@ Result<FieldValue> render(const Template& source, const vault::Fields& fields) {
                   "the stored credential lacks a field that this backend needs");
     }
     size += field->second.size();
+  }
+  if (size > kMaxRenderedBytes) {
+    return fail(ErrorCode::TooLarge, "a value of this backend's delivery is larger than 256 KiB");
   }
   SecureBuffer out(size);
   auto rest = out.writable();
@@ -71,10 +78,21 @@ Status render_all(const policy::Delivery& delivery, const vault::Fields& fields,
     POSTERN_TRY(auto content, render(file.content, fields));
     item.files.push_back({file.name, file.env, std::move(content)});
   }
+  if (item.bytes() > kMaxItemBytes) {
+    return fail(ErrorCode::TooLarge, "this backend's delivery is larger than 1 MiB");
+  }
   return {};
 }
 
 }  // namespace
+
+std::size_t ReleasedItem::bytes() const noexcept {
+  std::size_t sum = 0;
+  for (const auto& [name, value] : env) sum += value.size();
+  for (const auto& [name, value] : headers) sum += value.size();
+  for (const auto& file : files) sum += file.content.size();
+  return sum;
+}
 
 std::string connect_url(const policy::TenantSnapshot& snapshot, std::string_view backend) {
   std::string url = snapshot.settings().connect_url;
@@ -111,9 +129,14 @@ Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot,
       item.scope ? std::optional<std::string_view>(*item.scope) : std::nullopt;
 
   if (backend.answer == policy::AnswerKind::Vaulted) {
-    // A stored credential cannot be narrowed: whoever asks for a scope must be
-    // entitled to it, and whoever gets the credential has it all.
+    // A stored credential cannot be narrowed: whoever gets it has all of the
+    // backend's scopes, and so must be entitled to all of them. Anything less
+    // would make a deny, or a client's limit, worth nothing here.
     POSTERN_CHECK(policy::narrow_scope(permitted, scope));
+    if (!backend.scopes.subset_of(permitted)) {
+      return fail(ErrorCode::ScopeRefused,
+                  "the stored credential opens more of this backend than is permitted here");
+    }
     return release_vaulted(snapshot, backend, subject, record);
   }
 

@@ -40,6 +40,8 @@ struct ReleasedItem {
   };
   std::optional<CredentialUsed> credential;  ///< vaulted
   std::optional<policy::ScopeSet> scope;     ///< minted
+
+  std::size_t bytes() const noexcept;  ///< of all values
 };
 
 /// The act of handing out plaintext: needs an authenticated client and the

@@ -157,7 +157,8 @@ Result<SubjectTokenType> parse_token_type(std::string_view urn) {
 SubjectVerifier::SubjectVerifier(IssuerKeys& keys, const Clock& clock, Options options)
     : keys_(keys),
       clock_(clock),
-      entries_per_shard_(std::max<std::size_t>(1, options.cache_entries / kShards)) {}
+      entries_per_shard_(std::max<std::size_t>(1, options.cache_entries / kShards)),
+      bytes_per_shard_(options.cache_bytes / kShards) {}
 
 Result<VerifiedTokenPtr> SubjectVerifier::verify(const policy::TenantSnapshot& snapshot,
                                                  const policy::Client& client,
@@ -187,6 +188,15 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_user(const policy::TenantSnapsh
                                                       std::string_view compact, Wait wait) {
   POSTERN_TRY(auto token, verified(snapshot, compact, wait));
   POSTERN_CHECK(check_now(snapshot, *token, std::nullopt));
+  // The declared type is missing here: some type the issuer may send must fit.
+  const auto* issuer = snapshot.find_issuer(token->principal.issuer);
+  const auto& types = issuer->config.token_types;
+  if (token->typ == "at+jwt" && types.count(SubjectTokenType::AccessToken) == 0 &&
+      types.count(SubjectTokenType::Jwt) == 0) {
+    return refused("this token type is not accepted from its issuer");
+  }
+  // Somebody who acts for the user is not the user.
+  if (!token->act.is_null()) return refused("a delegated token may not be used here");
   return token;
 }
 
@@ -323,7 +333,9 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_anew(const policy::TenantSnapsh
 
   VerifiedTokenPtr done = std::move(token);
   if (done->expires_at > now) {
-    remember({key, done, config.issuer, snapshot.epoch(), std::move(keys)});
+    // Claims as JSON nodes take several times the bytes of their text.
+    remember(
+        {key, done, config.issuer, snapshot.epoch(), std::move(keys), 1024 + 6 * compact.size()});
   }
   return done;
 }
@@ -387,14 +399,17 @@ VerifiedTokenPtr SubjectVerifier::recall(const policy::TenantSnapshot& snapshot,
 void SubjectVerifier::remember(Remembered entry) {
   auto& shard = shard_of(entry.key);
   const std::lock_guard lock(shard.mutex);
-  if (const auto it = shard.index.find(entry.key); it != shard.index.end()) {
-    shard.order.erase(it->second);
-    shard.index.erase(it);
+  const auto forget = [&](std::list<Remembered>::iterator old) {
+    shard.bytes -= old->cost;
+    shard.index.erase(old->key);
+    shard.order.erase(old);
+  };
+  if (const auto it = shard.index.find(entry.key); it != shard.index.end()) forget(it->second);
+  while (!shard.order.empty() && (shard.order.size() >= entries_per_shard_ ||
+                                  shard.bytes + entry.cost > bytes_per_shard_)) {
+    forget(std::prev(shard.order.end()));
   }
-  if (shard.order.size() >= entries_per_shard_) {
-    shard.index.erase(shard.order.back().key);
-    shard.order.pop_back();
-  }
+  shard.bytes += entry.cost;
   shard.order.push_front(std::move(entry));
   shard.index.emplace(shard.order.front().key, shard.order.begin());
 }

@@ -56,6 +56,7 @@ class SubjectVerifier {
  public:
   struct Options {
     std::size_t cache_entries = 50'000;
+    std::size_t cache_bytes = 96 * 1024 * 1024;  ///< estimate of what they hold
   };
   SubjectVerifier(IssuerKeys& keys, const Clock& clock, Options options);
   SubjectVerifier(IssuerKeys& keys, const Clock& clock) : SubjectVerifier(keys, clock, Options{}) {}
@@ -85,6 +86,7 @@ class SubjectVerifier {
     std::string issuer;
     std::uint64_t epoch = 0;
     std::shared_ptr<const token::JwkSet> keys;
+    std::size_t cost = 0;  ///< bytes, estimated from the token's length
   };
   struct HashOfHash {
     std::size_t operator()(const crypto::Hash256& hash) const noexcept {
@@ -99,6 +101,7 @@ class SubjectVerifier {
     std::mutex mutex;
     std::list<Remembered> order;  // newest first
     std::unordered_map<crypto::Hash256, std::list<Remembered>::iterator, HashOfHash> index;
+    std::size_t bytes = 0;
     std::uint64_t hits = 0, misses = 0;
   };
 
@@ -119,6 +122,7 @@ class SubjectVerifier {
   IssuerKeys& keys_;
   const Clock& clock_;
   std::size_t entries_per_shard_;
+  std::size_t bytes_per_shard_;
   mutable std::array<Shard, kShards> shards_;
 };
 

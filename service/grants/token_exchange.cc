@@ -115,7 +115,12 @@ Result<IssuedToken> TokenExchange::exchange(const policy::TenantSnapshot& snapsh
   POSTERN_TRY(auto target,
               policy::resolve_target(snapshot, client, request.audiences, request.resources));
   record.with("backend", target.backend->name.str()).with("audience", target.audience);
-  if (request.scope) record.with("requested_scope", request.scope->substr(0, 1024));
+  if (request.scope) {
+    // Only what the backend knows: a mistaken gateway may have put a token here.
+    if (const auto asked = policy::ScopeSet::parse(*request.scope); asked.ok()) {
+      record.with("requested_scope", asked.value().intersect(target.backend->scopes).str());
+    }
+  }
   if (target.backend->answer == policy::AnswerKind::Vaulted) {
     return fail(ErrorCode::TargetRefused,
                 "this backend takes a stored credential; ask the release endpoint for it");

@@ -331,7 +331,7 @@ Json write(const NameSet& set) {
 
 }  // namespace
 
-bool hijacking_variable(std::string_view name) noexcept {
+bool hijacking_variable(std::string_view name) {
   constexpr std::array kExact{std::string_view("PATH"),
                               std::string_view("HOME"),
                               std::string_view("SHELL"),
@@ -380,21 +380,20 @@ bool hijacking_variable(std::string_view name) noexcept {
                               std::string_view("USER"),
                               std::string_view("LOGNAME"),
                               std::string_view("DOTNET_STARTUP_HOOKS")};
-  constexpr std::array kPrefixes{std::string_view("LD_"),         std::string_view("DYLD_"),
-                                 std::string_view("PYTHON"),      std::string_view("BASH_FUNC_"),
-                                 std::string_view("GIT_"),        std::string_view("npm_config_"),
-                                 std::string_view("NPM_CONFIG_"), std::string_view("POSTERN_"),
-                                 std::string_view("XDG_"),        std::string_view("GLIBC_"),
-                                 std::string_view("UV_"),         std::string_view("PIP_"),
-                                 std::string_view("COR_"),        std::string_view("CORECLR_")};
-  // http_proxy, ALL_PROXY and the like, in either case: who sets them sees the traffic.
-  constexpr std::string_view kUpper = "_PROXY";
-  constexpr std::string_view kLower = "_proxy";
-  return name.ends_with(kUpper) || name.ends_with(kLower) ||
-         std::find(kExact.begin(), kExact.end(), name) != kExact.end() ||
-         std::any_of(kPrefixes.begin(), kPrefixes.end(), [&](std::string_view prefix) {
-           return name.substr(0, prefix.size()) == prefix;
-         });
+  constexpr std::array kPrefixes{
+      std::string_view("LD_"),        std::string_view("DYLD_"), std::string_view("PYTHON"),
+      std::string_view("BASH_FUNC_"), std::string_view("GIT_"),  std::string_view("NPM_CONFIG_"),
+      std::string_view("POSTERN_"),   std::string_view("XDG_"),  std::string_view("GLIBC_"),
+      std::string_view("UV_"),        std::string_view("PIP_"),  std::string_view("COR_"),
+      std::string_view("CORECLR_")};
+  // Programs differ in which case they read (npm_config_x, http_proxy), so case
+  // does not count. Who sets a proxy sees the traffic.
+  std::string upper(name);
+  for (char& c : upper) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c;
+  return upper.ends_with("_PROXY") ||
+         std::find(kExact.begin(), kExact.end(), upper) != kExact.end() ||
+         std::any_of(kPrefixes.begin(), kPrefixes.end(),
+                     [&](std::string_view prefix) { return upper.starts_with(prefix); });
 }
 
 Result<Template> Template::parse(std::string_view text) {

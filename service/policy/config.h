@@ -177,6 +177,6 @@ struct TenantConfig {
 
 /// Environment variable names that a delivery may not set, because they would
 /// let a credential's content take over the child (LD_PRELOAD and its like).
-bool hijacking_variable(std::string_view name) noexcept;
+bool hijacking_variable(std::string_view name);
 
 }  // namespace postern::policy

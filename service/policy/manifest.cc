@@ -14,6 +14,7 @@ using namespace std::chrono_literals;
 constexpr auto kSecretGrace = 24h;
 constexpr std::size_t kMinSecretBytes = 32;
 constexpr std::size_t kMaxObjects = 10'000;
+constexpr std::size_t kMaxConfigBytes = 8 * 1024 * 1024;
 
 Error at(const std::string& pointer, std::string detail) {
   Error error = fail(ErrorCode::MalformedRequest, std::move(detail));
@@ -287,6 +288,11 @@ Result<Plan> plan(const Manifest& manifest, const StoredTenant* stored, Prune pr
   }
 
   // Does the result fit together?
+  std::size_t bytes = 0;
+  for (const auto& [key, object] : objects) bytes += object.spec.size();
+  if (objects.size() > kMaxObjects || bytes > kMaxConfigBytes) {
+    return at("", "a tenant has at most 10000 objects and 8 MiB of configuration");
+  }
   next.objects.clear();
   for (auto& [key, object] : objects) next.objects.push_back(std::move(object));
   POSTERN_TRY(const auto config, read_config(next));

@@ -244,6 +244,8 @@ std::vector<const Role*> TenantSnapshot::roles_of(const Principal& principal,
     const auto [first, last] = roles_by_group_.equal_range(group);
     for (auto it = first; it != last; ++it) roles.push_back(it->second);
   }
+  std::sort(roles.begin(), roles.end());
+  roles.erase(std::unique(roles.begin(), roles.end()), roles.end());
   return roles;
 }
 

@@ -240,9 +240,7 @@ Result<Reply> put_manifest(const Services& services, const Request& request, con
       });
     }
   }
-  POSTERN_TRY(body["missing_credentials"], plan.creates && dry_run
-                                               ? Result<Json>(Json::array())
-                                               : missing_credentials(services, manifest));
+  body["missing_credentials"] = std::move(missing);
   auto reply = json_reply(plan.creates && !dry_run ? 201 : 200, body);
   reply.set_header("ETag", etag(epoch));
   return reply;
@@ -453,7 +451,7 @@ void add_admin_endpoints(Router& router, Gate& gate, Services& services) {
               POSTERN_TRY(const auto stored, services.config.load(snapshot.tenant()));
               auto reply = json_reply(200, policy::write_manifest(stored));
               reply.set_header("ETag", etag(stored.row.epoch));
-              return Done{std::move(reply)};
+              return Done{std::move(reply), Done::Recorded::ByGate};
             });
   on_tenant("POST", "/api/v1/tenants/{}/admin-tokens", "admin_token.create", false,
             [&services](const Request& request, const auto& snapshot, auto& record) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "core/log.h"
 #include "core/time_format.h"
 #include "http/basic_auth.h"
 
@@ -55,7 +56,12 @@ Result<Caller> caller_of(const Services& services, const Request& request,
         [&](ByteView bytes) { return as_text(bytes).substr(0, prefix.size()) == prefix; });
   };
   if (starts(kOperatorPrefix)) {
-    if (!services.is_operator(bearer)) return refused();
+    if (!services.is_operator(bearer)) {
+      // No tenant's chain is the place for it; guessing must show all the same.
+      log::warning("operator.token_refused",
+                   {{"source", request.peer_address}, {"request_id", request.request_id}});
+      return refused();
+    }
     return Caller{Caller::Kind::Operator, {}, nullptr};
   }
   if (snapshot == nullptr || !snapshot->enabled()) return refused();

@@ -43,7 +43,7 @@ Result<Done> verify_audit(const Services& services, const policy::TenantSnapshot
       {"head", {{"sequence", found.records}, {"hash", crypto::base64url(ByteView(found.head))}}}};
   if (found.first_bad != 0) body["first_bad"] = found.first_bad;
   if (!found.problem.empty()) body["problem"] = found.problem;
-  return Done{json_reply(200, body)};
+  return Done{json_reply(200, body), Done::Recorded::ByGate};
 }
 
 }  // namespace

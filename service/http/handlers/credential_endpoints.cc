@@ -57,7 +57,8 @@ Result<std::optional<Principal>> principal_of(const policy::TenantSnapshot& snap
 }
 
 Result<vault::CredentialKey> key_of(const Request& request, const policy::TenantSnapshot& snapshot,
-                                    const Caller& caller, audit::Event& record) {
+                                    const Caller& caller, audit::Event& record,
+                                    Untrusted untrusted = Untrusted::Allow) {
   POSTERN_TRY(const auto query, Query::parse(request.query, {"issuer", "subject"}));
   POSTERN_TRY(auto name, CredentialName::parse(request.parameters.at(1)));
   record.with("credential", name.str());

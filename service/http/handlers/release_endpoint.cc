@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <set>
 
 #include "core/time_format.h"
 #include "http/error_render.h"
@@ -14,6 +15,7 @@ namespace {
 using token::Json;
 
 constexpr std::size_t kMaxItems = 64;
+constexpr std::size_t kMaxReplyBytes = 2 * 1024 * 1024;  // of values; then items are refused
 
 Error at(std::string pointer, std::string detail) {
   Error error = fail(ErrorCode::MalformedRequest, std::move(detail));
@@ -161,12 +163,25 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
     POSTERN_TRY(const auto subject, std::move(verified));
 
     Json answers = Json::array();
+    std::size_t total = 0;
+    std::set<const policy::Backend*> seen;
     for (const auto& item : asked) {
       auto item_record = record;
-      item_record.with("asked", item.asked.substr(0, 512));
-      const auto released =
-          services.release.release(*snapshot, *client, *subject, item, item_record);
+      const auto* backend = snapshot->resolve(item.asked);
+      // Known names only: a mistaken gateway may have put a token in its place.
+      if (backend != nullptr) item_record.with("asked", item.asked.substr(0, 512));
+      const auto release = [&]() -> Result<grants::ReleasedItem> {
+        if (backend != nullptr && !seen.insert(backend).second) {
+          return fail(ErrorCode::MalformedRequest, "this backend is asked for twice");
+        }
+        if (total > kMaxReplyBytes) {
+          return fail(ErrorCode::TooLarge, "the answer is too large; ask for fewer backends");
+        }
+        return services.release.release(*snapshot, *client, *subject, item, item_record);
+      };
+      const auto released = release();
       if (released.ok()) {
+        total += released.value().bytes();
         answers.push_back(allowed_json(released.value(), services.clock.now()));
       } else {
         record_error(item_record, released.error());
