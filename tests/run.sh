@@ -121,7 +121,7 @@ stage_lint() {
 }
 
 stage_build() {
-  build build -DCMAKE_BUILD_TYPE=RelWithDebInfo -- all || return 0
+  build build -- all || return 0
   run_ctest build -LE interop
 }
 
@@ -129,7 +129,7 @@ stage_asan() {
   local names
   mapfile -t names < <(unit_targets; fuzz_targets; targets tests/isolation/*_test.cc \
     tests/integration/http_*_test.cc)
-  build build-asan -DCMAKE_BUILD_TYPE=Debug -DPOSTERN_SANITIZE=address,undefined -- "${names[@]}" || return 0
+  build build-asan -DPOSTERN_SANITIZE=address,undefined -- "${names[@]}" || return 0
   run_ctest build-asan -R "$(exactly "${names[@]}")"
 }
 
@@ -137,7 +137,7 @@ stage_tsan() {
   local names
   mapfile -t names < <(printf 'unit_%s\n' http audit policy grants
     targets tests/integration/http_edge_test.cc tests/integration/service_main_job_test.cc)
-  build build-tsan -DCMAKE_BUILD_TYPE=Debug -DPOSTERN_SANITIZE=thread -- "${names[@]}" || return 0
+  build build-tsan -DPOSTERN_SANITIZE=thread -- "${names[@]}" || return 0
   run_ctest build-tsan -R "$(exactly "${names[@]}")"
 }
 
@@ -160,7 +160,7 @@ stage_docs() {
 # For a stage that runs alone.
 ensure_programs() {
   [[ -x build/posternd && -x build/postern ]] ||
-    build build -DCMAKE_BUILD_TYPE=RelWithDebInfo -- posternd postern
+    build build -- posternd postern
 }
 
 begun=$SECONDS
