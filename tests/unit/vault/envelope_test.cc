@@ -136,12 +136,20 @@ TEST_F(EnvelopeTest, AKeyStoreThatIsDownIsUnavailable) {
             ErrorCode::Unavailable);
 }
 
-TEST_F(EnvelopeTest, TimesAreNotBound) {
-  // Known bound: they are not in the AAD, so a rewrite of them is not seen here.
-  auto sealed = seal();
-  sealed.created_at += std::chrono::hours(1);
-  sealed.expires_at = kNow + std::chrono::hours(2);
-  EXPECT_TRUE(envelope.open(acme, key, sealed).ok());
+TEST_F(EnvelopeTest, ARewrittenTimeDoesNotOpen) {
+  // Whoever writes the database must not be able to revive what has expired.
+  const auto good =
+      envelope.seal(acme, key, 1, fields({{"a", "x"}}), kNow, kNow + std::chrono::hours(1)).value();
+  ASSERT_TRUE(envelope.open(acme, key, good).ok());
+  auto later = good;
+  later.expires_at = kNow + std::chrono::hours(2);
+  EXPECT_EQ(code_of(envelope.open(acme, key, later)), ErrorCode::Internal);
+  auto never = good;
+  never.expires_at.reset();
+  EXPECT_EQ(code_of(envelope.open(acme, key, never)), ErrorCode::Internal);
+  auto younger = good;
+  younger.created_at += std::chrono::seconds(1);
+  EXPECT_EQ(code_of(envelope.open(acme, key, younger)), ErrorCode::Internal);
 }
 
 // ---- nothing altered opens, and no failure tells which part it was ----
@@ -228,9 +236,17 @@ TEST_F(EnvelopeTest, BindsExactlyWhatTheFormatSays) {
     return std::string(3, '\0') + static_cast<char>(text.size()) + std::string(text);
   };
   const auto number = [&](char value) { return part(std::string(7, '\0') + value); };
+  const auto seconds = [&](sys_seconds time) {
+    std::string bytes;
+    for (int shift = 56; shift >= 0; shift -= 8) {
+      bytes += static_cast<char>((time.time_since_epoch().count() >> shift) & 0xff);
+    }
+    return part(bytes);
+  };
   const auto row = part("acme") + part("https://idp.example") + part("alice") + part("github");
+  const auto expires_at = kNow + std::chrono::hours(1);
   const auto sealed =
-      envelope.seal(acme, key, 5, fields({{"b", "2"}, {"a", "1"}}), kNow, std::nullopt).value();
+      envelope.seal(acme, key, 5, fields({{"b", "2"}, {"a", "1"}}), kNow, expires_at).value();
 
   std::optional<Dek> dek;
   ASSERT_TRUE(keys.keyring
@@ -244,7 +260,8 @@ TEST_F(EnvelopeTest, BindsExactlyWhatTheFormatSays) {
                                   return {};
                                 })
                   .ok());
-  const auto aad = part("postern-fields-v1") + row + number(5) + number(2) + part("a") + part("b");
+  const auto aad = part("postern-fields-v1") + row + number(5) + seconds(kNow) +
+                   seconds(expires_at) + number(2) + part("a") + part("b");
   const auto plaintext = crypto::open(*dek, sealed.sealed, as_bytes(aad));
   ASSERT_TRUE(plaintext.ok());
   EXPECT_EQ(as_text(plaintext.value().readable()),
