@@ -9,6 +9,7 @@
 #include <charconv>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <span>
 #include <typeinfo>
@@ -177,7 +178,6 @@ Connection::~Connection() {
 Connection::Verdict Connection::on_event(bool ended) {
   {
     const std::lock_guard lock(mutex_);
-    active_at_ = now_millis();
     corked_ = true;
     paused_ = false;
     flush();
@@ -212,7 +212,7 @@ Connection::Verdict Connection::read_socket(bool ended) {
     {
       // Paused input stays in the kernel, whose window then holds the client.
       const std::lock_guard lock(mutex_);
-      if (paused_) return Verdict::Keep;
+      if (held_back()) return broken_ ? Verdict::Remove : Verdict::Keep;
     }
     const auto size = ::recv(fd_, buffer.data(), buffer.size(), 0);
     if (size < 0) {
@@ -262,7 +262,7 @@ void Connection::decrypt() {
     auto outcome = TlsSession::Outcome::Ok;
     {
       const std::lock_guard lock(mutex_);
-      if (paused_) {
+      if (held_back()) {
         undecrypted_ = true;
         return;
       }
@@ -308,6 +308,16 @@ bool Connection::overfull() const {
          unsent() > kPauseUnsentBytes;
 }
 
+/// Whether no more input is taken until the client has read what waits for it.
+/// Not only replies: TLS answers a peer's key updates by itself.
+bool Connection::held_back() {
+  if (!paused_ && unsent() > kPauseUnsentBytes) {
+    flush();
+    paused_ = unsent() > kPauseUnsentBytes;
+  }
+  return paused_ || broken_;
+}
+
 /// Whether another request may begin now. If not, reading is paused.
 bool Connection::may_parse() {
   const std::lock_guard lock(mutex_);
@@ -330,8 +340,12 @@ void Connection::note_progress() {
   }
 }
 
-std::uint64_t Connection::open_slot(Slot slot) {
+std::optional<std::uint64_t> Connection::open_slot(Slot slot) {
   const std::lock_guard lock(mutex_);
+  // RFC 9112 §9.6: nothing that arrives after a reply that closes is acted on,
+  // because the client will send it again elsewhere.
+  const bool last_is_final = first_ < slots_.size() && !slots_.back().keep_alive;
+  if (closing_ || broken_ || last_is_final) return std::nullopt;
   continue_wanted_ = false;  // a complete request waits for nothing
   request_bytes_ += slot.cost;
   slots_.push_back(std::move(slot));
@@ -361,7 +375,11 @@ void Connection::dispatch() {
 
   const auto surface = surface_of(request->path);
   const auto sequence = open_slot(std::move(slot));
-  Responder responder(std::make_unique<SlotSink>(shared_from_this(), sequence, surface));
+  if (!sequence) {
+    input_closed_ = true;
+    return;
+  }
+  Responder responder(std::make_unique<SlotSink>(shared_from_this(), *sequence, surface));
   auto match = edge_.router.match(request->method, request->path);
   if (match.handler == nullptr) {
     auto reply = edge_error(match.allow.empty() ? 404 : 405, surface);
@@ -389,10 +407,13 @@ void Connection::dispatch() {
 /// Answers what cannot be a request, after the replies still due, and closes.
 void Connection::refuse(int status) {
   input_closed_ = true;
+  head_since_ = body_since_ = 0;
   Slot slot;
   slot.request_id = make_request_id();
   const auto surface = surface_of(parser_.path());
-  deliver(open_slot(std::move(slot)), edge_error(status, surface));
+  if (const auto sequence = open_slot(std::move(slot))) {
+    deliver(*sequence, edge_error(status, surface));
+  }
 }
 
 void Connection::deliver(std::uint64_t sequence, Reply reply) noexcept {
@@ -501,6 +522,7 @@ void Connection::flush() {
       if (errno != EAGAIN && errno != EWOULDBLOCK) return abort();
       if (!stalled_) progress_at_ = now_millis();
       stalled_ = true;
+      if (sent_ >= kPauseUnsentBytes) compact();
       // The reactor calls again when the client has read something.
       return loop_.rearm(fd_);
     }
@@ -526,6 +548,16 @@ void Connection::flush() {
   }
   if (!corked_ && ended_ && first_ == slots_.size())
     ::shutdown(fd_, SHUT_RDWR);  // wakes the reactor
+}
+
+/// Drops what was sent. A client that reads steadily, but never everything,
+/// would otherwise make out_ keep all it was ever sent.
+void Connection::compact() {
+  const auto rest = unsent();
+  std::memmove(out_.data(), out_.data() + sent_, rest);
+  wipe(std::as_writable_bytes(std::span(out_)).subspan(rest));
+  out_.resize(rest);
+  sent_ = 0;
 }
 
 /// What is in out_ is the last thing this client gets.
@@ -580,8 +612,12 @@ Connection::Verdict Connection::on_tick() {
     } else if (head_since_ != 0) {
       late_request = expired(head_since_, options.header_timeout);
     } else if (first_ == slots_.size()) {
+      // Bytes alone do not count as a sign of life, or a byte of TLS a second
+      // would hold a connection for ever.
+      const auto first_request = options.header_timeout + (tls_ ? options.tls_handshake_timeout
+                                                                : std::chrono::milliseconds(0));
       const bool idle_out =
-          expired(active_at_, fresh_ ? options.header_timeout : options.idle_timeout);
+          fresh_ ? expired(accepted_at_, first_request) : expired(active_at_, options.idle_timeout);
       if (!idle_out && !edge_.draining.load(std::memory_order_relaxed)) return Verdict::Keep;
       start_close();
       flush();

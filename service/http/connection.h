@@ -66,13 +66,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool may_parse();
   void dispatch();
   void refuse(int status);
-  std::uint64_t open_slot(Slot slot);
+  std::optional<std::uint64_t> open_slot(Slot slot);  ///< nothing: not to be answered
   static void write_reply(const Slot& slot, const Reply& reply, bool close, std::string& to);
   void note_progress();
 
   // All of these need the lock.
   std::size_t unsent() const { return out_.size() - sent_; }
   bool overfull() const;
+  bool held_back();
+  void compact();
   void emit(std::string_view bytes);
   void send_continue();
   void flush();
@@ -112,7 +114,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool ended_ = false;      // their side is shut down
   bool broken_ = false;
   const Millis accepted_at_;
-  Millis active_at_;      // last event or reply
+  Millis active_at_;      // last reply
   bool stalled_ = false;  // the kernel takes no more bytes
   Millis progress_at_;    // when that began, or last changed
   Millis linger_until_ = 0;

@@ -221,7 +221,7 @@ void RequestParser::reset() {
   started_ = first_line_seen_ = keep_alive_ = http10_ = expect_continue_ = false;
   request_.reset();
   head_bytes_ = 0;
-  body_ = SecureBuffer();
+  body_ = WipedBuffer();
   body_size_ = 0;
   remaining_ = 0;
   chunk_ = Chunk::SizeFirst;
@@ -346,7 +346,7 @@ void RequestParser::append_body(std::string_view data) {
     const auto bound = part_ == Part::Body ? body_size_ + static_cast<std::size_t>(remaining_)
                                            : limits_.max_body_bytes;
     const auto grown = std::max({needed, body_.size() * 2, kFirstBodyBytes});
-    SecureBuffer larger(std::max(needed, std::min(grown, bound)));
+    WipedBuffer larger(std::max(needed, std::min(grown, bound)));
     if (body_size_ != 0) {
       std::memcpy(larger.writable().data(), body_.readable().data(), body_size_);
     }
@@ -357,9 +357,9 @@ void RequestParser::append_body(std::string_view data) {
 }
 
 void RequestParser::finish() {
-  if (body_.size() != body_size_) body_ = SecureBuffer::copy_of(body_.readable().first(body_size_));
-  request_->body = Secret<RequestBodyTag>(std::move(body_));
-  body_ = SecureBuffer();
+  request_->body =
+      Secret<RequestBodyTag>(SecureBuffer::copy_of(body_.readable().first(body_size_)));
+  body_ = WipedBuffer();
   part_ = Part::Done;
   state_ = State::Complete;
 }

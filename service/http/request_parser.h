@@ -18,6 +18,29 @@ struct ParserLimits {
   std::size_t max_target_bytes = 8 * 1024;
 };
 
+/// Ordinary memory, wiped when it goes. What a client has sent of a body is not
+/// worth locked memory before the request is complete: anybody can send half of one.
+class WipedBuffer {
+ public:
+  WipedBuffer() = default;
+  explicit WipedBuffer(std::size_t size) : bytes_(size) {}
+  ~WipedBuffer() { wipe(bytes_); }
+  WipedBuffer(WipedBuffer&& other) noexcept { bytes_.swap(other.bytes_); }
+  WipedBuffer& operator=(WipedBuffer&& other) noexcept {
+    bytes_.swap(other.bytes_);
+    return *this;
+  }
+  WipedBuffer(const WipedBuffer&) = delete;
+  WipedBuffer& operator=(const WipedBuffer&) = delete;
+
+  std::span<std::byte> writable() noexcept { return bytes_; }
+  ByteView readable() const noexcept { return bytes_; }
+  std::size_t size() const noexcept { return bytes_.size(); }
+
+ private:
+  Bytes bytes_;
+};
+
 /// Reads HTTP/1.x requests from a byte stream, whatever the pieces it comes in.
 ///
 /// The head goes through Boost.Beast, behind checks for what Beast lets pass:
@@ -99,7 +122,7 @@ class RequestParser {
   std::shared_ptr<Request> request_;
   std::size_t head_bytes_ = 0;
 
-  SecureBuffer body_;
+  WipedBuffer body_;
   std::size_t body_size_ = 0;
   std::uint64_t remaining_ = 0;  // of the body, or of the chunk
   Chunk chunk_ = Chunk::SizeFirst;
