@@ -246,7 +246,7 @@ std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& fi
   config.ops.compute_threads = 1;
   config.ops.database_threads = 1;
   config.ops.outbound_threads = 1;
-  config.ops.max_connections = 256;
+  config.ops.max_connections = 64;
   Scratch scratch;
   std::vector<std::string> problems;
   std::map<std::string, Value> values;

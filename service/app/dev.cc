@@ -13,12 +13,17 @@ std::filesystem::path default_dev_directory(const Environment& environment) {
   if (const auto data = environment("XDG_DATA_HOME")) {
     return std::filesystem::path(*data) / "postern";
   }
-  return std::filesystem::path(environment("HOME").value_or("/tmp")) / ".local/share/postern";
+  // Without a home there is no private place: prepare_dev asks for --data-dir.
+  const auto home = environment("HOME");
+  return home ? std::filesystem::path(*home) / ".local/share/postern" : std::filesystem::path();
 }
 
 Result<DevEnvironment> prepare_dev(DevOptions options, const Environment& environment) {
   const auto directory = std::filesystem::absolute(
       options.directory.empty() ? default_dev_directory(environment) : options.directory);
+  if (options.directory.empty() && default_dev_directory(environment).empty()) {
+    return fail(ErrorCode::Unavailable, "HOME is not set; say where to keep data with --data-dir");
+  }
   std::error_code error;
   if (std::filesystem::create_directories(directory, error); error) {
     return fail(ErrorCode::Unavailable, directory.string() + ": cannot be created");
@@ -57,7 +62,7 @@ Result<DevEnvironment> prepare_dev(DevOptions options, const Environment& enviro
   config.ops.compute_threads = 1;
   config.ops.database_threads = 1;
   config.ops.outbound_threads = 1;
-  config.ops.max_connections = 256;
+  config.ops.max_connections = 64;
   const bool v6 = options.address.find(':') != std::string::npos;
   config.base_url = "http://" + (v6 ? "[" + options.address + "]" : options.address) + ":" +
                     std::to_string(options.port);

@@ -192,6 +192,11 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
     Json reply_body{{"items", std::move(answers)}};
     auto reply = json_reply(200, reply_body);
     wipe_texts(reply_body);
+    // Escapes can make text several times longer than the values counted above.
+    if (reply.body().size() > kMaxReplyBytes * 3 / 2) {
+      records.clear();
+      return fail(ErrorCode::TooLarge, "the answer is too large; ask for fewer backends");
+    }
     return reply;
   };
 
