@@ -69,8 +69,15 @@ std::string complete_conninfo(const DatabaseOptions& options) {
   return out;
 }
 
+milliseconds client_timeout(const DatabaseOptions& options) noexcept {
+  if (options.client_timeout.count() > 0) return options.client_timeout;
+  return options.statement_timeout + std::chrono::seconds(1);
+}
+
 ConnectionPool::ConnectionPool(DatabaseOptions options)
-    : options_(std::move(options)), conninfo_(complete_conninfo(options_)) {}
+    : options_(std::move(options)),
+      conninfo_(complete_conninfo(options_)),
+      client_timeout_(client_timeout(options_)) {}
 
 Result<Session> ConnectionPool::checkout() {
   std::unique_lock lock(mutex_);
@@ -110,7 +117,9 @@ Result<Session> ConnectionPool::checkout() {
 Result<std::unique_ptr<Connection>> ConnectionPool::open() {
   try {
     auto connection = std::make_unique<Connection>();
-    connection->link = pq::connect(conninfo_);
+    connection->link = pq::connect(conninfo_);  // has the connect_timeout
+    connection->watch.emplace(watchdog_, connection->link->sock());
+    connection->watch->allow(client_timeout_);
     pqxx::nontransaction tx(*connection->link);
     tx.exec(session_settings(options_));
     ++counters_.connects;
@@ -127,6 +136,7 @@ Result<std::unique_ptr<Connection>> ConnectionPool::open() {
 
 void ConnectionPool::give_back(std::unique_ptr<Connection> connection, bool usable) noexcept {
   std::vector<std::unique_ptr<Connection>> dead;  // closed after unlocking
+  if (usable) connection->watch->release();
   {
     const std::lock_guard lock(mutex_);
     if (usable) {
@@ -157,6 +167,7 @@ DatabaseStats ConnectionPool::stats() const {
   out.connects = counters_.connects;
   out.connect_failures = counters_.connect_failures;
   out.checkout_timeouts = counters_.checkout_timeouts;
+  out.client_timeouts = watchdog_.ended();
   const std::lock_guard lock(mutex_);
   out.open = open_;
   out.busy = open_ - idle_.size();

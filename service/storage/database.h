@@ -19,6 +19,10 @@ struct DatabaseOptions {
   std::chrono::milliseconds checkout_timeout{2000};  ///< then Unavailable
   std::chrono::seconds connect_timeout{3};           ///< unless conninfo has its own
   std::chrono::milliseconds statement_timeout{5000};
+  /// How long we wait for an answer ourselves, for a server that hangs ends no
+  /// statement; then the connection is closed. Also the longest time between two
+  /// statements of one loan. 0: a second more than statement_timeout.
+  std::chrono::milliseconds client_timeout{0};
   std::chrono::milliseconds lock_timeout{2000};
   std::chrono::milliseconds idle_in_transaction_timeout{10000};
 };
@@ -34,7 +38,8 @@ struct DatabaseStats {
   std::uint64_t connects = 0;
   std::uint64_t connect_failures = 0;
   std::uint64_t checkout_timeouts = 0;
-  std::size_t open = 0;  ///< connections now
+  std::uint64_t client_timeouts = 0;  ///< connections closed because no answer came
+  std::size_t open = 0;               ///< connections now
   std::size_t busy = 0;
 };
 
@@ -69,5 +74,8 @@ class Database {
 /// target_session_attrs=read-write (a fail-over must not leave us on a standby)
 /// and connect_timeout. What conninfo already says stays.
 std::string complete_conninfo(const DatabaseOptions& options);
+
+/// options.client_timeout, or what it is when not given.
+std::chrono::milliseconds client_timeout(const DatabaseOptions& options) noexcept;
 
 }  // namespace postern::storage

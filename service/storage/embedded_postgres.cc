@@ -352,6 +352,8 @@ Status EmbeddedPostgres::Impl::launch() {
   } else {
     set("fsync=on");
     set("synchronous_commit=on");
+    // After a crash: one syncfs() rather than an fsync() of every file.
+    if (major_version_of(data) >= 14) set("recovery_init_sync_method=syncfs");
   }
   child.run_as = run_as;
   child.directory = options.directory;

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <map>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 #include <utility>
@@ -24,6 +25,7 @@ using std::chrono::steady_clock;
 
 constexpr milliseconds kFirstBackOff{50};
 constexpr milliseconds kLongestBackOff{2000};
+constexpr milliseconds kCallLimit{6000};  // a second more than the statement_timeout below
 
 constexpr const char* kSettings =
     "SET search_path = postern; SET client_min_messages = error; SET statement_timeout = 5000";
@@ -75,6 +77,8 @@ class EpochWatcher::Impl {
  private:
   void connect() {
     connection_ = pq::connect(complete_conninfo(options_));
+    watch_.emplace(watchdog_, connection_->sock());
+    watch_->allow(kCallLimit);
     {
       pqxx::nontransaction tx(*connection_);
       tx.exec(kSettings);
@@ -85,14 +89,17 @@ class EpochWatcher::Impl {
   }
   void disconnect() noexcept {
     try {
-      listener_.reset();
-    } catch (...) {  // NOLINT: the connection goes next
+      if (watch_) watch_->allow(kCallLimit);
+      listener_.reset();  // asks the server to stop notifying
+    } catch (...) {       // NOLINT: the connection goes next
     }
     connection_.reset();
+    watch_.reset();
   }
 
   void read_epochs(bool call_back) {
     const auto begun = steady_clock::now();
+    watch_->allow(kCallLimit);
     std::map<TenantId, std::uint64_t> now;
     {
       pqxx::work tx(*connection_);
@@ -101,6 +108,7 @@ class EpochWatcher::Impl {
         now.emplace(TenantId(text(row[0])), number<std::uint64_t>(row[1]));
       }
     }
+    watch_->release();
     std::map<TenantId, std::uint64_t> moved;
     for (const auto& [tenant, epoch] : now) {
       const auto before = epochs_.find(tenant);
@@ -135,6 +143,7 @@ class EpochWatcher::Impl {
       } catch (...) {
         const auto error = describe_failure("tenant.epochs", nullptr);
         disconnect();
+        if (stopping_) return;
         if (back_off == milliseconds(0)) {
           log::warning("epochs.lost", {{"diagnostic", error.diagnostic}});
         }
@@ -157,6 +166,8 @@ class EpochWatcher::Impl {
   std::atomic<bool> stopping_{false};
   std::atomic<steady_clock::time_point> confirmed_{steady_clock::now() - std::chrono::hours(24)};
   std::atomic<std::size_t> known_{0};
+  Watchdog watchdog_;
+  std::optional<Watchdog::Watch> watch_;
   std::unique_ptr<pqxx::connection> connection_;
   std::unique_ptr<pq::Listener> listener_;
   std::map<TenantId, std::uint64_t> epochs_;

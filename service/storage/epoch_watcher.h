@@ -35,7 +35,9 @@ class EpochWatcher {
   /// Reads all epochs once, without calling back, and begins to follow them.
   /// Errors: Unavailable.
   Status start();
-  void stop();  ///< afterwards `changed` is not called any more
+  /// Afterwards `changed` is not called any more. Returns within seconds even when
+  /// the database hangs.
+  void stop();
 
   /// When the last successful reading began: every change committed before then
   /// has been called back. Grows old while the database cannot be reached, so

@@ -63,15 +63,21 @@ SchemaState compare(pqxx::transaction_base& tx) {
   return state;
 }
 
-/// Runs `body(connection)` on a connection of its own, outside any pool.
+/// Runs `body(connection)` on a connection of its own, outside any pool. Changes
+/// of the schema take as long as they take; only what reads it has a limit.
+enum class Patience { Limited, Unlimited };
 template <class Body>
-auto on_own_connection(std::string_view name, const std::string& conninfo, Body&& body)
-    -> decltype(body(std::declval<pqxx::connection&>())) {
+auto on_own_connection(std::string_view name, const std::string& conninfo, Patience patience,
+                       Body&& body) -> decltype(body(std::declval<pqxx::connection&>())) {
   DatabaseOptions options;
   options.conninfo = conninfo;
   options.application_name = "postern-migrate";
   try {
+    Watchdog watchdog;
+    std::optional<Watchdog::Watch> watch;  // before the connection, so as to outlive it
     const auto connection = pq::connect(complete_conninfo(options));
+    watch.emplace(watchdog, connection->sock());
+    if (patience == Patience::Limited) watch->allow(client_timeout(options));
     return body(*connection);
   } catch (...) {
     return describe_failure(name, nullptr);
@@ -99,7 +105,7 @@ std::string_view to_string(SchemaStatus status) noexcept {
 }
 
 Result<SchemaState> schema_state(const std::string& conninfo) {
-  return on_own_connection("schema.state", conninfo,
+  return on_own_connection("schema.state", conninfo, Patience::Limited,
                            [](pqxx::connection& connection) -> Result<SchemaState> {
                              pqxx::work tx(connection);
                              tx.exec("SET LOCAL bytea_output = hex");
@@ -109,44 +115,45 @@ Result<SchemaState> schema_state(const std::string& conninfo) {
 
 Status migrate(const std::string& owner_conninfo) {
   std::string step = "schema.migrate";
-  return on_own_connection(step, owner_conninfo, [&](pqxx::connection& connection) -> Status {
-    pqxx::work tx(connection);
-    // A running service holds short locks only; give up rather than queue
-    // everybody behind an ALTER TABLE that waits.
-    tx.exec(
-        "SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; "
-        "SET LOCAL client_min_messages = error; SET LOCAL bytea_output = hex");
-    tx.exec(kLockMigration);
-    const auto state = compare(tx);
-    switch (state.status) {
-      case SchemaStatus::Current: return {};
-      case SchemaStatus::Newer:
-        return fail(ErrorCode::Conflict, "the schema was made by a later release");
-      case SchemaStatus::Altered:
-        return fail(ErrorCode::Conflict,
-                    "a migration differs from the one that was applied to this database");
-      case SchemaStatus::Missing:
-      case SchemaStatus::Older: break;
-    }
-    tx.exec(kCreateHistory);
-    connection.prepare(kRecord.name, kRecord.sql);
-    const auto& known = embedded_migrations();
-    for (auto i = static_cast<std::size_t>(state.applied); i < known.size(); ++i) {
-      const auto& migration = known[i];
-      if (version_of(migration) != static_cast<int>(i) + 1) {
-        throw std::logic_error("migrations are not numbered without gaps");
-      }
-      try {
-        tx.exec(migration.sql);
-      } catch (...) {
-        return describe_failure("migration " + migration.name, nullptr);
-      }
-      pq::exec_prepared(tx, kRecord.name, version_of(migration), migration.name,
-                        ByteView(checksum(migration)));
-    }
-    tx.commit();
-    return {};
-  });
+  return on_own_connection(
+      step, owner_conninfo, Patience::Unlimited, [&](pqxx::connection& connection) -> Status {
+        pqxx::work tx(connection);
+        // A running service holds short locks only; give up rather than queue
+        // everybody behind an ALTER TABLE that waits.
+        tx.exec(
+            "SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; "
+            "SET LOCAL client_min_messages = error; SET LOCAL bytea_output = hex");
+        tx.exec(kLockMigration);
+        const auto state = compare(tx);
+        switch (state.status) {
+          case SchemaStatus::Current: return {};
+          case SchemaStatus::Newer:
+            return fail(ErrorCode::Conflict, "the schema was made by a later release");
+          case SchemaStatus::Altered:
+            return fail(ErrorCode::Conflict,
+                        "a migration differs from the one that was applied to this database");
+          case SchemaStatus::Missing:
+          case SchemaStatus::Older: break;
+        }
+        tx.exec(kCreateHistory);
+        connection.prepare(kRecord.name, kRecord.sql);
+        const auto& known = embedded_migrations();
+        for (auto i = static_cast<std::size_t>(state.applied); i < known.size(); ++i) {
+          const auto& migration = known[i];
+          if (version_of(migration) != static_cast<int>(i) + 1) {
+            throw std::logic_error("migrations are not numbered without gaps");
+          }
+          try {
+            tx.exec(migration.sql);
+          } catch (...) {
+            return describe_failure("migration " + migration.name, nullptr);
+          }
+          pq::exec_prepared(tx, kRecord.name, version_of(migration), migration.name,
+                            ByteView(checksum(migration)));
+        }
+        tx.commit();
+        return {};
+      });
 }
 
 Status bootstrap(const BootstrapOptions& options) {
@@ -166,7 +173,8 @@ Status bootstrap(const BootstrapOptions& options) {
   }
 
   return on_own_connection(
-      "bootstrap", options.superuser_conninfo, [&](pqxx::connection& connection) -> Status {
+      "bootstrap", options.superuser_conninfo, Patience::Unlimited,
+      [&](pqxx::connection& connection) -> Status {
         // Not one transaction: CREATE DATABASE does not run in one. Each step can be repeated.
         pqxx::nontransaction tx(connection);
         tx.exec("SET client_min_messages = error");

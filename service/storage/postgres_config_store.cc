@@ -307,6 +307,7 @@ Status PostgresConfigStore::remove(const TenantId& tenant, std::span<const audit
     TenantTransaction tx(session, tenant);
     // It takes everything the tenant has with it.
     tx.work().exec("SET LOCAL statement_timeout = '60s'");
+    session.allow(std::chrono::seconds(61));
     if (tx.run(kRemoveTenant, tenant.str()).affected_rows() == 0) return absent();
     tx.run(kAddTombstone, tenant.str());
     POSTERN_CHECK(log_.append_in(tx, tenant, chain_key, events));

@@ -22,6 +22,7 @@
 #include "core/result.h"
 #include "storage/database.h"
 #include "storage/pqxx_compat.h"
+#include "storage/watchdog.h"
 
 namespace postern::storage {
 
@@ -39,6 +40,7 @@ struct Counters {
 
 /// One connection and what was prepared on it. Used by one thread at a time.
 struct Connection {
+  std::optional<Watchdog::Watch> watch;  // first, for closing `link` is watched too
   std::unique_ptr<pqxx::connection> link;
   std::set<std::string_view> prepared;  // names of Statement constants
 };
@@ -63,6 +65,8 @@ class ConnectionPool {
 
   const DatabaseOptions options_;
   const std::string conninfo_;
+  const std::chrono::milliseconds client_timeout_;
+  Watchdog watchdog_;
   mutable std::mutex mutex_;
   std::condition_variable freed_;
   std::vector<std::unique_ptr<Connection>> idle_;  // last in, first out: the rest may age
@@ -73,13 +77,19 @@ class ConnectionPool {
 };
 
 /// A connection on loan. Returns to the pool when destroyed; is closed instead
-/// when it was found broken.
+/// when it was found broken. A call on it that gets no answer within the
+/// client_timeout fails as if the connection were lost.
 class Session {
  public:
   Session(ConnectionPool& pool, std::unique_ptr<Connection> connection) noexcept
-      : pool_(&pool), connection_(std::move(connection)) {}
+      : pool_(&pool), connection_(std::move(connection)), patience_(pool.client_timeout_) {
+    begin_call();
+  }
   Session(Session&& other) noexcept
-      : pool_(other.pool_), connection_(std::move(other.connection_)), usable_(other.usable_) {}
+      : pool_(other.pool_),
+        connection_(std::move(other.connection_)),
+        patience_(other.patience_),
+        usable_(other.usable_) {}
   Session& operator=(Session&&) = delete;
   ~Session() {
     if (connection_) pool_->give_back(std::move(connection_), usable_);
@@ -89,12 +99,24 @@ class Session {
   Counters& counters() { return pool_->counters(); }
   void discard() noexcept { usable_ = false; }
 
+  /// The client_timeout counts from here; run() says so itself.
+  void begin_call() { connection_->watch->allow(patience_); }
+  /// Another client_timeout for the rest of this loan, where a statement has a
+  /// longer statement_timeout.
+  void allow(std::chrono::milliseconds patience) {
+    patience_ = patience;
+    begin_call();
+  }
+
   /// Runs a statement, preparing it on first use of this connection.
   template <class... Args>
   pqxx::result run(pqxx::transaction_base& tx, const Statement& statement, const Args&... args) {
+    begin_call();
     prepare(statement);
     ++counters().queries;
-    return pq::exec_prepared(tx, statement.name, args...);
+    auto result = pq::exec_prepared(tx, statement.name, args...);
+    begin_call();  // what comes next, a commit perhaps, has its own time
+    return result;
   }
 
  private:
@@ -102,6 +124,7 @@ class Session {
 
   ConnectionPool* pool_;
   std::unique_ptr<Connection> connection_;
+  std::chrono::milliseconds patience_;
   bool usable_ = true;
 };
 
@@ -118,7 +141,10 @@ class TenantTransaction {
   pqxx::result run(const Statement& statement, const Args&... args) {
     return session_.run(work_, statement, args...);
   }
-  void commit() { work_.commit(); }
+  void commit() {
+    session_.begin_call();
+    work_.commit();
+  }
   Session& session() { return session_; }
   pqxx::work& work() { return work_; }
 
