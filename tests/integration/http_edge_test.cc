@@ -312,6 +312,20 @@ TEST(P6_Pipelining, RequestsAfterACloseAreNotRead) {
   EXPECT_FALSE(client.was_reset());
 }
 
+TEST(P6_Pipelining, ARequestCompletedAfterAClosingReplyIsNotActedOn) {
+  EdgeServer server;
+  RawClient client(server.port());
+  const auto second = get("/held");
+  ASSERT_TRUE(client.send(get("/close") + second.substr(0, second.size() - 4)));
+  EXPECT_EQ(client.reply().body, "bye");
+  client.send(second.substr(second.size() - 4));
+  EXPECT_TRUE(client.at_end());
+  // Another one that does arrive is the only one that was held.
+  RawClient other(server.port());
+  ASSERT_TRUE(other.send(second));
+  EXPECT_EQ(server.held.take(1).size(), 1u);
+}
+
 // ---- P7, P8: errors end the connection, and nothing odd is understood ----
 
 const std::vector<std::string>& bad_requests() {

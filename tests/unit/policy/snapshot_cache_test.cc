@@ -180,6 +180,30 @@ TEST(SnapshotCache, ForgetsUnknownAtOnceWhenToldNotToRemember) {
   EXPECT_EQ(f.store.loads(), 2);
 }
 
+TEST(SnapshotCache, GuessesBeyondTheLimitPushOutOnlyIdleSlots) {
+  CacheFixture f;
+  f.options.max_slots = 10;
+  auto cache = f.cache();
+  const auto known = cache.get(f.acme).value();
+  for (int i = 0; i < 200; ++i) {
+    EXPECT_EQ(code_of(cache.get(TenantId("guess-" + std::to_string(i)))), ErrorCode::NotFound);
+  }
+  EXPECT_EQ(cache.peek(f.acme).value(), known);
+  EXPECT_EQ(cache.peek(TenantId("guess-0")).value(), nullptr) << "no longer remembered";
+}
+
+TEST(SnapshotCache, DropsWhatWasBuiltFromALostCommit) {
+  CacheFixture f;
+  auto cache = f.cache();
+  f.store.touch(f.acme);
+  EXPECT_EQ(cache.get(f.acme).value()->epoch(), 2u);
+  f.store.erase(f.acme);
+  f.add("acme");  // a fail-over to a replica that never had epoch 2
+  cache.observed(f.acme, 1);
+  EXPECT_EQ(cache.peek(f.acme).value(), nullptr);
+  EXPECT_EQ(cache.get(f.acme).value()->epoch(), 1u);
+}
+
 TEST(SnapshotCache, ADeletedTenantIsGone) {
   CacheFixture f;
   auto cache = f.cache();
