@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
 #include <optional>
 #include <string>
@@ -281,7 +282,7 @@ TEST(IssuerKeys, FetchesOnceForAllWhoWait) {
   const auto gate = open.get_future().share();
   f.fetcher.during([gate] { gate.wait(); });
   std::vector<std::future<bool>> waiting;
-  for (int i = 0; i < 6; ++i) {
+  for (int i = 0; i < 3; ++i) {
     waiting.push_back(std::async(std::launch::async, [&] { return f.get().ok(); }));
   }
   open.set_value();
@@ -324,6 +325,37 @@ TEST(IssuerKeys, AFetchOfOneIssuerDoesNotHoldUpAnother) {
   EXPECT_TRUE(f.keys.keys(kAcme, second, std::nullopt, Wait::Yes).ok());
   open.set_value();
   EXPECT_TRUE(slow.get());
+}
+
+// The outbound threads are everybody's: a tenant with slow issuers holds few of them.
+TEST(IssuerKeys, OneTenantMayKeepThreeFetchesWaiting) {
+  Keys f;
+  std::promise<void> open, all_started;
+  const auto gate = open.get_future().share();
+  std::atomic<int> started{0};
+  f.fetcher.during([&] {
+    if (++started == 3) all_started.set_value();
+    gate.wait();
+  });
+  const auto fetch = [&](const TenantId& tenant, int number) {
+    auto entry = f.entry;
+    entry.config.name = "issuer-" + std::to_string(number);
+    return f.keys.keys(tenant, entry, std::nullopt, Wait::Yes);
+  };
+  std::vector<std::future<bool>> waiting;
+  for (int i = 0; i < 3; ++i) {
+    waiting.push_back(std::async(std::launch::async, [&, i] { return fetch(kAcme, i).ok(); }));
+  }
+  all_started.get_future().wait();
+  const auto refused = fetch(kAcme, 3);
+  EXPECT_EQ(code_of(refused), ErrorCode::Unavailable);
+  EXPECT_TRUE(refused.error().retry_after);
+  EXPECT_EQ(started, 3);
+  auto other = std::async(std::launch::async, [&] { return fetch(TenantId("other"), 0).ok(); });
+  open.set_value();
+  EXPECT_TRUE(other.get());
+  for (auto& one : waiting) EXPECT_TRUE(one.get());
+  EXPECT_TRUE(fetch(kAcme, 3).ok());
 }
 
 TEST(IssuerKeys, AFetcherThatThrowsIsAFailureLikeAnother) {

@@ -349,12 +349,56 @@ TEST(Release, NeedsTheUsersRight) {
   f.role()["allow"] = {"files:*"};
   f.load();
   EXPECT_EQ(code_of(f.release_as("alice", "github")), ErrorCode::TargetRefused);
-  f.role()["allow"] = {"github:repo:read"};
+  f.role()["allow"] = {"github:repo:read", "github:repo:write"};
   f.load();
   EXPECT_TRUE(f.release_as("alice", "github").ok());
   EXPECT_TRUE(f.release_as("alice", "github", "repo:read").ok());
-  EXPECT_EQ(code_of(f.release_as("alice", "github", "repo:write")), ErrorCode::ScopeRefused);
+  EXPECT_EQ(code_of(f.release_as("alice", "github", "repo:admin")), ErrorCode::ScopeRefused);
   EXPECT_EQ(code_of(f.release_as("alice", "github", "\"")), ErrorCode::ScopeRefused);
+}
+
+// A stored credential cannot be narrowed, so it takes the right to all of it.
+TEST(Release, AStoredCredentialNeedsEveryScopeOfItsBackend) {
+  Releases f;
+  f.store("github", "alice", {{"token", "t"}});
+  const auto refused = [&] {
+    f.load();
+    return code_of(f.release_as("alice", "github", "repo:read"));
+  };
+  f.role()["allow"] = {"github:repo:read"};
+  EXPECT_EQ(refused(), ErrorCode::ScopeRefused);
+  f.role()["allow"] = {"github:*"};
+  EXPECT_EQ(refused(), std::nullopt);
+  f.role()["deny"] = {"github:repo:write"};
+  EXPECT_EQ(refused(), ErrorCode::ScopeRefused);
+  f.role()["deny"] = Json::array();
+  f.client()["scopes"] = {"repo:read"};
+  EXPECT_EQ(refused(), ErrorCode::ScopeRefused);
+  f.client()["scopes"] = {"repo:read", "repo:write"};
+  EXPECT_EQ(refused(), std::nullopt);
+  // The subject token's own scope is a limit like any other.
+  auto claims = f.claims();
+  claims["scope"] = "repo:read";
+  const auto subject = f.verify(f.idp.sign(claims)).value();
+  auto record = f.record();
+  EXPECT_EQ(
+      code_of(f.release.release(*f.snapshot, f.gateway(), *subject, {"github", false, {}}, record)),
+      ErrorCode::ScopeRefused);
+}
+
+TEST(Release, BoundsWhatATemplateMakesOfASmallCredential) {
+  Releases f;
+  std::string often;
+  for (int i = 0; i < 16; ++i) often += "{token}";
+  f.deliver({{"env", {{"T", often}}}});
+  f.store("github", "alice", {{"token", std::string(16 * 1024, 'x')}});
+  EXPECT_EQ(f.release_as("alice", "github").value().bytes(), 256u * 1024);
+  f.deliver({{"env", {{"T", often + "y"}}}});
+  EXPECT_EQ(code_of(f.release_as("alice", "github")), ErrorCode::TooLarge);
+  Json many = Json::object();
+  for (int i = 0; i < 5; ++i) many["T" + std::to_string(i)] = often;
+  f.deliver({{"env", many}});
+  EXPECT_EQ(code_of(f.release_as("alice", "github")), ErrorCode::TooLarge);
 }
 
 TEST(Release, NeedsTheClientsRight) {

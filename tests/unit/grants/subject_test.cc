@@ -519,6 +519,25 @@ TEST(VerifyUser, NeedsNoClientButTheIssuersAudience) {
             ErrorCode::InvalidToken);
 }
 
+TEST(VerifyUser, RefusesWhoActsForTheUser) {
+  Subjects f;
+  auto claims = f.claims();
+  claims["act"] = {{"sub", "agent"}};
+  EXPECT_EQ(code_of(f.verifier.verify_user(*f.snapshot, f.idp.sign(claims), Wait::Yes)),
+            ErrorCode::InvalidToken);
+}
+
+TEST(VerifyUser, TakesOnlyTheKindsItsIssuerSends) {
+  Subjects f;
+  const auto access = f.idp.sign(f.claims(), "at+jwt");
+  EXPECT_TRUE(f.verifier.verify_user(*f.snapshot, access, Wait::Yes).ok());
+  f.issuer()["token_types"] = {"id_token"};
+  f.load();
+  EXPECT_EQ(code_of(f.verifier.verify_user(*f.snapshot, access, Wait::Yes)),
+            ErrorCode::InvalidToken);
+  EXPECT_TRUE(f.verifier.verify_user(*f.snapshot, f.subject_token(), Wait::Yes).ok());
+}
+
 // ---- what is remembered ----
 
 TEST(SubjectCache, ServesTheSameTokenAgain) {
@@ -667,6 +686,23 @@ TEST(SubjectCache, RemembersNoMoreThanItMay) {
   }
   EXPECT_LE(small.stats().entries, 32u);
   EXPECT_GT(small.stats().entries, 16u);
+}
+
+TEST(SubjectCache, CountsBytesAsWellAsTokens) {
+  Subjects f;
+  SubjectVerifier::Options options;
+  options.cache_bytes = 16 * 100 * 1024;  // 16 parts of 100 KiB
+  SubjectVerifier small(f.issuer_keys, f.clock, options);
+  for (int i = 0; i < 200; ++i) {
+    auto claims = f.claims("user-" + std::to_string(i));
+    claims["padding"] = std::string(8'000, 'x');
+    ASSERT_TRUE(small
+                    .verify(*f.snapshot, f.gateway(), f.idp.sign(claims),
+                            SubjectTokenType::AccessToken, Wait::Yes)
+                    .ok());
+  }
+  EXPECT_GE(small.stats().entries, 8u);
+  EXPECT_LE(small.stats().entries, 16u);  // each takes more than half of a part
 }
 
 TEST(SubjectCache, RemembersNothingThatWasRefused) {

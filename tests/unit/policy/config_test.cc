@@ -568,6 +568,9 @@ TEST(HijackingVariable, NamesWhatWouldTakeOverAChild) {
                            "NODE_EXTRA_CA_CERTS",
                            "POSTERN_CLIENT_SECRET",
                            "npm_config_registry",
+                           "Npm_Config_Registry",
+                           "path",
+                           "Ld_Preload",
                            "JAVA_TOOL_OPTIONS",
                            "HOME",
                            "OPENSSL_CONF"}) {

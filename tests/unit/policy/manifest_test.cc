@@ -402,6 +402,31 @@ TEST(PlanManifest, DisablesAndEnables) {
   EXPECT_TRUE(tenant.plan(acme()).empty());
 }
 
+TEST(PlanManifest, RefusesATenantThatGrowsTooLarge) {
+  Tenant tenant;
+  // 2 MB a manifest, each adding to what is stored.
+  const auto part = [](int number) {
+    Json json{{"tenant", "acme"}, {"backends", Json::array()}};
+    for (int i = 0; i < 10; ++i) {
+      const auto name = "b-" + std::to_string(number) + "-" + std::to_string(i);
+      Json files = Json::array();
+      for (int file = 0; file < 12; ++file) {
+        files.push_back(
+            {{"name", "f" + std::to_string(file)}, {"content", std::string(16'384, 'x')}});
+      }
+      json["backends"].push_back({{"name", name},
+                                  {"audience", "https://" + name + ".example"},
+                                  {"delivery", {{"files", files}}}});
+    }
+    return json;
+  };
+  for (int i = 0; i < 4; ++i) tenant.apply(part(i));
+  const auto error = tenant.refused(part(4));
+  EXPECT_EQ(error.code, ErrorCode::MalformedRequest);
+  EXPECT_EQ(error.pointer, "");
+  tenant.apply(part(4), Prune::Yes);  // in place of the others it fits
+}
+
 TEST(PlanManifest, OfATenantThatCannotBeReadIsInternalAndChangesNothing) {
   Tenant tenant;
   tenant.apply(acme());

@@ -145,6 +145,40 @@ TEST(SnapshotCache, ServesNothingWhileItCannotCatchUp) {
   EXPECT_TRUE(cache.get(f.acme).ok());
 }
 
+// A fail-over that lost commits: the database is at an earlier epoch than was built from.
+TEST(SnapshotCache, FollowsTheDatabaseBackwardsToo) {
+  CacheFixture f;
+  auto cache = f.cache();
+  f.store.touch(f.acme);
+  f.store.touch(f.acme);
+  ASSERT_EQ(cache.get(f.acme).value()->epoch(), 3u);
+  cache.observed(f.acme, 3);
+  EXPECT_NE(cache.peek(f.acme).value(), nullptr);
+  f.store.put({{f.acme, "acme", true, "{}", 2, {}}, {}, {}, {}, {}});
+  cache.observed(f.acme, 2);
+  EXPECT_EQ(cache.peek(f.acme).value(), nullptr);
+  EXPECT_EQ(cache.stats().bytes, 0u);
+  EXPECT_EQ(cache.get(f.acme).value()->epoch(), 2u);
+  cache.observed(f.acme, 4);
+  EXPECT_EQ(code_of(cache.get(f.acme)), ErrorCode::Unavailable);
+}
+
+TEST(SnapshotCache, HoldsNoMoreGuessesThanItMay) {
+  CacheFixture f;
+  f.options.max_slots = 50;
+  auto cache = f.cache();
+  ASSERT_TRUE(cache.get(f.acme).ok());
+  for (int i = 0; i < 200; ++i) {
+    EXPECT_EQ(code_of(cache.get(TenantId("guess-" + std::to_string(i)))), ErrorCode::NotFound);
+  }
+  const auto loads = f.store.loads();
+  (void)cache.get(TenantId("guess-199"));  // the newest is remembered
+  EXPECT_NE(cache.peek(f.acme).value(), nullptr);
+  EXPECT_EQ(f.store.loads(), loads);
+  (void)cache.get(TenantId("guess-0"));  // the oldest is not
+  EXPECT_EQ(f.store.loads(), loads + 1);
+}
+
 TEST(SnapshotCache, RemembersThatATenantIsUnknown) {
   CacheFixture f;
   auto cache = f.cache();
