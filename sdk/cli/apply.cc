@@ -184,25 +184,26 @@ class SecretsFolder {
   }
 
   /// Keeps one secret. When its file cannot be written it is printed instead,
-  /// because it cannot be had again.
+  /// because it cannot be had again; the error is then that of the file.
   sdk::Status keep(const std::string& name, const std::string& label, ByteView secret) const {
+    sdk::Status saved;
     if (!path_.empty()) {
       const auto file = path_ + "/" + name;
-      auto status = detail::is_name(name)
-                        ? sdk::write_secret_file(file, as_text(secret))
-                        : sdk::fail(sdk::ErrorKind::BrokenAnswer, "not a usable file name");
-      if (status.ok()) {
+      saved = detail::is_name(name)
+                  ? sdk::write_secret_file(file, as_text(secret))
+                  : sdk::fail(sdk::ErrorKind::BrokenAnswer, "not a usable file name");
+      if (saved.ok()) {
         say_error(label + " is in " + file);
         return {};
       }
-      say_error("warning: " + printable(status.error().detail) + "; printing it instead");
     }
     say_error("warning: " + label + " follows on standard output and is never shown again");
     sdk::SecretBytes line;
     sdk::append(line, label + ": ");
     sdk::append(line, as_text(secret));
     line.push_back('\n');
-    return print(sdk::view(line));
+    POSTERN_CHECK(print(sdk::view(line)));
+    return saved;
   }
 
  private:
@@ -210,24 +211,28 @@ class SecretsFolder {
   std::string path_;
 };
 
+/// Keeps as many as it can: what cannot be kept is reported, one by one.
 int keep_secrets(sdk::Client& client, const ApplyOptions& options, const SecretsFolder& folder,
                  const sdk::ApplyResult& result, const TenantId& tenant) {
+  int code = exit_code::kOk;
   for (const auto& made : result.client_secrets) {
+    const auto label = "secret of client " + printable(made.client) + " of tenant " + tenant.str();
     const auto status = made.secret.expose([&](ByteView secret) {
-      return folder.keep(
-          tenant.str() + "." + made.client + ".secret",
-          "secret of client " + printable(made.client) + " of tenant " + tenant.str(), secret);
+      return folder.keep(tenant.str() + "." + made.client + ".secret", label, secret);
     });
-    if (!status.ok()) return report(status.error(), "keep a client secret");
+    if (!status.ok()) code = std::max(code, report(status.error(), "keep the " + label));
   }
   const auto file = tenant.str() + ".admin.token";
-  if (!options.admin_token || folder.has(file)) return exit_code::kOk;
+  if (!options.admin_token || folder.has(file)) return code;
   const auto token = client.create_admin_token(tenant, "made by postern apply", {});
-  if (!token.ok()) return report(token.error(), "make an admin token of tenant " + tenant.str());
+  if (!token.ok()) {
+    return std::max(code, report(token.error(), "make an admin token of tenant " + tenant.str()));
+  }
   const auto status = token.value().token.expose([&](ByteView bytes) {
     return folder.keep(file, "admin token of tenant " + tenant.str(), bytes);
   });
-  return status.ok() ? exit_code::kOk : report(status.error(), "keep an admin token");
+  if (status.ok()) return code;
+  return std::max(code, report(status.error(), "keep the admin token of tenant " + tenant.str()));
 }
 
 }  // namespace
@@ -261,11 +266,12 @@ int run_apply(const Settings& settings, const ApplyOptions& options) {
     if (code != exit_code::kOk || options.dry_run) return code;
   }
 
+  int code = exit_code::kOk;
   std::vector<std::string> done;
   for (const auto& document : *documents) {
     const auto result = send(client.value(), document, sdk::DryRun::No, options.prune);
     if (!result.ok()) {
-      const int code = report_at(document, result.error(), "apply");
+      code = std::max(code, report_at(document, result.error(), "apply"));
       if (!done.empty()) say_note("applied before that: " + joined(done));
       if (result.error().kind != sdk::ErrorKind::Refused) {
         say_note("tenant " + tenant_id(document).str() +
@@ -274,17 +280,16 @@ int run_apply(const Settings& settings, const ApplyOptions& options) {
       return code;
     }
     done.push_back(tenant_id(document).str());
+    // Before anything is printed: the secrets cannot be had again.
+    code = std::max(code, keep_secrets(client.value(), options, folder.value(), result.value(),
+                                       tenant_id(document)));
     const auto text = "tenant " + printable(result.value().tenant) + ": " +
                       summary(result.value()) + "\n" +
                       shown_changes(result.value(), nullptr, document.json());
-    const auto printed = print(text);
-    const int code =
-        keep_secrets(client.value(), options, folder.value(), result.value(), tenant_id(document));
-    if (code != exit_code::kOk) return code;
-    if (!printed.ok()) return report(printed.error(), "");
+    if (const auto status = print(text); !status.ok()) return report(status.error(), "");
     show_hints(result.value());
   }
-  return exit_code::kOk;
+  return code;
 }
 
 int run_diff(const Settings& settings, const ApplyOptions& options) {

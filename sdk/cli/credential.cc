@@ -2,7 +2,10 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <array>
 #include <charconv>
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
 
 #include "cli/commands.h"
@@ -18,24 +21,45 @@ using sdk::ErrorKind;
 
 constexpr std::size_t kMaxValueBytes = 1024 * 1024;
 
-/// Turns off the terminal's echo while a secret is typed.
+termios terminal_before{};  // for end_with_echo(), which a signal calls
+
+void end_with_echo(int signal) {
+  ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &terminal_before);
+  ::raise(signal);  // SA_RESETHAND: this time it ends us
+}
+
+/// Turns off the terminal's echo while a secret is typed, until the end of
+/// that or of the process.
 class NoEcho {
  public:
   NoEcho() {
-    active_ = ::tcgetattr(STDIN_FILENO, &before_) == 0;
+    active_ = ::tcgetattr(STDIN_FILENO, &terminal_before) == 0;
     if (!active_) return;
-    auto quiet = before_;
+    struct sigaction restore {};
+    restore.sa_handler = end_with_echo;
+    restore.sa_flags = static_cast<int>(SA_RESETHAND);
+    for (std::size_t i = 0; i < kSignals.size(); ++i) {
+      ::sigaction(kSignals[i], nullptr, &actions_before_[i]);
+      const bool ignored = actions_before_[i].sa_handler == SIG_IGN;
+      if (!ignored) ::sigaction(kSignals[i], &restore, nullptr);
+    }
+    auto quiet = terminal_before;
     quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO);
     ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
   }
   ~NoEcho() {
-    if (active_) ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &before_);
+    if (!active_) return;
+    ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &terminal_before);
+    for (std::size_t i = 0; i < kSignals.size(); ++i) {
+      ::sigaction(kSignals[i], &actions_before_[i], nullptr);
+    }
   }
   NoEcho(const NoEcho&) = delete;
   NoEcho& operator=(const NoEcho&) = delete;
 
  private:
-  termios before_{};
+  static constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+  std::array<struct sigaction, kSignals.size()> actions_before_{};
   bool active_ = false;
 };
 

@@ -23,34 +23,40 @@ constexpr std::array kInherited{"PATH"sv,  "HOME"sv,   "USER"sv,           "LOGN
                                 "SHELL"sv, "LANG"sv,   "LANGUAGE"sv,       "TERM"sv,
                                 "TZ"sv,    "TMPDIR"sv, "XDG_RUNTIME_DIR"sv};
 
-// sdk/README.md lists these for users.
+// sdk/README.md lists these for users. The server refuses the same names in a
+// manifest (service/policy/config.cc); a test compares the two.
 constexpr std::array kHijacking{
     // shells
     "IFS"sv, "ENV"sv, "SHELLOPTS"sv, "BASHOPTS"sv, "PS4"sv, "PROMPT_COMMAND"sv, "CDPATH"sv,
     "GLOBIGNORE"sv, "ZDOTDIR"sv,
     // the C library
     "GCONV_PATH"sv, "LOCPATH"sv, "NLSPATH"sv, "HOSTALIASES"sv, "RES_OPTIONS"sv, "LOCALDOMAIN"sv,
-    "TZDIR"sv, "TERMINFO"sv, "TERMCAP"sv, "MALLOC_CHECK_"sv,
+    "TZDIR"sv, "TERMCAP"sv, "MALLOC_CHECK_"sv,
     // language runtimes
-    "NODE_OPTIONS"sv, "NODE_PATH"sv, "NODE_EXTRA_CA_CERTS"sv, "NODE_TLS_REJECT_UNAUTHORIZED"sv,
-    "NODE_REPL_EXTERNAL_MODULE"sv, "NODE_V8_COVERAGE"sv, "PERLLIB"sv, "PERL5LIB"sv, "PERL5OPT"sv,
-    "PERL5DB"sv, "RUBYOPT"sv, "RUBYLIB"sv, "JAVA_TOOL_OPTIONS"sv, "_JAVA_OPTIONS"sv,
-    "JDK_JAVA_OPTIONS"sv, "JAVA_HOME"sv, "CLASSPATH"sv, "PHPRC"sv, "PHP_INI_SCAN_DIR"sv,
-    "DOTNET_STARTUP_HOOKS"sv, "R_PROFILE"sv, "GOFLAGS"sv, "GOPROXY"sv,
+    "_JAVA_OPTIONS"sv, "JDK_JAVA_OPTIONS"sv, "CLASSPATH"sv, "PHPRC"sv, "PHP_INI_SCAN_DIR"sv,
+    "R_PROFILE"sv, "R_PROFILE_USER"sv, "R_ENVIRON"sv, "R_ENVIRON_USER"sv, "GOROOT"sv, "GOFLAGS"sv,
+    "GOPROXY"sv,
     // programs that others start
     "EDITOR"sv, "VISUAL"sv, "PAGER"sv, "BROWSER"sv, "LESSOPEN"sv, "LESSCLOSE"sv, "SSH_ASKPASS"sv,
     "SUDO_ASKPASS"sv,
     // whom the child talks to, and whom it trusts
-    "HTTP_PROXY"sv, "HTTPS_PROXY"sv, "ALL_PROXY"sv, "FTP_PROXY"sv, "NO_PROXY"sv, "SSL_CERT_FILE"sv,
-    "SSL_CERT_DIR"sv, "SSLKEYLOGFILE"sv, "CURL_CA_BUNDLE"sv, "REQUESTS_CA_BUNDLE"sv,
-    "OPENSSL_CONF"sv, "OPENSSL_MODULES"sv, "OPENSSL_ENGINES"sv};
+    "SSL_CERT_FILE"sv, "SSL_CERT_DIR"sv, "SSLKEYLOGFILE"sv, "OPENSSL_CONF"sv, "OPENSSL_MODULES"sv,
+    "OPENSSL_ENGINES"sv, "CURL_HOME"sv, "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"sv};
 
 constexpr std::array kHijackingPrefixes{
-    "LD_"sv,      "DYLD_"sv, "GLIBC_"sv, "BASH_"sv, "PYTHON"sv,      "LUA_"sv, "COR_"sv,
-    "CORECLR_"sv, "GIT_"sv,  "UV_"sv,    "PIP_"sv,  "NPM_CONFIG_"sv, "XDG_"sv, "POSTERN_"sv};
+    "LC_"sv,   "LD_"sv,         "DYLD_"sv, "GLIBC_"sv,  "TERMINFO"sv, "BASH_"sv,    "PYTHON"sv,
+    "NODE_"sv, "NPM_CONFIG_"sv, "YARN_"sv, "BUN_"sv,    "DENO_"sv,    "PERL"sv,     "RUBY"sv,
+    "GEM_"sv,  "BUNDLE_"sv,     "JAVA_"sv, "DOTNET_"sv, "COR_"sv,     "CORECLR_"sv, "LUA_"sv,
+    "GIT_"sv,  "UV_"sv,         "PIP_"sv,  "XDG_"sv,    "POSTERN_"sv};
+
+constexpr std::array kHijackingSuffixes{"_PROXY"sv, "_CA_BUNDLE"sv};
 
 bool begins_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
+}
+
+bool ends_with(std::string_view text, std::string_view suffix) {
+  return text.size() >= suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
 }
 
 bool is_variable_name(std::string_view name) {
@@ -82,7 +88,9 @@ bool is_hijacking(std::string_view name) {
   return is_inherited(upper) ||
          std::find(kHijacking.begin(), kHijacking.end(), upper) != kHijacking.end() ||
          std::any_of(kHijackingPrefixes.begin(), kHijackingPrefixes.end(),
-                     [&](std::string_view prefix) { return begins_with(upper, prefix); });
+                     [&](std::string_view prefix) { return begins_with(upper, prefix); }) ||
+         std::any_of(kHijackingSuffixes.begin(), kHijackingSuffixes.end(),
+                     [&](std::string_view suffix) { return ends_with(upper, suffix); });
 }
 
 sdk::Result<ChildEnvironment> ChildEnvironment::inherit(const char* const* parent,

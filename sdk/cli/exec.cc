@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 
@@ -205,6 +206,7 @@ int run_exec(const Settings& settings, const ExecOptions& options) {
   }
   arguments.push_back(nullptr);
   auto variables = child.value().pointers();
+  std::signal(SIGPIPE, SIG_DFL);  // which we ignore; execve would keep that
   ::execvpe(arguments[0], arguments.data(), variables.data());
   return cannot_run(options.command[0], errno);
 }

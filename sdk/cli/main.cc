@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdlib>
 #include <functional>
 #include <string>
@@ -259,6 +260,8 @@ void occupy_standard_descriptors() {
 int run(int argc, char** argv) {
   occupy_standard_descriptors();
   ::prctl(PR_SET_DUMPABLE, 0);  // secrets pass through this process: no core dump
+  // A reader that went away must not end us before new secrets are in their files.
+  std::signal(SIGPIPE, SIG_IGN);
 
   Options options;
   Action action;

@@ -193,7 +193,9 @@ Json plain_scalar(const std::string& text, const Position& position, const std::
 /// aliases and tags, which is why it is not used.
 class Builder final : public YAML::EventHandler {
  public:
-  explicit Builder(const Source& source) : source_(source) {}
+  /// `pointer_bytes` is added up over all documents of a file.
+  Builder(const Source& source, std::size_t& pointer_bytes)
+      : source_(source), pointer_bytes_(pointer_bytes) {}
 
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
@@ -256,8 +258,12 @@ class Builder final : public YAML::EventHandler {
     if (plain && !plain_scalar(text, position, pointer_).is_string()) {
       throw Stop{position, pointer_, "a key must be text; put it in quotes"};
     }
+    if (text.size() > kMaxKeyBytes) {
+      throw Stop{position, pointer_,
+                 "a key is longer than " + std::to_string(kMaxKeyBytes) + " bytes"};
+    }
     const auto pointer = pointer_ + "/" + escaped(text);
-    if (!positions_.emplace(pointer, position).second) {
+    if (!note(pointer, position)) {
       throw Stop{position, pointer, "this key is here twice"};
     }
     level.key = text;
@@ -300,11 +306,21 @@ class Builder final : public YAML::EventHandler {
       root_ = std::move(value);
       return &root_;
     }
-    positions_.emplace(next_pointer(), position);  // a member keeps the place of its key
+    note(next_pointer(), position);  // a member keeps the place of its key
     auto& level = levels_.back();
     if (level.key) return &((*level.value)[*level.key] = std::move(value));
     level.value->push_back(std::move(value));
     return &level.value->back();
+  }
+
+  /// Remembers where a value stands. False when its place is known already.
+  bool note(const std::string& pointer, const Position& position) {
+    if (!positions_.emplace(pointer, position).second) return false;
+    pointer_bytes_ += pointer.size();
+    if (pointer_bytes_ > kMaxPointerBytes) {
+      throw Stop{position, "", "too many values under long, nested keys; shorten the keys"};
+    }
+    return true;
   }
 
   void leave_value() {
@@ -340,6 +356,7 @@ class Builder final : public YAML::EventHandler {
   Position position_of(const YAML::Mark& mark) const { return source_.position(mark); }
 
   const Source& source_;
+  std::size_t& pointer_bytes_;
   Json root_;
   std::vector<Level> levels_;
   std::string pointer_;  ///< of the innermost open container
@@ -599,8 +616,9 @@ Reading read_yaml(std::string_view text, const std::string& file, Documents want
     }
     std::istringstream in{std::string(text)};
     YAML::Parser parser(in);
+    std::size_t pointer_bytes = 0;
     for (;;) {
-      Builder builder(source);
+      Builder builder(source, pointer_bytes);
       if (!parser.HandleNextDocument(builder)) break;
       auto positions = builder.take_positions();
       sdk::SecretJson json(builder.take_json());

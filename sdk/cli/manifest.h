@@ -67,8 +67,11 @@ struct Reading {
 
 constexpr std::size_t kMaxManifestBytes = 1024 * 1024;
 constexpr std::size_t kMaxManifestDepth = 32;
+constexpr std::size_t kMaxKeyBytes = 256;
+/// Of the pointers to every value of a file, which are kept for error messages.
+constexpr std::size_t kMaxPointerBytes = 32 * 1024 * 1024;
 
-/// Converts YAML text. Bounds: 1 MiB, depth 32. `file` is only for messages.
+/// Converts YAML text, within the bounds above. `file` is only for messages.
 Reading read_yaml(std::string_view text, const std::string& file, Documents wanted);
 
 /// Reads a file of manifests and puts in place what they refer to:

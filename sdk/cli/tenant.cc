@@ -33,6 +33,11 @@ sdk::Result<ClientId> client_named(const std::string& text) {
   return std::move(id).value();
 }
 
+/// Before the server makes a secret: whether --out could take it.
+sdk::Status check_out(const std::string& file) {
+  return file.empty() ? sdk::Status() : sdk::check_secret_target(file);
+}
+
 /// Shows a secret once: into a file of mode 0600, or alone on standard output.
 sdk::Status hand_out(const std::string& file, ByteView secret, const std::string& label) {
   sdk::SecretBytes line;
@@ -151,6 +156,7 @@ int run_admin_token_create(const Settings& settings, const AdminTokenOptions& op
   if (!tenant.ok()) return report(tenant.error(), kDoing);
   const auto expires_at = parse_expiry(options.expires);
   if (!expires_at.ok()) return report(expires_at.error(), kDoing);
+  if (const auto out = check_out(options.out); !out.ok()) return report(out.error(), kDoing);
   auto client = admin_client(settings);
   if (!client.ok()) return report(client.error(), kDoing);
   const auto made =
@@ -202,6 +208,7 @@ int run_client_secret_add(const Settings& settings, const ClientSecretOptions& o
   if (!id.ok()) return report(id.error(), kDoing);
   const auto expires_at = parse_expiry(options.expires);
   if (!expires_at.ok()) return report(expires_at.error(), kDoing);
+  if (const auto out = check_out(options.out); !out.ok()) return report(out.error(), kDoing);
   auto client = admin_client(settings);
   if (!client.ok()) return report(client.error(), kDoing);
   const auto made =

@@ -332,68 +332,46 @@ Json write(const NameSet& set) {
 }  // namespace
 
 bool hijacking_variable(std::string_view name) {
-  constexpr std::array kExact{std::string_view("PATH"),
-                              std::string_view("HOME"),
-                              std::string_view("SHELL"),
-                              std::string_view("IFS"),
-                              std::string_view("ENV"),
-                              std::string_view("BASH_ENV"),
-                              std::string_view("SHELLOPTS"),
-                              std::string_view("BASHOPTS"),
-                              std::string_view("PS4"),
-                              std::string_view("PROMPT_COMMAND"),
-                              std::string_view("CDPATH"),
-                              std::string_view("GLOBIGNORE"),
-                              std::string_view("NODE_OPTIONS"),
-                              std::string_view("NODE_PATH"),
-                              std::string_view("NODE_EXTRA_CA_CERTS"),
-                              std::string_view("NODE_TLS_REJECT_UNAUTHORIZED"),
-                              std::string_view("SSL_CERT_FILE"),
-                              std::string_view("SSL_CERT_DIR"),
-                              std::string_view("REQUESTS_CA_BUNDLE"),
-                              std::string_view("CURL_CA_BUNDLE"),
-                              std::string_view("PERL5LIB"),
-                              std::string_view("PERL5OPT"),
-                              std::string_view("PERL5DB"),
-                              std::string_view("RUBYOPT"),
-                              std::string_view("RUBYLIB"),
-                              std::string_view("JAVA_TOOL_OPTIONS"),
-                              std::string_view("_JAVA_OPTIONS"),
-                              std::string_view("JDK_JAVA_OPTIONS"),
-                              std::string_view("CLASSPATH"),
-                              std::string_view("GCONV_PATH"),
-                              std::string_view("LOCPATH"),
-                              std::string_view("NLSPATH"),
-                              std::string_view("TMPDIR"),
-                              std::string_view("OPENSSL_CONF"),
-                              std::string_view("OPENSSL_MODULES"),
-                              std::string_view("OPENSSL_ENGINES"),
-                              std::string_view("SSLKEYLOGFILE"),
-                              std::string_view("EDITOR"),
-                              std::string_view("VISUAL"),
-                              std::string_view("PAGER"),
-                              std::string_view("BROWSER"),
-                              std::string_view("MALLOC_CHECK_"),
-                              std::string_view("HOSTALIASES"),
-                              std::string_view("RES_OPTIONS"),
-                              std::string_view("LOCALDOMAIN"),
-                              std::string_view("USER"),
-                              std::string_view("LOGNAME"),
-                              std::string_view("DOTNET_STARTUP_HOOKS")};
-  constexpr std::array kPrefixes{
-      std::string_view("LD_"),        std::string_view("DYLD_"), std::string_view("PYTHON"),
-      std::string_view("BASH_FUNC_"), std::string_view("GIT_"),  std::string_view("NPM_CONFIG_"),
-      std::string_view("POSTERN_"),   std::string_view("XDG_"),  std::string_view("GLIBC_"),
-      std::string_view("UV_"),        std::string_view("PIP_"),  std::string_view("COR_"),
-      std::string_view("CORECLR_")};
+  using namespace std::string_view_literals;
+  // The same as `postern exec` refuses (sdk/cli/environment.cc); a test compares the two.
+  constexpr std::array kInherited{"PATH"sv,  "HOME"sv,   "USER"sv,           "LOGNAME"sv,
+                                  "SHELL"sv, "LANG"sv,   "LANGUAGE"sv,       "TERM"sv,
+                                  "TZ"sv,    "TMPDIR"sv, "XDG_RUNTIME_DIR"sv};
+  constexpr std::array kHijacking{
+      // shells
+      "IFS"sv, "ENV"sv, "SHELLOPTS"sv, "BASHOPTS"sv, "PS4"sv, "PROMPT_COMMAND"sv, "CDPATH"sv,
+      "GLOBIGNORE"sv, "ZDOTDIR"sv,
+      // the C library
+      "GCONV_PATH"sv, "LOCPATH"sv, "NLSPATH"sv, "HOSTALIASES"sv, "RES_OPTIONS"sv, "LOCALDOMAIN"sv,
+      "TZDIR"sv, "TERMCAP"sv, "MALLOC_CHECK_"sv,
+      // language runtimes
+      "_JAVA_OPTIONS"sv, "JDK_JAVA_OPTIONS"sv, "CLASSPATH"sv, "PHPRC"sv, "PHP_INI_SCAN_DIR"sv,
+      "R_PROFILE"sv, "R_PROFILE_USER"sv, "R_ENVIRON"sv, "R_ENVIRON_USER"sv, "GOROOT"sv, "GOFLAGS"sv,
+      "GOPROXY"sv,
+      // programs that others start
+      "EDITOR"sv, "VISUAL"sv, "PAGER"sv, "BROWSER"sv, "LESSOPEN"sv, "LESSCLOSE"sv, "SSH_ASKPASS"sv,
+      "SUDO_ASKPASS"sv,
+      // whom the child talks to, and whom it trusts
+      "SSL_CERT_FILE"sv, "SSL_CERT_DIR"sv, "SSLKEYLOGFILE"sv, "OPENSSL_CONF"sv, "OPENSSL_MODULES"sv,
+      "OPENSSL_ENGINES"sv, "CURL_HOME"sv, "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"sv};
+  constexpr std::array kHijackingPrefixes{
+      "LC_"sv,   "LD_"sv,         "DYLD_"sv, "GLIBC_"sv,  "TERMINFO"sv, "BASH_"sv,    "PYTHON"sv,
+      "NODE_"sv, "NPM_CONFIG_"sv, "YARN_"sv, "BUN_"sv,    "DENO_"sv,    "PERL"sv,     "RUBY"sv,
+      "GEM_"sv,  "BUNDLE_"sv,     "JAVA_"sv, "DOTNET_"sv, "COR_"sv,     "CORECLR_"sv, "LUA_"sv,
+      "GIT_"sv,  "UV_"sv,         "PIP_"sv,  "XDG_"sv,    "POSTERN_"sv};
+  constexpr std::array kHijackingSuffixes{"_PROXY"sv, "_CA_BUNDLE"sv};
   // Programs differ in which case they read (npm_config_x, http_proxy), so case
   // does not count. Who sets a proxy sees the traffic.
   std::string upper(name);
   for (char& c : upper) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c;
-  return upper.ends_with("_PROXY") ||
-         std::find(kExact.begin(), kExact.end(), upper) != kExact.end() ||
-         std::any_of(kPrefixes.begin(), kPrefixes.end(),
-                     [&](std::string_view prefix) { return upper.starts_with(prefix); });
+  const auto is_one_of = [&](const auto& names) {
+    return std::find(names.begin(), names.end(), upper) != names.end();
+  };
+  return is_one_of(kInherited) || is_one_of(kHijacking) ||
+         std::any_of(kHijackingPrefixes.begin(), kHijackingPrefixes.end(),
+                     [&](std::string_view prefix) { return upper.starts_with(prefix); }) ||
+         std::any_of(kHijackingSuffixes.begin(), kHijackingSuffixes.end(),
+                     [&](std::string_view suffix) { return upper.ends_with(suffix); });
 }
 
 Result<Template> Template::parse(std::string_view text) {

@@ -60,6 +60,15 @@ int open_to_read(const std::string& path) {
   return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY);
 }
 
+/// Else a crash of the machine could forget the file's name.
+bool sync_folder_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  const auto folder = slash == path.npos ? "." : path.substr(0, slash + 1);
+  const Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (opened.get() < 0) return false;
+  return ::fsync(opened.get()) == 0 || errno == EINVAL;  // not every file system can
+}
+
 bool is_space(std::byte b) {
   const auto c = static_cast<char>(b);
   return c == ' ' || c == '\t' || c == '\r' || c == '\n';
@@ -121,7 +130,21 @@ Result<SecureBuffer> read_token_file(const std::string& path, std::string_view w
   return trim_token(content, std::string(what) + " in " + path);
 }
 
+Status check_secret_target(const std::string& path) {
+  struct stat there {};
+  if (::lstat(path.c_str(), &there) != 0) {
+    if (errno == ENOENT) return {};
+    return cannot("write", "secret", path);
+  }
+  if (S_ISREG(there.st_mode)) return {};
+  return fail(ErrorKind::Usage,
+              "the secret file " + path + " exists and is " +
+                  (S_ISLNK(there.st_mode) ? "a symbolic link" : "no regular file") +
+                  ", which is not replaced; give the path of a new or a regular file");
+}
+
 Status write_secret_file(const std::string& path, std::string_view content) {
+  POSTERN_CHECK(check_secret_target(path));
   std::string temporary = path + ".XXXXXX";
   const Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));  // creates with mode 0600
   if (file.get() < 0) return cannot("create", "secret", path);
@@ -138,6 +161,7 @@ Status write_secret_file(const std::string& path, std::string_view content) {
   }
   if (::fsync(file.get()) != 0) return give_up();
   if (::rename(temporary.c_str(), path.c_str()) != 0) return give_up();
+  if (!sync_folder_of(path)) return cannot("sync the folder of", "secret", path);
   return {};
 }
 

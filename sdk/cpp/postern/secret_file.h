@@ -22,8 +22,13 @@ Result<SecureBuffer> read_secret_file(const std::string& path, std::string_view 
 /// white space or control characters inside it are refused.
 Result<SecureBuffer> read_token_file(const std::string& path, std::string_view what);
 
+/// Whether write_secret_file() would replace nothing but a regular file. Errors:
+/// Usage, for a symbolic link, a device, a folder and the like.
+Status check_secret_target(const std::string& path);
+
 /// Writes a file of mode 0600, whole or not at all: a temporary file beside it
-/// is written, synced and renamed over it. Errors: Usage.
+/// is written, synced and renamed over it. Errors: Usage, also those of
+/// check_secret_target().
 Status write_secret_file(const std::string& path, std::string_view content);
 
 /// The token in `content`, or why it is none.

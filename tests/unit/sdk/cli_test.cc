@@ -2,9 +2,15 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pty.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+#include <utmp.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -255,6 +261,42 @@ TEST(CliApply, DoesNotLetAServerChooseWhereASecretIsWritten) {
   EXPECT_THAT(finished.out, HasSubstr("made-now"));  // printed rather than lost
 }
 
+TEST(CliApply, KeepsTheOtherSecretsWhenOneFileCannotBeWritten) {
+  const Cli cli([](const SeenRequest&) {
+    return apply_reply("acme", false, {},
+                       {{{"client", "gw-01"}, {"client_secret", "made-first"}},
+                        {{"client", "gw-02"}, {"client_secret", "made-second"}}});
+  });
+  cli.folder.write("t.yaml", "tenant: acme\n");
+  std::filesystem::create_directories(cli.folder.path("new/acme.gw-01.secret"));
+  const auto finished =
+      cli.run({"apply", "-f", cli.folder.path("t.yaml"), "--secrets-dir", cli.folder.path("new")});
+  EXPECT_EQ(finished.code, 2);
+  EXPECT_THAT(finished.out, AllOf(HasSubstr("made-first"), Not(HasSubstr("made-second"))));
+  EXPECT_THAT(finished.err, HasSubstr("cannot keep the secret of client gw-01 of tenant acme"));
+  EXPECT_EQ(cli.folder.read("new/acme.gw-02.secret"), "made-second");
+}
+
+TEST(CliApply, KeepsSecretsWhenNobodyReadsItsOutput) {
+  const Cli cli([](const SeenRequest&) {
+    return apply_reply(
+        "acme", false,
+        {{{"kind", "client"}, {"name", "gw-01"}, {"action", "create"}, {"fields", json::array()}}},
+        {{{"client", "gw-01"}, {"client_secret", "made-now"}}});
+  });
+  cli.folder.write("t.yaml", "tenant: acme\n");
+  int nobody[2];
+  ASSERT_EQ(::pipe(nobody), 0);
+  ::close(nobody[0]);
+  const auto command = "exec \"$0\" apply -f " + cli.folder.path("t.yaml") + " --secrets-dir " +
+                       cli.folder.path("new") + " >&" + std::to_string(nobody[1]);
+  const auto finished =
+      test::run_program({"/bin/bash", "-c", command, POSTERN_PROGRAM}, cli.environment());
+  ::close(nobody[1]);
+  EXPECT_EQ(finished.code, 2);  // and not 128 + SIGPIPE
+  EXPECT_EQ(cli.folder.read("new/acme.gw-01.secret"), "made-now");
+}
+
 TEST(CliApply, ChecksThatSecretsCanBeKeptBeforeAnythingChanges) {
   const Cli cli;
   cli.folder.write("t.yaml", "tenant: acme\n");
@@ -449,6 +491,14 @@ TEST(CliExec, LetsTheCommandOwnItsStreamsAndItsExitCode) {
   EXPECT_EQ(finished.err, "err\n");
 }
 
+TEST(CliExec, LeavesSigpipeToTheCommandAsUsual) {
+  const Cli cli(releases({allowed("b", json::object())}));
+  const auto finished =
+      cli.run({"exec", "b", "--", "/bin/sh", "-c", "kill -PIPE $$; echo survived"});
+  EXPECT_EQ(finished.code, 128 + SIGPIPE);
+  EXPECT_EQ(finished.out, "");
+}
+
 TEST(CliExec, AsksForSeveralBackendsInOneCall) {
   const Cli cli(releases({allowed("a", {{"A", "1"}}), allowed("b", {{"B", "2"}})}));
   const auto finished =
@@ -545,6 +595,45 @@ TEST(CliCredential, TakesValuesFromFilesVariablesAndInput) {
                                                                 {"b", "line 1\nline 2\n"},
                                                                 {"c", "from env"},
                                                                 {"d", "from input"}}}}));
+}
+
+TEST(CliCredential, GivesTheTerminalItsEchoBackWhenItIsInterrupted) {
+  const Cli cli;
+  int terminal = -1;
+  int slave = -1;
+  ASSERT_EQ(::openpty(&terminal, &slave, nullptr, nullptr, nullptr), 0);
+  const auto environment = cli.environment();
+  std::vector<char*> variables;
+  for (const auto& entry : environment) variables.push_back(const_cast<char*>(entry.c_str()));
+  variables.push_back(nullptr);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::close(terminal);
+    ::login_tty(slave);
+    ::execle(POSTERN_PROGRAM, POSTERN_PROGRAM, "credential", "set", "x", "--tenant-owned",
+             "--field", "token", nullptr, variables.data());
+    ::_exit(125);
+  }
+  const auto echoes = [&] {
+    termios now{};
+    EXPECT_EQ(::tcgetattr(slave, &now), 0);
+    return (now.c_lflag & ECHO) != 0;
+  };
+  std::string shown;
+  char byte = 0;
+  while (shown.find("(not shown): ") == shown.npos && ::read(terminal, &byte, 1) == 1) {
+    shown += byte;
+  }
+  EXPECT_FALSE(echoes());
+  EXPECT_EQ(::write(terminal, "half\x03", 5), 5);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT) << status;
+  EXPECT_TRUE(echoes());
+  ::close(slave);
+  ::close(terminal);
+  EXPECT_TRUE(cli.server.requests().empty());
 }
 
 TEST(CliCredential, NeverTakesOrRepeatsAValueFromTheCommandLine) {
@@ -745,6 +834,42 @@ TEST(CliTenant, HandsOutNewSecretsIntoPrivateFiles) {
   EXPECT_THAT(finished.err, HasSubstr("never shown again"));
   EXPECT_THAT(json::parse(cli.server.requests()[0].body).at("expires_at").get<std::string>(),
               StartsWith("20"));
+}
+
+TEST(CliTenant, ReplacesNothingButRegularFiles) {
+  const Cli cli([](const SeenRequest&) {
+    return json_reply(201, R"({"secret_id":"s1","client_secret":"made-secret"})");
+  });
+  const auto target = cli.folder.write("target", "untouched");
+  const auto link = cli.folder.path("link");
+  std::filesystem::create_symlink(target, link);
+  const auto dangling = cli.folder.path("dangling");
+  std::filesystem::create_symlink(cli.folder.path("missing"), dangling);
+  const auto fifo = cli.folder.path("fifo");
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+
+  for (const auto& [path, why] :
+       std::vector<std::pair<std::string, std::string>>{{link, "is a symbolic link"},
+                                                        {dangling, "is a symbolic link"},
+                                                        {fifo, "is no regular file"},
+                                                        {cli.folder.path(), "is no regular file"},
+                                                        {target + "/below", "Not a directory"}}) {
+    for (const auto& command : {std::vector<std::string>{"client", "secret", "add", "gw-01"},
+                                {"tenant", "admin-token", "create", "--description", "ci"}}) {
+      auto arguments = command;
+      arguments.insert(arguments.end(), {"--out", path});
+      const auto finished = cli.run(arguments);
+      EXPECT_EQ(finished.code, 2) << path;
+      EXPECT_THAT(finished.err, HasSubstr(why));
+    }
+  }
+  EXPECT_TRUE(cli.server.requests().empty());  // no secret is made that has no place
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_TRUE(std::filesystem::is_fifo(fifo));
+  EXPECT_EQ(cli.folder.read("target"), "untouched");
+
+  EXPECT_EQ(cli.run({"client", "secret", "add", "gw-01", "--out", target}).code, 0);
+  EXPECT_EQ(cli.folder.read("target"), "made-secret\n");
 }
 
 TEST(CliTenant, DeletesOnlyWhatIsNamedTwice) {

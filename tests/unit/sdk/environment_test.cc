@@ -8,6 +8,11 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <iterator>
+#include <regex>
+#include <set>
+#include <string>
 
 namespace postern::cli {
 namespace {
@@ -128,7 +133,31 @@ TEST(ChildEnvironment, RefusesNamesThatWouldTakeOverTheChild) {
                                "DOTNET_STARTUP_HOOKS",
                                "CORECLR_PROFILER",
                                "LUA_INIT",
-                               "PHPRC"};
+                               "PHPRC",
+                               "ZDOTDIR",
+                               "NODE_REPL_EXTERNAL_MODULE",
+                               "node_redirect_warnings",
+                               "BASH_LOADABLES_PATH",
+                               "PERL_MB_OPT",
+                               "RUBYSHELL",
+                               "GEM_HOME",
+                               "BUNDLE_GEMFILE",
+                               "BUN_INSTALL",
+                               "DENO_DIR",
+                               "DOTNET_ROOT",
+                               "JAVA_HOME",
+                               "TERMINFO_DIRS",
+                               "YARN_RC_FILENAME",
+                               "R_PROFILE_USER",
+                               "R_ENVIRON_USER",
+                               "GOROOT",
+                               "GOFLAGS",
+                               "CURL_HOME",
+                               "grpc_proxy",
+                               "npm_config_https_proxy",
+                               "AWS_CA_BUNDLE",
+                               "Aws_Ca_Bundle",
+                               "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"};
   for (const char* name : names) {
     auto child = empty();
     const auto status = child.add("evil", name, "canary");
@@ -141,12 +170,37 @@ TEST(ChildEnvironment, RefusesNamesThatWouldTakeOverTheChild) {
 }
 
 TEST(ChildEnvironment, TakesNamesThatOnlyLookLikeIt) {
-  for (const char* name :
-       {"GITHUB_TOKEN", "NODE_AUTH_TOKEN", "MY_PATH", "HOMEPAGE", "LDAP_PASSWORD", "DATABASE_URL",
-        "GOOGLE_APPLICATION_CREDENTIALS", "OPENAI_API_KEY", "SHELLY_TOKEN", "AWS_SECRET_ACCESS_KEY",
-        "JAVA_TOKEN"}) {
+  for (const char* name : {"GITHUB_TOKEN", "JIRA_URL", "JIRA_API_TOKEN", "AWS_ACCESS_KEY_ID",
+                           "GEMINI_API_KEY", "PROXY", "MY_PATH", "HOMEPAGE", "LDAP_PASSWORD",
+                           "DATABASE_URL", "GOOGLE_APPLICATION_CREDENTIALS", "OPENAI_API_KEY",
+                           "SHELLY_TOKEN", "AWS_SECRET_ACCESS_KEY"}) {
     auto child = empty();
     EXPECT_TRUE(child.add("b", name, "x").ok()) << name;
+  }
+}
+
+/// The names in `constexpr std::array NAME{…};` of a source file.
+std::set<std::string> names_in_source(const std::string& file, const std::string& array) {
+  std::ifstream in(std::string(POSTERN_SOURCE_DIR) + "/" + file);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  const auto begin = text.find("std::array " + array + "{");
+  const auto list = text.substr(begin, text.find("};", begin) - begin);
+  std::set<std::string> out;
+  const std::regex name("\"([^\"]+)\"sv");
+  for (std::sregex_iterator it(list.begin(), list.end(), name), end; it != end; ++it) {
+    EXPECT_TRUE(out.insert((*it)[1]).second) << (*it)[1] << " stands twice in " << file;
+  }
+  return out;
+}
+
+// The server says at once that a manifest cannot work. Both lists are private
+// to their parts, which are not linked to each other: so their source is read.
+TEST(ChildEnvironment, RefusesTheSameNamesAsTheServer) {
+  for (const char* array :
+       {"kInherited", "kHijacking", "kHijackingPrefixes", "kHijackingSuffixes"}) {
+    const auto ours = names_in_source("sdk/cli/environment.cc", array);
+    EXPECT_GE(ours.size(), 2u) << array;
+    EXPECT_EQ(ours, names_in_source("service/policy/config.cc", array)) << array;
   }
 }
 

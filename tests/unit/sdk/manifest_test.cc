@@ -195,6 +195,28 @@ TEST(ReadYaml, BoundsSizeAndDepth) {
   EXPECT_THAT(fault_of(maps), testing::HasSubstr("nested too deeply"));
 }
 
+TEST(ReadYaml, BoundsKeysAndWhatIsKeptForMessages) {
+  EXPECT_THAT(json_of(std::string(kMaxKeyBytes, 'k') + ": 1"), testing::HasSubstr("k\":1}"));
+  EXPECT_EQ(fault_of("a:\n  " + std::string(kMaxKeyBytes + 1, 'k') + ": 1\n"),
+            "t.yaml:2:3: a: a key is longer than 256 bytes");
+
+  // Every value of a list repeats the keys above it: 20 KB that would become 75 MB.
+  std::string nested;
+  for (int i = 0; i < 29; ++i) nested += "{" + std::string(kMaxKeyBytes, 'k') + ": ";
+  nested += "[";
+  std::string document = nested;
+  for (int i = 0; i < 10'000; ++i) document += "0,";
+  document += "]" + std::string(29, '}') + "\n";
+  EXPECT_THAT(fault_of(document), testing::HasSubstr("too many values under long, nested keys"));
+
+  // The bound is that of the file, not of each of its documents.
+  std::string half = nested;
+  for (int i = 0; i < 2'500; ++i) half += "0,";
+  half += "]" + std::string(29, '}') + "\n";
+  EXPECT_TRUE(read(half).faults.empty());
+  EXPECT_FALSE(read(half + "---\n" + half, Documents::Many).faults.empty());
+}
+
 TEST(ReadYaml, ReadsSeveralDocumentsWhenAsked) {
   const auto reading = read("a: 1\n---\n---\nb: 2\n...\n", Documents::Many);
   ASSERT_TRUE(reading.faults.empty()) << reading.faults[0].text();
