@@ -2,12 +2,15 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <ctime>
 #include <exception>
 #include <iostream>
 #include <optional>
 #include <string>
+#include <thread>
 #include <typeinfo>
 #include <variant>
 
@@ -40,7 +43,33 @@ sigset_t block_signals() {
   return set;
 }
 
-int run_until_signalled(app::Service& service, const sigset_t& signals) {
+/// Stopping waits for others: clients, the database. After this time, or at a
+/// second signal, the process ends as it is.
+void end_anyway_after(std::chrono::milliseconds time, sigset_t signals) {
+  sigdelset(&signals, SIGHUP);
+  std::thread([time, signals] {
+    using std::chrono::steady_clock;
+    const auto first = steady_clock::now();
+    int signal = 0;
+    while (signal <= 0) {
+      const auto left = first + time - steady_clock::now();
+      if (left <= left.zero()) break;
+      const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
+      timespec wait{};
+      wait.tv_sec = seconds.count();
+      wait.tv_nsec = std::chrono::nanoseconds(left - seconds).count();
+      signal = ::sigtimedwait(&signals, nullptr, &wait);
+      // Supervisors signal the process and then its group: that is one request.
+      if (steady_clock::now() - first < std::chrono::seconds(1)) signal = 0;
+    }
+    log::error("service.ended_by_force",
+               {{"cause", signal > 0 ? "a second signal" : "stopping took too long"}});
+    ::_exit(kFailed);
+  }).detach();
+}
+
+int run_until_signalled(app::Service& service, const sigset_t& signals,
+                        std::chrono::milliseconds drain_timeout) {
   for (;;) {
     int signal = 0;
     if (sigwait(&signals, &signal) != 0) continue;
@@ -49,6 +78,7 @@ int run_until_signalled(app::Service& service, const sigset_t& signals) {
       if (!reloaded.ok()) log::error("tls.reload_failed", {{"reason", reloaded.error().detail}});
       continue;
     }
+    end_anyway_after(drain_timeout + std::chrono::seconds(10), signals);
     service.drain();
     return kOk;
   }
@@ -67,10 +97,11 @@ int serve(const std::string& file) {
   const auto signals = block_signals();
   auto config = read_config(file);
   if (!config) return kUsage;
+  const auto drain_timeout = config->listen.drain_timeout;
   auto service = app::Service::create(std::move(*config));
   if (!service.ok()) return say(service.error());
   if (const auto started = service.value()->start(); !started.ok()) return say(started.error());
-  return run_until_signalled(*service.value(), signals);
+  return run_until_signalled(*service.value(), signals, drain_timeout);
 }
 
 int check_config(const std::string& file) {
@@ -100,7 +131,8 @@ int dev(const app::DevOptions& options) {
               << "/metrics\n"
               << "Development only: loopback, one machine. For production see docs/operations.md\n"
               << std::flush;
-    status = run_until_signalled(*service.value(), signals);
+    status =
+        run_until_signalled(*service.value(), signals, environment.config.listen.drain_timeout);
   }
   environment.postgres.stop();
   return status;

@@ -40,6 +40,15 @@ storage::DatabaseOptions database_options(const Config& config, std::size_t conn
   return options;
 }
 
+/// No answer leaves without its audit record, so a database that hangs must be
+/// noticed while the client still waits for the refusal.
+storage::DatabaseOptions audit_database_options(const Config& config) {
+  auto options = database_options(config, 3, "posternd-audit");
+  options.statement_timeout = std::chrono::seconds(2);
+  options.lock_timeout = std::chrono::milliseconds(500);
+  return options;
+}
+
 outbound::FetchPolicy fetch_policy(const Config& config, std::vector<outbound::Network> networks) {
   outbound::FetchPolicy policy;
   policy.allow_insecure_loopback = config.outbound_allow_insecure_loopback;
@@ -80,7 +89,7 @@ struct Service::Impl {
         database(database_options(config, config.database_connections, "posternd")),
         // The writer and the keys it needs have connections of their own: whatever
         // happens to the others, an answer can be audited.
-        audit_database(database_options(config, 3, "posternd-audit")),
+        audit_database(audit_database_options(config)),
         kek_store(audit_database),
         keyring(std::move(root_keys), kek_store),
         audit_log(audit_database, keyring, &database),

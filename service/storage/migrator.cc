@@ -1,6 +1,7 @@
 #include "storage/migrator.h"
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 #include <vector>

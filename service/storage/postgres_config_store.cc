@@ -1,6 +1,7 @@
 #include "storage/postgres_config_store.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
