@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -415,12 +416,17 @@ Process::Process(std::vector<std::string> command, Pairs environment, std::files
   for (auto& variable : variables) envp.push_back(variable.data());
   arguments.push_back(nullptr);
   envp.push_back(nullptr);
+  const auto directory = output_.parent_path();
   const int out = ::open(output_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (out < 0) throw std::runtime_error("cannot open " + output_.string());
   pid_ = ::fork();
   if (pid_ == 0) {
     ::dup2(out, 1);
     ::dup2(out, 2);
+    // Where a core file would be seen, and nothing of the system's keeps it from being written.
+    const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+    ::setrlimit(RLIMIT_CORE, &unlimited);
+    if (::chdir(directory.c_str()) != 0) ::_exit(126);
     ::execve(arguments[0], arguments.data(), envp.data());
     ::_exit(127);
   }

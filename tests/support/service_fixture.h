@@ -173,7 +173,8 @@ class TestTenant {
 /// The item that a release answers for its first, or n-th, request.
 Json item_of(const WireReply& reply, std::size_t index = 0);
 
-/// A program of ours as a process, with standard output and error in a file.
+/// A program of ours as a process, with standard output and error in a file and
+/// that file's directory as its own.
 class Process {
  public:
   Process(std::vector<std::string> command, Pairs environment, std::filesystem::path output);

@@ -1,0 +1,404 @@
+// Token exchange and the tokens it issues, on the wire. Rows X, J and TV9 of the
+// checklist; what the grant decides by itself is in rfc8693_grant_test.cc.
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "core/secret.h"
+#include "crypto/base64url.h"
+#include "support/service_fixture.h"
+#include "token/jws.h"
+
+namespace postern::test {
+namespace {
+
+constexpr const char* kFiles = "https://files.example.com/mcp";
+
+TestTenant& acme() {
+  static TestTenant tenant("rfc8693");
+  return tenant;
+}
+
+/// Claims of what was issued; fails the test when nothing was.
+Json issued(const WireReply& reply) {
+  EXPECT_THAT(reply, HasStatus(200));
+  return reply.status == 200 ? claims_of(json_of(reply).at("access_token").get<std::string>())
+                             : Json::object();
+}
+Pairs typed(const std::string& token, const char* type, Pairs more = {{"audience", "files"}}) {
+  Pairs fields{{"grant_type", TestTenant::kExchange},
+               {"subject_token", token},
+               {"subject_token_type", type}};
+  fields.insert(fields.end(), more.begin(), more.end());
+  return fields;
+}
+Json alice_with(const char* claim, const Json& value) {
+  auto claims = acme().claims("alice");
+  claims[claim] = value;
+  return claims;
+}
+
+TEST(Rfc8693_2_2_2, X1_ABadSubjectTokenIsInvalidRequestNeverInvalidGrant) {
+  EXPECT_THAT(acme().exchange("garbage", "files"), IsOAuthError(400, "invalid_request"));
+  auto expired = acme().claims("alice");
+  expired["exp"] = seconds_of(SystemClock().now() - 1s);
+  EXPECT_THAT(acme().exchange(acme().idp.sign(expired), "files"),
+              IsOAuthError(400, "invalid_request"));
+}
+
+TEST(Rfc8693_2_1, X1_ParametersThatBelongTogether) {
+  const auto alice = acme().user_token("alice");
+  for (const Pairs& fields : std::vector<Pairs>{
+           {{"grant_type", TestTenant::kExchange}, {"audience", "files"}},
+           {{"grant_type", TestTenant::kExchange}, {"subject_token", alice}, {"audience", "files"}},
+           {{"grant_type", TestTenant::kExchange},
+            {"subject_token_type", TestTenant::kJwt},
+            {"audience", "files"}},
+           typed(alice, TestTenant::kJwt, {{"audience", "files"}, {"actor_token", alice}}),
+           typed(alice, TestTenant::kJwt,
+                 {{"audience", "files"}, {"actor_token_type", TestTenant::kJwt}}),
+           typed(alice, "urn:ietf:params:oauth:token-type:saml2"),
+           typed(alice, "urn:ietf:params:oauth:token-type:refresh_token"),
+           typed(alice, "jwt")}) {
+    EXPECT_THAT(acme().token(fields), IsOAuthError(400, "invalid_request")) << form(fields);
+  }
+}
+
+TEST(Rfc8693_2_1, X2_TheSubjectTokenIsNotConsumed) {
+  const auto alice = acme().user_token("alice");
+  const auto first = issued(acme().exchange(alice, "files"));
+  const auto second = issued(acme().exchange(alice, "files"));
+  EXPECT_NE(first.at("jti"), second.at("jti"));
+}
+
+TEST(Rfc8693_3, X3_TheIssuerChoosesTheVerifierNotTheDeclaredType) {
+  // A foreign token that gateways label access_token.
+  EXPECT_THAT(acme().token(typed(acme().user_token("alice"), TestTenant::kAccessToken)),
+              HasStatus(200));
+  EXPECT_THAT(acme().token(typed(acme().user_token("alice"), TestTenant::kJwt)), HasStatus(200));
+  // Another issuer's key under our issuer's name.
+  const Idp impostor(acme().idp.issuer());
+  EXPECT_THAT(acme().exchange(impostor.sign(acme().claims("alice")), "files"),
+              IsOAuthError(400, "invalid_request"));
+}
+
+TEST(TokenExchange, X4_OnlyThePresenterMayExchange) {
+  TestTenant tenant("presenter");
+  tenant.manifest["clients"].push_back(
+      {{"id", "gw-other"}, {"backends", {"*"}}, {"scopes", {"*"}}});
+  const auto applied = json_of(tenant.apply());
+  const std::string secret = applied.at("client_secrets").at(0).at("client_secret");
+  const auto as_other = [&](const Json& claims) {
+    return tenant.token(tenant.exchange_fields(tenant.idp.sign(claims), "files"),
+                        basic("gw-other", secret));
+  };
+  auto claims = tenant.claims("alice");
+  EXPECT_THAT(as_other(claims), IsOAuthError(400, "invalid_request"));
+  claims["azp"] = "gw-01";
+  EXPECT_THAT(as_other(claims), IsOAuthError(400, "invalid_request"));
+  claims["azp"] = "gw-other";
+  EXPECT_THAT(as_other(claims), HasStatus(200));
+  claims.erase("azp");
+  claims["client_id"] = "gw-other";
+  EXPECT_THAT(as_other(claims), HasStatus(200));
+  claims.erase("client_id");
+  claims["aud"] = {"gw-01", "gw-other"};
+  EXPECT_THAT(as_other(claims), HasStatus(200));
+}
+
+TEST(TokenExchange, X5_ABoundTokenIsRefused) {
+  EXPECT_THAT(acme().exchange(acme().idp.sign(alice_with("cnf", {{"jkt", "x"}})), "files"),
+              IsOAuthError(400, "invalid_request"));
+  EXPECT_THAT(acme().exchange(acme().idp.sign(alice_with("cnf", Json::object())), "files"),
+              IsOAuthError(400, "invalid_request"));
+}
+
+TEST(TokenExchange, X6_AnAccessTokenIsNeverAnIdToken) {
+  const auto claims = acme().claims("alice");
+  EXPECT_THAT(acme().token(typed(acme().idp.sign(claims, "JWT"), TestTenant::kIdToken)),
+              HasStatus(200));
+  EXPECT_THAT(acme().token(typed(acme().idp.sign(claims, "at+jwt"), TestTenant::kIdToken)),
+              IsOAuthError(400, "invalid_request"));
+  auto several = claims;
+  several["aud"] = {"gw-01", "other-app"};
+  EXPECT_THAT(acme().token(typed(acme().idp.sign(several), TestTenant::kIdToken)),
+              IsOAuthError(400, "invalid_request"));
+  several["azp"] = "gw-01";
+  EXPECT_THAT(acme().token(typed(acme().idp.sign(several), TestTenant::kIdToken)), HasStatus(200));
+  several["azp"] = "other-app";
+  EXPECT_THAT(acme().token(typed(acme().idp.sign(several), TestTenant::kIdToken)),
+              IsOAuthError(400, "invalid_request"));
+}
+
+TEST(Rfc8693_4_4, X7_OnlyWhomMayActNamesMayAct) {
+  const auto exchange = [](const Json& may_act) {
+    return acme().exchange(acme().idp.sign(alice_with("may_act", may_act)), "files").status;
+  };
+  EXPECT_EQ(exchange({{"sub", "gw-01"}}), 200);
+  EXPECT_EQ(exchange({{"client_id", "gw-01"}}), 200);
+  EXPECT_EQ(exchange({{"sub", "gw-02"}}), 400);
+  EXPECT_EQ(exchange(Json::object()), 400);
+  EXPECT_EQ(exchange({{"sub", "gw-01"}, {"iss", "https://elsewhere.example"}}), 400);
+  EXPECT_EQ(exchange({{"sub", "gw-01"}, {"unknown", "x"}}), 400);
+  // A release is an exchange too.
+  const auto release = acme().release(acme().idp.sign(alice_with("may_act", {{"sub", "gw-02"}})),
+                                      {{{"backend", "files"}}});
+  EXPECT_THAT(release, IsProblem(422, "invalid-token"));
+}
+
+TEST(Rfc8693_4_1, X8_X9_HistoryIsKeptAndNeverAuthorises) {
+  // With an actor token: the actor outermost, the subject's history below.
+  const Json history{{"sub", "agent-1"}};
+  const auto subject = acme().idp.sign(alice_with("act", history));
+  const auto actor = acme().user_token("robot");
+  const auto delegated = issued(acme().exchange(
+      subject, "files", {{"actor_token", actor}, {"actor_token_type", TestTenant::kJwt}}));
+  EXPECT_EQ(delegated.at("act"),
+            Json({{"iss", acme().idp.issuer()}, {"sub", "robot"}, {"act", history}}));
+  EXPECT_EQ(delegated.at("sub"), "alice");
+  // Without: the gateway is wrapped around it, not dropped.
+  const auto wrapped = issued(acme().exchange(subject, "files"));
+  EXPECT_EQ(wrapped.at("act"), Json({{"sub", "gw-01"}, {"act", history}}));
+  EXPECT_FALSE(issued(acme().exchange(acme().user_token("alice"), "files")).contains("act"));
+
+  Json deep{{"sub", "a5"}};
+  for (int i = 4; i >= 1; --i) deep = {{"sub", "a" + std::to_string(i)}, {"act", deep}};
+  EXPECT_THAT(acme().exchange(acme().idp.sign(alice_with("act", deep)), "files"),
+              IsOAuthError(400, "invalid_request"));
+  EXPECT_THAT(
+      acme().exchange(acme().idp.sign(alice_with("act", {{"sub", "a"}, {"exp", 1}})), "files"),
+      IsOAuthError(400, "invalid_request"));
+}
+
+TEST(Rfc8693_2_1_1, X10_OneTargetByWhateverNames) {
+  const auto alice = acme().user_token("alice");
+  const auto ask = [&](const Pairs& targets) {
+    return acme().token(typed(alice, TestTenant::kJwt, targets));
+  };
+  EXPECT_EQ(
+      issued(ask({{"resource", kFiles}, {"audience", "files"}, {"audience", "docs"}})).at("aud"),
+      kFiles);
+  EXPECT_THAT(ask({{"audience", "files"}, {"audience", "search"}}),
+              IsOAuthError(400, "invalid_target"));
+  EXPECT_THAT(ask({{"resource", kFiles}, {"audience", "search"}}),
+              IsOAuthError(400, "invalid_target"));
+  EXPECT_THAT(ask({{"audience", "nowhere"}}), IsOAuthError(400, "invalid_target"));
+  EXPECT_THAT(ask({{"resource", "files"}}), IsOAuthError(400, "invalid_target"));
+  EXPECT_THAT(ask({{"resource", std::string(kFiles) + "#x"}}), IsOAuthError(400, "invalid_target"));
+}
+
+TEST(TokenExchange, X11_NoTargetMeansTheClientsDefault) {
+  const auto fields = typed(acme().user_token("alice"), TestTenant::kJwt, {});
+  EXPECT_THAT(acme().token(fields), IsOAuthError(400, "invalid_target"));
+  EXPECT_EQ(issued(acme().token(fields, basic("gw-files", acme().files_secret))).at("aud"), kFiles);
+}
+
+TEST(Rfc8707_2, X12_ResourcesAreComparedNormalised) {
+  const auto alice = acme().user_token("alice");
+  for (const char* resource :
+       {"https://files.example.com/mcp", "https://files.example.com/mcp/",
+        "https://FILES.example.com/mcp", "HTTPS://files.example.com:443/mcp"}) {
+    EXPECT_EQ(
+        issued(acme().token(typed(alice, TestTenant::kJwt, {{"resource", resource}}))).at("aud"),
+        kFiles)
+        << resource;
+  }
+  for (const char* resource :
+       {"https://files.example.com/MCP", "https://files.example.com/mcp//",
+        "https://files.example.com/mcp/../mcp2", "https://files.example.com:8443/mcp",
+        "http://files.example.com/mcp", "https://files.example.com/mc",
+        "https://user@files.example.com/mcp", "https://files.example.com.evil.example/mcp"}) {
+    EXPECT_THAT(acme().token(typed(alice, TestTenant::kJwt, {{"resource", resource}})),
+                IsOAuthError(400, "invalid_target"))
+        << resource;
+  }
+}
+
+TEST(TokenExchange, X12_AnAliasMayBeTheAudienceWhenTheBackendWantsIt) {
+  TestTenant tenant("alias");
+  tenant.part("backends", "files")["aud_as_requested"] = true;
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  const auto aud = [&](const char* audience) {
+    return issued(tenant.exchange(tenant.user_token("alice"), audience)).at("aud");
+  };
+  EXPECT_EQ(aud("docs"), "docs");
+  EXPECT_EQ(aud(kFiles), kFiles);
+}
+
+TEST(TokenExchange, X13_ScopeIsTheIntersectionAndIdentityScopesAreDropped) {
+  auto claims = acme().claims("alice");
+  claims["scope"] = "files:read search openid";
+  const auto token = acme().idp.sign(claims);
+  EXPECT_EQ(issued(acme().exchange(token, "files")).at("scope"), "files:read");
+  EXPECT_EQ(
+      issued(acme().exchange(token, "files", {{"scope", "openid profile files:read"}})).at("scope"),
+      "files:read");
+  EXPECT_EQ(issued(acme().exchange(token, "files", {{"scope", "openid"}})).at("scope"),
+            "files:read");
+  EXPECT_THAT(acme().exchange(token, "files", {{"scope", "files:read files:write"}}),
+              IsOAuthError(400, "invalid_scope"));
+  claims["scope"] = "something:else";
+  EXPECT_THAT(acme().exchange(acme().idp.sign(claims), "files"),
+              IsOAuthError(400, "invalid_scope"));
+}
+
+TEST(TokenExchange, X14_WithoutScopeTheRolesAreTheCeiling) {
+  auto claims = acme().claims("carol");
+  claims["groups"] = {"sales"};
+  const auto token = acme().idp.sign(claims);
+  EXPECT_EQ(issued(acme().exchange(token, "files")).at("scope"), "files:read");
+  EXPECT_THAT(acme().exchange(token, "files", {{"scope", "files:write"}}),
+              IsOAuthError(400, "invalid_scope"));
+  EXPECT_THAT(acme().exchange(token, "search"), IsOAuthError(400, "invalid_target"));
+}
+
+TEST(TokenExchange, X15_NothingOutlivesItsSubject) {
+  const auto now = seconds_of(SystemClock().now());
+  const auto soon = issued(acme().exchange(acme().idp.sign(alice_with("exp", now + 60)), "files"));
+  EXPECT_LE(soon.at("exp").get<std::int64_t>(), now + 60);
+  const auto late =
+      issued(acme().exchange(acme().idp.sign(alice_with("exp", now + 9000)), "files"));
+  EXPECT_LE(late.at("exp").get<std::int64_t>() - late.at("iat").get<std::int64_t>(), 300);
+  auto actor = acme().claims("robot");
+  actor["exp"] = now + 30;
+  const auto delegated = issued(acme().exchange(
+      acme().user_token("alice"), "files",
+      {{"actor_token", acme().idp.sign(actor)}, {"actor_token_type", TestTenant::kJwt}}));
+  EXPECT_LE(delegated.at("exp").get<std::int64_t>(), now + 30);
+}
+
+TEST(TokenExchange, X16_NoRefreshToken) {
+  EXPECT_FALSE(
+      json_of(acme().exchange(acme().user_token("alice"), "files")).contains("refresh_token"));
+}
+
+TEST(TokenExchange, X17_EachDecisionIsRecordedWithoutTokenText) {
+  TestTenant tenant("recorded");
+  const auto alice = tenant.user_token("alice");
+  const auto granted = issued(tenant.exchange(alice, "files", {{"scope", "files:read"}}));
+  tenant.exchange(alice, "files", {{"scope", "files:admin"}});
+  const auto records = tenant.audit("action=token.exchange");
+  ASSERT_EQ(records.size(), 2u);
+  const auto& fields = records[0].at("event").at("fields");
+  EXPECT_EQ(fields.at("client"), "gw-01");
+  EXPECT_EQ(fields.at("subject"), "alice");
+  EXPECT_EQ(fields.at("subject_issuer"), tenant.idp.issuer());
+  EXPECT_EQ(fields.at("audience"), kFiles);
+  EXPECT_EQ(fields.at("scope"), "files:read");
+  EXPECT_EQ(fields.at("jti"), granted.at("jti"));
+  EXPECT_EQ(records[1].at("event").at("outcome"), "refused");
+  EXPECT_EQ(records[1].at("event").at("fields").at("code"), "ScopeRefused");
+  EXPECT_EQ(records[0].dump().find("eyJ"), std::string::npos);
+}
+
+TEST(Rfc8693_2_2_1, TheIssuedTypeIsTheOneAskedFor) {
+  const auto alice = acme().user_token("alice");
+  const auto type = [&](Pairs more) {
+    return json_of(acme().exchange(alice, "files", std::move(more))).value("issued_token_type", "");
+  };
+  EXPECT_EQ(type({}), TestTenant::kAccessToken);
+  EXPECT_EQ(type({{"requested_token_type", TestTenant::kAccessToken}}), TestTenant::kAccessToken);
+  EXPECT_EQ(type({{"requested_token_type", TestTenant::kJwt}}), TestTenant::kJwt);
+  for (const char* other : {"urn:ietf:params:oauth:token-type:refresh_token",
+                            "urn:ietf:params:oauth:token-type:id_token",
+                            "urn:ietf:params:oauth:token-type:saml2", "access_token"}) {
+    EXPECT_THAT(acme().exchange(alice, "files", {{"requested_token_type", other}}),
+                IsOAuthError(400, "invalid_request"))
+        << other;
+  }
+}
+
+// ---- the tokens (RFC 9068) ----
+
+TEST(Rfc9068_2, J1_J2_J4_J7_ATokenHasWhatABackendChecks) {
+  const auto reply = acme().exchange(acme().user_token("alice"), "files");
+  const auto compact = json_of(reply).at("access_token").get<std::string>();
+  const auto header = header_of(compact);
+  EXPECT_EQ(header.at("typ"), "at+jwt");
+  EXPECT_EQ(header.at("alg"), "ES256");
+  const auto jwks = json_of(acme().ask("GET", "/t/rfc8693/jwks"));
+  const auto claims = verified_claims(compact, jwks);
+  for (const char* name : {"iss", "exp", "aud", "sub", "client_id", "iat", "jti"}) {
+    EXPECT_TRUE(claims.contains(name)) << name;
+  }
+  EXPECT_TRUE(claims.at("aud").is_string());
+  const auto metadata =
+      json_of(acme().ask("GET", "/.well-known/oauth-authorization-server/t/rfc8693"));
+  EXPECT_EQ(claims.at("iss"), metadata.at("issuer"));
+  EXPECT_GE(claims.at("jti").get<std::string>().size(), 22u);  // 128 bits
+  for (const char* name : {"email", "name", "groups", "preferred_username"}) {
+    EXPECT_FALSE(claims.contains(name)) << name;
+  }
+}
+
+TEST(Rfc9068_2_2_1, J3_HowTheUserSignedInIsPassedOn) {
+  auto claims = acme().claims("alice");
+  claims["auth_time"] = seconds_of(SystemClock().now() - 100s);
+  claims["acr"] = "urn:acr:gold";
+  claims["amr"] = {"pwd", "otp"};
+  claims["email"] = "alice@example.com";
+  const auto token = issued(acme().exchange(acme().idp.sign(claims), "files"));
+  EXPECT_EQ(token.at("auth_time"), claims["auth_time"]);
+  EXPECT_EQ(token.at("acr"), "urn:acr:gold");
+  EXPECT_EQ(token.at("amr"), claims["amr"]);
+  EXPECT_FALSE(token.contains("email"));
+}
+
+TEST(Rfc9068_3, J6_EachTargetHasItsOwnAudienceAndScope) {
+  const auto alice = acme().user_token("alice");
+  const auto files = issued(acme().exchange(alice, "files"));
+  const auto search = issued(acme().exchange(alice, "search"));
+  EXPECT_NE(files.at("aud"), search.at("aud"));
+  EXPECT_FALSE(search.contains("scope"));
+}
+
+TEST(Rfc9068_2_1, J8_EachBackendMayChooseItsAlgorithm) {
+  TestTenant tenant("algorithms");
+  for (const char* name : {"RS256", "EdDSA", "ES256"}) {
+    tenant.manifest["backends"].push_back(
+        {{"name", std::string("b-") + (name[0] == 'R'   ? "rs"
+                                       : name[1] == 'd' ? "ed"
+                                                        : "es")},
+         {"audience", std::string("https://") + name + ".example/"},
+         {"signing_algorithm", name}});
+  }
+  tenant.manifest["roles"][0]["allow"].push_back("*:*");
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  const auto jwks = json_of(tenant.ask("GET", "/t/algorithms/jwks"));
+  for (const auto& [backend, algorithm] :
+       Pairs{{"b-rs", "RS256"}, {"b-ed", "EdDSA"}, {"b-es", "ES256"}}) {
+    const auto compact = json_of(tenant.exchange(tenant.user_token("alice"), backend))
+                             .at("access_token")
+                             .get<std::string>();
+    EXPECT_EQ(header_of(compact).at("alg"), algorithm);
+    EXPECT_EQ(verified_claims(compact, jwks).at("sub"), "alice");
+  }
+}
+
+TEST(Rfc8037, TV9_ADeterministicAccessToken) {
+  const auto seed = must(crypto::base64url_decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"));
+  const auto key = must(crypto::SigningKey::import_private(
+      crypto::Algorithm::EdDSA, PrivateKey(SecureBuffer::copy_of(ByteView(seed)))));
+  const std::string kid = token::public_jwk(key).at("kid");
+  EXPECT_EQ(kid, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+  const Json claims{{"act", {{"sub", "gw-01"}}},
+                    {"aud", "https://files.example.com/mcp"},
+                    {"client_id", "gw-01"},
+                    {"exp", 1790000300},
+                    {"iat", 1790000000},
+                    {"iss", "https://sts.example.com/t/acme"},
+                    {"jti", "0001"},
+                    {"scope", "files:read"},
+                    {"sub", "user-42"}};
+  EXPECT_EQ(token::sign_jwt(key, kid, "at+jwt", claims),
+            "eyJhbGciOiJFZERTQSIsImtpZCI6ImtQcktfcW14VldhWVZBOXd3QkY2SXVvM3ZWeno3VHhIQ1R3WEJ5Z3JT"
+            "NGsiLCJ0eXAiOiJhdCtqd3QifQ.eyJhY3QiOnsic3ViIjoiZ3ctMDEifSwiYXVkIjoiaHR0cHM6Ly9maWxlcy"
+            "5leGFtcGxlLmNvbS9tY3AiLCJjbGllbnRfaWQiOiJndy0wMSIsImV4cCI6MTc5MDAwMDMwMCwiaWF0IjoxNzk"
+            "wMDAwMDAwLCJpc3MiOiJodHRwczovL3N0cy5leGFtcGxlLmNvbS90L2FjbWUiLCJqdGkiOiIwMDAxIiwic2Nv"
+            "cGUiOiJmaWxlczpyZWFkIiwic3ViIjoidXNlci00MiJ9.1cufeCwnumnvYFYdRbacVl9NMyTjdEiwTPxA_5rW"
+            "o7TJZYP8TGrl4Jr1emz1c2d-uAk9FCeUIayXTE0Bkcm_Dg");
+}
+
+}  // namespace
+}  // namespace postern::test

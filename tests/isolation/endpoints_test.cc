@@ -1,0 +1,442 @@
+// Every endpoint with another tenant's and another user's names, ids, tokens and
+// credentials: what comes back is what a thing that does not exist would give.
+// Cold: a service that has seen nothing yet. Warm: one that has just served the
+// rightful owner.
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <set>
+
+#include "support/service_fixture.h"
+
+namespace postern::test {
+namespace {
+
+/// Two tenants of one deployment, and services over them.
+class Isolation : public testing::TestWithParam<bool> {
+ protected:
+  static void SetUpTestSuite() {
+    if (world_ != nullptr) return;
+    shared_postgres();
+    static World world;
+    world_ = &world;
+  }
+
+  struct World {
+    World() {
+      service = std::make_unique<TestService>(database.service(), keys.path() / "keys",
+                                              TestService::Adjust());
+      const Endpoint endpoint{[this] { return service->port(); }, service->operator_token()};
+      x = std::make_unique<TestTenant>(endpoint, "tenant-x");
+      y = std::make_unique<TestTenant>(endpoint, "tenant-y");
+      // What only Y has.
+      y->manifest["clients"].push_back({{"id", "only-y"}});
+      y->manifest["backends"].push_back(
+          {{"name", "only-y"}, {"audience", "https://only-y.example.com/mcp"}});
+      y->manifest["roles"][0]["allow"].push_back("only-y:*");
+      if (y->apply().status != 200) throw std::runtime_error("tenant-y");
+      const Json value{{"fields", {{"token", "of-y"}}}};
+      for (const char* name : {"jira", "only-y"}) {
+        if (y->api("PUT", std::string("/credentials/") + name, y->admin, value).status != 201) {
+          throw std::runtime_error("credential of tenant-y");
+        }
+      }
+      y->store("alice", "github", {{"token", "of-y-alice"}});
+      x->store("bob", "github", {{"token", "of-x-bob"}});
+      y_secret_id = json_of(y->api("GET", "/clients/gw-01/secrets", y->admin))
+                        .at("items")
+                        .at(0)
+                        .at("secret_id");
+      y_admin_id =
+          json_of(y->api("GET", "/admin-tokens", y->admin)).at("items").at(0).at("token_id");
+      TestTenant off(endpoint, "tenant-off");
+      off.manifest["enabled"] = false;
+      if (off.apply().status != 200) throw std::runtime_error("tenant-off");
+    }
+    void renew() {
+      service.reset();
+      service = std::make_unique<TestService>(database.service(), keys.path() / "keys",
+                                              TestService::Adjust());
+    }
+
+    PostgresDatabase database;
+    TempDirectory keys;
+    std::unique_ptr<TestService> service;
+    std::unique_ptr<TestTenant> x, y;
+    std::string y_secret_id, y_admin_id;
+  };
+
+  TestTenant& x() { return *world_->x; }
+  TestTenant& y() { return *world_->y; }
+  World& world() { return *world_; }
+
+  /// As the parameter says: a fresh service, or one that just served both.
+  void prepare() {
+    if (!GetParam()) {
+      world_->renew();
+      return;
+    }
+    ASSERT_THAT(y().exchange(y().user_token("alice"), "files"), HasStatus(200));
+    ASSERT_EQ(item_of(y().release(y().user_token("alice"), {{{"backend", "github"}}})).at("status"),
+              "allowed");
+    ASSERT_EQ(item_of(x().release(x().user_token("bob"), {{{"backend", "github"}}})).at("status"),
+              "allowed");
+    ASSERT_THAT(y().api("GET", "/manifest", y().admin), HasStatus(200));
+    ASSERT_THAT(x().api("GET", "/manifest", x().admin), HasStatus(200));
+  }
+
+  using Ask = std::function<WireReply(const std::string& name)>;
+  /// The same question about what is another's and about what is nowhere.
+  void expect_same(const Ask& ask, const std::string& theirs, const std::string& nowhere,
+                   const std::string& what) {
+    prepare();
+    const auto of_theirs = ask(theirs);
+    if (!GetParam()) world_->renew();
+    const auto of_nowhere = ask(nowhere);
+    ASSERT_NE(of_theirs.status, 0) << what;
+    EXPECT_GE(of_theirs.status, 400) << what;
+    EXPECT_EQ(of_theirs.status, of_nowhere.status) << what;
+    EXPECT_EQ(with_names_removed(of_theirs.body, theirs, nowhere),
+              with_names_removed(of_nowhere.body, theirs, nowhere))
+        << what;
+    for (const char* header : {"Content-Type", "Cache-Control", "ETag", "Allow"}) {
+      EXPECT_EQ(of_theirs.header(header), of_nowhere.header(header)) << what << " " << header;
+    }
+    EXPECT_EQ(with_names_removed(of_theirs.header("WWW-Authenticate"), theirs, nowhere),
+              with_names_removed(of_nowhere.header("WWW-Authenticate"), theirs, nowhere))
+        << what;
+  }
+
+  /// A reply may name what was asked for.
+  static std::string with_names_removed(std::string text, const std::string& one,
+                                        const std::string& other) {
+    for (const auto* name : {&one, &other}) {
+      for (auto at = text.find(*name); at != text.npos; at = text.find(*name)) {
+        text.replace(at, name->size(), "*");
+      }
+    }
+    return text;
+  }
+
+ private:
+  static World* world_;
+};
+Isolation::World* Isolation::world_ = nullptr;
+
+INSTANTIATE_TEST_SUITE_P(Caches, Isolation, testing::Values(false, true),
+                         [](const auto& warm) { return warm.param ? "Warm" : "Cold"; });
+
+struct Call {
+  const char* method;
+  const char* path;  // below the tenant
+  Json body;
+};
+
+std::vector<Call> rest_calls() {
+  const Json fields{{"fields", {{"token", "stolen"}}}};
+  return {{"GET", "", nullptr},
+          {"DELETE", "?confirm=tenant-y", nullptr},
+          {"GET", "/manifest", nullptr},
+          {"GET", "/admin-tokens", nullptr},
+          {"POST", "/admin-tokens", Json::object()},
+          {"DELETE", "/admin-tokens/abc", nullptr},
+          {"GET", "/clients/gw-01/secrets", nullptr},
+          {"POST", "/clients/gw-01/secrets", Json::object()},
+          {"DELETE", "/clients/gw-01/secrets/abc", nullptr},
+          {"GET", "/credentials", nullptr},
+          {"GET", "/credentials/jira", nullptr},
+          {"PUT", "/credentials/jira", fields},
+          {"DELETE", "/credentials/jira", nullptr},
+          {"GET", "/audit", nullptr},
+          {"GET", "/audit/verification", nullptr}};
+}
+
+TEST_P(Isolation, ATenantOfOthersIsLikeNoTenant) {
+  for (const auto& [method, path, body] : rest_calls()) {
+    for (const auto& [who, token] : Pairs{{"admin of x", x().admin},
+                                          {"user of x", x().user_token("alice")},
+                                          {"nobody", ""},
+                                          {"garbage", "garbage"}}) {
+      expect_same(
+          [&, m = method, p = path, b = body, t = token](const std::string& tenant) {
+            Pairs headers;
+            if (!t.empty()) headers.emplace_back("Authorization", bearer(t));
+            return x().ask(m, "/api/v1/tenants/" + tenant + p, headers,
+                           b.is_null() ? "" : b.dump());
+          },
+          "tenant-y", "no-such-x", std::string(method) + " " + path + " by " + who);
+    }
+  }
+}
+
+TEST_P(Isolation, AManifestForATenantOfOthersIsRefusedAsForNone) {
+  expect_same(
+      [&](const std::string& tenant) {
+        const Json manifest{{"tenant", tenant}, {"display_name", "mine now"}};
+        return x().ask("PUT", "/api/v1/tenants/" + tenant + "/manifest",
+                       {{"Authorization", bearer(x().admin)}}, manifest.dump());
+      },
+      "tenant-y", "no-such-x", "PUT manifest");
+  EXPECT_EQ(json_of(y().api("GET", "", y().admin)).at("display_name"), "Tenant tenant-y");
+}
+
+TEST_P(Isolation, ReleasingAtATenantOfOthersIsLikeReleasingAtNone) {
+  const Json body{{"subject_token", x().user_token("alice")}, {"items", {{{"backend", "github"}}}}};
+  for (const auto& who : {basic("gw-01", x().secret), basic("only-y", x().secret), std::string()}) {
+    expect_same(
+        [&](const std::string& tenant) {
+          Pairs headers{{"Content-Type", "application/json"}};
+          if (!who.empty()) headers.emplace_back("Authorization", who);
+          return x().ask("POST", "/api/v1/tenants/" + tenant + "/release", headers, body.dump());
+        },
+        "tenant-y", "no-such-x", "release");
+  }
+}
+
+TEST_P(Isolation, ADisabledTenantIsLikeNoTenant) {
+  for (const auto& [method, path, body] : rest_calls()) {
+    expect_same(
+        [&, m = method, p = path, b = body](const std::string& tenant) {
+          return x().ask(m, "/api/v1/tenants/" + tenant + p, {{"Authorization", bearer(x().admin)}},
+                         b.is_null() ? "" : b.dump());
+        },
+        "tenant-off", "tenant-not", std::string(method) + " " + path);
+  }
+  for (const char* path :
+       {"/t/*/jwks", "/t/*/authorize", "/.well-known/oauth-authorization-server/t/*"}) {
+    expect_same(
+        [&](const std::string& tenant) {
+          std::string target = path;
+          return x().ask("GET", target.replace(target.find('*'), 1, tenant));
+        },
+        "tenant-off", "tenant-not", path);
+  }
+  expect_same(
+      [&](const std::string& tenant) {
+        return x().ask("POST", "/t/" + tenant + "/token",
+                       {{"Content-Type", "application/x-www-form-urlencoded"},
+                        {"Authorization", basic("gw-01", x().secret)}},
+                       form(x().exchange_fields(x().user_token("alice"), "files")));
+      },
+      "tenant-off", "tenant-not", "token");
+}
+
+TEST_P(Isolation, AnotherTenantsClientIsLikeNoClient) {
+  // At the token endpoint of Y: a client that exists, with X's secret, and one that does not.
+  const auto fields = y().exchange_fields(y().user_token("alice"), "files");
+  expect_same(
+      [&](const std::string& client) { return y().token(fields, basic(client, x().secret)); },
+      "gw-01", "gw-99", "token with Basic");
+  expect_same(
+      [&](const std::string& client) {
+        auto posted = fields;
+        posted.emplace_back("client_id", client);
+        posted.emplace_back("client_secret", x().secret);
+        return y().token(posted, "");
+      },
+      "gw-01", "gw-99", "token with post");
+  expect_same(
+      [&](const std::string& client) {
+        return y().release(y().user_token("alice"), {{{"backend", "github"}}},
+                           basic(client, x().secret));
+      },
+      "gw-01", "gw-99", "release");
+}
+
+TEST_P(Isolation, AnotherTenantsUserTokenIsLikeAnyStrangers) {
+  const Idp stranger("https://idp.stranger.example");
+  auto claims = stranger.claims("alice", SystemClock().now());
+  claims["groups"] = {"engineering"};
+  const auto strange = stranger.sign(claims);
+  const auto of_y = y().user_token("alice");
+  const auto issued_by_y =
+      json_of(y().exchange(of_y, "files")).at("access_token").get<std::string>();
+  const auto token = [&](const std::string& which) { return which == "theirs" ? of_y : strange; };
+  expect_same([&](const std::string& which) { return x().exchange(token(which), "files"); },
+              "theirs", "strange", "exchange");
+  expect_same(
+      [&](const std::string& which) {
+        auto fields = x().exchange_fields(x().user_token("alice"), "files");
+        fields.emplace_back("actor_token", token(which));
+        fields.emplace_back("actor_token_type", TestTenant::kJwt);
+        return x().token(fields);
+      },
+      "theirs", "strange", "exchange as actor");
+  expect_same(
+      [&](const std::string& which) {
+        return x().release(token(which), {{{"backend", "github"}}});
+      },
+      "theirs", "strange", "release");
+  for (const auto& [method, path, body] : rest_calls()) {
+    expect_same([&, m = method, p = path,
+                 b = body](const std::string& which) { return x().api(m, p, token(which), b); },
+                "theirs", "strange", std::string(method) + " " + path);
+  }
+  // A token that Y's own issuer made, and one that only says so of a tenant that is not there.
+  auto forged = claims;
+  forged["iss"] = "https://sts.example.com/t/no-such-x";
+  const auto from_nowhere = stranger.sign(forged, "at+jwt");
+  expect_same(
+      [&](const std::string& which) {
+        return x().exchange(which == "theirs" ? issued_by_y : from_nowhere, "files");
+      },
+      "theirs", "nowhere", "exchange of an issued token");
+}
+
+TEST_P(Isolation, AnotherTenantsIdsAreLikeNoIds) {
+  const auto with_admin = [&](const char* method, std::string path, const Json& body = nullptr) {
+    return [this, method, path, body](const std::string& id) {
+      auto target = path;
+      return x().api(method, target.replace(target.find('*'), 1, id), x().admin, body);
+    };
+  };
+  expect_same(with_admin("DELETE", "/admin-tokens/*"), world().y_admin_id, "aaaaaaaaaaaaaaa",
+              "admin token");
+  expect_same(with_admin("DELETE", "/clients/gw-01/secrets/*"), world().y_secret_id,
+              "aaaaaaaaaaaaaaa", "client secret");
+  expect_same(with_admin("GET", "/clients/*/secrets"), "only-y", "no-such", "client");
+  expect_same(with_admin("POST", "/clients/*/secrets", Json::object()), "only-y", "no-such",
+              "client secret");
+  expect_same(with_admin("DELETE", "/clients/*/secrets/abc"), "only-y", "no-such", "client secret");
+  expect_same(with_admin("GET", "/credentials/*"), "only-y", "no-such", "credential");
+  expect_same(with_admin("DELETE", "/credentials/*"), "only-y", "no-such", "credential");
+  // Y's issuer, by name of its principal.
+  for (const char* method : {"GET", "DELETE"}) {
+    expect_same(
+        [&](const std::string& issuer) {
+          return x().api(method,
+                         "/credentials/github?issuer=" + percent_encoded(issuer) + "&subject=alice",
+                         x().admin);
+        },
+        y().idp.issuer(), "https://idp.nowhere.example", method);
+  }
+  EXPECT_THAT(json_of(y().api("GET", "/admin-tokens", y().admin), "items"), testing::SizeIs(1));
+  EXPECT_THAT(json_of(y().api("GET", "/clients/gw-01/secrets", y().admin), "items"),
+              testing::SizeIs(1));
+  EXPECT_THAT(y().api("GET", "/credentials/only-y", y().admin), HasStatus(200));
+}
+
+TEST_P(Isolation, AnotherTenantsBackendIsLikeNoBackend) {
+  const auto alice = x().user_token("alice");
+  expect_same([&](const std::string& name) { return x().exchange(alice, name); }, "only-y",
+              "no-such", "audience");
+  expect_same(
+      [&](const std::string& name) {
+        auto fields = x().exchange_fields(alice, "");
+        fields.pop_back();
+        fields.emplace_back("resource", "https://" + name + ".example.com/mcp");
+        return x().token(fields);
+      },
+      "only-y", "no-such", "resource");
+  prepare();
+  const auto reply = x().release(alice, {{{"backend", "only-y"}}, {{"backend", "no-such"}}});
+  ASSERT_THAT(reply, HasStatus(200));
+  auto theirs = item_of(reply, 0);
+  auto nowhere = item_of(reply, 1);
+  theirs.erase("backend");
+  nowhere.erase("backend");
+  EXPECT_EQ(theirs, nowhere);
+}
+
+TEST_P(Isolation, ListsEndAtTheTenantWhateverTheCursor) {
+  prepare();
+  const auto of_y = json_of(y().api("GET", "/credentials?limit=1", y().admin));
+  const std::string cursor = of_y.at("next_cursor");
+  const auto reply = x().api("GET", "/credentials?cursor=" + percent_encoded(cursor), x().admin);
+  EXPECT_THAT(reply.body, testing::Not(testing::HasSubstr("only-y")));
+  EXPECT_THAT(reply.body, testing::Not(testing::HasSubstr(y().idp.issuer())));
+  std::set<std::string> requests;
+  for (const auto& record : y().audit("limit=1000&order=desc")) {
+    requests.insert(record.at("event").at("request_id"));
+  }
+  for (const auto& record : x().audit("limit=1000&order=desc")) {
+    EXPECT_FALSE(requests.contains(record.at("event").at("request_id"))) << record;
+  }
+}
+
+TEST_P(Isolation, AnotherUsersCredentialIsLikeNoCredential) {
+  const auto alice = x().user_token("alice");
+  const auto about = [&](const char* method, const Json& body = nullptr) {
+    return [this, method, body, &alice](const std::string& subject) {
+      return x().api(
+          method,
+          "/credentials/github?issuer=" + percent_encoded(x().idp.issuer()) + "&subject=" + subject,
+          alice, body);
+    };
+  };
+  expect_same(about("GET"), "bob", "nobody", "GET");
+  expect_same(about("DELETE"), "bob", "nobody", "DELETE");
+  expect_same(about("PUT", {{"fields", {{"token", "mine"}}}}), "bob", "nobody", "PUT");
+  expect_same(
+      [&](const std::string& subject) {
+        return x().api(
+            "GET",
+            "/credentials?issuer=" + percent_encoded(x().idp.issuer()) + "&subject=" + subject,
+            alice);
+      },
+      "bob", "nobody", "list");
+  // A name under which only others have stored something, and one nobody has used.
+  expect_same(
+      [&](const std::string& name) { return x().api("GET", "/credentials/" + name, alice); },
+      "github", "unused", "GET by name");
+  expect_same(
+      [&](const std::string& name) { return x().api("DELETE", "/credentials/" + name, alice); },
+      "github", "unused", "DELETE by name");
+  EXPECT_EQ(item_of(x().release(x().user_token("bob"), {{{"backend", "github"}}}))
+                .at("env")
+                .at("GITHUB_TOKEN"),
+            "of-x-bob");
+}
+
+TEST_P(Isolation, ANamesakeAtAnotherIssuerIsAnotherUser) {
+  prepare();
+  // A second issuer of X has a bob of its own.
+  const Idp second("https://second.tenant-x.example");
+  auto manifest = x().manifest;
+  manifest["issuers"].push_back({{"name", "second"},
+                                 {"issuer", second.issuer()},
+                                 {"jwks", second.jwks()},
+                                 {"audiences", {"gw-01"}},
+                                 {"subject_prefix", "second:"}});
+  manifest["bindings"].push_back(
+      {{"name", "second"}, {"role", "developer"}, {"groups", {"second:engineering"}}});
+  ASSERT_THAT(x().api("PUT", "/manifest", x().admin, manifest), HasStatus(200));
+  auto claims = second.claims("bob", SystemClock().now());
+  claims["groups"] = {"engineering"};
+  const auto other_bob = second.sign(claims);
+  const auto item = item_of(x().release(other_bob, {{{"backend", "github"}}}));
+  EXPECT_EQ(item.at("error"), "interaction_required") << item;
+  EXPECT_THAT(x().api("GET", "/credentials/github", other_bob), HasStatus(404));
+  // Back to one issuer for the other tests.
+  ASSERT_THAT(x().api("PUT", "/manifest?prune=true", x().admin, x().manifest), HasStatus(200));
+}
+
+TEST_P(Isolation, EachKindOfTokenIsRefusedWhereAnotherBelongs) {
+  prepare();
+  const auto alice = x().user_token("alice");
+  const auto issued = json_of(x().exchange(alice, "files")).at("access_token").get<std::string>();
+  const Pairs tokens{{"operator", x().operator_token()}, {"admin", x().admin},
+                     {"client secret", x().secret},      {"issued", issued},
+                     {"admin of y", y().admin},          {"user", alice}};
+  for (const auto& [kind, token] : tokens) {
+    if (kind != "user") {
+      EXPECT_THAT(x().exchange(token, "files"), IsOAuthError(400, "invalid_request")) << kind;
+      EXPECT_THAT(x().release(token, {{{"backend", "github"}}}), IsProblem(422, "invalid-token"))
+          << kind;
+    }
+    EXPECT_THAT(x().token(x().exchange_fields(alice, "files"), basic("gw-01", token)).status,
+                kind == "client secret" ? 200 : 401)
+        << kind;
+    const auto status = x().api("GET", "/manifest", token).status;
+    EXPECT_EQ(status, kind == "operator" || kind == "admin" ? 200
+                      : kind == "user"                      ? 403
+                                                            : 401)
+        << kind;
+    const auto own = x().api("GET", "/credentials", token).status;
+    EXPECT_EQ(own, kind == "operator" || kind == "admin" || kind == "user" ? 200 : 401) << kind;
+  }
+}
+
+}  // namespace
+}  // namespace postern::test
