@@ -278,16 +278,12 @@ Status EmbeddedPostgres::Impl::make_cluster() {
   const Descriptor output(
       ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
   ChildOptions child;
-  child.command = {(binaries / "initdb").string(),
-                   "--pgdata=" + fresh.string(),
-                   std::string("--username=") + kSuperuser,
-                   "--pwfile=" + password_file.string(),
-                   "--auth=scram-sha-256",
-                   "--encoding=UTF8",
-                   "--locale=C",
-                   "--data-checksums",
-                   "--no-instructions"};
-  if (options.durability == Options::Durability::None) child.command.emplace_back("--no-sync");
+  child.command = {(binaries / "initdb").string(), "--pgdata=" + fresh.string(),
+                   std::string("--username=") + kSuperuser, "--pwfile=" + password_file.string(),
+                   "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--data-checksums",
+                   "--no-instructions",
+                   // Flushed below, by one call rather than one for each file.
+                   "--no-sync"};
   child.run_as = run_as;
   child.directory = options.directory;
   child.output = output.get();
@@ -302,6 +298,12 @@ Status EmbeddedPostgres::Impl::make_cluster() {
   if (!status || *status != 0) {
     fs::remove_all(fresh, error);
     return problem("initdb failed: see postgres.log in the data directory", log.string());
+  }
+  if (options.durability == Options::Durability::Full) {
+    const Descriptor directory(::open(fresh.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (directory.get() < 0 || ::syncfs(directory.get()) != 0) {
+      return problem("the new cluster cannot be flushed to disk");
+    }
   }
   fs::rename(fresh, data, error);
   if (error) return problem("the new cluster cannot be moved into place");
