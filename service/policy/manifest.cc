@@ -202,7 +202,7 @@ Result<Manifest> Manifest::read(const Json& value) {
   }
   for (const auto& [name, content] : value.items()) {
     if (known.count(name) == 0) {
-      const bool harmless = name.size() <= 64 && detail::is_name(name);
+      const bool harmless = name.size() <= 32 && detail::is_name(name);
       return at(harmless ? "/" + name : "", "is not a known member of a manifest");
     }
   }
