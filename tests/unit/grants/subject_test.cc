@@ -675,6 +675,77 @@ TEST(SubjectCache, DoesNotOutliveAWithdrawnKeyOfAFetchedSet) {
   EXPECT_EQ(code_of(f.verify(token)), ErrorCode::InvalidToken);
 }
 
+TEST(SubjectCache, DoesNotOutliveAKeyThatAnotherRequestFoundWithdrawn) {
+  Subjects f;
+  const char* kUri = "https://idp.acme.example/keys";
+  const test::Idp next(f.idp.issuer());
+  f.issuer().erase("jwks");
+  f.issuer()["jwks_uri"] = kUri;
+  f.fetcher.serve(kUri, f.idp.jwks(), 3600s);
+  f.load();
+  const auto token = f.subject_token();
+  ASSERT_TRUE(f.verify(token).ok());
+  f.fetcher.serve(kUri, next.jwks(), 3600s);
+  f.clock.advance(60s);
+  ASSERT_TRUE(f.verify(token).ok());
+  ASSERT_TRUE(f.verify(next.sign(f.claims("bob"))).ok());  // its kid made us look
+  EXPECT_EQ(code_of(f.verify(token)), ErrorCode::InvalidToken);
+}
+
+/// One key set for everybody, so that only tenant and epoch tell entries apart.
+class SharedKeys final : public IssuerKeys {
+ public:
+  explicit SharedKeys(const Json& jwks)
+      : set_(std::make_shared<const token::JwkSet>(
+            test::must(token::JwkSet::parse(jwks, token::JwkSet::WeakKeys::Refuse)))) {}
+  Result<std::shared_ptr<const token::JwkSet>> keys(const TenantId&, const policy::IssuerEntry&,
+                                                    const std::optional<std::string>&,
+                                                    Wait) override {
+    return set_;
+  }
+
+ private:
+  std::shared_ptr<const token::JwkSet> set_;
+};
+
+TEST(SubjectCache, KeepsTenantsApartEvenWithTheSameKeysAndEpoch) {
+  Subjects f;
+  SharedKeys keys(f.idp.jwks());
+  SubjectVerifier verifier(keys, f.clock);
+  auto manifest = f.manifest;
+  manifest["tenant"] = "other";
+  manifest["issuers"][0]["subject_prefix"] = "corp:";
+  f.tenants.apply(manifest, f.clock.now());
+  const auto other = f.tenants.snapshot(TenantId("other"));
+  ASSERT_EQ(other->epoch(), f.snapshot->epoch());
+  const auto token = f.subject_token();
+  const auto subject_at = [&](const policy::TenantSnapshot& snapshot) {
+    return verifier
+        .verify(snapshot, *snapshot.find_client("gw-01"), token, SubjectTokenType::AccessToken,
+                Wait::Yes)
+        .value()
+        ->issued_subject;
+  };
+  EXPECT_EQ(subject_at(*f.snapshot), "alice");
+  EXPECT_EQ(subject_at(*other), "corp:alice");
+  EXPECT_EQ(subject_at(*f.snapshot), "alice");
+}
+
+TEST(SubjectCache, CountsAChangeElsewhereInTheConfiguration) {
+  Subjects f;
+  SharedKeys keys(f.idp.jwks());
+  SubjectVerifier verifier(keys, f.clock);
+  const auto token = f.subject_token("service-7");
+  const auto verify = [&] {
+    return code_of(
+        verifier.verify(*f.snapshot, f.gateway(), token, SubjectTokenType::AccessToken, Wait::Yes));
+  };
+  ASSERT_EQ(verify(), std::nullopt);
+  f.manifest["clients"].push_back({{"id", "service-7"}});
+  f.load();
+  EXPECT_EQ(verify(), ErrorCode::InvalidToken);
+}
+
 TEST(SubjectCache, RemembersNoMoreThanItMay) {
   Subjects f;
   SubjectVerifier small(f.issuer_keys, f.clock, SubjectVerifier::Options{32});
