@@ -178,7 +178,14 @@ Json json_of(const WireReply& reply) {
   return std::move(json).value();
 }
 
-Json json_of(const WireReply& reply, const char* member) { return json_of(reply).at(member); }
+Json json_of(const WireReply& reply, const char* member) {
+  const auto json = json_of(reply);
+  if (!json.contains(member)) {
+    throw std::runtime_error("status " + std::to_string(reply.status) + ", no " + member + ": " +
+                             reply.body);
+  }
+  return json.at(member);
+}
 
 Json claims_of(std::string_view compact) { return jwt_part(compact, 1); }
 Json header_of(std::string_view compact) { return jwt_part(compact, 0); }
@@ -323,7 +330,7 @@ TestTenant::TestTenant(Endpoint endpoint, std::string tenant)
   for (const auto& made : json_of(reply, "client_secrets")) {
     (made.at("client") == "gw-01" ? secret : files_secret) = made.at("client_secret");
   }
-  admin = json_of(api("POST", "/admin-tokens", operator_token(), Json::object())).at("token");
+  admin = json_of(api("POST", "/admin-tokens", operator_token(), Json::object()), "token");
 }
 
 Json& TestTenant::part(const char* section, std::string_view called) {
@@ -338,7 +345,7 @@ WireReply TestTenant::apply(const std::string& query, const Pairs& headers) cons
 }
 
 std::uint64_t TestTenant::epoch() const {
-  return json_of(api("GET", "", operator_token())).at("epoch");
+  return json_of(api("GET", "", operator_token()), "epoch");
 }
 
 Json TestTenant::claims(std::string_view subject) const {
@@ -403,7 +410,7 @@ Json TestTenant::verification() const {
 }
 
 Json item_of(const WireReply& reply, std::size_t index) {
-  return json_of(reply).at("items").at(index);
+  return json_of(reply, "items").at(index);
 }
 
 Process::Process(std::vector<std::string> command, Pairs environment, std::filesystem::path output)

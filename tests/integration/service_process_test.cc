@@ -1,0 +1,595 @@
+// The program as it runs in production, over a PostgreSQL that is durable:
+// what leaks (nothing), and what a kill -9 of either costs (nothing that was
+// acknowledged).
+
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <atomic>
+#include <fstream>
+#include <mutex>
+#include <pqxx/pqxx>
+#include <set>
+#include <thread>
+
+#include "crypto/base64url.h"
+#include "crypto/random.h"
+#include "support/service_fixture.h"
+
+namespace postern::test {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AnyOf;
+
+class DurablePostgres {
+ public:
+  explicit DurablePostgres(fs::path directory) : directory_(std::move(directory)) { start(); }
+
+  void start() {
+    server_.reset();
+    storage::EmbeddedPostgres::Options options;
+    options.directory = directory_;
+    auto started = storage::EmbeddedPostgres::start(std::move(options));
+    server_ = std::make_unique<storage::EmbeddedPostgres>(must(std::move(started)));
+    if (const auto done = server_->provision(); !done.ok()) {
+      throw std::runtime_error("provision: " + done.error().diagnostic);
+    }
+  }
+  storage::EmbeddedPostgres& operator*() { return *server_; }
+  storage::EmbeddedPostgres* operator->() { return server_.get(); }
+
+ private:
+  fs::path directory_;
+  std::unique_ptr<storage::EmbeddedPostgres> server_;
+};
+
+/// PostgreSQL and posternd, each in a process of its own.
+struct World {
+  TempDirectory directory;
+  DurablePostgres postgres{directory.path() / "postgres"};
+  ServiceProcess service;
+
+  World()
+      : service(made(directory.path() / "service"), postgres->service_conninfo(),
+                {{"log.level", "\"debug\""}}) {
+    service.start();
+  }
+  static fs::path made(fs::path path) {
+    fs::create_directories(path);
+    return path;
+  }
+};
+
+/// Made once: a durable cluster takes seconds. Each test has a tenant of its own
+/// and leaves both running.
+World& shared_world() {
+  static World world;
+  return world;
+}
+
+bool ready(const World& world) {
+  try {
+    return http_ask(world.service.ops_port(), "GET", "/readyz").status == 200;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+/// Every pool of connections works again. Each waits a moment after it failed to
+/// connect, so readiness may be a moment ahead of them.
+bool back(const World& world, const TestTenant& tenant) {
+  try {
+    return ready(world) && tenant.exchange(tenant.user_token("anybody"), "files").status == 200 &&
+           tenant.api("GET", "/audit?limit=1", tenant.operator_token()).status == 200 &&
+           tenant.api("GET", "/manifest", tenant.operator_token()).status == 200 &&
+           tenant.api("GET", "/credentials", tenant.operator_token()).status == 200;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+// ---- canaries ----
+
+/// Texts that must be found nowhere, and the pieces of them to look for.
+class Canaries {
+ public:
+  /// A secret value; also its pieces, so that a prefix in a log is found.
+  void plant(const std::string& what, const std::string& value) {
+    for (std::size_t at = 0; at + kPiece <= value.size(); at += kPiece) {
+      pieces_.emplace_back(what, value.substr(at, kPiece));
+    }
+    if (value.size() < kPiece) throw std::logic_error("too short to look for");
+    pieces_.emplace_back(what, value.substr(value.size() - kPiece));
+  }
+  /// A JWT: its header is no secret, the rest is.
+  void plant_token(const std::string& what, const std::string& token) {
+    const auto payload = token.find('.') + 1;
+    const auto signature = token.rfind('.') + 1;
+    // The payload's beginning may be like that of any other token.
+    plant(what + " payload", token.substr(payload + kPiece, signature - 1 - payload - kPiece));
+    plant(what + " signature", token.substr(signature));
+  }
+
+  /// What of it stands in the text.
+  std::set<std::string> found_in(std::string_view text) const {
+    std::set<std::string> found;
+    for (const auto& [what, piece] : pieces_) {
+      if (text.find(piece) != text.npos) found.insert(what);
+    }
+    return found;
+  }
+  std::size_t size() const { return pieces_.size(); }
+
+ private:
+  static constexpr std::size_t kPiece = 16;
+  std::vector<std::pair<std::string, std::string>> pieces_;
+};
+
+TEST(Canaries, AreFoundNowhere) {
+  auto& world = shared_world();
+  auto& service = world.service;
+  Canaries canaries;
+  canaries.plant("operator token", service.operator_token().substr(11));
+  const auto root_key = read_text(world.directory.path() / "service/keys/root.key");
+  const auto begin = root_key.find(':', root_key.find(':') + 1) + 1;  // after the key's id
+  canaries.plant("root key", root_key.substr(begin, root_key.find('\n', begin) - begin));
+  const auto conninfo = world.postgres->service_conninfo();
+  canaries.plant("database password", conninfo.substr(conninfo.find("password='") + 10, 43));
+
+  TestTenant tenant(service.endpoint(), "canary");
+  canaries.plant("client secret", tenant.secret);
+  canaries.plant("client secret in Basic", basic("gw-01", tenant.secret).substr(6));
+  canaries.plant("admin token", tenant.admin.substr(tenant.admin.size() - 43));
+  int number = 0;
+  const auto secret = [&](const std::string& what) {
+    auto value = crypto::random_token();
+    canaries.plant(what + " " + std::to_string(++number), value);
+    return value;
+  };
+  const auto token = [&](const std::string& user) {
+    auto value = tenant.user_token(user);
+    canaries.plant_token("token of " + user + " " + std::to_string(++number), value);
+    return value;
+  };
+
+  std::string refusals;  // every error body
+  const auto refused = [&](const WireReply& reply) {
+    EXPECT_GE(reply.status, 400) << reply.body;
+    refusals += reply.head + reply.body + "\n";
+  };
+  const auto granted = [&](const WireReply& reply) {
+    EXPECT_LT(reply.status, 300) << reply.body;
+    return reply;
+  };
+  const auto alice = token("alice");
+  const std::string tenant_path = "/api/v1/tenants/canary";
+  const auto raw = [&](const std::string& method, const std::string& target,
+                       const std::string& authorization, const std::string& type,
+                       const std::string& body) {
+    return tenant.ask(method, target, {{"Authorization", authorization}, {"Content-Type", type}},
+                      body);
+  };
+  const std::string form_type = "application/x-www-form-urlencoded";
+
+  // Everything that works.
+  const auto of_alice = secret("credential of alice");
+  granted(tenant.api("PUT", "/credentials/github", alice, {{"fields", {{"token", of_alice}}}}));
+  granted(tenant.api("PUT", "/credentials/shared-db", tenant.admin,
+                     {{"fields", {{"url", secret("shared credential")}}}}));
+  granted(tenant.api("PUT", "/credentials/github", alice,
+                     {{"fields", {{"token", secret("second version")}}}}));
+  const auto exchanged = json_of(granted(tenant.exchange(alice, "files")));
+  canaries.plant_token("minted token", exchanged.at("access_token"));
+  const auto released = tenant.release(alice, {{{"backend", "github"}}, {{"backend", "files"}}});
+  canaries.plant_token("released token", item_of(released, 1).at("env").at("FILES_TOKEN"));
+  const auto rotated =
+      json_of(granted(tenant.api("POST", "/clients/gw-01/secrets", tenant.admin, Json::object())));
+  canaries.plant("rotated secret", rotated.at("client_secret"));
+  tenant.part("clients", "gw-files")["secret"] = secret("given secret");
+  granted(tenant.apply());
+
+  // The same in every way that fails: at the token endpoint…
+  const auto fields = tenant.exchange_fields(alice, "files");
+  refused(tenant.token(fields, basic("gw-01", secret("wrong secret"))));
+  refused(tenant.token(fields, basic(secret("secret as id"), "x")));
+  refused(tenant.token(fields, "Basic " + secret("no Basic")));
+  refused(tenant.token(fields, "Bearer " + secret("bearer at token endpoint")));
+  refused(
+      raw("POST", "/t/canary/token?client_secret=" + secret("in the query"), "", form_type, ""));
+  refused(tenant.exchange(secret("opaque subject"), "files"));
+  refused(tenant.exchange(token("bob").substr(0, 60) + secret("spoilt signature"), "files"));
+  refused(tenant.exchange(alice, secret("secret as audience")));
+  refused(tenant.exchange(alice, "files", {{"scope", secret("secret as scope")}}));
+  refused(tenant.exchange(
+      alice, "files", {{"actor_token", secret("actor")}, {"actor_token_type", TestTenant::kJwt}}));
+  refused(tenant.exchange(alice, "files", {{"requested_token_type", secret("as a type")}}));
+  refused(tenant.exchange(alice, "files", {{"client_secret", secret("second method")}}));
+  refused(tenant.exchange(alice, "files", {{"subject_token", secret("repeated parameter")}}));
+  refused(tenant.token({{"grant_type", secret("as grant type")}}));
+  refused(raw("POST", "/t/canary/token", basic("gw-01", tenant.secret), form_type,
+              "grant_type=%zz" + secret("malformed form")));
+  refused(raw("POST", "/t/canary/token", basic("gw-01", tenant.secret), "application/json",
+              R"({"client_secret":")" + secret("as JSON") + R"("})"));
+  // …at the REST API…
+  for (const std::string& path :
+       std::vector<std::string>{"", "/manifest", "/credentials", "/audit", "/admin-tokens"}) {
+    refused(tenant.api("GET", path, secret("opaque bearer")));
+    refused(tenant.api("GET", path, "postern_op_" + secret("no operator")));
+    refused(tenant.api("GET", path, "postern_ta_canary_" + secret("no admin")));
+  }
+  refused(tenant.api("GET", "/manifest", token("carol")));
+  for (const std::string& body : std::vector<std::string>{
+           std::string("{\"fields\":{\"token\":\"*\""), std::string("[\"*\"]"),
+           std::string("\"*\""), std::string(R"({"fields":{"token":["*"]}})"),
+           std::string(R"({"fields":{"*":1}})"),
+           std::string(R"({"fields":{"token":"a","token":"*"}})"),
+           std::string(R"({"fields":{"bad name *":"*"}})"), std::string(R"({"*":"*"})"),
+           std::string(R"({"fields":{"token":"x"},"expires_at":"*"})"), std::string("\xff*")}) {
+    const auto value = secret("in a malformed body");
+    auto text = body;
+    for (auto at = text.find('*'); at != text.npos; at = text.find('*')) text.replace(at, 1, value);
+    refused(
+        raw("PUT", tenant_path + "/credentials/github", bearer(alice), "application/json", text));
+    refused(raw("PUT", tenant_path + "/manifest", bearer(tenant.admin), "application/json", text));
+    refused(raw("POST", tenant_path + "/release", basic("gw-01", tenant.secret), "application/json",
+                text));
+    refused(raw("POST", tenant_path + "/admin-tokens", bearer(service.operator_token()),
+                "application/json", text));
+  }
+  refused(tenant.api("PUT", "/credentials/other", alice,
+                     {{"fields", {{"token", secret("not wanted")}}}}));
+  refused(tenant.api("PUT", "/credentials/github", alice,
+                     {{"fields", {{"token", secret("wrong version")}}}}, {{"If-Match", "\"99\""}}));
+  refused(tenant.release(secret("opaque user token"), {{{"backend", "github"}}}));
+  refused(tenant.release(alice, {{{"backend", "github"}, {"x", secret("unknown member")}}}));
+  {
+    const auto reply = tenant.release(alice, {{{"backend", secret("secret as backend")}}});
+    EXPECT_EQ(item_of(reply).at("status"), "refused");  // names what was asked, as it should
+  }
+  auto manifest = tenant.manifest;
+  manifest["clients"][0]["secret"] = secret("short");
+  manifest["clients"][0]["secret"].get_ref<std::string&>().resize(31);
+  refused(tenant.api("PUT", "/manifest", tenant.admin, manifest));
+  manifest = tenant.manifest;
+  manifest["credentials"] = {{{"name", "shared-db"}, {"value", secret("in a manifest")}}};
+  refused(tenant.api("PUT", "/manifest", tenant.admin, manifest));
+  manifest = tenant.manifest;
+  manifest["clients"][0]["secret"] = secret("beside an error");
+  manifest["roles"][0]["allow"].push_back("no-such-backend");
+  refused(tenant.api("PUT", "/manifest", tenant.admin, manifest));
+  // …before any endpoint sees it…
+  for (const std::string& request : std::vector<std::string>{
+           "GET /t/canary/jwks HTTP/1.1\r\nHost: x\r\nAuthorization : Bearer *\r\n\r\n",
+           "GET /t/canary/jwks HTTP/1.1\r\nHost: x\r\nX: *\n\r\n\r\n",
+           "BREW* / HTTP/1.1\r\nHost: x\r\n\r\n", "GET * HTTP/9\r\n\r\n",
+           "POST /t/canary/token HTTP/1.1\r\nHost: x\r\nContent-Length: *\r\n\r\n"}) {
+    auto text = request;
+    text.replace(text.find('*'), 1, secret("in a malformed request"));
+    RawClient client(service.port());
+    const auto reply = client.ask(text);
+    refusals += reply.head + reply.body + "\n";
+  }
+  // …and in the database.
+  {
+    pqxx::connection connection(world.postgres->superuser_conninfo("postern"));
+    pqxx::work lock(connection);
+    lock.exec("LOCK TABLE postern.credential_version, postern.client_secret");
+    refused(tenant.api("PUT", "/credentials/github", alice,
+                       {{"fields", {{"token", secret("while locked")}}}}));
+  }
+
+  // A child that is meant to have one, and everybody else.
+  const auto files = world.directory.path() / "cli";
+  fs::create_directories(files);
+  const auto secret_file = [&](const char* name, const std::string& content) {
+    std::ofstream(files / name) << content << "\n";
+    fs::permissions(files / name, fs::perms(0600));
+    return (files / name).string();
+  };
+  Process child({program("postern"), "exec", "github", "--", "/bin/sh", "-c",
+                 "echo started as $$; exec sleep 300"},
+                {{"PATH", "/usr/bin:/bin"},
+                 {"POSTERN_URL", "http://127.0.0.1:" + std::to_string(service.port())},
+                 {"POSTERN_TENANT", "canary"},
+                 {"POSTERN_CLIENT_ID", "gw-01"},
+                 {"POSTERN_CLIENT_SECRET_FILE", secret_file("client.secret", tenant.secret)},
+                 {"POSTERN_SUBJECT_TOKEN_FILE", secret_file("user.token", alice)}},
+                files / "child.log");
+  eventually([&] { return child.output().find("started as") != std::string::npos; }, "the child");
+  const auto its_environment = read_text("/proc/" + std::to_string(child.pid()) + "/environ");
+  EXPECT_EQ(canaries.found_in(its_environment), std::set<std::string>{"second version 4"})
+      << its_environment;
+  for (const auto& process : fs::directory_iterator("/proc")) {
+    const auto name = process.path().filename().string();
+    if (name.find_first_not_of("0123456789") != name.npos) continue;
+    EXPECT_EQ(canaries.found_in(read_text(process.path() / "cmdline")), std::set<std::string>())
+        << name;
+    if (name == std::to_string(child.pid())) continue;
+    EXPECT_EQ(canaries.found_in(read_text(process.path() / "environ")), std::set<std::string>())
+        << name;
+  }
+  EXPECT_EQ(canaries.found_in(child.output()), std::set<std::string>());
+
+  EXPECT_EQ(canaries.found_in(refusals), std::set<std::string>());
+  EXPECT_EQ(canaries.found_in(http_ask(service.ops_port(), "GET", "/metrics").body),
+            std::set<std::string>());
+  std::string records;
+  for (const auto& record : tenant.audit()) records += record.dump() + "\n";
+  EXPECT_GT(records.size(), 1000u);
+  // A target's name is recorded as it was asked for.
+  auto in_audit = canaries.found_in(records);
+  std::erase_if(in_audit, [](const auto& what) { return what.starts_with("secret as backend"); });
+  EXPECT_EQ(in_audit, std::set<std::string>());
+  EXPECT_EQ(tenant.verification().at("intact"), true);
+
+  // No core file, though the limit allows one.
+  service.process().signal(SIGSEGV);
+  EXPECT_EQ(service.process().wait(), -SIGSEGV);
+  for (const auto& entry : fs::directory_iterator(world.directory.path() / "service")) {
+    EXPECT_FALSE(entry.path().filename().string().starts_with("core")) << entry.path();
+  }
+  service.start();
+  const auto logs = service.logs();
+  EXPECT_NE(logs.find("service.started"), logs.npos);
+  EXPECT_EQ(canaries.found_in(logs), std::set<std::string>());
+
+  // All that PostgreSQL wrote: its log, tables, write-ahead log, statistics.
+  {
+    pqxx::connection connection(world.postgres->superuser_conninfo("postern"));
+    pqxx::nontransaction(connection).exec("CHECKPOINT");
+  }
+  std::size_t searched = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(world.directory.path() / "postgres")) {
+    if (!entry.is_regular_file() || entry.path().filename() == "passwords") continue;
+    auto found = canaries.found_in(read_text(entry.path()));
+    std::erase_if(found, [](const auto& what) { return what.starts_with("secret as backend"); });
+    EXPECT_EQ(found, std::set<std::string>()) << entry.path();
+    ++searched;
+  }
+  EXPECT_GT(searched, 500u);
+  EXPECT_GT(canaries.size(), 200u);
+}
+
+// ---- kill -9 ----
+
+/// Writes without pause and remembers what was acknowledged.
+class Writer {
+ public:
+  Writer(const TestTenant& tenant, std::string user) : tenant_(tenant), user_(std::move(user)) {
+    token_ = tenant.user_token(user_);
+  }
+
+  void write_once() {
+    ++sent_;
+    const auto stored = attempt([&] {
+      return tenant_.api("PUT", "/credentials/github", token_,
+                         {{"fields", {{"token", "value-" + std::to_string(sent_)}}}});
+    });
+    if (stored.status == 200 || stored.status == 201) {
+      acknowledged_ = sent_;
+      version_ = json_of(stored).at("version");
+      ++acknowledgements;
+    } else if (stored.status != 0) {
+      refused.insert(stored.status);
+    }
+    const auto exchanged = attempt([&] { return tenant_.exchange(token_, "files"); });
+    if (exchanged.status == 200) {
+      ids_.insert(claims_of(json_of(exchanged).at("access_token").get<std::string>()).at("jti"));
+      ++acknowledgements;
+    } else if (exchanged.status != 0) {
+      refused.insert(exchanged.status);
+    }
+  }
+
+  void check(const std::vector<Json>& audit) const {
+    const auto item =
+        item_of(tenant_.release(tenant_.user_token(user_), {{{"backend", "github"}}}));
+    ASSERT_EQ(item.at("status"), "allowed") << item;
+    const int value = std::stoi(item.at("env").at("GITHUB_TOKEN").get<std::string>().substr(6));
+    EXPECT_GE(value, acknowledged_);
+    EXPECT_LE(value, sent_);
+    const int version = item.at("credential").at("version");
+    EXPECT_GE(version, version_);
+    // Each version has its record, and each record its version.
+    int records = 0;
+    std::set<std::string> recorded;
+    for (const auto& record : audit) {
+      const auto& event = record.at("event");
+      if (event.at("outcome") != "allowed") continue;
+      const auto& fields = event.at("fields");
+      if (event.at("action") == "token.exchange") recorded.insert(fields.at("jti"));
+      if (event.at("action") == "credential.put" && fields.at("subject") == user_) ++records;
+    }
+    EXPECT_EQ(records, version);
+    for (const auto& id : ids_) EXPECT_TRUE(recorded.contains(id)) << "token without a record";
+  }
+
+  std::atomic<int> acknowledgements{0};
+  std::set<int> refused;  ///< statuses of what was answered and not done
+
+ private:
+  template <class Ask>
+  static WireReply attempt(Ask ask) {
+    try {
+      return ask();
+    } catch (const std::runtime_error&) {
+      return {};  // no answer: in doubt
+    }
+  }
+
+  const TestTenant& tenant_;
+  const std::string user_;
+  std::string token_;
+  int sent_ = 0, acknowledged_ = 0, version_ = 0;
+  std::set<std::string> ids_;
+};
+
+/// Writers at work while `disturb` runs; then what they were told is looked up.
+void disturbed(
+    World& world, TestTenant& tenant, int rounds, const std::function<void()>& disturb,
+    const std::function<void()>& during = [] {}) {
+  std::vector<std::unique_ptr<Writer>> writers;
+  for (int i = 0; i < 4; ++i) {
+    writers.push_back(std::make_unique<Writer>(tenant, "writer-" + std::to_string(i)));
+  }
+  const auto progress = [&] {
+    int sum = 0;
+    for (const auto& writer : writers) sum += writer->acknowledgements;
+    return sum;
+  };
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  for (auto& writer : writers) {
+    threads.emplace_back([&writer = *writer, &stop] {
+      while (!stop) writer.write_once();
+    });
+  }
+  const auto at_work = [&] {
+    const auto seen = progress();
+    eventually([&] { return progress() >= seen + 40; }, "writers at work");
+  };
+  try {
+    for (int round = 0; round < rounds; ++round) {
+      at_work();
+      disturb();
+      during();
+      eventually([&] { return back(world, tenant); }, "the service back");
+    }
+    at_work();
+  } catch (const std::exception& problem) {
+    ADD_FAILURE() << problem.what() << "\n" << world.service.logs();
+  }
+  stop = true;
+  for (auto& thread : threads) thread.join();
+  if (testing::Test::HasFailure()) return;
+
+  std::vector<Json> audit;
+  for (std::uint64_t after = 0;;) {
+    const auto page = tenant.audit("limit=1000&after=" + std::to_string(after));
+    if (page.empty()) break;
+    after = page.back().at("sequence");
+    audit.insert(audit.end(), page.begin(), page.end());
+  }
+  for (const auto& writer : writers) {
+    writer->check(audit);
+    for (const int status : writer->refused) EXPECT_EQ(status, 503);
+  }
+  const auto verification = tenant.verification();
+  EXPECT_EQ(verification.at("intact"), true) << verification;
+  EXPECT_EQ(verification.at("records").get<std::size_t>(), audit.size() + 4);  // 4 releases since
+}
+
+TEST(KillNine, OfTheServiceLosesNothingAcknowledged) {
+  auto& world = shared_world();
+  TestTenant tenant(world.service.endpoint(), "kill-service");
+  disturbed(world, tenant, 5, [&] {
+    world.service.process().signal(SIGKILL);
+    EXPECT_EQ(world.service.process().wait(), -SIGKILL);
+    world.service.start();
+  });
+}
+
+TEST(KillNine, OfPostgresLosesNothingAcknowledged) {
+  auto& world = shared_world();
+  TestTenant tenant(world.service.endpoint(), "kill-postgres");
+  const auto alice = tenant.user_token("alice");
+  ASSERT_THAT(tenant.exchange(alice, "files"), HasStatus(200));
+  disturbed(
+      world, tenant, 3, [&] { ::kill(world.postgres->pid(), SIGKILL); },
+      [&] {
+        // No audit, no answer: not even what needs no other database work.
+        eventually([&] { return tenant.exchange(alice, "files").status == 503; }, "refusals");
+        EXPECT_THAT(tenant.exchange(alice, "files"), IsOAuthError(503, "temporarily_unavailable"));
+        EXPECT_THAT(tenant.release(alice, {{{"backend", "github"}}}),
+                    IsProblem(503, "unavailable"));
+        EXPECT_TRUE(world.service.process().running());
+        world.postgres.start();
+      });
+}
+
+TEST(KillNine, OfOneDatabaseBackendLosesNothingAcknowledged) {
+  auto& world = shared_world();
+  TestTenant tenant(world.service.endpoint(), "kill-backend");
+  disturbed(world, tenant, 3, [&] {
+    // The postmaster then ends all sessions and recovers by itself.
+    pqxx::connection connection(world.postgres->superuser_conninfo("postern"));
+    pqxx::nontransaction tx(connection);
+    const auto rows =
+        tx.exec("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'posternd%' LIMIT 1");
+    ASSERT_FALSE(rows.empty());
+    ::kill(rows[0][0].as<pid_t>(), SIGKILL);
+    eventually(
+        [&] {
+          try {
+            tx.exec("SELECT 1");
+            return false;
+          } catch (const pqxx::failure&) {
+            return true;
+          }
+        },
+        "the end of this session too");
+  });
+}
+
+TEST(KillNine, DuringAnApplyLeavesTheOldOrTheNewConfigurationWhole) {
+  auto& world = shared_world();
+  TestTenant tenant(world.service.endpoint(), "kill-apply");
+  int acknowledged = 0;
+  int sent = 0;
+  for (int round = 0; round < 3; ++round) {
+    std::atomic<int> applied{0};
+    std::atomic<bool> stop{false};
+    std::thread applying([&] {
+      auto manifest = tenant.manifest;
+      while (!stop) {
+        ++sent;
+        // All of these change together.
+        manifest["display_name"] = "generation " + std::to_string(sent);
+        for (auto& backend : manifest["backends"]) {
+          if (backend["name"] == "files" || backend["name"] == "search") {
+            backend["max_expires_in"] = 60 + sent % 600;
+          }
+        }
+        try {
+          if (tenant.api("PUT", "/manifest", tenant.operator_token(), manifest).status == 200) {
+            acknowledged = sent;
+            ++applied;
+          } else {
+            break;
+          }
+        } catch (const std::runtime_error&) {
+          break;
+        }
+      }
+    });
+    eventually([&] { return applied >= 5; }, "applies");
+    world.service.process().signal(SIGKILL);
+    EXPECT_EQ(world.service.process().wait(), -SIGKILL);
+    stop = true;
+    applying.join();
+    world.service.start();
+
+    const auto now = json_of(tenant.api("GET", "/manifest", tenant.admin));
+    const int generation = std::stoi(now.at("display_name").get<std::string>().substr(11));
+    EXPECT_GE(generation, acknowledged);
+    EXPECT_LE(generation, sent);
+    for (const auto& backend : now.at("backends")) {
+      if (backend["name"] == "files" || backend["name"] == "search") {
+        EXPECT_EQ(backend.at("max_expires_in"), 60 + generation % 600);
+      }
+    }
+    EXPECT_EQ(tenant.verification().at("intact"), true);
+  }
+}
+
+TEST(ServiceProcess, StopsInGoodOrderAndSaysSo) {
+  auto& world = shared_world();
+  EXPECT_TRUE(ready(world));
+  world.service.stop();
+  world.service.start();
+  EXPECT_THAT(world.service.logs(), testing::HasSubstr("service.draining"));
+}
+
+}  // namespace
+}  // namespace postern::test
