@@ -224,7 +224,7 @@ TEST(MainJob, ARefusedItemDoesNotFailTheOthers) {
       tenant.release(tenant.user_token("alice"), {{{"backend", "nowhere"}},
                                                   {{"backend", "github"}},
                                                   {{"backend", "files"}, {"scope", "files:admin"}},
-                                                  {{"resource", "https://files.example.com/mcp"}},
+                                                  {{"resource", "https://search.example.com/mcp"}},
                                                   {{"backend", "jira"}}});
   ASSERT_THAT(reply, HasStatus(200));
   EXPECT_EQ(item_of(reply, 0).at("error"), "invalid_target");
@@ -240,6 +240,18 @@ TEST(MainJob, ARefusedItemDoesNotFailTheOthers) {
     outcomes.push_back(record.at("event").at("outcome"));
   }
   EXPECT_THAT(outcomes, ElementsAre("refused", "allowed", "refused", "allowed", "refused"));
+}
+
+TEST(MainJob, ABackendIsReleasedOnceACall) {
+  TestTenant tenant("release-twice");
+  const auto reply = tenant.release(tenant.user_token("alice"),
+                                    {{{"backend", "search"}},
+                                     {{"backend", "search"}},
+                                     {{"audience", "https://search.example.com/mcp"}}});
+  ASSERT_THAT(reply, HasStatus(200));
+  EXPECT_EQ(item_of(reply, 0).at("status"), "allowed");
+  EXPECT_EQ(item_of(reply, 1).at("error"), "invalid_request");
+  EXPECT_EQ(item_of(reply, 2).at("error"), "invalid_request");
 }
 
 TEST(MainJob, ASharedCredentialIsTheTenantsToSet) {
