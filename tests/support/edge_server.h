@@ -14,14 +14,7 @@
 #include <vector>
 
 #include "http/server.h"
-
-// Pistache comes without instrumentation, so ThreadSanitizer does not see the
-// reference counts by which it hands a peer from the accept thread to a reactor
-// thread. Only frames of Pistache itself are named here.
-extern "C" [[gnu::used]] inline const char* __tsan_default_suppressions() {
-  return "race:Pistache::Tcp::Listener::handleNewConnection\n"
-         "race:Pistache::Polling::Epoll::addFd\n";
-}
+#include "support/tsan_suppressions.h"
 
 namespace postern::test {
 

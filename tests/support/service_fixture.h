@@ -21,6 +21,7 @@
 #include "support/postgres_fixture.h"
 #include "support/raw_client.h"
 #include "support/tenant_fixture.h"
+#include "support/tsan_suppressions.h"
 #include "token/json.h"
 
 namespace postern::test {
