@@ -100,21 +100,22 @@ struct Emptied {
   std::vector<std::string> names;
 };
 Emptied& emptied() {
-  static Emptied all;
-  return all;
+  // Never destroyed: databases in static objects end after any static here.
+  static auto* const all = ::new Emptied;
+  return *all;
 }
 
 std::string fingerprint(pqxx::transaction_base& tx) { return tx.exec(kFingerprint)[0][0].c_str(); }
 
 bool empty_it(const std::string& database) {
-  static const std::string original = [] {
+  static const auto* const original = [] {
     pqxx::connection connection(shared_postgres().superuser_conninfo(kTemplate));
     pqxx::nontransaction tx(connection);
-    return fingerprint(tx);
+    return ::new std::string(fingerprint(tx));
   }();
   pqxx::connection connection(shared_postgres().superuser_conninfo(database));
   pqxx::nontransaction tx(connection);
-  if (fingerprint(tx) != original) return false;
+  if (fingerprint(tx) != *original) return false;
   tx.exec(
       "SET lock_timeout = '2s'; DELETE FROM postern.tenant; DELETE FROM postern.tenant_tombstone;"
       "DELETE FROM postern.audit_record; DELETE FROM postern.audit_head");
