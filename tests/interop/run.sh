@@ -28,12 +28,12 @@ if (( $(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0) < 2
   esac
   node=$work/node/node_modules/$package/bin
   [[ -x $node/node && $("$node/node" --version) == "v$node_version" ]] ||
-    npm install --prefix "$work/node" --no-save --no-audit --no-fund --ignore-scripts \
+    npm install --prefix "$work/node" --no-save --no-audit --no-fund --ignore-scripts --loglevel=error \
       "$package@$node_version" >&2
 fi
 
 cp "$here"/package.json "$here"/package-lock.json "$here"/.npmrc "$here"/*.mjs "$work/"
-(cd "$work" && if ! cmp -s package-lock.json .installed; then npm ci >&2 && cp package-lock.json .installed; fi)
+(cd "$work" && if ! cmp -s package-lock.json .installed; then npm ci --loglevel=error >&2 && cp package-lock.json .installed; fi)
 PATH=${node:+$node:}$PATH  # only now: Debian's npm works with Debian's Node.js alone
 
 data=$(mktemp -d "${TMPDIR:-/tmp}/postern-interop-XXXXXX")
