@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <memory>
 #include <set>
+#include <thread>
 
 #include "core/time_format.h"
 #include "support/service_fixture.h"
@@ -826,6 +829,119 @@ TEST(MainJob, ARestartedServiceKnowsAllThatWasAcknowledged) {
   EXPECT_EQ(item_of(tenant.release(alice, {{{"backend", "github"}}})).at("env").at("GITHUB_TOKEN"),
             "ghp_alice");
   EXPECT_EQ(tenant.verification().at("intact"), true);
+}
+
+TEST(MainJob, OfManyWritersWithOneETagOneWins) {
+  TestTenant tenant("race");
+  const auto etag = tenant.api("GET", "", tenant.admin).header("ETag");
+  std::vector<int> applied(8), stored(8);
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < applied.size(); ++i) {
+    threads.emplace_back([&, i] {
+      auto manifest = tenant.manifest;
+      manifest["display_name"] = "writer " + std::to_string(i);
+      applied[i] =
+          tenant.api("PUT", "/manifest", tenant.admin, manifest, {{"If-Match", etag}}).status;
+      stored[i] = tenant
+                      .api("PUT", "/credentials/github", tenant.user_token("alice"),
+                           {{"fields", {{"token", std::to_string(i)}}}}, {{"If-None-Match", "*"}})
+                      .status;
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(std::count(applied.begin(), applied.end(), 200), 1);
+  EXPECT_EQ(std::count(stored.begin(), stored.end(), 201), 1);
+  for (const int status : applied) EXPECT_THAT(status, testing::AnyOf(200, 409, 412));
+  for (const int status : stored) EXPECT_THAT(status, testing::AnyOf(201, 409, 412));
+  const auto winner = std::find(stored.begin(), stored.end(), 201) - stored.begin();
+  EXPECT_EQ(item_of(tenant.release(tenant.user_token("alice"), {{{"backend", "github"}}}))
+                .at("env")
+                .at("GITHUB_TOKEN"),
+            std::to_string(winner));
+  EXPECT_EQ(tenant.verification().at("intact"), true);
+}
+
+TEST(MainJob, AReplicaFollowsWhatAnotherChanged) {
+  PostgresDatabase database;
+  const TempDirectory keys;
+  const auto replica = [&] {
+    return std::make_unique<TestService>(database.service(), keys.path() / "keys",
+                                         TestService::Adjust());
+  };
+  const auto one = replica();
+  const auto two = replica();
+  std::atomic<bool> second{false};
+  TestTenant tenant(
+      Endpoint{[&] { return second ? two->port() : one->port(); }, one->operator_token()},
+      "replicas");
+  const auto alice = tenant.user_token("alice");
+  const auto released = [&] {
+    return item_of(tenant.release(alice, {{{"backend", "github"}}})).value("env", Json());
+  };
+
+  second = true;
+  eventually([&] { return tenant.exchange(alice, "files").status == 200; }, "news of the tenant");
+  second = false;
+  tenant.store("alice", "github", {{"token", "first"}});
+  second = true;
+  EXPECT_EQ(released(), Json({{"GITHUB_TOKEN", "first"}}));  // credentials are never cached
+  second = false;
+  tenant.store("alice", "github", {{"token", "second"}});
+  second = true;
+  EXPECT_EQ(released(), Json({{"GITHUB_TOKEN", "second"}}));
+
+  second = false;
+  tenant.part("clients", "gw-01")["enabled"] = false;
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  second = true;
+  eventually([&] { return tenant.exchange(alice, "files").status == 401; }, "news of the client");
+  tenant.part("clients", "gw-01")["enabled"] = true;
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  ASSERT_THAT(tenant.exchange(alice, "files"), HasStatus(200));
+
+  // Both write one chain.
+  std::vector<std::thread> threads;
+  for (const auto* service : {one.get(), two.get()}) {
+    threads.emplace_back([&tenant, &alice, service] {
+      const auto body = form(tenant.exchange_fields(alice, "files"));
+      for (int i = 0; i < 20; ++i) {
+        EXPECT_THAT(service->ask("POST", "/t/replicas/token",
+                                 {{"Content-Type", "application/x-www-form-urlencoded"},
+                                  {"Authorization", basic("gw-01", tenant.secret)}},
+                                 body),
+                    HasStatus(200));
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(tenant.verification().at("intact"), true);
+  EXPECT_GE(tenant.audit("action=token.exchange&limit=1000").size(), 42u);
+
+  second = false;
+  ASSERT_THAT(tenant.api("DELETE", "?confirm=replicas", tenant.operator_token()), HasStatus(204));
+  second = true;
+  eventually([&] { return tenant.exchange(alice, "files").status == 404; }, "news of the end");
+}
+
+TEST(MainJob, EveryAnswerNamesItsRequestAndIsKeptByNobody) {
+  TestTenant tenant("headers");
+  const auto ask = [&](const char* method, const std::string& target, const std::string& token) {
+    return tenant.ask(method, target,
+                      {{"Authorization", bearer(token)}, {"X-Request-Id", "from-the-client-1"}});
+  };
+  for (const char* path :
+       {"", "/manifest", "/admin-tokens", "/clients/gw-01/secrets", "/credentials",
+        "/credentials/none", "/audit", "/audit/verification", "/nowhere", "/release"}) {
+    for (const auto& token : {tenant.admin, std::string("garbage")}) {
+      const auto reply = ask("GET", "/api/v1/tenants/headers" + std::string(path), token);
+      EXPECT_EQ(reply.header("Cache-Control"), "no-store") << path;
+      EXPECT_EQ(reply.header("X-Request-Id"), "from-the-client-1") << path;
+    }
+  }
+  for (const auto& record : tenant.audit("limit=1000")) {
+    EXPECT_FALSE(record.at("event").at("request_id").get<std::string>().empty());
+  }
+  EXPECT_EQ(ask("GET", "/t/headers/jwks", "x").header("X-Request-Id"), "from-the-client-1");
 }
 
 }  // namespace
