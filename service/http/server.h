@@ -47,7 +47,7 @@ struct ServerOptions {
   std::size_t max_header_bytes = 32 * 1024;
   std::size_t max_headers = 100;
   std::size_t max_body_bytes = 1024 * 1024;
-  std::size_t max_pipelined = 64;                  ///< requests of one connection not yet answered
+  std::size_t max_pipelined = 64;  ///< requests of one connection not yet answered
   /// Reply bytes waiting for one client, beyond what the kernel takes. A client
   /// that passes it is cut off, so it also bounds what one reply may hold.
   std::size_t max_unsent_bytes = 4 * 1024 * 1024;

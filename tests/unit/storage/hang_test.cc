@@ -200,6 +200,8 @@ TEST(WatchdogTest, EndsWhatIsOverdueAndNothingElse) {
     char byte = 0;
     EXPECT_EQ(::recv(overdue[0], &byte, 1, 0), 0) << "a call that waits returns";
     EXPECT_EQ(::recv(patient[0], &byte, 1, MSG_DONTWAIT), -1);
+    // Counted just after the socket was ended.
+    for (int i = 0; i < 10'000 && watchdog.ended() == 0; ++i) std::this_thread::sleep_for(1ms);
     EXPECT_EQ(watchdog.ended(), 1U);
   }
   for (const int socket : {overdue[0], overdue[1], patient[0], patient[1]}) ::close(socket);
