@@ -251,7 +251,7 @@ TEST(P3_ThrowingHandler, AnswersPlainlyAndLogsTheTypeOnly) {
   EXPECT_THAT(log, Not(HasSubstr("canary")));
   // Counted after the reply has left.
   EXPECT_TRUE(
-      server->eventually([](const ServerStats& stats) { return stats.handler_faults == 4; }));
+      server.eventually([](const ServerStats& stats) { return stats.handler_faults == 4; }));
 }
 
 // ---- P6: pipelining ----
