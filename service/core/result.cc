@@ -6,7 +6,12 @@ std::string_view to_string(ErrorCode code) noexcept {
   switch (code) {
     case ErrorCode::MalformedRequest: return "MalformedRequest";
     case ErrorCode::InvalidToken: return "InvalidToken";
+    case ErrorCode::InvalidGrant: return "InvalidGrant";
     case ErrorCode::InvalidClient: return "InvalidClient";
+    case ErrorCode::InvalidDpopProof: return "InvalidDpopProof";
+    case ErrorCode::UseDpopNonce: return "UseDpopNonce";
+    case ErrorCode::InvalidAuthorizationDetails: return "InvalidAuthorizationDetails";
+    case ErrorCode::InsufficientAuthentication: return "InsufficientAuthentication";
     case ErrorCode::UnauthorizedClient: return "UnauthorizedClient";
     case ErrorCode::UnsupportedGrant: return "UnsupportedGrant";
     case ErrorCode::TargetRefused: return "TargetRefused";

@@ -13,25 +13,30 @@ namespace postern {
 /// What went wrong, in terms a caller can act on. Protocol names and HTTP
 /// status are chosen later, in http/error_render.cc.
 enum class ErrorCode {
-  MalformedRequest,     ///< syntax, missing or repeated parameter, value out of bounds
-  InvalidToken,         ///< subject_token or actor_token failed verification
-  InvalidClient,        ///< the OAuth client could not be authenticated
-  UnauthorizedClient,   ///< this client may not use this grant
-  UnsupportedGrant,     ///< no such grant_type
-  TargetRefused,        ///< unknown, ambiguous or forbidden audience or resource
-  ScopeRefused,         ///< more than may be granted
-  InteractionRequired,  ///< the user must act first, for example connect an account
-  Unauthenticated,      ///< REST API: no or wrong bearer token
-  Forbidden,            ///< REST API: authenticated, but not allowed
-  NotFound,             ///< absent, or another tenant's: the two look alike
-  Conflict,             ///< exists already, or changed meanwhile
-  PreconditionFailed,   ///< If-Match did not match
-  TooLarge,             ///< a bound on size or count was passed
-  RateLimited,          ///< too many attempts; see retry_after
-  NeedsDatabase,        ///< answer needs the database: run again on the database pool
-  NeedsOutbound,        ///< answer needs an outside call: run again on the outbound pool
-  Unavailable,          ///< a dependency failed; retrying later may help
-  Internal,             ///< a bug or corrupted data
+  MalformedRequest,             ///< syntax, missing or repeated parameter, value out of bounds
+  InvalidToken,                 ///< subject_token or actor_token failed verification
+  InvalidGrant,                 ///< assertion of the jwt-bearer grant failed verification
+  InvalidClient,                ///< the OAuth client could not be authenticated
+  InvalidDpopProof,             ///< RFC 9449: the proof is missing, malformed or for something else
+  UseDpopNonce,                 ///< RFC 9449 §8: the proof lacks our current nonce
+  InvalidAuthorizationDetails,  ///< RFC 9396 §5: unknown type or member, or more than permitted
+  InsufficientAuthentication,   ///< RFC 9470: the user must authenticate anew or more strongly
+  UnauthorizedClient,           ///< this client may not use this grant
+  UnsupportedGrant,             ///< no such grant_type
+  TargetRefused,                ///< unknown, ambiguous or forbidden audience or resource
+  ScopeRefused,                 ///< more than may be granted
+  InteractionRequired,          ///< the user must act first, for example connect an account
+  Unauthenticated,              ///< REST API: no or wrong bearer token
+  Forbidden,                    ///< REST API: authenticated, but not allowed
+  NotFound,                     ///< absent, or another tenant's: the two look alike
+  Conflict,                     ///< exists already, or changed meanwhile
+  PreconditionFailed,           ///< If-Match did not match
+  TooLarge,                     ///< a bound on size or count was passed
+  RateLimited,                  ///< too many attempts; see retry_after
+  NeedsDatabase,                ///< answer needs the database: run again on the database pool
+  NeedsOutbound,                ///< answer needs an outside call: run again on the outbound pool
+  Unavailable,                  ///< a dependency failed; retrying later may help
+  Internal,                     ///< a bug or corrupted data
 };
 
 /// The enumerator's name, for logs and audit records.

@@ -16,7 +16,13 @@ OAuthError oauth_code(ErrorCode code) {
     case ErrorCode::MalformedRequest: return {400, "invalid_request"};
     // RFC 8693 §2.2.2 asks for invalid_request, not invalid_grant, here.
     case ErrorCode::InvalidToken: return {400, "invalid_request"};
+    // RFC 7521 §4.1.1, where the assertion is the grant.
+    case ErrorCode::InvalidGrant: return {400, "invalid_grant"};
     case ErrorCode::InvalidClient: return {401, "invalid_client"};
+    case ErrorCode::InvalidDpopProof: return {400, "invalid_dpop_proof"};
+    case ErrorCode::UseDpopNonce: return {400, "use_dpop_nonce"};
+    case ErrorCode::InvalidAuthorizationDetails: return {400, "invalid_authorization_details"};
+    case ErrorCode::InsufficientAuthentication: return {400, "insufficient_user_authentication"};
     case ErrorCode::UnauthorizedClient: return {400, "unauthorized_client"};
     case ErrorCode::UnsupportedGrant: return {400, "unsupported_grant_type"};
     case ErrorCode::TargetRefused: return {400, "invalid_target"};
@@ -49,7 +55,14 @@ ProblemKind problem_kind(ErrorCode code) {
   switch (code) {
     case ErrorCode::MalformedRequest: return {400, "malformed-request", "Malformed request"};
     case ErrorCode::InvalidToken: return {422, "invalid-token", "Token not accepted"};
+    case ErrorCode::InvalidGrant: return {422, "invalid-grant", "Assertion not accepted"};
     case ErrorCode::InvalidClient: return {401, "invalid-client", "Client not authenticated"};
+    case ErrorCode::InvalidDpopProof:
+    case ErrorCode::UseDpopNonce: return {401, "invalid-dpop-proof", "DPoP proof not accepted"};
+    case ErrorCode::InvalidAuthorizationDetails:
+      return {422, "invalid-authorization-details", "Authorization details refused"};
+    case ErrorCode::InsufficientAuthentication:
+      return {403, "insufficient-user-authentication", "The user must authenticate again"};
     case ErrorCode::UnauthorizedClient:
       return {403, "unauthorized-client", "Client not authorized"};
     case ErrorCode::UnsupportedGrant: return {400, "unsupported-grant", "Grant not supported"};

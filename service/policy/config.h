@@ -34,7 +34,20 @@ struct TenantSettings {
   std::string connect_url;  ///< where a user connects a missing credential; `{backend}` is replaced
 };
 
-enum class SubjectTokenType { AccessToken, Jwt, IdToken };
+/// What a token of an issuer may be presented as. The first three are RFC 8693
+/// subject and actor tokens; the others are assertions of the jwt-bearer grant.
+enum class SubjectTokenType { AccessToken, Jwt, IdToken, IdJag, JwtBearer };
+
+/// Claims (a name, or a JSON pointer) and the values of which one must be there.
+using ClaimRules = std::map<std::string, std::vector<std::string>>;
+
+/// How an issuer is asked about its opaque tokens (RFC 7662).
+struct Introspection {
+  std::string endpoint;  ///< https
+  std::string client_id;
+  CredentialName credential{"unset"};  ///< tenant-owned; its field `client_secret`
+  seconds cache_for{30};               ///< of positive answers, never past `exp`
+};
 
 struct ClaimMapping {
   // A name is a top-level claim, or a JSON pointer when it begins with `/`.
@@ -45,14 +58,21 @@ struct ClaimMapping {
 
 struct TrustedIssuer {
   std::string name;
-  std::string issuer;      ///< exact `iss`
-  std::string jwks;        ///< JSON text of a static key set; empty when fetched
+  std::string issuer;  ///< exact `iss`
+  /// JSON text of a static key set; empty when fetched, or when there are only opaque tokens.
+  std::string jwks;
   std::string jwks_uri;    ///< https; empty when static or discovered
   bool discovery = false;  ///< jwks_uri from the issuer's metadata
   std::vector<crypto::Algorithm> algorithms;
   std::vector<std::string> audiences;  ///< a token must carry one of them
   std::set<SubjectTokenType> token_types;
+  std::vector<std::string> header_types;  ///< `typ` values taken besides none, jwt and at+jwt
   ClaimMapping claims;
+  ClaimRules required_claims;
+  std::optional<Introspection> introspection;
+  /// Whether an ID-JAG may be presented again until it expires (the IETF draft
+  /// allows it, MCP forbids it).
+  bool id_jag_reuse = false;
   /// Put before `sub` in issued tokens and before group names when bindings are
   /// looked up, to keep two issuers' users and groups apart.
   std::string subject_prefix;
@@ -60,15 +80,55 @@ struct TrustedIssuer {
   bool enabled = true;
 };
 
-enum class GrantType { TokenExchange, ClientCredentials };
+enum class GrantType { TokenExchange, ClientCredentials, JwtBearer };
+
+/// How a client authenticates: one way each (RFC 7591 `token_endpoint_auth_method`).
+enum class ClientAuthentication {
+  Secret,         ///< client_secret_basic and client_secret_post
+  PrivateKeyJwt,  ///< RFC 7523
+  Tls,            ///< tls_client_auth, RFC 8705 §2.1
+  SelfSignedTls,  ///< self_signed_tls_client_auth, RFC 8705 §2.2
+  Workload,       ///< a token of a trusted issuer as client_assertion; no stored secret
+};
+
+/// What a client's certificate must say (RFC 8705 §2.1.2): exactly one kind of name.
+struct TlsSubject {
+  enum class Kind { Dn, Dns, Uri, Ip, Email };
+  Kind kind = Kind::Dn;
+  std::string value;  ///< a DN as RFC 4514 text
+};
+
+/// Which tokens of which issuer are this client's credential.
+struct WorkloadRule {
+  std::string issuer;    ///< name of a trusted issuer of the tenant
+  std::string audience;  ///< must be in `aud`
+  ClaimRules claims;     ///< at least one
+};
+
+struct AuthenticationRule {
+  ClientAuthentication method = ClientAuthentication::Secret;
+  std::string jwks;      ///< private_key_jwt: JSON text of a static key set
+  std::string jwks_uri;  ///< private_key_jwt: fetched keys; exactly one of the two
+  std::vector<crypto::Algorithm> algorithms;    ///< private_key_jwt
+  bool token_endpoint_audience = false;         ///< private_key_jwt: also takes that URL as `aud`
+  std::optional<TlsSubject> tls_subject;        ///< tls_client_auth
+  std::vector<std::string> certificate_sha256;  ///< self-signed: x5t#S256 of each, base64url
+  std::optional<WorkloadRule> workload;
+};
 
 struct Client {
   ClientId id{"unset"};
+  AuthenticationRule authentication;
   std::set<GrantType> grants;
   NameSet backends;
   NameSet scopes;
   std::vector<std::string> audiences;  ///< further `aud` values that make this client the presenter
   std::optional<BackendId> default_backend;
+  bool dpop_bound = false;  ///< RFC 9449 §5.2: every token it gets is bound by DPoP
+  bool certificate_bound =
+      false;            ///< RFC 8705 §3.4: every token it gets is bound to its certificate
+  NameSet introspects;  ///< backends that it is the resource server of (RFC 7662)
+  crypto::Algorithm introspection_algorithm = crypto::Algorithm::RS256;  ///< RFC 9701
   bool enabled = true;
 };
 
@@ -105,6 +165,14 @@ struct Delivery {
   std::vector<DeliveredFile> files;
 };
 
+/// How a user must have authenticated to reach a backend (RFC 9470).
+struct AuthenticationDemand {
+  std::vector<std::string> acr;         ///< one of these, when there are any
+  std::vector<std::string> amr;         ///< all of these
+  std::optional<seconds> max_auth_age;  ///< since `auth_time`
+  bool any() const { return !acr.empty() || !amr.empty() || max_auth_age.has_value(); }
+};
+
 struct Backend {
   BackendId name{"unset"};
   std::string audience;
@@ -116,6 +184,9 @@ struct Backend {
   seconds max_expires_in{300};
   std::optional<CredentialName> credential;
   CredentialOwnerRule credential_owner = CredentialOwnerRule::Principal;
+  /// Vaulted: the field that a token exchange answers with; empty: release only.
+  std::string token_field;
+  AuthenticationDemand require;
   Delivery delivery;
   bool enabled = true;
 };

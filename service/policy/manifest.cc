@@ -193,6 +193,9 @@ Result<Manifest> Manifest::read(const Json& value) {
         return at(pointer + "/" + section.name_member,
                   "stands twice; the first is " + first->second);
       }
+      if (secret && spec.contains("authentication")) {
+        return at(pointer + "/secret", "is only for clients that authenticate by secret");
+      }
       if (secret) manifest.client_secrets.push_back({ClientId(name), std::move(*secret)});
       manifest.objects.push_back({section.kind, std::move(name), std::move(spec), pointer});
       if (manifest.objects.size() > kMaxObjects) {
@@ -339,7 +342,7 @@ Result<Plan> plan(const Manifest& manifest, const StoredTenant* stored, Prune pr
     mark_client(client);
   }
   for (const auto& object : manifest.objects) {
-    if (object.kind != Kind::Client) continue;
+    if (object.kind != Kind::Client || object.spec.contains("authentication")) continue;
     const ClientId client(object.name);
     const bool has_one = std::any_of(
         next.client_secrets.begin(), next.client_secrets.end(), [&](const auto& existing) {

@@ -275,6 +275,112 @@ TEST(ReadClient, ChecksEachMember) {
                 {"secret_file", put("/secret_file", "./gw.secret"), "/secret_file"}});
 }
 
+TEST(ReadClient, AuthenticatesInExactlyOneWay) {
+  const Json jwks{
+      {"keys", Json::array({Json{{"kty", "OKP"},
+                                 {"crv", "Ed25519"},
+                                 {"x", "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}}})}};
+  const std::string thumbprint(43, 'A');
+  const Json by_jwt{{"method", "private_key_jwt"}, {"jwks", jwks}};
+  const Json by_tls{{"method", "tls_client_auth"}, {"tls_subject", {{"dns", "gw.acme.example"}}}};
+  const Json by_own_tls{{"method", "self_signed_tls_client_auth"},
+                        {"certificate_sha256", Json::array({thumbprint})}};
+  const Json by_workload{{"method", "workload_identity"},
+                         {"workload",
+                          {{"issuer", "cluster"},
+                           {"audience", "postern"},
+                           {"claims", {{"sub", {"system:serviceaccount:gw:gateway"}}}}}}};
+  const auto with = [](const Json& base, const char* pointer, Json value) {
+    Json json = base;
+    json[Json::json_pointer(pointer)] = std::move(value);
+    return put("/authentication", json);
+  };
+  expect_cases(
+      {{"id", "gw-01"}}, read_client,
+      {
+          {"secret", put("/authentication", {{"method", "client_secret"}}), kGood},
+          {"jwt", put("/authentication", by_jwt), kGood},
+          {"tls", put("/authentication", by_tls), kGood},
+          {"self-signed", put("/authentication", by_own_tls), kGood},
+          {"workload", put("/authentication", by_workload), kGood},
+          {"no method", put("/authentication", Json::object()), "/authentication/method"},
+          {"unknown method", put("/authentication", {{"method", "none"}}),
+           "/authentication/method"},
+          {"no keys", put("/authentication", {{"method", "private_key_jwt"}}), "/authentication"},
+          {"two key sources", with(by_jwt, "/jwks_uri", "https://gw.example/jwks"),
+           "/authentication"},
+          {"http keys",
+           put("/authentication",
+               {{"method", "private_key_jwt"}, {"jwks_uri", "http://gw.example"}}),
+           "/authentication/jwks_uri"},
+          {"HS256", with(by_jwt, "/algorithms", {"HS256"}), "/authentication/algorithms/0"},
+          {"another method's member", with(by_tls, "/jwks", jwks), "/authentication/jwks"},
+          {"no certificate name", with(by_tls, "/tls_subject", Json::object()),
+           "/authentication/tls_subject"},
+          {"two certificate names", with(by_tls, "/tls_subject/dn", "CN=gw"),
+           "/authentication/tls_subject"},
+          {"short thumbprint", with(by_own_tls, "/certificate_sha256", {"AAAA"}),
+           "/authentication/certificate_sha256"},
+          {"workload of everybody", with(by_workload, "/workload/claims", Json::object()),
+           "/authentication/workload/claims"},
+          {"claim without values", with(by_workload, "/workload/claims/sub", Json::array()),
+           "/authentication/workload/claims/sub"},
+          {"workload without audience", with(by_workload, "/workload/audience", nullptr),
+           "/authentication/workload/audience"},
+          {"signed introspection", put("/introspection_algorithm", "EdDSA"), kGood},
+          {"unsigned introspection", put("/introspection_algorithm", "none"),
+           "/introspection_algorithm"},
+      });
+  for (const auto& rule : {by_jwt, by_tls, by_own_tls, by_workload}) {
+    const Json client{{"id", "gw-01"}, {"authentication", rule}};
+    const auto once = read_client(client, "");
+    ASSERT_TRUE(once.ok());
+    const auto text = token::dump_json(write(once.value()));
+    const auto twice = read_client(write(once.value()), "");
+    ASSERT_TRUE(twice.ok());
+    EXPECT_EQ(token::dump_json(write(twice.value())), text);
+    EXPECT_NE(text.find(rule["method"].get<std::string>()), std::string::npos);
+  }
+}
+
+TEST(ReadIssuer, MayHaveOpaqueTokensAlone) {
+  const Json introspection{{"endpoint", "https://idp.example/introspect"},
+                           {"client_id", "postern"},
+                           {"credential", "idp-introspection"}};
+  const Json good{{"name", "hydra"},
+                  {"issuer", "https://idp.example/"},
+                  {"audiences", {"gw-01"}},
+                  {"introspection", introspection}};
+  expect_cases(
+      good, read_issuer,
+      {
+          {"neither keys nor introspection", drop("introspection"), ""},
+          {"http", put("/introspection/endpoint", "http://idp.example/i"),
+           "/introspection/endpoint"},
+          {"no credential", put("/introspection/credential", nullptr), "/introspection/credential"},
+          {"remembered too long", put("/introspection/cache_for", 301), "/introspection/cache_for"},
+          {"required claims", put("/required_claims", {{"tid", {"t-1"}}}), kGood},
+          {"required claim without values", put("/required_claims", {{"tid", Json::array()}}),
+           "/required_claims/tid"},
+          {"a further header type", put("/header_types", {"application/okta-internal-at+jwt"}),
+           kGood},
+          {"another kind's header type", put("/header_types", {"application/DPoP+JWT"}),
+           "/header_types"},
+      });
+}
+
+TEST(ReadBackend, MayDemandHowTheUserAuthenticated) {
+  const Json good{{"name", "files"}, {"audience", "https://files.example/mcp"}};
+  expect_cases(good, read_backend,
+               {
+                   {"acr", put("/require", {{"acr", {"urn:mfa"}}}), kGood},
+                   {"age", put("/require", {{"max_auth_age", 600}}), kGood},
+                   {"age zero", put("/require", {{"max_auth_age", 0}}), "/require/max_auth_age"},
+                   {"unknown", put("/require", {{"mfa", true}}), "/require/mfa"},
+                   {"field of a minted answer", put("/token_field", "token"), "/token_field"},
+               });
+}
+
 TEST(ReadClient, MayDoNothingUnlessSaidOtherwise) {
   const auto client = read_client(Json{{"id", "gw-01"}}, "").value();
   EXPECT_EQ(client.grants, std::set<GrantType>{GrantType::TokenExchange});
