@@ -19,7 +19,8 @@ build=(
   prometheus-cpp-dev postgresql
   openssl python3  # the quickstart's identity provider and backend
 )
-tests=(libgtest-dev libgmock-dev libbenchmark-dev clang-format curl procps wrk nginx-light)
+tests=(libgtest-dev libgmock-dev libbenchmark-dev clang-format curl procps wrk nginx-light
+  python3-yaml python3-jsonschema)  # the contract test
 # A Node.js of another origin may be on the PATH; Debian's would only be in its way.
 command -v npm >/dev/null || tests+=(npm nodejs)
 

@@ -13,17 +13,18 @@
 #   interop     real clients and identity providers from npm
 #   quickstart  compose/quickstart on the build, and its second start
 #   docs        commands in README.md and docs/ do what they say
+#   contract    a running service and sdk/openapi.yaml, held to each other
 #
 # The last line is `N passed, N failed`; the exit status is 1 if any failed.
 # Runs as root or as a sudoer, may be repeated, and leaves nothing running.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-stages=(install lint build asan tsan interop quickstart docs)
+stages=(install lint build asan tsan interop quickstart docs contract)
 chosen=()
 while (($#)); do
   case $1 in
-    --fast) chosen=(install lint build interop quickstart docs) ;;
+    --fast) chosen=(install lint build interop quickstart docs contract) ;;
     --stage)
       [[ " ${stages[*]} " == *" ${2:-} "* ]] || { echo "run.sh: --stage is one of: ${stages[*]}" >&2; exit 2; }
       chosen+=("$2"); shift ;;
@@ -156,6 +157,12 @@ stage_quickstart() {
 stage_docs() {
   ensure_programs || return 0
   check_counted "docs" python3 tests/docs/check_commands.py build
+}
+
+stage_contract() {
+  ensure_programs || return 0
+  # Debian's Python, for its modules: another may come first on the PATH.
+  check_counted "contract" /usr/bin/python3 tests/contract/contract_test.py build
 }
 
 # For a stage that runs alone.

@@ -1,0 +1,762 @@
+#!/usr/bin/env python3
+"""Holds a running posternd to sdk/openapi.yaml: contract_test.py [BUILD-DIRECTORY]
+
+Each call says which operation it makes and which status must come. The answer must be as
+the document has it: status, content type, headers, body, and no member that is not there.
+At the end the document is held to the calls: what it promises and no call has shown is a
+failure too, be it a status, a parameter, a member, a security scheme or a route.
+
+Ends with `N passed, N failed`.
+"""
+
+import base64
+import concurrent.futures
+import http.client
+import itertools
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import traceback
+import urllib.parse
+
+sys.dont_write_bytecode = True
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "compose/demo"), str(ROOT / "tests/docs")]
+
+import idp  # noqa: E402
+from check_commands import free_port  # noqa: E402
+from openapi import METHODS, Answer, Contract, Operation  # noqa: E402
+
+# What no call can show, and why. An entry that a call does show is a failure.
+UNPROVOKED = {
+    ("release", 404): "the tenant is deleted between the decision and its audit record",
+    ("applyManifest", 404): "the tenant is deleted while its manifest is being applied",
+}
+UNSEEN = {
+    "AuditVerification.first_bad": "needs an altered database",
+    "AuditVerification.problem": "needs an altered database",
+}
+
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+JWT = "urn:ietf:params:oauth:token-type:jwt"
+LATER = "2999-12-31T23:59:59Z"
+SECRET = "a-secret-of-this-test-and-long-enough-for-it"
+OVERSIZE = b'{"fields": "' + b"x" * 1024 * 1024 + b'"}'
+FILES = "https://files.mcp.example/mcp"
+
+counts = {"passed": 0, "failed": 0}
+
+
+def report(ok: bool, name: str, detail: str = "") -> None:
+    counts["passed" if ok else "failed"] += 1
+    if not ok:
+        print(f"   FAILED  {name}\n{textwrap.indent(detail, ' ' * 11)}".rstrip(), flush=True)
+
+
+class Server:
+    """A posternd of our own, with its own PostgreSQL, on free ports."""
+
+    def __init__(self, build: pathlib.Path, folder: pathlib.Path):
+        self.data = folder / "service"
+        self.log = folder / "posternd.log"
+        self.port = free_port()
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                [str(build / "posternd"), "dev", "--data-dir", str(self.data),
+                 "--port", str(self.port), "--ops-port", str(self.port + 1)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+    def wait(self) -> bool:
+        for _ in range(1200):
+            if b"Postern is ready" in self.log.read_bytes():
+                return True
+            if self.process.poll() is not None:
+                return False
+            time.sleep(0.1)
+        return False
+
+    def operator_token(self) -> str:
+        return (self.data / "operator.token").read_text().split()[0]
+
+    def stop_database(self) -> None:
+        pid = int((self.data / "postgres/pgdata/postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGINT)
+
+    def stop(self) -> int:
+        self.process.terminate()
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()  # its PostgreSQL goes with it
+            return self.process.wait()
+
+
+class Tester:
+    def __init__(self, contract: Contract, server: Server):
+        self.contract = contract
+        self.server = server
+        self.credentials = {"": None, "garbage": "Bearer garbage"}  # of callers, by name
+        self.admitted = set()  # (operation, security scheme) that got past 401 and 403
+        self.numbers = itertools.count(1)
+        # A path parameter that a call does not give.
+        self.path = {"tenant": "acme", "client": "gw-01", "credential": "github",
+                     "token_id": "nothing", "secret_id": "nothing"}
+
+    def exchange(self, method: str, target: str, headers: dict, body: bytes | None,
+                 port: int = 0) -> Answer:
+        request_id = f"contract-{next(self.numbers)}"
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.server.port, timeout=60)
+        try:
+            connection.request(method, target, body, {"X-Request-Id": request_id, **headers})
+            reply = connection.getresponse()
+            names = [name.lower() for name, _ in reply.getheaders()]
+            assert len(names) == len(set(names)), f"a header came twice: {names}"
+            return Answer(reply.status, dict(zip(names, [text for _, text in reply.getheaders()])),
+                          reply.read(), request_id, "Authorization" in headers)
+        finally:
+            connection.close()
+
+    def call(self, name: str, status, why: str = "", *, who: str = "", query=(), headers=None,
+             body=None, media: str = "application/json", **path) -> Answer:
+        """One request. `status` is the one that must come, or the set of those that may.
+
+        A body of bytes is sent as it is, any other as the media type says.
+        """
+        operation = self.contract.operations[name]
+        headers = dict(headers or {})
+        value = body
+        if body is not None:
+            headers.setdefault("Content-Type", media)
+            if media == "application/x-www-form-urlencoded" and not isinstance(body, bytes):
+                body = urllib.parse.urlencode(body, doseq=True).encode()
+            elif not isinstance(body, bytes):
+                body = json.dumps(body).encode()
+        if authorization := self.credentials[who]:
+            headers["Authorization"] = authorization
+        target = operation.path
+        for each in operation.names("path"):
+            text = str({**self.path, **path}[each])
+            target = target.replace("{" + each + "}", urllib.parse.quote(text, safe=""))
+        if query:
+            target += "?" + urllib.parse.urlencode(query, doseq=True)
+        # Metrics have a port of their own.
+        answer = self.exchange(operation.method, target, headers, body,
+                               self.server.port + 1 if name == "metrics" else 0)
+
+        faults = self.contract.faults_of_answer(operation, answer)
+        wanted = status if isinstance(status, (set, range)) else {status}
+        if answer.status not in wanted:
+            faults.insert(0, f"wanted {status}, got {answer.status}: {answer.body[:300]!r}")
+        if answer.status < 300:
+            faults += self.faults_of_accepted(operation, dict(query), headers, value, media)
+        if answer.status not in (401, 403):
+            self.admitted.add((name, self.scheme(who)))
+        report(not faults, f"{name} {status}{', ' if why else ''}{why}", "\n".join(faults))
+        return answer
+
+    @staticmethod
+    def scheme(who: str) -> str:
+        return {"admin": "tenantAdmin"}.get(who, who)
+
+    def faults_of_accepted(self, operation: Operation, query: dict, headers: dict, body, media):
+        """What the server took must be what the document says it takes."""
+        for name in query:
+            if name not in operation.names("query"):
+                yield f"query parameter {name} is not documented"
+            self.contract.parameters.add((operation.id, "query", name))
+        for name in operation.names("header") & set(headers):
+            self.contract.parameters.add((operation.id, "header", name))
+        if body is None or isinstance(body, bytes):
+            return
+        if media not in operation.request:
+            yield f"a body of type {media} is not documented"
+            return
+        schema = operation.request[media]
+        for error in self.contract.errors(schema, body):
+            yield f"accepted, though the document forbids it: {error}"
+        list(self.contract.walk(schema, body, self.contract.sent))
+
+    def token(self, status, why: str, form, **more) -> Answer:
+        return self.call("token", status, why, body=form,
+                         media="application/x-www-form-urlencoded", **more)
+
+
+# The tenants, so that every member of a manifest is used.
+
+def manifest(tenant: str, jwks: dict) -> dict:
+    return {
+        "tenant": tenant,
+        "display_name": f"The tenant {tenant}",
+        "enabled": True,
+        "settings": {"max_token_lifetime": 3600,
+                     "connect_url": "https://portal.example/connect?backend={backend}"},
+        "issuers": [{
+            "name": "corp", "issuer": f"https://idp.{tenant}.example", "jwks": jwks,
+            "algorithms": ["ES256"], "audiences": ["gw-01"],
+            "token_types": ["access_token", "jwt", "id_token"],
+            "claims": {"subject": "sub", "groups": "groups", "scope": ""},
+            "subject_prefix": "corp:", "max_token_age": 86400, "enabled": True}],
+        "clients": [
+            {"id": "gw-01", "secret": f"{tenant}-{SECRET}", "backends": ["*"], "scopes": ["*"],
+             "grants": ["token-exchange", "client_credentials"], "audiences": ["gateway"],
+             "default_backend": "files", "enabled": True},
+            {"id": "gw-02", "secret": f"{tenant}-2-{SECRET}", "backends": ["files"],
+             "scopes": ["files:read"], "grants": ["client_credentials"]},
+            {"id": "gw-03"}],
+        "backends": [
+            {"name": "files", "audience": FILES, "aliases": ["docs"], "aud_as_requested": False,
+             "scopes": ["files:read", "files:write"], "answer": "minted",
+             "signing_algorithm": "ES256", "max_expires_in": 300, "enabled": True,
+             "delivery": {"env": {"FILES_TOKEN": "{access_token}"},
+                          "headers": {"Authorization": "Bearer {access_token}"}}},
+            {"name": "reports", "audience": "https://reports.mcp.example/mcp",
+             "scopes": ["reports:read"], "signing_algorithm": "RS256"},
+            {"name": "github", "audience": "https://github.mcp.example/mcp",
+             "scopes": ["repo:read"], "answer": "vaulted",
+             "credential": {"name": "github", "owner": "principal"},
+             "delivery": {"env": {"GITHUB_TOKEN": "{token}"},
+                          "files": [{"name": "github.json", "env": "GITHUB_FILE",
+                                     "content": "{token}"}]}}],
+        "roles": [{"name": "developer", "allow": ["*:*"], "deny": ["files:files:write"]}],
+        "bindings": [{"name": "devs", "role": "developer", "groups": ["corp:engineering"],
+                      "subjects": [{"issuer": f"https://idp.{tenant}.example",
+                                    "subject": "carol"}]}],
+        "credentials": [{"name": "shared-db", "fields": ["url"]}],
+    }
+
+
+def make_tenants(tester: Tester, folder: pathlib.Path) -> dict:
+    """Two tenants, and a caller of every kind in each. Returns what was made."""
+    made = {}
+    tester.credentials["operator"] = "Bearer " + tester.server.operator_token()
+    for tenant, suffix in (("acme", ""), ("globex", " of globex")):
+        keys = folder / tenant
+        idp.make_keys(keys)
+        text = manifest(tenant, json.loads((keys / "idp.jwks.json").read_text()))
+        answer = tester.call("applyManifest", 201, who="operator", body=text, tenant=tenant)
+        report([each["client"] for each in answer.json["client_secrets"]] == ["gw-03"],
+               "a secret is made for the client that has none")
+        admin = tester.call("createAdminToken", 201, who="operator", tenant=tenant,
+                            body={"description": "contract", "expires_at": LATER}).json
+        issuer = f"https://idp.{tenant}.example"
+        for user, groups in (("alice", "engineering"), ("bob", "support")):
+            made[user + suffix] = idp.token(keys, issuer, user, "gw-01", groups, "")
+        basic = base64.b64encode(f"gw-01:{tenant}-{SECRET}".encode()).decode()
+        second = base64.b64encode(f"gw-02:{tenant}-2-{SECRET}".encode()).decode()
+        tester.credentials |= {
+            "admin" + suffix: "Bearer " + admin["token"], "client" + suffix: "Basic " + basic,
+            "client without users" + suffix: "Basic " + second,
+            "user" + suffix: "Bearer " + made["alice" + suffix]}
+        made[tenant] = text
+        made["admin id" + suffix] = admin["token_id"]
+    return made
+
+
+# What holds for every operation.
+
+def check_callers(tester: Tester) -> None:
+    """Each kind of caller at each operation: in as the document says, else 401 or 403."""
+    kinds = {"operator": "operator", "tenantAdmin": "admin", "user": "user", "client": "client"}
+    for operation in tester.contract.operations.values():
+        if operation.security & set(kinds) == set() or "" in operation.security:
+            continue  # public; or the token endpoint, whose clients may also be in the body
+        # One that harms nothing: no body that is taken, no name that exists.
+        harmless = {"body": []} if operation.request else {}
+        for scheme, who in kinds.items():
+            # The tenant is new: what an admitted caller asks for is not there, or malformed.
+            wanted = {200, 400, 404} if scheme in operation.security else {401, 403}
+            tester.call(operation.id, wanted, who=who, why=f"as {who}", **harmless)
+        for who in ("", "garbage"):
+            tester.call(operation.id, 401, who=who, why=f"as {who or 'nobody'}", **harmless)
+        if "tenant" not in operation.names("path"):
+            continue
+        for who in ("admin of globex", "user of globex", "client of globex"):
+            tester.call(operation.id, 401, who=who, why=f"as {who}", **harmless)
+        for scheme in operation.security - {"operator"}:
+            tester.call(operation.id, 401, who=kinds[scheme], why="unknown tenant",
+                        tenant="nobody", **harmless)
+
+
+def check_inputs(tester: Tester) -> None:
+    for operation in tester.contract.operations.values():
+        who = "client" if "client" in operation.security else "operator"
+        who = who if who in operation.security else ""
+        if 404 in operation.responses and who == "operator" and operation.id != "applyManifest":
+            tester.call(operation.id, 404, who=who, why="unknown tenant", tenant="nobody",
+                        body={} if operation.request else None)
+            tester.call(operation.id, 404, who=who, why="malformed tenant", tenant="No Tenant",
+                        body={} if operation.request else None)
+        if who == "" and "tenant" in operation.names("path"):
+            tester.call(operation.id, 404, why="unknown tenant", tenant="nobody")
+        if operation.names("query"):
+            body = {} if operation.request else None
+            tester.call(operation.id, 400, who=who, why="unknown parameter", body=body,
+                        query={"undescribed": 1})
+            name = sorted(operation.names("query"))[0]
+            tester.call(operation.id, 400, who=who, why="repeated parameter", body=body,
+                        query={name: ["true", "true"]})
+        for media in operation.request:
+            for status, what, body in ((400, "empty", b""), (400, "half", b"{"),
+                                       (400, "not UTF-8", b'{"\xff": 1}'),
+                                       (400, "no object", b"[]"), (413, "oversize", OVERSIZE)):
+                tester.call(operation.id, status, who=who, media=media, body=body,
+                            why=f"{what} body")
+
+
+def check_broken(tester: Tester, name: str, values: list, **more) -> None:
+    """What the schema of a JSON body forbids, the server refuses: each constraint once."""
+    [schema] = tester.contract.operations[name].request.values()
+    done = set()
+    for value in values:
+        for what, broken in tester.contract.broken(schema, value, done):
+            report(bool(tester.contract.errors(schema, broken)), f"{what} breaks the schema")
+            tester.call(name, {400, 413, 422}, why=f"body: {what}", body=broken, **more)
+
+
+# Operation by operation.
+
+def check_public(tester: Tester) -> None:
+    for name in ("jwks", "metadata"):
+        tester.call(name, 200)
+    algorithms = {each["alg"] for each in tester.call("jwks", 200).json["keys"]}
+    report(algorithms == {"ES256", "EdDSA", "RS256"}, "a key of each algorithm", str(algorithms))
+    tester.call("authorize", 400, "no codes here")
+    for name in ("livez", "readyz", "metrics"):
+        tester.call(name, 200)
+
+
+def check_token(tester: Tester, made: dict) -> None:
+    exchange = {"grant_type": EXCHANGE, "subject_token": made["alice"],
+                "subject_token_type": ACCESS_TOKEN}
+    in_body = {"client_id": "gw-01", "client_secret": f"acme-{SECRET}"}
+    tester.token(200, "the default backend", exchange, who="client")
+    tester.token(200, "all there is",
+                 {**exchange, "audience": ["files"], "resource": [FILES], "scope": "files:read",
+                  "actor_token": made["bob"], "actor_token_type": JWT,
+                  "requested_token_type": JWT, **in_body})
+    tester.token(200, "an unknown parameter is ignored", {**exchange, "undescribed": "1"},
+                 who="client")
+    own = {"grant_type": "client_credentials"}
+    tester.token(200, "client_credentials", own, who="client")
+    tester.token(200, "client_credentials, all there is",
+                 {**own, "audience": ["files"], "resource": [FILES], "scope": "files:read",
+                  **in_body})
+
+    def refused(error: str, why: str, form, status: int = 400, **more) -> None:
+        answer = tester.token(status, f"{error}: {why}", form, **more)
+        report(answer.json.get("error") == error, f"token {error}: {why}", answer.body.decode())
+
+    refused("invalid_request", "no grant_type", {}, who="client")
+    refused("invalid_request", "a parameter twice", {**exchange, "scope": ["a", "b"]}, who="client")
+    refused("invalid_request", "no subject token", {"grant_type": EXCHANGE}, who="client")
+    refused("invalid_request", "malformed subject token", {**exchange, "subject_token": "x.y.z"},
+            who="client")
+    refused("invalid_request", "subject token of another tenant",
+            {**exchange, "subject_token": made["alice of globex"]}, who="client")
+    refused("invalid_request", "unknown token type", {**exchange, "subject_token_type": "urn:x"},
+            who="client")
+    refused("invalid_request", "actor token without its type",
+            {**exchange, "actor_token": made["bob"]}, who="client")
+    refused("invalid_request", "two ways to authenticate", {**exchange, **in_body}, who="client")
+    refused("invalid_request", "secret in the query", exchange, who="client",
+            query={"client_secret": "x"})
+    refused("invalid_request", "JSON", b"{}", who="client",
+            headers={"Content-Type": "application/json"})
+    refused("unsupported_grant_type", "password", {"grant_type": "password"}, who="client")
+    refused("invalid_target", "unknown", {**exchange, "audience": "nothing"}, who="client")
+    refused("invalid_target", "two", {**exchange, "audience": ["files", "reports"]}, who="client")
+    refused("invalid_target", "no role", {**exchange, "subject_token": made["bob"]}, who="client")
+    refused("invalid_scope", "denied", {**exchange, "scope": "files:write"}, who="client")
+    refused("unauthorized_client", "no such grant", exchange, who="client without users")
+    refused("invalid_client", "nobody", exchange, 401)
+    refused("invalid_client", "wrong secret in the body",
+            {**exchange, "client_id": "gw-01", "client_secret": "wrong"}, 401)
+    refused("invalid_client", "client of another tenant", exchange, 401, who="client of globex")
+    refused("invalid_client", "Bearer", exchange, 401, who="operator")
+    refused("invalid_request", "unknown tenant", exchange, 404, who="client", tenant="nobody")
+    refused("invalid_request", "a large form", {**exchange, "x": "x" * 65536}, 413, who="client")
+
+
+def check_release(tester: Tester, made: dict) -> None:
+    def ask(*items, token: str = made["alice"], **more) -> dict:
+        return {"subject_token": token, "items": list(items), **more}
+
+    answer = tester.call("release", 200, who="client", body=ask(
+        {"resource": FILES, "scope": "files:read"}, {"backend": "github"},
+        {"audience": "nothing"}, {"backend": "reports", "scope": "reports:write"},
+        {"backend": "reports"}, subject_token_type=ACCESS_TOKEN))
+    stands = [item.get("error", item["status"]) for item in answer.json["items"]]
+    report(stands == ["allowed", "allowed", "invalid_target", "invalid_scope", "invalid_request"],
+           "release, item by item", str(stands))
+    answer = tester.call("release", 200, "nothing stored", who="client of globex", tenant="globex",
+                         body=ask({"backend": "github"}, token=made["alice of globex"]))
+    [item] = answer.json["items"]
+    report(item.get("error") == "interaction_required" and "connect_url" in item,
+           "release says where to connect", str(item))
+
+    good = ask({"resource": FILES, "scope": "files:read"})
+    tester.call("release", 403, "client without users", who="client without users", body=good)
+    for token in ("x.y.z", made["alice of globex"]):
+        tester.call("release", 422, "a token not accepted", who="client",
+                    body=ask({"backend": "files"}, token=token))
+    check_broken(tester, "release",
+                 [{**good, "subject_token_type": ACCESS_TOKEN}, ask({"backend": "files"}),
+                  ask({"audience": "files"})], who="client")
+    for item in ({}, {"backend": "files", "audience": "files"}):
+        tester.call("release", 400, "not one target", who="client", body=ask(item))
+
+
+def check_tenants(tester: Tester, made: dict) -> None:
+    tester.call("status", 200, who="operator")
+    page = tester.call("listTenants", 200, who="operator", query={"limit": 1}).json
+    tester.call("listTenants", 200, who="operator", query={"cursor": page["next_cursor"]})
+    for query in ({"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"cursor": "No Cursor"}):
+        tester.call("listTenants", 400, str(query), who="operator", query=query)
+    for who in ("operator", "admin"):
+        tester.call("getTenant", 200, who=who)
+        answer = tester.call("getManifest", 200, who=who)
+        tester.call("applyManifest", 200, "what was read", who=who, body=answer.json,
+                    query={"dry_run": "true", "prune": "true"})
+        changes = tester.call("applyManifest", 200, "unchanged", who=who, body=answer.json,
+                              headers={"If-Match": answer.headers["etag"]}).json["changes"]
+        report({each["action"] for each in changes} == {"unchanged"},
+               "the manifest that was read changes nothing", str(changes))
+    text = {"tenant": "acme", "display_name": "Acme"}
+    tester.call("applyManifest", 412, who="admin", body=text, headers={"If-Match": '"0"'})
+    tester.call("applyManifest", 400, "malformed If-Match", who="admin", body=text,
+                headers={"If-Match": "x"})
+    tester.call("applyManifest", 400, "malformed flag", who="admin", body=text,
+                query={"prune": "perhaps"})
+    tester.call("applyManifest", 400, "another tenant's manifest", who="admin",
+                body={"tenant": "globex"})
+    tester.call("applyManifest", 400, "malformed tenant", who="operator", tenant="No Tenant",
+                body=text)
+    tester.call("applyManifest", 403, "only an operator disables", who="admin",
+                body={"tenant": "acme", "enabled": False})
+    # The other ways to an issuer's keys, which cannot stand beside one another.
+    full = made["acme"]
+    [issuer] = full["issuers"]
+    bare = {key: each for key, each in issuer.items() if key != "jwks"}
+    others = [[{**bare, **keys}]
+              for keys in ({"jwks_uri": "https://idp.example/jwks"}, {"discovery": True})]
+    check_broken(tester, "applyManifest", [full, *({**full, "issuers": each} for each in others)],
+                 who="operator", query={"dry_run": "true"})
+
+    tester.call("applyManifest", 201, who="operator", tenant="brief", body={"tenant": "brief"})
+    for issuers in others:
+        tester.call("applyManifest", 200, "keys by URL", who="operator", tenant="brief",
+                    body={"tenant": "brief", "issuers": issuers})
+        tester.call("getManifest", 200, "keys by URL", who="operator", tenant="brief")
+    tester.call("applyManifest", 200, "disabled", who="operator", tenant="brief",
+                body={"tenant": "brief", "enabled": False})
+    tester.call("jwks", 404, "disabled tenant", tenant="brief")
+    tester.call("deleteTenant", 400, "another id", who="operator", tenant="brief",
+                query={"confirm": "acme"})
+    tester.call("deleteTenant", 204, who="operator", tenant="brief", query={"confirm": "brief"})
+    tester.call("deleteTenant", 404, "again", who="operator", tenant="brief",
+                query={"confirm": "brief"})
+    tester.call("applyManifest", 409, "an id that was used", who="operator", tenant="brief",
+                body={"tenant": "brief"})
+
+
+def check_admin_tokens(tester: Tester, made: dict) -> None:
+    check_broken(tester, "createAdminToken", [{"description": "x", "expires_at": LATER}],
+                 who="operator")
+    tester.call("createAdminToken", 400, "in the past", who="operator",
+                body={"expires_at": "2001-01-01T00:00:00Z"})
+    tester.call("createAdminToken", 201, "nothing said", who="operator", body={})
+    for who in ("operator", "admin"):
+        one = tester.call("createAdminToken", 201, who="operator", body={"description": who}).json
+        tester.call("listAdminTokens", 200, who=who)
+        tester.call("deleteAdminToken", 204, who=who, token_id=one["token_id"])
+        tester.call("deleteAdminToken", 404, "again", who=who, token_id=one["token_id"])
+    tester.call("deleteAdminToken", 404, "another tenant's", who="operator",
+                token_id=made["admin id of globex"])
+    count = len(tester.call("listAdminTokens", 200, who="operator").json["items"])
+    for _ in range(count, 100):
+        tester.call("createAdminToken", 201, who="operator", body={})
+    tester.call("createAdminToken", 409, "one too many", who="operator", body={})
+
+
+def check_client_secrets(tester: Tester) -> None:
+    check_broken(tester, "addClientSecret", [{"expires_at": LATER}], who="operator")
+    for who in ("operator", "admin"):
+        one = tester.call("addClientSecret", 201, who=who, body={"expires_at": LATER}).json
+        tester.call("addClientSecret", 409, "a third", who=who, body={})
+        tester.call("listClientSecrets", 200, who=who)
+        tester.call("deleteClientSecret", 204, who=who, secret_id=one["secret_id"])
+        tester.call("deleteClientSecret", 404, "again", who=who, secret_id=one["secret_id"])
+    for name, more in (("addClientSecret", {"body": {}}), ("listClientSecrets", {}),
+                       ("deleteClientSecret", {})):
+        tester.call(name, 404, "unknown client", who="operator", client="nobody", **more)
+
+
+def check_credentials(tester: Tester) -> None:
+    alice = {"issuer": "https://idp.acme.example", "subject": "alice"}
+    bob = {**alice, "subject": "bob"}
+    value = {"fields": {"token": "ghp_1"}, "expires_at": LATER}
+    check_broken(tester, "putCredential", [value], who="operator")
+    # The tenant's by the operator, bob's by the admin, alice's by herself.
+    for who, query, owner in (("operator", {}, "tenant"), ("admin", bob, "principal"),
+                              ("user", {}, "principal")):
+        put = {"who": who, "query": query, "body": value}
+        first = tester.call("putCredential", 201, headers={"If-None-Match": "*"}, **put)
+        report(first.json["owner"]["type"] == owner, f"putCredential as {who}: owner is {owner}")
+        tester.call("putCredential", 412, "there is one", headers={"If-None-Match": "*"}, **put)
+        tester.call("putCredential", 200, "a second version",
+                    headers={"If-Match": first.headers["etag"]}, **put)
+        tester.call("putCredential", 412, "not the current one",
+                    headers={"If-Match": first.headers["etag"]}, **put)
+        tester.call("putCredential", 200, "any version", headers={"If-Match": "*"}, **put)
+        tester.call("putCredential", 400, "malformed If-Match", headers={"If-Match": "x"}, **put)
+        tester.call("putCredential", 400, "malformed If-None-Match",
+                    headers={"If-None-Match": '"1"'}, **put)
+        current = tester.call("getCredential", 200, who=who, query=query).headers["etag"]
+        tester.call("deleteCredential", 412, "not the current one", who=who, query=query,
+                    headers={"If-Match": first.headers["etag"]})
+        tester.call("deleteCredential", 400, "malformed If-Match", who=who, query=query,
+                    headers={"If-Match": "x"})
+        tester.call("deleteCredential", 204, who=who, query=query, headers={"If-Match": current})
+        for name in ("getCredential", "deleteCredential"):
+            tester.call(name, 404, "gone", who=who, query=query)
+        tester.call("putCredential", {200, 201}, "anew", **put)
+    tester.call("putCredential", 413, "a large value", who="operator",
+                body={"fields": {"token": "x" * 65537}})
+    tester.call("putCredential", 400, "a field without a name", who="operator",
+                body={"fields": {"no name": "x"}})
+    tester.call("putCredential", 403, "no backend asks for it", who="user", body=value,
+                credential="other")
+    for name, more in (("getCredential", {}), ("putCredential", {"body": value}),
+                       ("deleteCredential", {}), ("listCredentials", {})):
+        tester.call(name, 403, "another user's", who="user", query=bob, **more)
+        tester.call(name, 400, "half a principal", who="admin", query={"subject": "bob"}, **more)
+        if name != "listCredentials":
+            tester.call(name, 400, "malformed name", who="admin", credential="-", **more)
+    tester.call("putCredential", 400, "an issuer not trusted", who="admin", body=value,
+                query={**bob, "issuer": "https://idp.globex.example"})
+
+    for who in ("operator", "admin"):
+        tester.call("listCredentials", 200, who=who, query={"owner": "tenant"})
+        tester.call("listCredentials", 200, who=who, query={"owner": "principal", **alice})
+        page = tester.call("listCredentials", 200, who=who, query={"limit": 1}).json
+        tester.call("listCredentials", 200, who=who, query={"cursor": page["next_cursor"]})
+    tester.call("listCredentials", 200, who="user")
+    tester.call("listCredentials", 403, "the tenant's", who="user", query={"owner": "tenant"})
+    for query in ({"limit": 0}, {"cursor": "x"}, {"owner": "nobody"}, {"owner": "principal"}):
+        tester.call("listCredentials", 400, str(query), who="admin", query=query)
+
+
+def check_audit(tester: Tester) -> None:
+    for who in ("operator", "admin"):
+        page = tester.call("readAudit", 200, who=who, query={"limit": 2, "order": "asc"}).json
+        tester.call("readAudit", 200, who=who, query={"after": page["next_after"]})
+        newest = tester.call("readAudit", 200, who=who,
+                             query={"order": "desc", "action": "token.exchange"}).json["items"]
+        report({each["event"]["action"] for each in newest} == {"token.exchange"}
+               and {"allowed", "refused"} == {each["event"]["outcome"] for each in newest},
+               "readAudit, exchanges only")
+        answer = tester.call("verifyAudit", 200, who=who).json
+        report(answer["intact"], "verifyAudit finds the chain intact", str(answer))
+    for query in ({"limit": 0}, {"after": -1}, {"order": "up"}):
+        tester.call("readAudit", 400, str(query), who="admin", query=query)
+    # Two verifications may run; of many at once some are refused.
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        for _ in range(40):
+            answers = list(pool.map(lambda _: tester.exchange(
+                "GET", "/api/v1/tenants/acme/audit/verification",
+                {"Authorization": tester.credentials["operator"]}, None), range(16)))
+            operation = tester.contract.operations["verifyAudit"]
+            faults = [fault for each in answers
+                      for fault in tester.contract.faults_of_answer(operation, each)]
+            if faults or any(each.status == 429 for each in answers):
+                break
+    report(not faults, "verifyAudit, many at once", "\n".join(faults))
+
+
+# What no operation answers.
+
+def check_edge(tester: Tester) -> None:
+    """Answers of the server itself: those that the document's introduction lists."""
+    contract = tester.contract
+    responses = contract.document["components"]["responses"]
+    forms = {"/t/acme/token": "OAuthError", "/api/v1/tenants": "Problem"}
+
+    def raw(request: bytes) -> Answer:
+        with socket.create_connection(("127.0.0.1", tester.server.port), timeout=60) as link:
+            link.sendall(request)
+            reply = http.client.HTTPResponse(link)
+            reply.begin()
+            return Answer(reply.status,
+                          {name.lower(): text for name, text in reply.getheaders()},
+                          reply.read(), reply.headers["X-Request-Id"])
+
+    for path, form in forms.items():
+        start, end = f"GET {path}".encode(), b" HTTP/1.1\r\nHost: localhost\r\n"
+        for status, request in (
+                # The first two end before the path was looked at.
+                (414, start + b"?" + b"x" * 9000 + end + b"\r\n"),
+                (431, start + end + b"X: " + b"x" * 40000 + b"\r\n\r\n"),
+                (400, start + end + b"no header\r\n\r\n"),
+                (404, start + b"/nothing/here" + end + b"\r\n"),
+                (413, start + end + b"Content-Length: 9999999\r\n\r\n"),
+                (417, start + end + b"Expect: miracles\r\n\r\n")):
+            answer = raw(request)
+            form_of_this = "OAuthError" if status in (414, 431) else form
+            faults = contract.faults(responses[form_of_this], answer)
+            if answer.status != status:
+                faults.insert(0, f"wanted {status}, got {answer.status}")
+            report(not faults, f"{form} {status} of {path}", "\n".join(faults))
+    for path in contract.document["paths"]:
+        operations = [each for each in contract.operations.values() if each.path == path]
+        wanted = {each.method for each in operations}
+        wanted |= {"HEAD"} if "GET" in wanted else set()
+        port = tester.server.port + (path == "/metrics")
+        answer = tester.exchange("PATCH", path.format_map(tester.path), {}, None, port)
+        allowed = set(answer.headers.pop("allow", "").split(", "))
+        form = "Problem" if path.startswith("/api/") else "OAuthError"
+        faults = contract.faults(responses[form], answer)
+        report(answer.status == 405 and allowed == wanted and not faults,
+               f"the methods of {path}", f"allowed {allowed}, documented {wanted}\n{faults}")
+    get, head = (tester.exchange(method, "/t/acme/jwks", {}, None) for method in ("GET", "HEAD"))
+    for answer in (get, head):
+        for name in ("date", "x-request-id"):
+            del answer.headers[name]
+    report(head.body == b"" and (get.status, get.headers) == (head.status, head.headers),
+           "HEAD is GET without the body", f"{get}\n{head}")
+
+
+def check_without_database(tester: Tester) -> None:
+    """A replica that does not know whether it is current answers nobody: 503."""
+    tester.server.stop_database()
+    for _ in range(600):
+        if tester.exchange("GET", "/readyz", {}, None).status == 503:
+            break
+        time.sleep(0.1)
+    for operation in tester.contract.operations.values():
+        if 503 not in operation.responses:
+            tester.call(operation.id, 200, "without a database")
+        elif operation.id == "token":
+            tester.token(503, "without a database", {"grant_type": EXCHANGE}, who="client")
+        else:
+            who = next(iter(sorted(operation.security & {"operator", "client"})), "")
+            tester.call(operation.id, 503, "without a database", who=who,
+                        body={} if operation.request else None)
+
+
+# The document.
+
+def routes_of_sources() -> set:
+    """Method and path of each route that the service adds, as `GET /t/{}/jwks`.
+
+    Routes are added in many ways, all with the method as a literal and the pattern after it.
+    """
+    found, patterns = set(), set()
+    for folder in ("service/http/handlers", "service/app"):
+        for file in sorted((ROOT / folder).glob("*.cc")):
+            text = re.sub(r"//[^\n]*", "", file.read_text(encoding="utf-8"))
+            names = dict(re.findall(r'\b(k\w+)(?:\[\])? = "(/[^"]*)"', text))
+            patterns |= set(re.findall(r'"(/[^"\s]*\{\}[^"\s]*)"', text))
+            for method, literal, name in re.findall(
+                    rf'"({"|".join(METHODS)})",\s*(?:"([^"]*)"|(\w+))?', text):
+                report(bool(literal or name in names), f"{file.name}: a route that can be read",
+                       f"what stands after \"{method}\"?")
+                found.add(f"{method} {literal or names.get(name)}")
+    unused = patterns - {each.split(" ", 1)[1] for each in found}
+    report(not unused, "every pattern in the sources is of a route that was found", str(unused))
+    return found
+
+
+def check_document(contract: Contract) -> None:
+    served = routes_of_sources()
+    documented = {f"{each.method} {re.sub('{[a-z_]+}', '{}', each.path)}"
+                  for each in contract.operations.values()}
+    report(not served - documented, "every route is documented", str(served - documented))
+    report(not documented - served, "every operation is a route", str(documented - served))
+    report(len(contract.operations) == len(documented), "no two operations share an id")
+    for each in contract.operations.values():
+        report(each.names("path") == set(re.findall(r"{(\w+)}", each.path)),
+               f"{each.id}: the parameters of its path")
+    examples = list(contract.examples())
+    for schema, value in examples:
+        errors = contract.errors(schema, value)
+        report(not errors, f"example {json.dumps(value)[:60]}", "\n".join(errors))
+
+
+def check_coverage(tester: Tester) -> None:
+    contract = tester.contract
+    pairs = {(each.id, status) for each in contract.operations.values()
+             for status in each.responses}
+    for pair in sorted(pairs - contract.statuses - set(UNPROVOKED)):
+        report(False, f"{pair[0]} {pair[1]} is documented, and no call got it")
+    for pair in sorted(set(UNPROVOKED) & contract.statuses | set(UNPROVOKED) - pairs):
+        report(False, f"{pair[0]} {pair[1]} need not stand in UNPROVOKED")
+    for each in contract.operations.values():
+        for place in ("query", "header"):
+            for name in sorted(each.names(place)):
+                report((each.id, place, name) in contract.parameters,
+                       f"{each.id}: parameter {name} was used")
+        for scheme in sorted(each.security):
+            report((each.id, scheme) in tester.admitted,
+                   f"{each.id}: {scheme or 'nobody'} was admitted")
+    for key, label in contract.members_of_requests().items():
+        report(key in contract.sent, f"{label} was sent and accepted")
+    unseen = set(UNSEEN)
+    for key, label in contract.members_of_answers().items():
+        if key in contract.received:
+            report(label not in UNSEEN, f"{label} need not stand in UNSEEN")
+        else:
+            report(label in UNSEEN, f"{label} is documented, and no answer had it")
+            unseen.discard(label)
+    report(not unseen, "UNSEEN names members of answers", str(unseen))
+    print(f"   {len(contract.operations)} operations; of {len(pairs)} pairs of operation and status "
+          f"{len(pairs & contract.statuses)} seen")
+
+
+def main() -> int:
+    build = ROOT / (sys.argv[1] if len(sys.argv) > 1 else "build")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of `finally`
+    contract = Contract(ROOT / "sdk/openapi.yaml")
+    check_document(contract)
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chmod(scratch, 0o711)  # a PostgreSQL that root starts runs as another user
+        folder = pathlib.Path(scratch)
+        server = Server(build, folder)
+        try:
+            ready = server.wait()
+            report(ready, "posternd starts", server.log.read_text(errors="replace"))
+            if ready:
+                tester = Tester(contract, server)
+                made = make_tenants(tester, folder)
+                check_callers(tester)
+                check_inputs(tester)
+                check_public(tester)
+                check_token(tester, made)
+                check_tenants(tester, made)
+                check_credentials(tester)
+                check_release(tester, made)
+                check_admin_tokens(tester, made)
+                check_client_secrets(tester)
+                check_audit(tester)
+                check_edge(tester)
+                check_without_database(tester)
+                check_coverage(tester)
+        except Exception:  # an answer so wrong that the next call cannot be made of it
+            report(False, "the test comes to its end", traceback.format_exc())
+        finally:
+            status = server.stop()
+        report(status == 0, "posternd ends well", f"exit status {status}")
+    print(f"{counts['passed']} passed, {counts['failed']} failed")
+    return 1 if counts["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
