@@ -88,8 +88,8 @@ class Load:
         requests = int(re.search(r"(\d+) requests in", out).group(1))
         self.name = name
         self.rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
-        self.p50 = re.search(r"50%\s+(\S+)", out).group(1)
-        self.p99 = re.search(r"99%\s+(\S+)", out).group(1)
+        self.p50 = re.search(r"^\s+50%\s+(\S+)", out, re.M).group(1)
+        self.p99 = re.search(r"^\s+99%\s+(\S+)", out, re.M).group(1)
         self.cpu = [1e6 * value / requests for value in used]
         failed = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
         self.failed = int(failed.group(1)) if failed else 0
