@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "crypto/base64url.h"
+#include "grants/subject_claims.h"
 #include "token/json.h"
 #include "token/jws.h"
 
@@ -23,122 +24,10 @@ bool one_of(const std::vector<std::string>& list, std::string_view value) {
   return std::find(list.begin(), list.end(), value) != list.end();
 }
 
-/// RFC 6901 §4: `~1` is a slash, `~0` a tilde.
-std::string unescaped(std::string_view step) {
-  std::string out;
-  for (std::size_t i = 0; i < step.size(); ++i) {
-    const bool escape = step[i] == '~' && i + 1 < step.size();
-    if (escape && (step[i + 1] == '0' || step[i + 1] == '1')) {
-      out += step[++i] == '0' ? '~' : '/';
-    } else {
-      out += step[i];
-    }
-  }
-  return out;
-}
-
-/// A mapped claim: top-level name, or JSON pointer. Null when absent.
-const Json* claim_at(const Json& claims, const std::string& name) {
-  if (name.empty()) return nullptr;
-  if (name.front() != '/') {
-    const auto it = claims.find(name);
-    return it != claims.end() ? &*it : nullptr;
-  }
-  const Json* node = &claims;
-  std::size_t begin = 1;
-  while (begin <= name.size()) {
-    const auto end = std::min(name.find('/', begin), name.size());
-    if (!node->is_object()) return nullptr;
-    const auto it = node->find(unescaped(std::string_view(name).substr(begin, end - begin)));
-    if (it == node->end()) return nullptr;
-    node = &*it;
-    begin = end + 1;
-  }
-  return node;
-}
-
-/// A string, or an array of strings, each bounded. Nothing for anything else.
-std::optional<std::vector<std::string>> texts(const Json& value, std::size_t max_items) {
-  std::vector<std::string> out;
-  const auto add = [&](const Json& item) {
-    if (!item.is_string()) return false;
-    const auto& text = item.get_ref<const std::string&>();
-    if (text.empty() || text.size() > 512) return false;
-    out.push_back(text);
-    return true;
-  };
-  if (value.is_string()) {
-    if (!add(value)) return std::nullopt;
-    return out;
-  }
-  if (!value.is_array() || value.size() > max_items) return std::nullopt;
-  for (const auto& item : value) {
-    if (!add(item)) return std::nullopt;
-  }
-  return out;
-}
-
-/// RFC 8693 §4.1: who acts, nested history below, at most 5 deep. Rebuilt from
-/// the members that identify; what else the issuer put there is not ours to
-/// sign. Null when it is malformed or names nobody.
-Json rebuilt_actor(const Json& act, int depth = 1) {
-  if (!act.is_object() || depth > 5) return {};
-  for (const char* forbidden : {"exp", "nbf", "aud", "iat"}) {
-    if (act.contains(forbidden)) return {};
-  }
-  Json out;
-  for (const char* member : {"iss", "sub", "client_id"}) {
-    const auto it = act.find(member);
-    if (it == act.end()) continue;
-    if (!it->is_string() || it->get_ref<const std::string&>().empty() ||
-        it->get_ref<const std::string&>().size() > 512) {
-      return {};
-    }
-    out[member] = *it;
-  }
-  if (!out.contains("sub") && !out.contains("client_id")) return {};
-  if (const auto nested = act.find("act"); nested != act.end()) {
-    out["act"] = rebuilt_actor(*nested, depth + 1);
-    if (out["act"].is_null()) return {};
-  }
-  return out;
-}
-
-/// RFC 9068 §2.2.1: how the user authenticated, of the expected types only.
-Json rebuilt_auth_context(const Json& claims) {
-  Json out = Json::object();
-  if (const auto it = claims.find("auth_time"); it != claims.end() && token::numeric_date(*it)) {
-    out["auth_time"] = *it;
-  }
-  if (const auto it = claims.find("acr"); it != claims.end() && it->is_string()) {
-    if (it->get_ref<const std::string&>().size() <= 512) out["acr"] = *it;
-  }
-  if (const auto it = claims.find("amr"); it != claims.end() && it->is_array()) {
-    if (const auto methods = texts(*it, 20)) out["amr"] = *methods;
-  }
-  return out;
-}
-
 /// Whether the issuer URL lies in this installation: this tenant's or another's.
 bool issued_here(const policy::TenantSnapshot& snapshot, std::string_view issuer) {
   const std::string_view own = snapshot.issuer_url();
   return issuer.starts_with(own.substr(0, own.size() - snapshot.tenant().str().size()));
-}
-
-/// Whether another issuer's users or groups are spelled like this.
-bool reads_as_anothers(const policy::TenantSnapshot& snapshot, const policy::TrustedIssuer& issuer,
-                       std::string_view name) {
-  const auto& issuers = snapshot.config().issuers;
-  return std::any_of(issuers.begin(), issuers.end(), [&](const auto& entry) {
-    const auto& other = entry.second;
-    return !other.subject_prefix.empty() && other.issuer != issuer.issuer &&
-           name.starts_with(other.subject_prefix);
-  });
-}
-
-std::string text_claim(const Json& claims, const char* name) {
-  const auto it = claims.find(name);
-  return it != claims.end() && it->is_string() ? it->get<std::string>() : std::string();
 }
 
 }  // namespace
@@ -172,13 +61,12 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify(const policy::TenantSnapshot& s
   };
   const bool by_audience = std::any_of(token->audiences.begin(), token->audiences.end(), presents);
   // An ID token is for its audience alone; `azp` only narrows it (OpenID Connect Core §2).
-  const bool by_party =
-      type != SubjectTokenType::IdToken && token->authorized_party == client.id.str();
+  const bool id_token = type == SubjectTokenType::IdToken || token->kind == TokenKind::Id;
+  const bool by_party = !id_token && token->authorized_party == client.id.str();
   if (!by_audience && !by_party) {
     return refused("the token was not issued to this client or for its audience");
   }
-  if (type == SubjectTokenType::IdToken && token->audiences.size() > 1 &&
-      !presents(token->authorized_party)) {
+  if (id_token && token->audiences.size() > 1 && !presents(token->authorized_party)) {
     return refused("the token has several audiences and names another authorised party");
   }
   return token;
@@ -189,12 +77,12 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_user(const policy::TenantSnapsh
   POSTERN_TRY(auto token, verified(snapshot, compact, wait));
   POSTERN_CHECK(check_now(snapshot, *token, std::nullopt));
   // The declared type is missing here: some type the issuer may send must fit.
-  const auto* issuer = snapshot.find_issuer(token->principal.issuer);
-  const auto& types = issuer->config.token_types;
-  if (token->typ == "at+jwt" && types.count(SubjectTokenType::AccessToken) == 0 &&
-      types.count(SubjectTokenType::Jwt) == 0) {
-    return refused("this token type is not accepted from its issuer");
-  }
+  const auto& types = snapshot.find_issuer(token->principal.issuer)->config.token_types;
+  const auto takes = [&](SubjectTokenType type) { return types.count(type) > 0; };
+  const bool fits = takes(SubjectTokenType::Jwt) ||
+                    (token->kind != TokenKind::Id && takes(SubjectTokenType::AccessToken)) ||
+                    (token->kind != TokenKind::Access && takes(SubjectTokenType::IdToken));
+  if (!fits) return refused("this token type is not accepted from its issuer");
   // Somebody who acts for the user is not the user.
   if (!token->act.is_null()) return refused("a delegated token may not be used here");
   return token;
@@ -232,106 +120,16 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_anew(const policy::TenantSnapsh
   POSTERN_TRY(auto keys, keys_.keys(snapshot.tenant(), *issuer, unverified.kid(), wait));
   POSTERN_TRY(const auto claims, unverified.verify(*keys));
 
-  auto token = std::make_shared<VerifiedToken>();
-  token->typ = unverified.typ();
-  token->fingerprint = crypto::base64url(ByteView(key).first(16));
-
-  const auto number = [&](const char* name) -> Result<std::optional<sys_seconds>> {
-    const auto it = claims.find(name);
-    if (it == claims.end()) return std::optional<sys_seconds>();
-    const auto time = token::numeric_date(*it);
-    if (!time) return refused("the token has a malformed time");
-    return time;
-  };
-  POSTERN_TRY(const auto expires_at, number("exp"));
-  POSTERN_TRY(const auto not_before, number("nbf"));
-  POSTERN_TRY(token->issued_at, number("iat"));
-  if (!expires_at) return refused("the token does not say when it expires");
-  token->expires_at = *expires_at;
   const auto now = clock_.now();
-  if (not_before && *not_before > now + kSkew) return refused("the token is not valid yet");
-  if (token->issued_at && *token->issued_at > now + kSkew) {
-    return refused("the token was issued in the future");
+  POSTERN_TRY(auto token, read_claims(snapshot, config, claims, now));
+  token.typ = unverified.typ();
+  if (token.typ == "at+jwt") {
+    if (token.kind == TokenKind::Id) return refused(std::string(kWrongKind));
+    token.kind = TokenKind::Access;
   }
+  token.fingerprint = crypto::base64url(ByteView(key).first(16));
 
-  const auto aud = claims.find("aud");
-  auto audiences = aud != claims.end() ? texts(*aud, 50) : std::nullopt;
-  if (!audiences) return refused("the token has no well-formed audience");
-  token->audiences = std::move(*audiences);
-  const bool expected =
-      std::any_of(config.audiences.begin(), config.audiences.end(),
-                  [&](const std::string& audience) { return one_of(token->audiences, audience); });
-  if (!expected) return refused("the token is for another audience");
-
-  // RFC 8417 §4.6: a security event or logout token, signed with the same keys
-  // for the same audience, is no proof of a user.
-  if (claims.contains("events")) return refused("the token is of a kind that is not accepted here");
-
-  // RFC 7800, RFC 8705, RFC 9449: a bound token is worth nothing without its proof.
-  if (claims.contains("cnf"))
-    return refused("the token is bound to a key; no proof of it was sent");
-
-  const auto* subject = claim_at(claims, config.claims.subject);
-  if (subject == nullptr || !subject->is_string()) return refused("the token names no subject");
-  token->principal = {config.issuer, subject->get<std::string>()};
-  const auto& name = token->principal.subject;
-  const bool clean = std::all_of(name.begin(), name.end(), [](char c) {
-    return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
-  });
-  if (name.empty() || name.size() > 255 || !clean)
-    return refused("the token names no usable subject");
-  token->issued_subject = config.subject_prefix + name;
-  // Backends know users by `sub`: it must not read as a client's or as a user
-  // of an issuer with another prefix (RFC 9068 §5).
-  if (reads_as_anothers(snapshot, config, token->issued_subject)) {
-    return refused("the token's subject could be taken for another issuer's");
-  }
-  if (snapshot.find_client(token->issued_subject) != nullptr) {
-    return refused("the token's subject could be taken for a client");
-  }
-
-  if (const auto* groups = claim_at(claims, config.claims.groups)) {
-    auto names = texts(*groups, 1000);
-    if (!names) return refused("the token's groups are malformed");
-    // Bindings name groups alone: one issuer's `admins` are not another's.
-    for (auto& group : *names) {
-      group.insert(0, config.subject_prefix);
-      if (reads_as_anothers(snapshot, config, group)) {
-        return refused("the token's groups could be taken for another issuer's");
-      }
-    }
-    token->groups = std::move(*names);
-  }
-  if (!config.claims.scope.empty()) {
-    const auto* scope = claim_at(claims, config.claims.scope);
-    if (scope != nullptr) {
-      // A string of tokens, or an array of them (some issuers' `scp`).
-      std::string joined;
-      if (scope->is_string()) {
-        joined = scope->get<std::string>();
-      } else if (const auto parts = texts(*scope, policy::ScopeSet::kMaxTokens)) {
-        for (const auto& part : *parts) joined += part + " ";
-      } else {
-        return refused("the token's scope is malformed");
-      }
-      auto parsed = policy::ScopeSet::parse(joined);
-      if (!parsed.ok()) return refused("the token's scope is malformed");
-      token->scope = std::move(parsed).value();
-    }
-  }
-  token->authorized_party = text_claim(claims, "azp");
-  if (token->authorized_party.empty()) token->authorized_party = text_claim(claims, "client_id");
-  if (const auto it = claims.find("act"); it != claims.end()) {
-    token->act = rebuilt_actor(*it);
-    if (token->act.is_null()) return refused("the token's act claim is malformed or too deep");
-  }
-  if (const auto it = claims.find("may_act"); it != claims.end()) {
-    if (!it->is_object()) return refused("the token's may_act claim is malformed");
-    token->may_act = *it;
-  }
-  token->auth_context = rebuilt_auth_context(claims);
-
-  VerifiedTokenPtr done = std::move(token);
+  auto done = std::make_shared<const VerifiedToken>(std::move(token));
   if (done->expires_at > now) {
     // Claims as JSON nodes take several times the bytes of their text.
     remember(
@@ -356,16 +154,19 @@ Status SubjectVerifier::check_now(const policy::TenantSnapshot& snapshot,
     }
   }
   // RFC 8725 §3.11: a token of one kind never passes as another.
-  const bool access_typ = token.typ == "at+jwt";
-  if (!token.typ.empty() && token.typ != "jwt" && !access_typ) {
-    return refused("the token is of a kind that is not accepted here");
+  if (!token.typ.empty() && token.typ != "jwt" && token.typ != "at+jwt" &&
+      !one_of(config.header_types, token.typ)) {
+    return refused(std::string(kWrongKind));
   }
   if (!type) return {};
   if (config.token_types.count(*type) == 0) {
     return refused("this token type is not accepted from its issuer");
   }
-  if (*type == SubjectTokenType::IdToken && access_typ) {
+  if (*type == SubjectTokenType::IdToken && token.kind == TokenKind::Access) {
     return refused("an access token was sent as an ID token");
+  }
+  if (*type == SubjectTokenType::AccessToken && token.kind == TokenKind::Id) {
+    return refused("an ID token was sent as an access token");
   }
   return {};
 }

@@ -25,6 +25,10 @@ namespace postern::grants {
 /// Errors: MalformedRequest for a type that is not taken as input here.
 Result<policy::SubjectTokenType> parse_token_type(std::string_view urn);
 
+/// What a token is, where its header or claims tell (RFC 8725 §3.11).
+enum class TokenKind { Unknown, Access, Id };
+inline constexpr std::string_view kWrongKind = "the token is of a kind that is not accepted here";
+
 /// What a verified token says, rebuilt from its claims; nothing else of it is kept.
 struct VerifiedToken {
   Principal principal;
@@ -33,7 +37,8 @@ struct VerifiedToken {
   std::optional<policy::ScopeSet> scope;
   std::vector<std::string> audiences;
   std::string authorized_party;  ///< `azp`, else `client_id`
-  std::string typ;
+  std::string typ;               ///< of the header, normalised
+  TokenKind kind = TokenKind::Unknown;
   std::optional<sys_seconds> issued_at;
   sys_seconds expires_at{};
   std::string fingerprint;   ///< for audit: 128 bits of the token's hash, base64url

@@ -15,6 +15,27 @@ constexpr Spelling<SubjectTokenType, 5> kTokenTypes{
      {"id_jag", SubjectTokenType::IdJag},
      {"jwt_bearer", SubjectTokenType::JwtBearer}}};
 
+/// Google's ID tokens of old name this instead of a URL.
+constexpr std::string_view kBareGoogle = "accounts.google.com";
+
+/// Entra ID's documents for many tenants speak of issuers that no token names.
+bool entra_template(std::string_view issuer) {
+  const auto scheme = issuer.find("://");
+  if (scheme == std::string_view::npos) return false;
+  const auto rest = issuer.substr(scheme + 3);
+  const auto host = rest.substr(0, rest.find('/'));
+  if (host != "sts.windows.net" && host.find("login.microsoftonline.") != 0 &&
+      host.find("login.partner.microsoftonline.") != 0) {
+    return false;
+  }
+  const auto path = rest.substr(std::min(host.size() + 1, rest.size()));
+  const auto tenant = path.substr(0, path.find('/'));
+  for (const std::string_view word : {"", "common", "organizations", "consumers"}) {
+    if (tenant == word) return true;
+  }
+  return tenant.find_first_of("{}%") != std::string_view::npos;
+}
+
 Result<Introspection> read_introspection(const Json& value, const std::string& pointer) {
   POSTERN_TRY(auto reader, Reader::of(value, pointer));
   Introspection introspection;
@@ -40,7 +61,13 @@ Result<TrustedIssuer> read_issuer(const Json& value, const std::string& pointer)
   TrustedIssuer issuer;
   POSTERN_CHECK(read_slug(reader, "name", issuer.name));
   POSTERN_CHECK(reader.required_text("issuer", issuer.issuer));
-  if (!https_uri(issuer.issuer)) {
+  if (entra_template(issuer.issuer)) {
+    return at(reader.below("issuer"),
+              "must be one Entra tenant's issuer, with its id in place of common or a template: "
+              "https://login.microsoftonline.com/<tenant id>/v2.0, or "
+              "https://sts.windows.net/<tenant id>/ for v1 tokens");
+  }
+  if (issuer.issuer != kBareGoogle && !https_uri(issuer.issuer)) {
     return at(reader.below("issuer"), "must be an absolute https URL, exactly as in the iss claim");
   }
 
@@ -55,6 +82,10 @@ Result<TrustedIssuer> read_issuer(const Json& value, const std::string& pointer)
   // Without keys an issuer has opaque tokens alone.
   if (sources > 1 || (sources == 0 && !issuer.introspection)) {
     return at(reader.pointer(), "needs exactly one of jwks, jwks_uri and discovery: true");
+  }
+  if (issuer.discovery && issuer.issuer == kBareGoogle) {
+    return at(reader.below("discovery"),
+              "needs a URL as issuer; use jwks_uri: https://www.googleapis.com/oauth2/v3/certs");
   }
   if (!issuer.jwks_uri.empty() && !https_uri(issuer.jwks_uri)) {
     return at(reader.below("jwks_uri"), "must be an absolute https URL");

@@ -142,6 +142,27 @@ TEST(ReadIssuer, ChecksEachMember) {
        {"loopback 6", put("/issuer", "http://[::1]:8080/r"), kGood},
        {"not quite loopback", put("/issuer", "http://127.0.0.1.evil.example"), "/issuer"},
        {"fragment", put("/issuer", "https://idp.example/#a"), "/issuer"},
+       {"bare Google", put("/issuer", "accounts.google.com"), kGood},
+       {"not quite Google", put("/issuer", "accounts.google.com.evil.example"), "/issuer"},
+       {"bare Google has no metadata",
+        [](Json& j) {
+          j["issuer"] = "accounts.google.com";
+          j.erase("jwks_uri");
+          j["discovery"] = true;
+        },
+        "/discovery"},
+       {"Entra v2", put("/issuer", "https://login.microsoftonline.com/9188040d-6c67/v2.0"), kGood},
+       {"Entra v1", put("/issuer", "https://sts.windows.net/9188040d-6c67/"), kGood},
+       {"Entra common", put("/issuer", "https://login.microsoftonline.com/common/v2.0"), "/issuer"},
+       {"Entra organizations",
+        put("/issuer", "https://login.microsoftonline.us/organizations/v2.0"), "/issuer"},
+       {"Entra consumers", put("/issuer", "https://login.microsoftonline.com/consumers"),
+        "/issuer"},
+       {"Entra template", put("/issuer", "https://login.microsoftonline.com/{tenantid}/v2.0"),
+        "/issuer"},
+       {"Entra v1 template", put("/issuer", "https://sts.windows.net/{tenantid}/"), "/issuer"},
+       {"Entra without tenant", put("/issuer", "https://sts.windows.net/"), "/issuer"},
+       {"Entra without path", put("/issuer", "https://login.microsoftonline.com"), "/issuer"},
        {"control", put("/issuer", "https://idp.example/\n"), "/issuer"},
        {"not a uri", put("/issuer", "idp"), "/issuer"},
        {"too long", put("/issuer", "https://idp.example/" + std::string(2000, 'a')), "/issuer"},
