@@ -3,11 +3,12 @@
 namespace postern::grants {
 
 Result<IssuedToken> ClientCredentials::grant(const policy::TenantSnapshot& snapshot,
-                                             const policy::Client& client,
+                                             const Caller& caller,
                                              const std::vector<std::string_view>& audiences,
                                              const std::vector<std::string_view>& resources,
                                              std::optional<std::string_view> scope,
                                              audit::Event& record) const {
+  const auto& client = *caller.client;
   if (client.grants.count(policy::GrantType::ClientCredentials) == 0) {
     return fail(ErrorCode::UnauthorizedClient, "this client may not use client_credentials");
   }
@@ -18,7 +19,7 @@ Result<IssuedToken> ClientCredentials::grant(const policy::TenantSnapshot& snaps
   }
   POSTERN_TRY(auto permitted, policy::permitted_scope_of_client(client, *target.backend));
   return issue(snapshot,
-               {&client, std::move(target), client.id.str(), std::move(permitted), scope,
+               {&caller, std::move(target), client.id.str(), std::move(permitted), scope,
                 std::nullopt, token::Json(), token::Json::object()},
                clock_, record);
 }

@@ -14,7 +14,7 @@ class ClientCredentials {
  public:
   explicit ClientCredentials(const Clock& clock) : clock_(clock) {}
 
-  Result<IssuedToken> grant(const policy::TenantSnapshot& snapshot, const policy::Client& client,
+  Result<IssuedToken> grant(const policy::TenantSnapshot& snapshot, const Caller& caller,
                             const std::vector<std::string_view>& audiences,
                             const std::vector<std::string_view>& resources,
                             std::optional<std::string_view> scope, audit::Event& record) const;

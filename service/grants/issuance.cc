@@ -10,6 +10,7 @@ namespace postern::grants {
 Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance& issuance,
                           const Clock& clock, audit::Event& record) {
   const auto& backend = *issuance.target.backend;
+  POSTERN_TRY(const auto bound, confirmation_of(*issuance.caller, issuance.inherited));
   POSTERN_TRY(auto scope, policy::narrow_scope(issuance.permitted, issuance.requested_scope));
 
   const auto now = clock.now();
@@ -29,20 +30,24 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
   claims["iss"] = snapshot.issuer_url();
   claims["sub"] = issuance.subject;
   claims["aud"] = issuance.target.audience;
-  claims["client_id"] = issuance.client->id.str();
+  claims["client_id"] = issuance.caller->id();
   claims["iat"] = now.time_since_epoch().count();
   claims["exp"] = expires_at.time_since_epoch().count();
   claims["jti"] = jti;
   if (!granted.empty()) claims["scope"] = granted;
   if (!issuance.act.is_null()) claims["act"] = issuance.act;
   for (const auto& [name, value] : issuance.auth_context.items()) claims[name] = value;
+  if (!bound.jkt.empty()) claims["cnf"]["jkt"] = bound.jkt;
+  if (!bound.x5t_s256.empty()) claims["cnf"]["x5t#S256"] = bound.x5t_s256;
 
   record.with("scope", granted)
       .with("jti", jti)
+      .with("bound_to", bound.jkt.empty() ? bound.x5t_s256 : bound.jkt)
       .with("expires_at", std::to_string(expires_at.time_since_epoch().count()));
   return IssuedToken{
       AccessToken(SecureBuffer::take(token::sign_jwt(*signer->key, signer->kid, "at+jwt", claims))),
       {},
+      bound.jkt.empty() ? "Bearer" : "DPoP",  // RFC 9449 §5; RFC 8705 §3 keeps Bearer
       expires_at - now,
       std::move(scope),
       expires_at};

@@ -101,22 +101,24 @@ std::string connect_url(const policy::TenantSnapshot& snapshot, std::string_view
 }
 
 Result<VerifiedTokenPtr> Release::verify_subject(const policy::TenantSnapshot& snapshot,
-                                                 const policy::Client& client,
+                                                 const Caller& caller,
                                                  std::string_view subject_token,
                                                  std::string_view subject_token_type,
                                                  Wait wait) const {
+  const auto& client = *caller.client;
   if (client.grants.count(policy::GrantType::TokenExchange) == 0) {
     return fail(ErrorCode::UnauthorizedClient, "this client may not act for users");
   }
   POSTERN_TRY(const auto type, parse_token_type(subject_token_type));
-  POSTERN_TRY(auto subject, verifier_.verify(snapshot, client, subject_token, type, wait));
+  POSTERN_TRY(auto subject, verifier_.verify(snapshot, caller, subject_token, type, wait));
   POSTERN_CHECK(check_may_act(*subject, nullptr, snapshot, client));
   return subject;
 }
 
-Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot,
-                                      const policy::Client& client, const VerifiedToken& subject,
-                                      const ReleaseItemRequest& item, audit::Event& record) const {
+Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot, const Caller& caller,
+                                      const VerifiedToken& subject, const ReleaseItemRequest& item,
+                                      audit::Event& record) const {
+  const auto& client = *caller.client;
   record_subject(record, subject);
   std::vector<std::string_view> audiences;
   std::vector<std::string_view> resources;
@@ -142,11 +144,11 @@ Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot,
 
   record.with("audience", target.audience);
   POSTERN_TRY(auto act, actor_chain(subject, nullptr, client));
-  POSTERN_TRY(auto issued,
-              issue(snapshot,
-                    {&client, std::move(target), subject.issued_subject, std::move(permitted),
-                     scope, subject.expires_at, std::move(act), subject.auth_context},
-                    clock_, record));
+  POSTERN_TRY(auto issued, issue(snapshot,
+                                 {&caller, std::move(target), subject.issued_subject,
+                                  std::move(permitted), scope, subject.expires_at, std::move(act),
+                                  subject.auth_context, subject.bound_to},
+                                 clock_, record));
   ReleasedItem released{backend.name, {}, {}, {}, issued.expires_at, {}, std::move(issued.scope)};
   vault::Fields fields;
   fields.emplace("access_token", issued.access_token.expose([](ByteView bytes) {

@@ -54,14 +54,13 @@ class Release {
 
   /// Errors: as SubjectVerifier::verify; UnauthorizedClient.
   Result<VerifiedTokenPtr> verify_subject(const policy::TenantSnapshot& snapshot,
-                                          const policy::Client& client,
-                                          std::string_view subject_token,
+                                          const Caller& caller, std::string_view subject_token,
                                           std::string_view subject_token_type, Wait wait) const;
 
   /// One item, decided on its own, with its own audit record.
   /// Errors: TargetRefused, ScopeRefused, InteractionRequired (no usable
   /// credential: the user must connect or renew it), Unavailable, Internal.
-  Result<ReleasedItem> release(const policy::TenantSnapshot& snapshot, const policy::Client& client,
+  Result<ReleasedItem> release(const policy::TenantSnapshot& snapshot, const Caller& caller,
                                const VerifiedToken& subject, const ReleaseItemRequest& item,
                                audit::Event& record) const;
 

@@ -50,11 +50,14 @@ SubjectVerifier::SubjectVerifier(IssuerKeys& keys, const Clock& clock, Options o
       bytes_per_shard_(options.cache_bytes / kShards) {}
 
 Result<VerifiedTokenPtr> SubjectVerifier::verify(const policy::TenantSnapshot& snapshot,
-                                                 const policy::Client& client,
-                                                 std::string_view compact, SubjectTokenType type,
-                                                 Wait wait) {
+                                                 const Caller& caller, std::string_view compact,
+                                                 SubjectTokenType type, Wait wait) {
+  const auto& client = *caller.client;
   POSTERN_TRY(auto token, verified(snapshot, compact, wait));
   POSTERN_CHECK(check_now(snapshot, *token, type));
+  if (!proves(caller, token->bound_to)) {
+    return refused("the token is bound to a key; no proof of it was sent");
+  }
 
   const auto presents = [&](std::string_view audience) {
     return audience == client.id.str() || one_of(client.audiences, audience);
@@ -83,6 +86,9 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_user(const policy::TenantSnapsh
                     (token->kind != TokenKind::Id && takes(SubjectTokenType::AccessToken)) ||
                     (token->kind != TokenKind::Access && takes(SubjectTokenType::IdToken));
   if (!fits) return refused("this token type is not accepted from its issuer");
+  if (!token->bound_to.empty()) {
+    return refused("the token is bound to a key; no proof of it was sent");
+  }
   // Somebody who acts for the user is not the user.
   if (!token->act.is_null()) return refused("a delegated token may not be used here");
   return token;

@@ -15,6 +15,7 @@
 #include "core/ids.h"
 #include "core/result.h"
 #include "crypto/hash.h"
+#include "grants/caller.h"
 #include "grants/issuer_keys.h"
 #include "policy/authorize.h"
 #include "policy/snapshot.h"
@@ -42,6 +43,7 @@ struct VerifiedToken {
   std::optional<sys_seconds> issued_at;
   sys_seconds expires_at{};
   std::string fingerprint;   ///< for audit: 128 bits of the token's hash, base64url
+  Confirmation bound_to;     ///< `cnf`
   token::Json act;           ///< null when absent
   token::Json may_act;       ///< null when absent
   token::Json auth_context;  ///< those of auth_time, acr, amr that were there
@@ -66,12 +68,13 @@ class SubjectVerifier {
   SubjectVerifier(IssuerKeys& keys, const Clock& clock, Options options);
   SubjectVerifier(IssuerKeys& keys, const Clock& clock) : SubjectVerifier(keys, clock, Options{}) {}
 
-  /// @param client  who presents the token: it must be its audience or
-  ///                authorised party, which stops tokens stolen elsewhere.
+  /// @param caller  who presents the token: it must be its audience or
+  ///                authorised party, which stops tokens stolen elsewhere, and
+  ///                must have proven the key that the token is bound to, if any.
   /// Errors: InvalidToken with a coarse reason; NeedsOutbound, Unavailable from IssuerKeys.
-  Result<VerifiedTokenPtr> verify(const policy::TenantSnapshot& snapshot,
-                                  const policy::Client& client, std::string_view compact,
-                                  policy::SubjectTokenType type, Wait wait);
+  Result<VerifiedTokenPtr> verify(const policy::TenantSnapshot& snapshot, const Caller& caller,
+                                  std::string_view compact, policy::SubjectTokenType type,
+                                  Wait wait);
 
   /// For the REST API, where a user acts without a gateway: the issuer's
   /// required audience is the only audience rule.

@@ -250,8 +250,9 @@ Result<VerifiedToken> read_claims(const policy::TenantSnapshot& snapshot,
   POSTERN_CHECK(read_audience(issuer, claims, token));
   POSTERN_TRY(token.kind, kind_of(claims));
   // RFC 7800, RFC 8705, RFC 9449: a bound token is worth nothing without its proof.
-  if (claims.contains("cnf"))
-    return refused("the token is bound to a key; no proof of it was sent");
+  if (const auto it = claims.find("cnf"); it != claims.end()) {
+    POSTERN_TRY(token.bound_to, read_confirmation(*it));
+  }
   if (!policy::satisfies(claims, issuer.required_claims)) {
     return refused("the token lacks a claim that is required of its issuer's tokens here");
   }

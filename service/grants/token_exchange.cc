@@ -76,9 +76,10 @@ Result<Json> actor_chain(const VerifiedToken& subject, const VerifiedToken* acto
 }
 
 Result<IssuedToken> TokenExchange::exchange(const policy::TenantSnapshot& snapshot,
-                                            const policy::Client& client,
+                                            const Caller& caller,
                                             const TokenExchangeRequest& request, Wait wait,
                                             audit::Event& record) const {
+  const auto& client = *caller.client;
   if (client.grants.count(policy::GrantType::TokenExchange) == 0) {
     return fail(ErrorCode::UnauthorizedClient, "this client may not exchange tokens");
   }
@@ -97,12 +98,12 @@ Result<IssuedToken> TokenExchange::exchange(const policy::TenantSnapshot& snapsh
 
   // Issuers are trusted per tenant: the client's tenant picks the keys.
   POSTERN_TRY(const auto subject,
-              verifier_.verify(snapshot, client, request.subject_token, subject_type, wait));
+              verifier_.verify(snapshot, caller, request.subject_token, subject_type, wait));
   record_subject(record, *subject);
   VerifiedTokenPtr actor;
   if (request.actor_token) {
     POSTERN_TRY(const auto actor_type, parse_token_type(*request.actor_token_type));
-    POSTERN_TRY(actor, verifier_.verify(snapshot, client, *request.actor_token, actor_type, wait));
+    POSTERN_TRY(actor, verifier_.verify(snapshot, caller, *request.actor_token, actor_type, wait));
     record.with("actor_issuer", actor->principal.issuer).with("actor", actor->principal.subject);
     // Somebody else acts as this actor; the chain has no place for a second history.
     if (!actor->act.is_null()) {
@@ -130,11 +131,13 @@ Result<IssuedToken> TokenExchange::exchange(const policy::TenantSnapshot& snapsh
 
   auto not_beyond = subject->expires_at;
   if (actor) not_beyond = std::min(not_beyond, actor->expires_at);
-  POSTERN_TRY(auto issued,
-              issue(snapshot,
-                    {&client, std::move(target), subject->issued_subject, std::move(permitted),
-                     request.scope, not_beyond, std::move(act), subject->auth_context},
-                    clock_, record));
+  auto inherited = subject->bound_to;
+  if (actor) inherited.include(actor->bound_to);
+  POSTERN_TRY(auto issued, issue(snapshot,
+                                 {&caller, std::move(target), subject->issued_subject,
+                                  std::move(permitted), request.scope, not_beyond, std::move(act),
+                                  subject->auth_context, std::move(inherited)},
+                                 clock_, record));
   // Gateways refuse an answer whose type is not the one they asked for.
   issued.issued_token_type = wanted;
   return issued;

@@ -32,7 +32,7 @@ class TokenExchange {
   /// @param record  filled with what the decision rested on, also when refused.
   /// Errors: MalformedRequest, InvalidToken, TargetRefused, ScopeRefused,
   /// UnauthorizedClient, NeedsOutbound, Unavailable.
-  Result<IssuedToken> exchange(const policy::TenantSnapshot& snapshot, const policy::Client& client,
+  Result<IssuedToken> exchange(const policy::TenantSnapshot& snapshot, const Caller& caller,
                                const TokenExchangeRequest& request, Wait wait,
                                audit::Event& record) const;
 

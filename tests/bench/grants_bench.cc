@@ -58,8 +58,7 @@ void run(World& world, grants::SubjectVerifier& verifier, const std::string& tok
   auto request = world.request(token);
   request.scope = "files:read";
   auto record = world.record();
-  const auto issued =
-      exchange.exchange(*world.snapshot, world.gateway(), request, Wait::No, record);
+  const auto issued = exchange.exchange(*world.snapshot, world.caller(), request, Wait::No, record);
   if (!issued.ok()) state.SkipWithError(issued.error().detail.c_str());
   benchmark::DoNotOptimize(&issued);
 }
@@ -99,7 +98,7 @@ void subject_verify_cold(benchmark::State& state, Algorithm algorithm) {
   std::size_t next = 0;
   for (auto _ : state) {
     const auto token =
-        verifier.verify(*world.snapshot, world.gateway(), tokens[next++ % tokens.size()],
+        verifier.verify(*world.snapshot, world.caller(), tokens[next++ % tokens.size()],
                         policy::SubjectTokenType::AccessToken, Wait::No);
     if (!token.ok()) state.SkipWithError("refused");
   }
@@ -111,7 +110,7 @@ void subject_verify_remembered(benchmark::State& state) {
   World world(Algorithm::ES256);
   const auto token = world.token(1);
   for (auto _ : state) {
-    const auto verified = world.verifier.verify(*world.snapshot, world.gateway(), token,
+    const auto verified = world.verifier.verify(*world.snapshot, world.caller(), token,
                                                 policy::SubjectTokenType::AccessToken, Wait::No);
     if (!verified.ok()) state.SkipWithError("refused");
   }
@@ -133,12 +132,12 @@ BENCHMARK(authorize);
 
 void mint(benchmark::State& state, Algorithm algorithm) {
   World world(Algorithm::ES256, algorithm);
-  const auto& client = world.gateway();
+  const auto caller = world.caller();
   const auto* backend = world.snapshot->find_backend("files");
   for (auto _ : state) {
     auto record = world.record();
     const auto issued = grants::issue(*world.snapshot,
-                                      {&client,
+                                      {&caller,
                                        {backend, backend->audience},
                                        "00u1a2b3c4d5e6f7g8h1",
                                        backend->scopes,

@@ -28,12 +28,12 @@ struct Issued : GrantsFixture {
     tokens.emplace_back("exchange", text(test::must(exchange(request(subject))).access_token));
     auto event = record();
     tokens.emplace_back("client_credentials",
-                        text(test::must(client_credentials.grant(*snapshot, gateway(), {"files"},
-                                                                 {}, std::nullopt, event))
+                        text(test::must(client_credentials.grant(*snapshot, caller(), {"files"}, {},
+                                                                 std::nullopt, event))
                                  .access_token));
     const auto verified = test::must(verify(subject));
     const auto item = test::must(
-        release.release(*snapshot, gateway(), *verified, {"files", false, std::nullopt}, event));
+        release.release(*snapshot, caller(), *verified, {"files", false, std::nullopt}, event));
     tokens.emplace_back("release", text(item.env.at("FILES_TOKEN")));
     return tokens;
   }

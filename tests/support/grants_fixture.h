@@ -88,10 +88,13 @@ struct GrantsFixture : TenantFixture {
     return {tenant, clock.now(), std::move(action), audit::Outcome::Allowed, "req-1", {}};
   }
 
+  /// A client that proved no key.
+  grants::Caller caller(const char* id = "gw-01") const { return grants::Caller(gateway(id)); }
+
   Result<grants::VerifiedTokenPtr> verify(
       std::string_view token,
       policy::SubjectTokenType type = policy::SubjectTokenType::AccessToken) {
-    return verifier.verify(*snapshot, gateway(), token, type, grants::Wait::Yes);
+    return verifier.verify(*snapshot, caller(), token, type, grants::Wait::Yes);
   }
 
   /// A request for `files` with this token; change what the test is about.
@@ -104,7 +107,7 @@ struct GrantsFixture : TenantFixture {
   }
   Result<grants::IssuedToken> exchange(const grants::TokenExchangeRequest& request) {
     last_record = record();
-    return token_exchange.exchange(*snapshot, gateway(), request, grants::Wait::Yes, last_record);
+    return token_exchange.exchange(*snapshot, caller(), request, grants::Wait::Yes, last_record);
   }
 
   /// Claims of a token of ours, after verifying it as a backend would: with the

@@ -43,10 +43,10 @@ bool secret_in_query(std::string_view query) {
 Result<grants::IssuedToken> grant(const Services& services, const policy::TenantSnapshot& snapshot,
                                   const Request& request, const Form& form, bool exchange,
                                   audit::Event& record) {
-  POSTERN_TRY(const auto client, authenticate(services, snapshot, request, &form, record));
+  POSTERN_TRY(const auto caller, authenticate(services, snapshot, request, &form, record));
   POSTERN_TRY(const auto scope, form.optional_single("scope"));
   if (!exchange) {
-    return services.client_credentials.grant(snapshot, *client, form.all("audience"),
+    return services.client_credentials.grant(snapshot, caller, form.all("audience"),
                                              form.all("resource"), scope, record);
   }
   grants::TokenExchangeRequest asked;
@@ -58,7 +58,7 @@ Result<grants::IssuedToken> grant(const Services& services, const policy::Tenant
   asked.audiences = form.all("audience");
   asked.resources = form.all("resource");
   asked.scope = scope;
-  return services.exchange.exchange(snapshot, *client, asked, wait_of(request), record);
+  return services.exchange.exchange(snapshot, caller, asked, wait_of(request), record);
 }
 
 /// RFC 6749 §5.1. Written without a JSON library: this is the hot path, and no
@@ -68,7 +68,9 @@ Reply token_reply(const grants::IssuedToken& issued) {
   body.reserve(issued.access_token.size() + 512);
   body += R"({"access_token":")";
   issued.access_token.expose([&](ByteView bytes) { body += as_text(bytes); });
-  body += R"(","token_type":"Bearer","expires_in":)";
+  body += R"(","token_type":")";
+  body += issued.token_type;
+  body += R"(","expires_in":)";
   body += std::to_string(issued.expires_in.count());
   if (!issued.scope.empty()) {
     body += R"(,"scope":")";
@@ -127,10 +129,9 @@ Reply document(const std::string& json) {
 
 }  // namespace
 
-Result<const policy::Client*> authenticate(const Services& services,
-                                           const policy::TenantSnapshot& snapshot,
-                                           const Request& request, const Form* form,
-                                           audit::Event& record) {
+Result<grants::Caller> authenticate(const Services& services,
+                                    const policy::TenantSnapshot& snapshot, const Request& request,
+                                    const Form* form, audit::Event& record) {
   const auto failed = [] { return fail(ErrorCode::InvalidClient, "client authentication failed"); };
   std::optional<std::string_view> body_id;
   std::optional<std::string_view> body_secret;
@@ -142,11 +143,13 @@ Result<const policy::Client*> authenticate(const Services& services,
     }
   }
   const auto check = [&](const std::string& id,
-                         const ClientSecret& secret) -> Result<const policy::Client*> {
+                         const ClientSecret& secret) -> Result<grants::Caller> {
     // Recorded before it is known to be true, so only when it is one of ours: a
     // mistaken gateway may have put a secret in its place.
     if (snapshot.find_client(id) != nullptr) record.with("client", id);
-    return grants::authenticate_client(snapshot, id, secret, services.clock.now());
+    POSTERN_TRY(const auto* client,
+                grants::authenticate_client(snapshot, id, secret, services.clock.now()));
+    return grants::Caller(*client);
   };
 
   if (request.count("authorization") > 0) {

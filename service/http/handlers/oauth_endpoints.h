@@ -14,9 +14,8 @@ void add_oauth_endpoints(Router& router, Gate& gate, Services& services);
 /// `form` may be null (REST API: Basic only). `record` gets the client's id.
 /// Errors: InvalidClient, MalformedRequest (two methods, or two ids).
 class Form;
-Result<const policy::Client*> authenticate(const Services& services,
-                                           const policy::TenantSnapshot& snapshot,
-                                           const Request& request, const Form* form,
-                                           audit::Event& record);
+Result<grants::Caller> authenticate(const Services& services,
+                                    const policy::TenantSnapshot& snapshot, const Request& request,
+                                    const Form* form, audit::Event& record);
 
 }  // namespace postern::http

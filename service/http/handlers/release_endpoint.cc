@@ -60,6 +60,11 @@ std::string_view error_name(ErrorCode code) {
     case ErrorCode::UnauthorizedClient: return "unauthorized_client";
     case ErrorCode::Unavailable:
     case ErrorCode::RateLimited: return "temporarily_unavailable";
+    case ErrorCode::InvalidDpopProof: return "invalid_dpop_proof";
+    case ErrorCode::UseDpopNonce: return "use_dpop_nonce";
+    case ErrorCode::InsufficientAuthentication: return "insufficient_user_authentication";
+    case ErrorCode::InvalidAuthorizationDetails: return "invalid_authorization_details";
+    case ErrorCode::InvalidGrant:
     case ErrorCode::InvalidClient:
     case ErrorCode::UnsupportedGrant:
     case ErrorCode::Unauthenticated:
@@ -138,7 +143,7 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
   std::vector<audit::Event> records;
 
   const auto decide = [&]() -> Result<Reply> {
-    POSTERN_TRY(const auto client, authenticate(services, *snapshot, request, nullptr, record));
+    POSTERN_TRY(const auto caller, authenticate(services, *snapshot, request, nullptr, record));
     POSTERN_TRY(auto body, json_body(request, {"subject_token", "subject_token_type", "items"}));
     const auto subject_token = body.find("subject_token");
     if (subject_token == body.end() || !subject_token->is_string()) {
@@ -157,7 +162,7 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
     }
     auto verified = token.expose([&](ByteView bytes) {
       return services.release.verify_subject(
-          *snapshot, *client, as_text(bytes),
+          *snapshot, caller, as_text(bytes),
           type.value_or("urn:ietf:params:oauth:token-type:access_token"), wait_of(request));
     });
     POSTERN_TRY(const auto subject, std::move(verified));
@@ -177,7 +182,7 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
         if (total > kMaxReplyBytes) {
           return fail(ErrorCode::TooLarge, "the answer is too large; ask for fewer backends");
         }
-        return services.release.release(*snapshot, *client, *subject, item, item_record);
+        return services.release.release(*snapshot, caller, *subject, item, item_record);
       };
       const auto released = release();
       if (released.ok()) {

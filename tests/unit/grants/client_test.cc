@@ -71,7 +71,7 @@ struct Granted : GrantsFixture {
                             std::vector<std::string_view> resources = {},
                             std::optional<std::string_view> scope = std::nullopt) {
     last_record = record("client_credentials");
-    return client_credentials.grant(*snapshot, gateway(), audiences, resources, scope, last_record);
+    return client_credentials.grant(*snapshot, caller(), audiences, resources, scope, last_record);
   }
 };
 

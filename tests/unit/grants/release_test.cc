@@ -29,9 +29,9 @@ struct Releases : GrantsFixture {
                                   std::optional<std::string> scope = std::nullopt,
                                   bool is_resource = false) {
     const auto token = test::must(release.verify_subject(
-        *snapshot, gateway(), subject_token(subject), kAccessToken, Wait::Yes));
+        *snapshot, caller(), subject_token(subject), kAccessToken, Wait::Yes));
     last_record = record("credential.release");
-    return release.release(*snapshot, gateway(), *token, {asked, is_resource, std::move(scope)},
+    return release.release(*snapshot, caller(), *token, {asked, is_resource, std::move(scope)},
                            last_record);
   }
   void owner(const char* rule) {
@@ -111,11 +111,11 @@ TEST(Release, NeverReachesANamesakeOfAnotherIssuer) {
   f.load();
   f.store("github", "alice", {{"token", "corps"}});
   const auto token = partner.sign(partner.claims("alice", f.clock.now()));
-  const auto subject = test::must(f.release.verify_subject(*f.snapshot, f.gateway(), token,
+  const auto subject = test::must(f.release.verify_subject(*f.snapshot, f.caller(), token,
                                                            GrantsFixture::kAccessToken, Wait::Yes));
   auto record = f.record();
   EXPECT_EQ(
-      code_of(f.release.release(*f.snapshot, f.gateway(), *subject, {"github", false, {}}, record)),
+      code_of(f.release.release(*f.snapshot, f.caller(), *subject, {"github", false, {}}, record)),
       ErrorCode::InteractionRequired);
 }
 
@@ -134,11 +134,11 @@ TEST(Release, NeverReachesAnotherTenantsCredential) {
     const auto snapshot = f.tenants.snapshot(TenantId("other"));
     client = snapshot->find_client("gw-01");
     const auto subject = test::must(f.release.verify_subject(
-        *snapshot, *client, f.subject_token(), GrantsFixture::kAccessToken, Wait::Yes));
+        *snapshot, Caller(*client), f.subject_token(), GrantsFixture::kAccessToken, Wait::Yes));
     auto record = f.record();
-    EXPECT_EQ(
-        code_of(f.release.release(*snapshot, *client, *subject, {"github", false, {}}, record)),
-        ErrorCode::InteractionRequired)
+    EXPECT_EQ(code_of(f.release.release(*snapshot, Caller(*client), *subject, {"github", false, {}},
+                                        record)),
+              ErrorCode::InteractionRequired)
         << rule;
   }
 }
@@ -222,7 +222,7 @@ TEST(Release, AnUnreachableStoreIsNotAMissingCredential) {
   const auto subject = f.verify(f.subject_token()).value();
   auto record = f.record();
   EXPECT_EQ(
-      code_of(release.release(*f.snapshot, f.gateway(), *subject, {"github", false, {}}, record)),
+      code_of(release.release(*f.snapshot, f.caller(), *subject, {"github", false, {}}, record)),
       ErrorCode::Unavailable);
 }
 
@@ -333,10 +333,10 @@ TEST(Release, AMintedTokenKeepsTheActors) {
   auto claims = f.claims();
   claims["act"] = {{"sub", "agent"}};
   const auto subject = test::must(f.release.verify_subject(
-      *f.snapshot, f.gateway(), f.idp.sign(claims), GrantsFixture::kAccessToken, Wait::Yes));
+      *f.snapshot, f.caller(), f.idp.sign(claims), GrantsFixture::kAccessToken, Wait::Yes));
   auto record = f.record();
   const auto item =
-      f.release.release(*f.snapshot, f.gateway(), *subject, {"files", false, {}}, record);
+      f.release.release(*f.snapshot, f.caller(), *subject, {"files", false, {}}, record);
   EXPECT_EQ(f.open(text(item.value().env.at("FILES_TOKEN"))).at("act"),
             Json({{"sub", "gw-01"}, {"act", {{"sub", "agent"}}}}));
 }
@@ -382,7 +382,7 @@ TEST(Release, AStoredCredentialNeedsEveryScopeOfItsBackend) {
   const auto subject = f.verify(f.idp.sign(claims)).value();
   auto record = f.record();
   EXPECT_EQ(
-      code_of(f.release.release(*f.snapshot, f.gateway(), *subject, {"github", false, {}}, record)),
+      code_of(f.release.release(*f.snapshot, f.caller(), *subject, {"github", false, {}}, record)),
       ErrorCode::ScopeRefused);
 }
 
@@ -425,7 +425,7 @@ TEST(Release, VerifiesTheSubjectLikeAnExchange) {
   Releases f;
   const auto verify = [&](std::string_view token,
                           std::string_view type = GrantsFixture::kAccessToken) {
-    return code_of(f.release.verify_subject(*f.snapshot, f.gateway(), token, type, Wait::Yes));
+    return code_of(f.release.verify_subject(*f.snapshot, f.caller(), token, type, Wait::Yes));
   };
   const auto token = f.subject_token();
   EXPECT_EQ(verify(token), std::nullopt);

@@ -273,7 +273,7 @@ struct TwoClients : Subjects {
   }
   std::optional<ErrorCode> by(const char* client, const Json& claims,
                               SubjectTokenType type = SubjectTokenType::AccessToken) {
-    return code_of(verifier.verify(*snapshot, gateway(client), idp.sign(claims), type, Wait::Yes));
+    return code_of(verifier.verify(*snapshot, caller(client), idp.sign(claims), type, Wait::Yes));
   }
 };
 
@@ -584,7 +584,7 @@ TEST(SubjectCache, DoesNotServeOneTenantsTokenToAnother) {
   f.tenants.apply(manifest, f.clock.now());
   const auto other = f.tenants.snapshot(TenantId("other"));
   ASSERT_EQ(other->epoch(), f.snapshot->epoch());
-  EXPECT_EQ(code_of(f.verifier.verify(*other, *other->find_client("gw-01"), token,
+  EXPECT_EQ(code_of(f.verifier.verify(*other, Caller(*other->find_client("gw-01")), token,
                                       SubjectTokenType::AccessToken, Wait::Yes)),
             ErrorCode::InvalidToken);
   EXPECT_EQ(f.verifier.stats().hits, 0u);
@@ -594,7 +594,7 @@ TEST(SubjectCache, ChecksTheCallingClientOnEveryHit) {
   TwoClients f;
   const auto token = f.idp.sign(f.claims());
   const auto by = [&](const char* client) {
-    return code_of(f.verifier.verify(*f.snapshot, f.gateway(client), token,
+    return code_of(f.verifier.verify(*f.snapshot, f.caller(client), token,
                                      SubjectTokenType::AccessToken, Wait::Yes));
   };
   EXPECT_EQ(by("gw-01"), std::nullopt);
@@ -721,8 +721,8 @@ TEST(SubjectCache, KeepsTenantsApartEvenWithTheSameKeysAndEpoch) {
   const auto token = f.subject_token();
   const auto subject_at = [&](const policy::TenantSnapshot& snapshot) {
     return verifier
-        .verify(snapshot, *snapshot.find_client("gw-01"), token, SubjectTokenType::AccessToken,
-                Wait::Yes)
+        .verify(snapshot, Caller(*snapshot.find_client("gw-01")), token,
+                SubjectTokenType::AccessToken, Wait::Yes)
         .value()
         ->issued_subject;
   };
@@ -738,7 +738,7 @@ TEST(SubjectCache, CountsAChangeElsewhereInTheConfiguration) {
   const auto token = f.subject_token("service-7");
   const auto verify = [&] {
     return code_of(
-        verifier.verify(*f.snapshot, f.gateway(), token, SubjectTokenType::AccessToken, Wait::Yes));
+        verifier.verify(*f.snapshot, f.caller(), token, SubjectTokenType::AccessToken, Wait::Yes));
   };
   ASSERT_EQ(verify(), std::nullopt);
   f.manifest["clients"].push_back({{"id", "service-7"}});
@@ -751,7 +751,7 @@ TEST(SubjectCache, RemembersNoMoreThanItMay) {
   SubjectVerifier small(f.issuer_keys, f.clock, SubjectVerifier::Options{32});
   for (int i = 0; i < 200; ++i) {
     ASSERT_TRUE(small
-                    .verify(*f.snapshot, f.gateway(), f.subject_token("user-" + std::to_string(i)),
+                    .verify(*f.snapshot, f.caller(), f.subject_token("user-" + std::to_string(i)),
                             SubjectTokenType::AccessToken, Wait::Yes)
                     .ok());
   }
@@ -768,7 +768,7 @@ TEST(SubjectCache, CountsBytesAsWellAsTokens) {
     auto claims = f.claims("user-" + std::to_string(i));
     claims["padding"] = std::string(8'000, 'x');
     ASSERT_TRUE(small
-                    .verify(*f.snapshot, f.gateway(), f.idp.sign(claims),
+                    .verify(*f.snapshot, f.caller(), f.idp.sign(claims),
                             SubjectTokenType::AccessToken, Wait::Yes)
                     .ok());
   }

@@ -574,12 +574,12 @@ TEST(TokenExchange, SaysNeedsOutboundWhenKeysMustBeFetched) {
   f.load();
   const auto token = f.subject_token();
   auto record = f.record();
-  EXPECT_EQ(code_of(f.token_exchange.exchange(*f.snapshot, f.gateway(), f.request(token), Wait::No,
+  EXPECT_EQ(code_of(f.token_exchange.exchange(*f.snapshot, f.caller(), f.request(token), Wait::No,
                                               record)),
             ErrorCode::NeedsOutbound);
   EXPECT_TRUE(f.exchange(f.request(token)).ok());
   EXPECT_TRUE(
-      f.token_exchange.exchange(*f.snapshot, f.gateway(), f.request(token), Wait::No, record).ok());
+      f.token_exchange.exchange(*f.snapshot, f.caller(), f.request(token), Wait::No, record).ok());
 }
 
 }  // namespace
