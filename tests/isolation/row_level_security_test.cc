@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/ids.h"
+#include "storage/postgres_replay_guard.h"
 #include "storage/session.h"
 #include "support/code_of.h"
 #include "support/postgres_stores.h"
@@ -64,6 +65,9 @@ class RowLevelSecurity : public ::testing::Test {
         },
         events);
     ASSERT_TRUE(put.ok()) << put.error().diagnostic;
+    storage::PostgresReplayGuard replays(stores.database);
+    const auto first = replays.first_use(tenant, "dpop", {}, now);
+    ASSERT_TRUE(first.ok()) << first.error().diagnostic;
   }
   static vault::CredentialKey key() { return {Owner::tenant(), CredentialName("github")}; }
 
@@ -200,6 +204,22 @@ TEST_F(RowLevelSecurity, TheReleaseFunctionReadsOneTenantAndLeavesNothingBehind)
   EXPECT_STREQ(tx.exec("SELECT count(*) FROM credential_version")[0][0].c_str(), "0");
 }
 
+TEST_F(RowLevelSecurity, TheReplayFunctionKeepsTenantsApartAndLeavesNothingBehind) {
+  storage::PostgresReplayGuard replays(shared_->database);
+  const auto digest = crypto::sha256(as_bytes("one"));
+  const auto now = SystemClock().now();
+  EXPECT_TRUE(replays.first_use(a(), "dpop", digest, now + std::chrono::minutes(5)).value());
+  EXPECT_TRUE(replays.first_use(b(), "dpop", digest, now + std::chrono::minutes(5)).value());
+  EXPECT_FALSE(replays.first_use(a(), "dpop", digest, now + std::chrono::minutes(5)).value());
+  EXPECT_EQ(code_of(replays.first_use(removed(), "dpop", digest, now)), ErrorCode::NotFound);
+
+  pqxx::connection connection(shared_->service());
+  pqxx::nontransaction tx(connection);
+  tx.exec("SET search_path = postern");
+  tx.exec("SELECT use_once('acme', 'dpop', decode(repeat('22', 32), 'hex'), 0)");
+  EXPECT_STREQ(tx.exec("SELECT count(*) FROM used_once")[0][0].c_str(), "0");
+}
+
 TEST_F(RowLevelSecurity, APooledConnectionCarriesNothingOver) {
   auto options = shared_->options();
   options.max_connections = 1;
@@ -234,6 +254,9 @@ TEST_F(RowLevelSecurity, APooledConnectionCarriesNothingOver) {
   expect_blind("read");
   ASSERT_TRUE(log.verify(a()).ok());
   expect_blind("verify");
+  storage::PostgresReplayGuard replays(database);
+  ASSERT_TRUE(replays.first_use(a(), "dpop", {}, sys_seconds()).ok());
+  expect_blind("first_use");
   EXPECT_EQ(database.stats().connects, 1u) << "all of it on one connection";
 }
 
@@ -254,8 +277,8 @@ TEST_F(RowLevelSecurity, NoRowOfAnotherTenantCanBeChangedOrRemoved) {
        {"UPDATE tenant SET enabled = false", "UPDATE kek SET wrapped = '\\x00'",
         "UPDATE config_object SET spec = '[]'", "UPDATE signing_key SET state = 'retired'",
         "UPDATE credential SET current_version = 0",
-        "UPDATE credential_version SET wrapped_dek = '\\x00'",
-        "UPDATE audit_head SET sequence = 0"}) {
+        "UPDATE credential_version SET wrapped_dek = '\\x00'", "UPDATE audit_head SET sequence = 0",
+        "UPDATE used_once SET expires_at = now()"}) {
     EXPECT_EQ(
         as_service({"postern.tenant_id=acme"}, std::string(update) + " WHERE tenant_id = 'beta'"),
         kNothing)
@@ -278,7 +301,8 @@ TEST_F(RowLevelSecurity, NoRowCanBeAddedForAnotherTenant) {
       "INSERT INTO credential_version VALUES ('beta', '', '', 'github', 2, 1, '\\x00', '\\x00', "
       "'{t}', now())",
       "INSERT INTO audit_record VALUES ('beta', 1000, '{}', " + zeros + ")",
-      "INSERT INTO audit_head VALUES ('new', 0, " + zeros + ", " + zeros + ", 1)"};
+      "INSERT INTO audit_head VALUES ('new', 0, " + zeros + ", " + zeros + ", 1)",
+      "INSERT INTO used_once VALUES ('beta', 'dpop', decode(repeat('11', 32), 'hex'), now())"};
   EXPECT_EQ(inserts.size(), tables().size()) << "one for each table";
   for (const auto& insert : inserts) {
     EXPECT_EQ(as_service({"postern.tenant_id=acme"}, insert), kDenied) << insert;
