@@ -14,10 +14,16 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
   POSTERN_TRY(auto scope, policy::narrow_scope(issuance.permitted, issuance.requested_scope));
 
   const auto now = clock.now();
-  auto expires_at = now + std::min(backend.max_expires_in, snapshot.settings().max_token_lifetime);
+  auto expires_at = now + std::min(backend.max_expires_in, snapshot.settings().lifetime_ceiling());
   if (issuance.not_beyond) expires_at = std::min(expires_at, *issuance.not_beyond);
   if (expires_at <= now) return fail(ErrorCode::InvalidToken, "the token has expired");
 
+  // Guardrails hold for what was configured before them as well.
+  const auto& guardrails = snapshot.settings().guardrails;
+  if (!guardrails.allows_signing(backend.signing_algorithm)) {
+    return fail(ErrorCode::TargetRefused,
+                "the operator does not allow the algorithm that signs for this backend");
+  }
   const auto* signer = snapshot.signer(backend.signing_algorithm);
   if (signer == nullptr) {
     return fail(ErrorCode::Unavailable, "", "tenant has no active key for the backend's algorithm");
@@ -35,7 +41,12 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
   claims["exp"] = expires_at.time_since_epoch().count();
   claims["jti"] = jti;
   if (!granted.empty()) claims["scope"] = granted;
-  if (!issuance.act.is_null()) claims["act"] = issuance.act;
+  if (!issuance.act.is_null()) {
+    claims["act"] = issuance.act;
+  } else if (!guardrails.impersonation && issuance.subject != issuance.caller->id()) {
+    // Nobody passes as the user: with no other actor it is the client that acts.
+    claims["act"] = {{"sub", issuance.caller->id()}};
+  }
   for (const auto& [name, value] : issuance.auth_context.items()) claims[name] = value;
   if (!bound.jkt.empty()) claims["cnf"]["jkt"] = bound.jkt;
   if (!bound.x5t_s256.empty()) claims["cnf"]["x5t#S256"] = bound.x5t_s256;

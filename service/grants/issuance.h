@@ -47,8 +47,13 @@ struct Issuance {
 /// Lifetime: at most the backend's max_expires_in, the tenant's
 /// max_token_lifetime and what is left of the tokens it rests on.
 ///
-/// Errors: as confirmation_of(); ScopeRefused; InvalidToken when nothing of the subject token's
-/// life is left; Unavailable when the tenant has no key for the backend's algorithm.
+/// The tenant's guardrails hold here whatever was configured before them:
+/// lifetime, algorithm, and, with impersonation off, an `act` in every token for
+/// a user.
+///
+/// Errors: as confirmation_of(); ScopeRefused; TargetRefused when a guardrail forbids
+/// the backend's algorithm; InvalidToken when nothing of the subject token's life is
+/// left; Unavailable when the tenant has no key for the backend's algorithm.
 Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance& issuance,
                           const Clock& clock, audit::Event& record);
 

@@ -30,6 +30,10 @@ Result<Target> resolve_target(const TenantSnapshot& snapshot, const Client& clie
   if (!snapshot.enabled() || !client.enabled) {
     return fail(ErrorCode::UnauthorizedClient, "this client is disabled");
   }
+  if (!snapshot.settings().guardrails.allows(client.authentication.method)) {
+    return fail(ErrorCode::UnauthorizedClient,
+                "the operator does not allow the way this client authenticates");
+  }
   if (audiences.size() + resources.size() > 8) {
     return fail(ErrorCode::TargetRefused, "more than 8 audience and resource values");
   }

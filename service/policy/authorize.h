@@ -22,7 +22,8 @@ struct Target {
 /// Errors: TargetRefused when a value is malformed, unknown or disabled, values
 /// name different backends, none is named and the client has no default, or
 /// the client may not use the backend. Unknown and not allowed look alike.
-/// UnauthorizedClient when the client or its tenant is disabled.
+/// UnauthorizedClient when the client or its tenant is disabled, or the tenant's
+/// guardrails do not allow the way the client authenticates.
 Result<Target> resolve_target(const TenantSnapshot& snapshot, const Client& client,
                               const std::vector<std::string_view>& audiences,
                               const std::vector<std::string_view>& resources);

@@ -36,6 +36,9 @@ Result<TenantSettings> read_settings(const Json& value, const std::string& point
     }
     if (!https_uri(sample)) return at(reader.below("connect_url"), "must be an https URL");
   }
+  if (const auto* guardrails = reader.find("guardrails")) {
+    POSTERN_TRY(settings.guardrails, read_guardrails(*guardrails, reader.below("guardrails")));
+  }
   POSTERN_CHECK(reader.finish());
   return settings;
 }
@@ -90,8 +93,10 @@ Result<Binding> read_binding(const Json& value, const std::string& pointer) {
 }
 
 Json write(const TenantSettings& settings) {
-  return {{"max_token_lifetime", settings.max_token_lifetime.count()},
-          {"connect_url", settings.connect_url}};
+  Json json{{"max_token_lifetime", settings.max_token_lifetime.count()},
+            {"connect_url", settings.connect_url}};
+  if (settings.guardrails != Guardrails{}) json["guardrails"] = write(settings.guardrails);
+  return json;
 }
 
 Json write(const Role& role) {

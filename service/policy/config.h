@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "core/ids.h"
 #include "core/result.h"
 #include "crypto/signature.h"
+#include "policy/guardrails.h"
 #include "policy/scope.h"
 #include "token/json.h"
 
@@ -32,6 +34,13 @@ struct NameSet {
 struct TenantSettings {
   seconds max_token_lifetime{3600};
   std::string connect_url;  ///< where a user connects a missing credential; `{backend}` is replaced
+  /// The operator's; a member of its own in manifests, stored with the settings.
+  Guardrails guardrails;
+
+  /// The longest that any token of the tenant may live.
+  seconds lifetime_ceiling() const {
+    return std::min(max_token_lifetime, guardrails.max_token_lifetime.value_or(max_token_lifetime));
+  }
 };
 
 /// What a token of an issuer may be presented as. The first three are RFC 8693

@@ -59,7 +59,7 @@ Result<AuthenticationRule> read_authentication(const Json& value, const std::str
   AuthenticationRule rule;
   std::string text;
   POSTERN_CHECK(reader.required_text("method", text));
-  POSTERN_CHECK(read_enum(kMethods, text, reader.below("method"), rule.method));
+  POSTERN_CHECK(read_method(text, reader.below("method"), rule.method));
   using enum ClientAuthentication;
   // A member that another method reads is a misunderstanding, so it is unknown here.
   if (rule.method == PrivateKeyJwt) {
@@ -102,7 +102,7 @@ Result<AuthenticationRule> read_authentication(const Json& value, const std::str
 }
 
 Json write(const AuthenticationRule& rule) {
-  Json json{{"method", std::string(spell(kMethods, rule.method))}};
+  Json json{{"method", std::string(method_name(rule.method))}};
   if (!rule.jwks.empty()) json["jwks"] = Json::parse(rule.jwks);
   if (!rule.jwks_uri.empty()) json["jwks_uri"] = rule.jwks_uri;
   if (!rule.algorithms.empty()) json["algorithms"] = config::write(rule.algorithms);
@@ -121,6 +121,15 @@ Json write(const AuthenticationRule& rule) {
 }
 
 }  // namespace
+
+Status config::read_method(const std::string& text, const std::string& pointer,
+                           ClientAuthentication& out) {
+  return read_enum(kMethods, text, pointer, out);
+}
+
+std::string_view config::method_name(ClientAuthentication method) {
+  return spell(kMethods, method);
+}
 
 Result<Client> read_client(const Json& value, const std::string& pointer) {
   POSTERN_TRY(auto reader, Reader::of(value, pointer));

@@ -154,6 +154,9 @@ std::string_view spell(const Spelling<Enum, N>& spelling, Enum value) {
   return "";
 }
 
+/// A client's way to authenticate, as the manifest spells it.
+Status read_method(const std::string& text, const std::string& pointer, ClientAuthentication& out);
+std::string_view method_name(ClientAuthentication method);
 Status read_slug(Reader& reader, const char* name, std::string& out);
 Status read_algorithm(const std::string& text, const std::string& pointer, crypto::Algorithm& out);
 /// A list of algorithms, sorted, each once. Absent: `out` stays as it is.

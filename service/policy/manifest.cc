@@ -1,6 +1,7 @@
 #include "policy/manifest.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -126,7 +127,89 @@ std::vector<std::string> differing(const Json& before, const Json& after) {
   return fields;
 }
 
+Result<TenantSettings> stored_settings(const TenantRow& row) {
+  POSTERN_TRY(const auto json, token::parse_json(row.settings));
+  return read_settings(json, "/settings");
+}
+
+bool same_besides_guardrails(TenantSettings a, const TenantSettings& b) {
+  a.guardrails = b.guardrails;
+  return write(a) == write(b);
+}
+
+/// Settings and guardrails that the manifest names; the others stay as they are.
+Status plan_settings(const Manifest& manifest, Plan& made, StoredTenant& next,
+                     const std::function<void(const char*)>& changed) {
+  if (!made.creates && !manifest.settings && !manifest.guardrails) return {};
+  auto before = stored_settings(next.row);  // "{}" for a tenant that is made
+  if (!before.ok() && !manifest.settings) return before.error();
+  const auto old = before.ok() ? before.value() : TenantSettings{};
+  auto wanted = manifest.settings.value_or(old);
+  wanted.guardrails = manifest.guardrails.value_or(old.guardrails);
+  if (manifest.names_lifetime) {
+    if (const auto beyond = breach(wanted.guardrails, wanted)) {
+      Error error = fail(ErrorCode::Forbidden, beyond->detail);
+      error.pointer = "/settings/" + beyond->member;
+      return error;
+    }
+  } else if (manifest.settings || made.creates) {
+    wanted.max_token_lifetime = wanted.lifetime_ceiling();  // a default gives way
+  }
+  const auto text = token::dump_json(write(wanted));
+  if (text == next.row.settings) return {};
+  made.change.settings = next.row.settings = text;
+  const bool limits = wanted.guardrails != old.guardrails;
+  if (limits) changed("/guardrails");
+  if (manifest.settings && (!limits || !same_besides_guardrails(wanted, old))) {
+    changed("/settings");
+  }
+  return {};
+}
+
+/// What changes keeps within the guardrails; what stays and does not is warned of.
+Status hold_to_guardrails(const TenantConfig& config, const Manifest& manifest, Plan& made) {
+  const auto& guardrails = config.settings.guardrails;
+  const auto hold = [&](Kind kind, const std::string& name,
+                        const std::optional<Breach>& beyond) -> Status {
+    if (!beyond) return {};
+    const bool changes = std::any_of(
+        made.change.put.begin(), made.change.put.end(),
+        [&](const StoredObject& object) { return object.kind == kind && object.name == name; });
+    if (!changes) {
+      made.warnings.push_back(std::string(to_string(kind)) + " " + name + ": " + beyond->member +
+                              " " + beyond->detail + "; nothing is issued by it");
+      return {};
+    }
+    Error error = fail(ErrorCode::Forbidden, beyond->detail);
+    for (const auto& object : manifest.objects) {
+      if (object.kind == kind && object.name == name) {
+        error.pointer = object.pointer + "/" + beyond->member;
+      }
+    }
+    return error;
+  };
+  for (const auto& [name, issuer] : config.issuers) {
+    POSTERN_CHECK(hold(Kind::Issuer, name, breach(guardrails, issuer)));
+  }
+  for (const auto& [id, client] : config.clients) {
+    POSTERN_CHECK(hold(Kind::Client, id, breach(guardrails, client)));
+  }
+  for (const auto& [name, backend] : config.backends) {
+    POSTERN_CHECK(hold(Kind::Backend, name, breach(guardrails, backend)));
+  }
+  if (const auto beyond = breach(guardrails, config.settings)) {
+    made.warnings.push_back("settings: " + beyond->member + " " + beyond->detail +
+                            ", which is what counts");
+  }
+  return {};
+}
+
 }  // namespace
+
+Guardrails guardrails_of(const TenantRow& row) {
+  const auto settings = stored_settings(row);
+  return settings.ok() ? settings.value().guardrails : Guardrails{};
+}
 
 Result<Manifest> Manifest::read(const Json& value) {
   if (!value.is_object()) return at("", "a manifest must be an object");
@@ -137,7 +220,8 @@ Result<Manifest> Manifest::read(const Json& value) {
   if (!id.ok()) return at("/tenant", id.error().detail);
   manifest.tenant = std::move(id).value();
 
-  std::set<std::string> known{"tenant", "display_name", "enabled", "settings", "credentials"};
+  std::set<std::string> known{"tenant",   "display_name", "enabled",
+                              "settings", "guardrails",   "credentials"};
   if (const auto it = value.find("display_name"); it != value.end()) {
     // No control characters: names end up on administrators' terminals.
     const auto one_line = [](const std::string& name) {
@@ -156,6 +240,14 @@ Result<Manifest> Manifest::read(const Json& value) {
   }
   if (const auto it = value.find("settings"); it != value.end()) {
     POSTERN_TRY(manifest.settings, read_settings(*it, "/settings"));
+    if (it->contains("guardrails")) {
+      return at("/settings/guardrails", "stands beside settings in a manifest, not within");
+    }
+    const auto lifetime = it->find("max_token_lifetime");
+    manifest.names_lifetime = lifetime != it->end() && !lifetime->is_null();
+  }
+  if (const auto it = value.find("guardrails"); it != value.end()) {
+    POSTERN_TRY(manifest.guardrails, read_guardrails(*it, "/guardrails"));
   }
   if (const auto it = value.find("credentials"); it != value.end()) {
     POSTERN_CHECK(read_credentials(*it, manifest.credentials));
@@ -241,19 +333,8 @@ Result<Plan> plan(const Manifest& manifest, const StoredTenant* stored, Prune pr
     made.change.enabled = manifest.enabled;
     changed("/enabled");
   }
-  if (manifest.settings) {
-    const auto text = token::dump_json(write(*manifest.settings));
-    if (text != next.row.settings) {
-      made.change.settings = text;
-      next.row.settings = text;
-      changed("/settings");
-    }
-  }
-  if (made.creates) {
-    if (!made.change.display_name) made.change.display_name = manifest.tenant.str();
-    if (!made.change.settings) made.change.settings = token::dump_json(write(TenantSettings{}));
-    next.row.settings = *made.change.settings;
-  }
+  if (made.creates && !made.change.display_name) made.change.display_name = manifest.tenant.str();
+  POSTERN_CHECK(plan_settings(manifest, made, next, changed));
   made.lines.push_back(std::move(line));
 
   // Its objects.
@@ -302,6 +383,7 @@ Result<Plan> plan(const Manifest& manifest, const StoredTenant* stored, Prune pr
   if (auto fits = config.check(); !fits.ok()) {
     return relocated(std::move(fits).error(), manifest);
   }
+  POSTERN_CHECK(hold_to_guardrails(config, manifest, made));
 
   // Client secrets.
   const auto mark_client = [&](const ClientId& client) {
@@ -378,6 +460,10 @@ Json write_manifest(const StoredTenant& stored) {
                 {"enabled", stored.row.enabled}};
   if (auto settings = token::parse_json(stored.row.settings); settings.ok()) {
     manifest["settings"] = std::move(settings).value();
+    if (const auto it = manifest["settings"].find("guardrails"); it != manifest["settings"].end()) {
+      manifest["guardrails"] = *it;
+      manifest["settings"].erase("guardrails");
+    }
   }
   for (const auto& section : kSections) manifest[section.member] = Json::array();
   for (const auto& object : stored.objects) {

@@ -17,6 +17,10 @@ struct Manifest {
   std::optional<std::string> display_name;
   std::optional<bool> enabled;
   std::optional<TenantSettings> settings;
+  bool names_lifetime = false;  ///< settings.max_token_lifetime was given, not the default
+  /// The operator's limits for this tenant. Absent: they stay. Who may change
+  /// them is for the caller of plan() to decide.
+  std::optional<Guardrails> guardrails;
 
   struct Object {
     Kind kind{};
@@ -70,10 +74,15 @@ enum class Prune { No, Yes };
 /// manifest. Objects that the manifest does not name stay, unless `prune`.
 /// A client without any secret gets a generated one; a given secret that is
 /// not known yet is added, and the others expire 24 hours later.
-/// Errors: MalformedRequest when the result would not fit together, with the
-/// pointer into the manifest where possible.
+/// Errors: MalformedRequest when the result would not fit together, Forbidden
+/// when something that changes goes beyond the guardrails, with the pointer into
+/// the manifest where possible. What went beyond them before stays with a warning:
+/// it is held to them whenever something is issued.
 Result<Plan> plan(const Manifest& manifest, const StoredTenant* stored, Prune prune,
                   sys_seconds now);
+
+/// The guardrails in stored settings; none when those do not read back.
+Guardrails guardrails_of(const TenantRow& row);
 
 /// The stored configuration as a manifest, without secrets.
 Json write_manifest(const StoredTenant& stored);

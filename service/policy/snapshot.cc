@@ -193,7 +193,9 @@ void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {
 
 const IssuerEntry* TenantSnapshot::find_issuer(std::string_view iss) const {
   const auto it = issuers_.find(std::string(iss));
-  return it != issuers_.end() && it->second.config.enabled ? &it->second : nullptr;
+  const bool usable = it != issuers_.end() && it->second.config.enabled &&
+                      config_.settings.guardrails.allows_issuer(iss);
+  return usable ? &it->second : nullptr;
 }
 
 const Client* TenantSnapshot::find_client(std::string_view id) const {

@@ -55,7 +55,7 @@ class TenantSnapshot {
   const TenantConfig& config() const noexcept { return config_; }
   const TenantSettings& settings() const noexcept { return config_.settings; }
 
-  /// By exact `iss`; null when unknown or disabled.
+  /// By exact `iss`; null when unknown, disabled, or beyond the tenant's guardrails.
   const IssuerEntry* find_issuer(std::string_view iss) const;
   /// Null when unknown; the caller checks `enabled`.
   const Client* find_client(std::string_view id) const;

@@ -56,10 +56,13 @@ Result<Answer> list_tenants(const Services& services, const Request& request) {
 
 Result<Done> show_tenant(const policy::TenantSnapshot& snapshot) {
   const auto& config = snapshot.config();
+  auto settings = policy::write(config.settings);
+  settings.erase("guardrails");
   Json body{{"tenant", snapshot.tenant().str()},
             {"display_name", snapshot.display_name()},
             {"enabled", snapshot.enabled()},
-            {"settings", policy::write(config.settings)},
+            {"settings", std::move(settings)},
+            {"guardrails", policy::write(config.settings.guardrails)},
             {"epoch", snapshot.epoch()},
             {"created_at", format_time(snapshot.created_at())},
             {"issuer", snapshot.issuer_url()},
@@ -189,6 +192,12 @@ Result<Reply> put_manifest(const Services& services, const Request& request, con
   if (caller.kind == Kind::TenantAdmin && manifest.enabled &&
       *manifest.enabled != stored->row.enabled) {
     return fail(ErrorCode::Forbidden, "only an operator enables or disables a tenant");
+  }
+  if (caller.kind == Kind::TenantAdmin && manifest.guardrails &&
+      *manifest.guardrails != policy::guardrails_of(stored->row)) {
+    Error error = fail(ErrorCode::Forbidden, "only an operator changes a tenant's guardrails");
+    error.pointer = "/guardrails";
+    return error;
   }
   if (expected_epoch && (stored == nullptr || stored->row.epoch != *expected_epoch)) {
     return fail(ErrorCode::PreconditionFailed,
@@ -354,6 +363,9 @@ Result<const policy::Client*> client_of(const Request& request,
 Result<Done> create_client_secret(const Services& services, const Request& request,
                                   const policy::TenantSnapshot& snapshot, audit::Event& record) {
   POSTERN_TRY(const auto client, client_of(request, snapshot));
+  if (!snapshot.settings().guardrails.allows(policy::ClientAuthentication::Secret)) {
+    return fail(ErrorCode::Forbidden, "the operator does not allow this tenant client secrets");
+  }
   POSTERN_TRY(const auto body, json_body(request, {"expires_at"}));
   POSTERN_TRY(const auto expires_at, time_member(body, "expires_at", services.clock.now()));
   const auto secrets = snapshot.secrets_of(client->id.str());

@@ -1,0 +1,105 @@
+#include "policy/guardrails.h"
+
+#include "policy/config.h"
+#include "policy/config_reader.h"
+
+namespace postern::policy {
+
+using namespace config;
+
+Result<Guardrails> read_guardrails(const Json& value, const std::string& pointer) {
+  POSTERN_TRY(auto reader, Reader::of(value, pointer));
+  Guardrails guardrails;
+  if (reader.find("max_token_lifetime") != nullptr) {
+    seconds lifetime{};
+    POSTERN_CHECK(reader.duration("max_token_lifetime", lifetime, 10, 3600));
+    guardrails.max_token_lifetime = lifetime;
+  }
+  if (reader.find("issuers") != nullptr) {
+    guardrails.issuers.emplace();
+    POSTERN_CHECK(reader.texts("issuers", [&](const auto& text, const auto& place) -> Status {
+      // Google signs for either spelling.
+      if (!https_uri(text) && text != "accounts.google.com") {
+        return at(place, "must be an absolute https URL, exactly as in the iss claim");
+      }
+      guardrails.issuers->insert(text);
+      return {};
+    }));
+  }
+  POSTERN_CHECK(reader.flag("impersonation", guardrails.impersonation));
+  if (reader.find("client_authentication") != nullptr) {
+    guardrails.client_authentication.emplace();
+    POSTERN_CHECK(
+        reader.texts("client_authentication", [&](const auto& text, const auto& place) -> Status {
+          ClientAuthentication method{};
+          POSTERN_CHECK(read_method(text, place, method));
+          guardrails.client_authentication->insert(method);
+          return {};
+        }));
+  }
+  if (reader.find("signing_algorithms") != nullptr) {
+    guardrails.signing_algorithms.emplace();
+    POSTERN_CHECK(
+        reader.texts("signing_algorithms", [&](const auto& text, const auto& place) -> Status {
+          crypto::Algorithm algorithm{};
+          POSTERN_CHECK(read_algorithm(text, place, algorithm));
+          guardrails.signing_algorithms->insert(algorithm);
+          return {};
+        }));
+  }
+  POSTERN_CHECK(reader.finish());
+  return guardrails;
+}
+
+Json write(const Guardrails& guardrails) {
+  Json json = Json::object();
+  if (guardrails.max_token_lifetime) {
+    json["max_token_lifetime"] = guardrails.max_token_lifetime->count();
+  }
+  if (guardrails.issuers) json["issuers"] = *guardrails.issuers;
+  if (!guardrails.impersonation) json["impersonation"] = false;
+  if (guardrails.client_authentication) {
+    auto& methods = json["client_authentication"] = Json::array();
+    for (const auto method : *guardrails.client_authentication) {
+      methods.push_back(std::string(method_name(method)));
+    }
+  }
+  if (guardrails.signing_algorithms) {
+    auto& algorithms = json["signing_algorithms"] = Json::array();
+    for (const auto algorithm : *guardrails.signing_algorithms) {
+      algorithms.push_back(std::string(crypto::to_string(algorithm)));
+    }
+  }
+  return json;
+}
+
+std::optional<Breach> breach(const Guardrails& guardrails, const TenantSettings& settings) {
+  if (!guardrails.max_token_lifetime ||
+      settings.max_token_lifetime <= *guardrails.max_token_lifetime) {
+    return std::nullopt;
+  }
+  return Breach{"max_token_lifetime", "is longer than the operator's guardrail for this tenant, " +
+                                          std::to_string(guardrails.max_token_lifetime->count()) +
+                                          " seconds"};
+}
+
+std::optional<Breach> breach(const Guardrails& guardrails, const TrustedIssuer& issuer) {
+  if (guardrails.allows_issuer(issuer.issuer)) return std::nullopt;
+  return Breach{"issuer", "is not among the issuers that the operator allows this tenant"};
+}
+
+std::optional<Breach> breach(const Guardrails& guardrails, const Client& client) {
+  if (guardrails.allows(client.authentication.method)) return std::nullopt;
+  return Breach{"authentication",
+                "is not a way to authenticate that the operator allows this tenant's clients"};
+}
+
+std::optional<Breach> breach(const Guardrails& guardrails, const Backend& backend) {
+  if (backend.answer == AnswerKind::Vaulted ||
+      guardrails.allows_signing(backend.signing_algorithm)) {
+    return std::nullopt;
+  }
+  return Breach{"signing_algorithm", "is not one that the operator allows this tenant"};
+}
+
+}  // namespace postern::policy

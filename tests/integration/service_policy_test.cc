@@ -1,0 +1,99 @@
+// What an operator limits, and what a tenant's own admin can do about it: nothing.
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "support/service_fixture.h"
+
+namespace postern::test {
+namespace {
+
+WireReply set_guardrails(const TestTenant& tenant, const Json& guardrails,
+                         const std::string& bearer_token) {
+  return tenant.api("PUT", "/manifest", bearer_token,
+                    {{"tenant", tenant.name}, {"guardrails", guardrails}});
+}
+
+TEST(Guardrails, NoTenantAdminPassesThemByAnyRoute) {
+  TestTenant t("rails-admin");
+  const Json limits{{"max_token_lifetime", 60},
+                    {"issuers", {t.idp.issuer()}},
+                    {"impersonation", false},
+                    {"client_authentication", {"client_secret"}}};
+  ASSERT_THAT(set_guardrails(t, limits, t.operator_token()), HasStatus(200));
+  const auto epoch = t.epoch();
+
+  // Repeating is allowed, leaving out too; neither changes anything.
+  EXPECT_THAT(set_guardrails(t, limits, t.admin), HasStatus(200));
+  const auto own = json_of(t.api("GET", "/manifest", t.admin));
+  EXPECT_EQ(own.at("guardrails"), limits);
+  EXPECT_THAT(t.api("PUT", "/manifest", t.admin, own), HasStatus(200));
+
+  for (const auto& wanted :
+       {Json::object(), Json{{"max_token_lifetime", 61}}, Json{{"impersonation", true}}}) {
+    auto changed = wanted.empty() ? wanted : limits;
+    changed.update(wanted);
+    for (const char* query : {"", "?dry_run=true", "?prune=true"}) {
+      const auto reply = t.api("PUT", std::string("/manifest") + query, t.admin,
+                               {{"tenant", t.name}, {"guardrails", changed}});
+      EXPECT_THAT(reply, IsProblem(403, "forbidden")) << query << changed;
+      EXPECT_EQ(json_of(reply).value("pointer", ""), "/guardrails");
+    }
+  }
+  const auto refused = [&](const Json& part, const char* pointer) {
+    Json manifest{{"tenant", t.name}};
+    manifest.update(part);
+    for (const char* query : {"", "?dry_run=true"}) {
+      const auto reply = t.api("PUT", std::string("/manifest") + query, t.admin, manifest);
+      EXPECT_THAT(reply, IsProblem(403, "forbidden")) << query << part;
+      EXPECT_EQ(json_of(reply).value("pointer", ""), pointer);
+    }
+  };
+  refused({{"settings", {{"max_token_lifetime", 61}}}}, "/settings/max_token_lifetime");
+  refused({{"issuers",
+            {{{"name", "mine"},
+              {"issuer", "https://idp.of-the-admin.example"},
+              {"discovery", true},
+              {"subject_prefix", "m:"},
+              {"audiences", {"gw-01"}}}}}},
+          "/issuers/0/issuer");
+  refused({{"clients",
+            {{{"id", "gw-02"},
+              {"authentication",
+               {{"method", "tls_client_auth"}, {"tls_subject", {{"dns", "gw.example"}}}}}}}}},
+          "/clients/0/authentication");
+  // A pruning manifest that names nothing removes objects, never the limits.
+  EXPECT_THAT(t.api("PUT", "/manifest?prune=true&dry_run=true", t.admin, {{"tenant", t.name}}),
+              HasStatus(200));
+  EXPECT_EQ(json_of(t.api("GET", "", t.admin)).at("guardrails"), limits);
+  EXPECT_EQ(t.epoch(), epoch);
+}
+
+TEST(Guardrails, HoldForTokensOfWhatWasConfiguredBefore) {
+  TestTenant t("rails-late");
+  const auto user = t.user_token("alice");
+  ASSERT_THAT(t.exchange(user, "files"), HasStatus(200));
+  ASSERT_THAT(
+      set_guardrails(t, {{"max_token_lifetime", 30}, {"impersonation", false}}, t.operator_token()),
+      HasStatus(200));
+  const auto reply = t.exchange(user, "files");
+  ASSERT_THAT(reply, HasStatus(200));
+  EXPECT_LE(json_of(reply).at("expires_in").get<int>(), 30);
+  EXPECT_EQ(claims_of(json_of(reply).at("access_token").get<std::string>()).at("act"),
+            Json({{"sub", "gw-01"}}));
+
+  ASSERT_THAT(set_guardrails(t, {{"issuers", Json::array()}}, t.operator_token()), HasStatus(200));
+  EXPECT_THAT(t.exchange(user, "files"), IsOAuthError(400, "invalid_request"));
+  EXPECT_THAT(t.release(user, {{{"backend", "files"}}}), IsProblem(422, "invalid-token"));
+
+  ASSERT_THAT(
+      set_guardrails(t, {{"client_authentication", {"private_key_jwt"}}}, t.operator_token()),
+      HasStatus(200));
+  EXPECT_EQ(t.exchange(user, "files").status / 100, 4);
+  EXPECT_THAT(t.api("POST", "/clients/gw-01/secrets", t.admin, Json::object()),
+              IsProblem(403, "forbidden"));
+}
+
+}  // namespace
+}  // namespace postern::test

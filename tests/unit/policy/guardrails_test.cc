@@ -1,0 +1,210 @@
+#include "policy/guardrails.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+
+#include "policy/authorize.h"
+#include "policy/manifest.h"
+#include "support/code_of.h"
+#include "support/tenant_fixture.h"
+
+namespace postern::policy {
+namespace {
+
+using namespace std::chrono_literals;
+using test::code_of;
+using test::must;
+using test::TenantFixture;
+
+Json limits() {
+  return {{"max_token_lifetime", 120},
+          {"issuers", {"https://idp.acme.example"}},
+          {"impersonation", false},
+          {"client_authentication", {"private_key_jwt"}},
+          {"signing_algorithms", {"ES256"}}};
+}
+
+TEST(ReadGuardrails, TakesWhatItWrites) {
+  const auto read = read_guardrails(limits(), "");
+  ASSERT_TRUE(read.ok()) << read.error().detail;
+  EXPECT_EQ(write(read.value()), limits());
+  EXPECT_EQ(must(read_guardrails(Json::object(), "")), Guardrails{});
+  EXPECT_EQ(write(Guardrails{}), Json::object());
+}
+
+TEST(ReadGuardrails, NothingAllowedIsNotNothingLimited) {
+  const auto none = must(read_guardrails({{"issuers", Json::array()},
+                                          {"client_authentication", Json::array()},
+                                          {"signing_algorithms", Json::array()}},
+                                         ""));
+  EXPECT_FALSE(none.allows_issuer("https://idp.acme.example"));
+  EXPECT_FALSE(none.allows(ClientAuthentication::Secret));
+  EXPECT_FALSE(none.allows_signing(crypto::Algorithm::ES256));
+  EXPECT_EQ(must(read_guardrails(write(none), "")), none);
+}
+
+TEST(ReadGuardrails, NamesThePlaceOfTheFirstProblem) {
+  const auto pointer = [](const char* member, Json value) {
+    auto json = limits();
+    json[member] = std::move(value);
+    const auto read = read_guardrails(json, "/guardrails");
+    return read.ok() ? std::string("accepted") : read.error().pointer;
+  };
+  EXPECT_EQ(pointer("max_token_lifetime", 9), "/guardrails/max_token_lifetime");
+  EXPECT_EQ(pointer("max_token_lifetime", 3601), "/guardrails/max_token_lifetime");
+  EXPECT_EQ(pointer("max_token_lifetime", "60"), "/guardrails/max_token_lifetime");
+  EXPECT_EQ(pointer("issuers", "https://idp.acme.example"), "/guardrails/issuers");
+  EXPECT_EQ(pointer("issuers", {"*"}), "/guardrails/issuers/0");
+  EXPECT_EQ(pointer("issuers", {"https://a.example", "http://b.example"}), "/guardrails/issuers/1");
+  EXPECT_EQ(pointer("impersonation", 0), "/guardrails/impersonation");
+  EXPECT_EQ(pointer("client_authentication", {"none"}), "/guardrails/client_authentication/0");
+  EXPECT_EQ(pointer("signing_algorithms", {"HS256"}), "/guardrails/signing_algorithms/0");
+  EXPECT_EQ(pointer("impersonate", false), "/guardrails/impersonate");
+  EXPECT_EQ(read_guardrails(Json::array(), "/guardrails").error().pointer, "/guardrails");
+}
+
+/// The fixture's tenant, what plan() says of a manifest, and what is stored then.
+struct Planned : TenantFixture {
+  Result<Plan> plan(const Json& json, Prune prune = Prune::No) {
+    return policy::plan(must(Manifest::read(json)), &tenants.stored(tenant), prune, clock.now());
+  }
+  void limit(Json guardrails) {
+    tenants.apply({{"tenant", "acme"}, {"guardrails", std::move(guardrails)}}, clock.now(),
+                  Prune::No);
+    snapshot = tenants.snapshot(tenant);
+  }
+};
+
+TEST(Guardrails, StayWhenAManifestLeavesThemOut) {
+  Planned f;
+  f.limit(limits());
+  for (const auto prune : {Prune::No, Prune::Yes}) {
+    f.tenants.apply({{"tenant", "acme"}, {"settings", Json::object()}}, f.clock.now(), prune);
+    f.tenants.apply({{"tenant", "acme"}}, f.clock.now(), prune);
+    EXPECT_EQ(write(guardrails_of(f.tenants.stored(f.tenant).row)), limits());
+  }
+  f.limit(Json::object());
+  EXPECT_EQ(guardrails_of(f.tenants.stored(f.tenant).row), Guardrails{});
+}
+
+TEST(Guardrails, AreSetWithoutTouchingTheSettings) {
+  Planned f;
+  const auto before = f.snapshot->settings().connect_url;
+  f.limit(limits());
+  EXPECT_EQ(f.snapshot->settings().connect_url, before);
+  const auto plan = must(f.plan({{"tenant", "acme"}, {"guardrails", {{"impersonation", false}}}}));
+  EXPECT_EQ(plan.lines.front().fields, std::vector<std::string>{"/guardrails"});
+  // Said again, nothing changes.
+  EXPECT_TRUE(must(f.plan({{"tenant", "acme"}, {"guardrails", limits()}})).empty());
+}
+
+TEST(Guardrails, StandBesideTheSettingsInAManifest) {
+  const auto within =
+      Manifest::read({{"tenant", "acme"}, {"settings", {{"guardrails", Json::object()}}}});
+  ASSERT_EQ(code_of(within), ErrorCode::MalformedRequest);
+  EXPECT_EQ(within.error().pointer, "/settings/guardrails");
+  Planned f;
+  f.limit(limits());
+  const auto manifest = write_manifest(f.tenants.stored(f.tenant));
+  EXPECT_EQ(manifest.at("guardrails"), limits());
+  EXPECT_FALSE(manifest.at("settings").contains("guardrails"));
+}
+
+TEST(Guardrails, ALongerLifetimeIsRefused) {
+  Planned f;
+  f.limit({{"max_token_lifetime", 120}});
+  const auto longer = f.plan({{"tenant", "acme"}, {"settings", {{"max_token_lifetime", 121}}}});
+  ASSERT_EQ(code_of(longer), ErrorCode::Forbidden);
+  EXPECT_EQ(longer.error().pointer, "/settings/max_token_lifetime");
+  EXPECT_TRUE(f.plan({{"tenant", "acme"}, {"settings", {{"max_token_lifetime", 120}}}}).ok());
+  // A default is no wish.
+  f.tenants.apply({{"tenant", "acme"}, {"settings", Json::object()}}, f.clock.now(), Prune::No);
+  EXPECT_EQ(f.tenants.snapshot(f.tenant)->settings().max_token_lifetime, 120s);
+  // Not even in one manifest with the guardrail.
+  EXPECT_EQ(code_of(f.plan({{"tenant", "acme"},
+                            {"guardrails", {{"max_token_lifetime", 60}}},
+                            {"settings", {{"max_token_lifetime", 61}}}})),
+            ErrorCode::Forbidden);
+}
+
+TEST(Guardrails, ATenantMayBeMadeWithThem) {
+  const auto manifest = must(Manifest::read(
+      {{"tenant", "acme"}, {"guardrails", {{"max_token_lifetime", 60}, {"issuers", {}}}}}));
+  const auto made = must(plan(manifest, nullptr, Prune::No, sys_seconds(0s)));
+  const auto stored = Json::parse(*made.change.settings);
+  EXPECT_EQ(stored.at("max_token_lifetime"), 60);
+  EXPECT_EQ(stored.at("guardrails").at("max_token_lifetime"), 60);
+}
+
+TEST(Guardrails, WhatChangesAndGoesBeyondIsRefused) {
+  Planned f;
+  f.limit({{"issuers", {f.idp.issuer()}},
+           {"client_authentication", {"client_secret"}},
+           {"signing_algorithms", {"ES256", "EdDSA"}}});
+  const auto refused = [&](const char* section, Json object, Prune prune = Prune::No) {
+    const auto planned = f.plan({{"tenant", "acme"}, {section, Json::array({object})}}, prune);
+    EXPECT_EQ(code_of(planned), ErrorCode::Forbidden) << object;
+    return planned.ok() ? std::string() : planned.error().pointer;
+  };
+  Json issuer{{"name", "other"},
+              {"issuer", "https://idp.elsewhere.example"},
+              {"discovery", true},
+              {"subject_prefix", "o:"},
+              {"audiences", {"gw-01"}}};
+  EXPECT_EQ(refused("issuers", issuer), "/issuers/0/issuer");
+  EXPECT_EQ(refused("issuers", issuer, Prune::Yes), "/issuers/0/issuer");
+  issuer["enabled"] = false;  // it could be enabled by a later hand
+  EXPECT_EQ(refused("issuers", issuer), "/issuers/0/issuer");
+  issuer["name"] = "corp";  // in the place of one that is allowed
+  EXPECT_EQ(refused("issuers", issuer), "/issuers/0/issuer");
+  // Almost the allowed one.
+  for (const std::string& almost :
+       {f.idp.issuer() + "/", std::string("https://IDP.acme.example"), f.idp.issuer() + "."}) {
+    issuer["issuer"] = almost;
+    EXPECT_EQ(refused("issuers", issuer), "/issuers/0/issuer");
+  }
+  EXPECT_EQ(
+      refused("clients",
+              {{"id", "gw-09"},
+               {"authentication",
+                {{"method", "tls_client_auth"}, {"tls_subject", {{"dns", "gw.example.com"}}}}}}),
+      "/clients/0/authentication");
+  EXPECT_EQ(refused("backends", {{"name", "b"},
+                                 {"audience", "https://b.example/mcp"},
+                                 {"signing_algorithm", "RS256"}}),
+            "/backends/0/signing_algorithm");
+}
+
+TEST(Guardrails, WhatWentBeyondBeforeStaysWithAWarning) {
+  Planned f;
+  f.limit({{"issuers", {"https://idp.elsewhere.example"}},
+           {"client_authentication", {"private_key_jwt"}}});
+  const auto again = must(f.plan(f.manifest));
+  EXPECT_TRUE(again.empty());
+  EXPECT_GE(again.warnings.size(), 2u);
+  // It cannot be touched without being put right.
+  auto touched = f.manifest;
+  touched["clients"][0]["audiences"] = {"x"};
+  EXPECT_EQ(code_of(f.plan(touched)), ErrorCode::Forbidden);
+}
+
+TEST(Guardrails, AnIssuerThatIsNotAllowedIsNoIssuer) {
+  Planned f;
+  ASSERT_NE(f.snapshot->find_issuer(f.idp.issuer()), nullptr);
+  f.limit({{"issuers", Json::array()}});
+  EXPECT_EQ(f.snapshot->find_issuer(f.idp.issuer()), nullptr);
+  f.limit({{"issuers", {f.idp.issuer()}}});
+  EXPECT_NE(f.snapshot->find_issuer(f.idp.issuer()), nullptr);
+}
+
+TEST(Guardrails, AClientThatMayNotAuthenticateSoReachesNothing) {
+  Planned f;
+  f.limit({{"client_authentication", {"private_key_jwt"}}});
+  EXPECT_EQ(code_of(resolve_target(*f.snapshot, f.gateway(), {"files"}, {})),
+            ErrorCode::UnauthorizedClient);
+}
+
+}  // namespace
+}  // namespace postern::policy
