@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/variables.h"
+
 namespace postern::cli {
 namespace {
 
@@ -19,44 +21,8 @@ using namespace std::string_view_literals;
 constexpr std::size_t kMaxEntryBytes = 131'072;
 constexpr int kFirstFileDescriptor = 100;
 
-constexpr std::array kInherited{"PATH"sv,  "HOME"sv,   "USER"sv,           "LOGNAME"sv,
-                                "SHELL"sv, "LANG"sv,   "LANGUAGE"sv,       "TERM"sv,
-                                "TZ"sv,    "TMPDIR"sv, "XDG_RUNTIME_DIR"sv};
-
-// sdk/README.md lists these for users. The server refuses the same names in a
-// manifest (service/policy/config.cc); a test compares the two.
-constexpr std::array kHijacking{
-    // shells
-    "IFS"sv, "ENV"sv, "SHELLOPTS"sv, "BASHOPTS"sv, "PS4"sv, "PROMPT_COMMAND"sv, "CDPATH"sv,
-    "GLOBIGNORE"sv, "ZDOTDIR"sv,
-    // the C library
-    "GCONV_PATH"sv, "LOCPATH"sv, "NLSPATH"sv, "HOSTALIASES"sv, "RES_OPTIONS"sv, "LOCALDOMAIN"sv,
-    "TZDIR"sv, "TERMCAP"sv, "MALLOC_CHECK_"sv,
-    // language runtimes
-    "_JAVA_OPTIONS"sv, "JDK_JAVA_OPTIONS"sv, "CLASSPATH"sv, "PHPRC"sv, "PHP_INI_SCAN_DIR"sv,
-    "R_PROFILE"sv, "R_PROFILE_USER"sv, "R_ENVIRON"sv, "R_ENVIRON_USER"sv, "GOROOT"sv, "GOFLAGS"sv,
-    "GOPROXY"sv,
-    // programs that others start
-    "EDITOR"sv, "VISUAL"sv, "PAGER"sv, "BROWSER"sv, "LESSOPEN"sv, "LESSCLOSE"sv, "SSH_ASKPASS"sv,
-    "SUDO_ASKPASS"sv,
-    // whom the child talks to, and whom it trusts
-    "SSL_CERT_FILE"sv, "SSL_CERT_DIR"sv, "SSLKEYLOGFILE"sv, "OPENSSL_CONF"sv, "OPENSSL_MODULES"sv,
-    "OPENSSL_ENGINES"sv, "CURL_HOME"sv, "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"sv};
-
-constexpr std::array kHijackingPrefixes{
-    "LC_"sv,   "LD_"sv,         "DYLD_"sv, "GLIBC_"sv,  "TERMINFO"sv, "BASH_"sv,    "PYTHON"sv,
-    "NODE_"sv, "NPM_CONFIG_"sv, "YARN_"sv, "BUN_"sv,    "DENO_"sv,    "PERL"sv,     "RUBY"sv,
-    "GEM_"sv,  "BUNDLE_"sv,     "JAVA_"sv, "DOTNET_"sv, "COR_"sv,     "CORECLR_"sv, "LUA_"sv,
-    "GIT_"sv,  "UV_"sv,         "PIP_"sv,  "XDG_"sv,    "POSTERN_"sv};
-
-constexpr std::array kHijackingSuffixes{"_PROXY"sv, "_CA_BUNDLE"sv};
-
 bool begins_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
-}
-
-bool ends_with(std::string_view text, std::string_view suffix) {
-  return text.size() >= suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
 }
 
 bool is_variable_name(std::string_view name) {
@@ -73,25 +39,6 @@ sdk::Error refuse(std::string_view source, std::string_view name, const std::str
 }
 
 }  // namespace
-
-bool is_inherited(std::string_view name) {
-  return std::find(kInherited.begin(), kInherited.end(), name) != kInherited.end() ||
-         begins_with(name, "LC_");
-}
-
-bool is_hijacking(std::string_view name) {
-  // Programs read some of these in either case (http_proxy, npm_config_…).
-  std::string upper(name);
-  for (auto& c : upper) {
-    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
-  }
-  return is_inherited(upper) ||
-         std::find(kHijacking.begin(), kHijacking.end(), upper) != kHijacking.end() ||
-         std::any_of(kHijackingPrefixes.begin(), kHijackingPrefixes.end(),
-                     [&](std::string_view prefix) { return begins_with(upper, prefix); }) ||
-         std::any_of(kHijackingSuffixes.begin(), kHijackingSuffixes.end(),
-                     [&](std::string_view suffix) { return ends_with(upper, suffix); });
-}
 
 sdk::Result<ChildEnvironment> ChildEnvironment::inherit(const char* const* parent,
                                                         const std::vector<std::string>& pass) {
@@ -112,7 +59,7 @@ sdk::Result<ChildEnvironment> ChildEnvironment::inherit(const char* const* paren
     if (equals == entry.npos) continue;
     const auto name = entry.substr(0, equals);
     if (!is_variable_name(name) || out.has(name)) continue;
-    if (is_inherited(name) || std::find(pass.begin(), pass.end(), name) != pass.end()) {
+    if (inherited_variable(name) || std::find(pass.begin(), pass.end(), name) != pass.end()) {
       out.put(name, entry.substr(equals + 1));
     }
   }
@@ -122,7 +69,7 @@ sdk::Result<ChildEnvironment> ChildEnvironment::inherit(const char* const* paren
 sdk::Status ChildEnvironment::add(std::string_view source, std::string_view name,
                                   std::string_view value) {
   if (!is_variable_name(name)) return refuse(source, name, "which is not a variable's name");
-  if (is_hijacking(name)) {
+  if (hijacking_variable(name)) {
     return refuse(source, name, "which could take over the started program");
   }
   if (has(name)) {

@@ -10,21 +10,10 @@
 
 namespace postern::cli {
 
-/// Whether a child may inherit this variable from us without being asked to:
-/// PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TERM TZ TMPDIR
-/// XDG_RUNTIME_DIR. Everything else stays with the parent, which is the point:
-/// a gateway's own secrets are in its environment.
-bool is_inherited(std::string_view name);
-
-/// Whether a released value under this name could take over the child: choose
-/// the code it loads, the programs it starts, the servers it talks to or the
-/// certificates it trusts. Such a release is refused whole.
-bool is_hijacking(std::string_view name);
-
 /// The environment of a child process: built from nothing, in wiped memory.
 class ChildEnvironment {
  public:
-  /// Takes from `parent` (entries `NAME=value`) what is_inherited() names and
+  /// Takes from `parent` (entries `NAME=value`) what inherited_variable() names and
   /// what `pass` names. Errors: Usage, for a name in `pass` that is none or
   /// begins with POSTERN_.
   static sdk::Result<ChildEnvironment> inherit(const char* const* parent,

@@ -255,8 +255,4 @@ struct TenantConfig {
   Status check() const;
 };
 
-/// Environment variable names that a delivery may not set, because they would
-/// let a credential's content take over the child (LD_PRELOAD and its like).
-bool hijacking_variable(std::string_view name);
-
 }  // namespace postern::policy

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 
+#include "core/variables.h"
 #include "policy/config_reader.h"
 #include "policy/resource_uri.h"
 
@@ -56,10 +57,30 @@ Status check_header(const std::string& name, const std::string& pointer) {
   return {};
 }
 
-Status check_variable(const std::string& name, const std::string& pointer) {
+Status check_any_variable(const std::string& name, const std::string& pointer) {
   if (!variable_name(name)) return at(pointer, "is not an environment variable name");
   if (hijacking_variable(name)) {
     return at(pointer, "this variable could take over the started program and may not be set");
+  }
+  return {};
+}
+
+Status check_variable(const std::string& name, const std::string& pointer) {
+  if (names_a_steering_file(name)) return at(pointer, "this variable may only name a file here");
+  return check_any_variable(name, pointer);
+}
+
+/// A kubeconfig may name a program to start: no user may write into it.
+Status check_steering_files(const Backend& backend, const std::string& pointer) {
+  if (backend.answer != AnswerKind::Vaulted) return {};  // the fields are ours
+  if (backend.credential_owner == CredentialOwnerRule::Tenant) return {};
+  for (std::size_t i = 0; i < backend.delivery.files.size(); ++i) {
+    const auto& file = backend.delivery.files[i];
+    if (names_a_steering_file(file.env) && !file.content.fields().empty()) {
+      return at(pointer + "/delivery/files/" + std::to_string(i) + "/env",
+                "this file can name programs to start, so only a credential with owner tenant "
+                "may be written into it");
+    }
   }
   return {};
 }
@@ -106,7 +127,7 @@ Result<Delivery> read_delivery(const Json& value, const std::string& pointer) {
         return at(file.below("name"), "must be a plain file name without directories");
       }
       POSTERN_CHECK(file.text("env", out.env, 128));
-      if (!out.env.empty()) POSTERN_CHECK(check_variable(out.env, file.below("env")));
+      if (!out.env.empty()) POSTERN_CHECK(check_any_variable(out.env, file.below("env")));
       const auto* content = file.find("content");
       if (content == nullptr || !content->is_string() ||
           content->get_ref<const std::string&>().size() > 16384) {
@@ -139,49 +160,6 @@ std::set<std::string> fields_of(const Delivery& delivery) {
 }
 
 }  // namespace
-
-bool hijacking_variable(std::string_view name) {
-  using namespace std::string_view_literals;
-  // The same as `postern exec` refuses (sdk/cli/environment.cc); a test compares the two.
-  constexpr std::array kInherited{"PATH"sv,  "HOME"sv,   "USER"sv,           "LOGNAME"sv,
-                                  "SHELL"sv, "LANG"sv,   "LANGUAGE"sv,       "TERM"sv,
-                                  "TZ"sv,    "TMPDIR"sv, "XDG_RUNTIME_DIR"sv};
-  constexpr std::array kHijacking{
-      // shells
-      "IFS"sv, "ENV"sv, "SHELLOPTS"sv, "BASHOPTS"sv, "PS4"sv, "PROMPT_COMMAND"sv, "CDPATH"sv,
-      "GLOBIGNORE"sv, "ZDOTDIR"sv,
-      // the C library
-      "GCONV_PATH"sv, "LOCPATH"sv, "NLSPATH"sv, "HOSTALIASES"sv, "RES_OPTIONS"sv, "LOCALDOMAIN"sv,
-      "TZDIR"sv, "TERMCAP"sv, "MALLOC_CHECK_"sv,
-      // language runtimes
-      "_JAVA_OPTIONS"sv, "JDK_JAVA_OPTIONS"sv, "CLASSPATH"sv, "PHPRC"sv, "PHP_INI_SCAN_DIR"sv,
-      "R_PROFILE"sv, "R_PROFILE_USER"sv, "R_ENVIRON"sv, "R_ENVIRON_USER"sv, "GOROOT"sv, "GOFLAGS"sv,
-      "GOPROXY"sv,
-      // programs that others start
-      "EDITOR"sv, "VISUAL"sv, "PAGER"sv, "BROWSER"sv, "LESSOPEN"sv, "LESSCLOSE"sv, "SSH_ASKPASS"sv,
-      "SUDO_ASKPASS"sv,
-      // whom the child talks to, and whom it trusts
-      "SSL_CERT_FILE"sv, "SSL_CERT_DIR"sv, "SSLKEYLOGFILE"sv, "OPENSSL_CONF"sv, "OPENSSL_MODULES"sv,
-      "OPENSSL_ENGINES"sv, "CURL_HOME"sv, "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"sv};
-  constexpr std::array kHijackingPrefixes{
-      "LC_"sv,   "LD_"sv,         "DYLD_"sv, "GLIBC_"sv,  "TERMINFO"sv, "BASH_"sv,    "PYTHON"sv,
-      "NODE_"sv, "NPM_CONFIG_"sv, "YARN_"sv, "BUN_"sv,    "DENO_"sv,    "PERL"sv,     "RUBY"sv,
-      "GEM_"sv,  "BUNDLE_"sv,     "JAVA_"sv, "DOTNET_"sv, "COR_"sv,     "CORECLR_"sv, "LUA_"sv,
-      "GIT_"sv,  "UV_"sv,         "PIP_"sv,  "XDG_"sv,    "POSTERN_"sv};
-  constexpr std::array kHijackingSuffixes{"_PROXY"sv, "_CA_BUNDLE"sv};
-  // Programs differ in which case they read (npm_config_x, http_proxy), so case
-  // does not count. Who sets a proxy sees the traffic.
-  std::string upper(name);
-  for (char& c : upper) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c;
-  const auto is_one_of = [&](const auto& names) {
-    return std::find(names.begin(), names.end(), upper) != names.end();
-  };
-  return is_one_of(kInherited) || is_one_of(kHijacking) ||
-         std::any_of(kHijackingPrefixes.begin(), kHijackingPrefixes.end(),
-                     [&](std::string_view prefix) { return upper.starts_with(prefix); }) ||
-         std::any_of(kHijackingSuffixes.begin(), kHijackingSuffixes.end(),
-                     [&](std::string_view suffix) { return upper.ends_with(suffix); });
-}
 
 Result<Template> Template::parse(std::string_view text) {
   Template made;
@@ -312,6 +290,7 @@ Result<Backend> read_backend(const Json& value, const std::string& pointer) {
       }
     }
   }
+  POSTERN_CHECK(check_steering_files(backend, pointer));
   POSTERN_CHECK(reader.flag("enabled", backend.enabled));
   POSTERN_CHECK(reader.finish());
   return backend;

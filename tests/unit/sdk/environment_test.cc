@@ -8,10 +8,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <iterator>
-#include <regex>
-#include <set>
 #include <string>
 
 namespace postern::cli {
@@ -176,31 +172,6 @@ TEST(ChildEnvironment, TakesNamesThatOnlyLookLikeIt) {
                            "SHELLY_TOKEN", "AWS_SECRET_ACCESS_KEY"}) {
     auto child = empty();
     EXPECT_TRUE(child.add("b", name, "x").ok()) << name;
-  }
-}
-
-/// The names in `constexpr std::array NAME{…};` of a source file.
-std::set<std::string> names_in_source(const std::string& file, const std::string& array) {
-  std::ifstream in(std::string(POSTERN_SOURCE_DIR) + "/" + file);
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  const auto begin = text.find("std::array " + array + "{");
-  const auto list = text.substr(begin, text.find("};", begin) - begin);
-  std::set<std::string> out;
-  const std::regex name("\"([^\"]+)\"sv");
-  for (std::sregex_iterator it(list.begin(), list.end(), name), end; it != end; ++it) {
-    EXPECT_TRUE(out.insert((*it)[1]).second) << (*it)[1] << " stands twice in " << file;
-  }
-  return out;
-}
-
-// The server says at once that a manifest cannot work. Both lists are private
-// to their parts, which are not linked to each other: so their source is read.
-TEST(ChildEnvironment, RefusesTheSameNamesAsTheServer) {
-  for (const char* array :
-       {"kInherited", "kHijacking", "kHijackingPrefixes", "kHijackingSuffixes"}) {
-    const auto ours = names_in_source("sdk/cli/environment.cc", array);
-    EXPECT_GE(ours.size(), 2u) << array;
-    EXPECT_EQ(ours, names_in_source("service/policy/config.cc", array)) << array;
   }
 }
 
