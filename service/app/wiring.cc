@@ -108,9 +108,9 @@ struct Service::Impl {
         fetcher(fetch_policy(config, std::move(networks))),
         issuer_keys(fetcher, clock),
         verifier(issuer_keys, clock),
-        exchange(verifier, clock),
         client_credentials(clock),
         release(verifier, credentials, envelope, clock),
+        exchange(verifier, release, clock),
         audit_writer(audit_log),
         gate(audit_writer,
              [this](http::Pool pool, std::function<void()> work) {
@@ -202,9 +202,9 @@ struct Service::Impl {
   outbound::CurlFetcher fetcher;
   grants::FetchedIssuerKeys issuer_keys;
   grants::SubjectVerifier verifier;
-  grants::TokenExchange exchange;
   grants::ClientCredentials client_credentials;
   grants::Release release;
+  grants::TokenExchange exchange;
   // Declared before the servers, so destroyed after them: replies in flight
   // still pass the gate. Servers are stopped first, in ~Service.
   audit::GroupWriter audit_writer;

@@ -42,6 +42,13 @@ enum class ErrorCode {
 /// The enumerator's name, for logs and audit records.
 std::string_view to_string(ErrorCode code) noexcept;
 
+/// What the user can do about a refusal; sent with it, so ours or the tenant's words only.
+struct Remedy {
+  std::string connect_url;  ///< InteractionRequired: where a credential is stored
+  std::string acr_values;   ///< RFC 9470 §3, space-separated
+  std::optional<std::chrono::seconds> max_age;  ///< RFC 9470 §3
+};
+
 /// `detail` may reach the client: our own words, no request values, ASCII
 /// without quote or backslash (RFC 6749 §5.2). `diagnostic` only reaches logs,
 /// and holds names and codes, never values.
@@ -53,10 +60,11 @@ struct Error {
   /// JSON pointer into the request body the error is about ("" when none).
   /// Made of our field names and array indexes, never of values.
   std::string pointer = {};
+  Remedy remedy = {};
 };
 
 inline Error fail(ErrorCode code, std::string detail, std::string diagnostic = {}) {
-  return Error{code, std::move(detail), std::move(diagnostic), std::nullopt, {}};
+  return Error{code, std::move(detail), std::move(diagnostic), std::nullopt, {}, {}};
 }
 
 /// A `T` or an `Error`. Reading the wrong one is a bug and throws logic_error.

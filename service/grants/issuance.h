@@ -19,7 +19,7 @@ namespace postern::grants {
 /// A token that was issued, and what the answer says of it.
 struct IssuedToken {
   AccessToken access_token;
-  std::string issued_token_type;  ///< exchange only; the URN that was asked for
+  std::string issued_token_type;  ///< exchange only; the URI that was asked for
   std::string token_type = "Bearer";
   std::chrono::seconds expires_in{};
   policy::ScopeSet scope;

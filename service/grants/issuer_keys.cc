@@ -63,7 +63,7 @@ Result<std::shared_ptr<const token::JwkSet>> FetchedIssuerKeys::keys(
     const std::lock_guard lock(mutex_);
     if (auto answer = cached(*entry, kid, clock_.now())) return std::move(*answer);
   }
-  if (wait == Wait::No) return fail(ErrorCode::NeedsOutbound, "");
+  if (wait != Wait::Yes) return fail(ErrorCode::NeedsOutbound, "");
 
   // The outbound threads are everybody's: one tenant's slow issuers get few of them.
   {

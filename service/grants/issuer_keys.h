@@ -19,8 +19,8 @@ class Fetcher;
 
 namespace postern::grants {
 
-/// Whether this thread may wait for a call to the outside.
-enum class Wait { No, Yes };
+/// What this thread may wait for: nothing, the database, or also a call to the outside.
+enum class Wait { No, Database, Yes };
 
 /// The verification keys of trusted issuers: from the snapshot when they are
 /// static, else fetched over HTTPS and cached.
@@ -30,7 +30,7 @@ class IssuerKeys {
 
   /// The issuer's current keys. With a `kid` that is unknown a fetched set is
   /// refreshed, at most once a minute for each issuer.
-  /// Errors: NeedsOutbound when a fetch is due and `wait` is No; Unavailable
+  /// Errors: NeedsOutbound when a fetch is due and `wait` is not Yes; Unavailable
   /// when the issuer never answered.
   virtual Result<std::shared_ptr<const token::JwkSet>> keys(const TenantId& tenant,
                                                             const policy::IssuerEntry& issuer,

@@ -131,15 +131,11 @@ Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot, co
       item.scope ? std::optional<std::string_view>(*item.scope) : std::nullopt;
 
   if (backend.answer == policy::AnswerKind::Vaulted) {
-    // A stored credential cannot be narrowed: whoever gets it has all of the
-    // backend's scopes, and so must be entitled to all of them. Anything less
-    // would make a deny, or a client's limit, worth nothing here.
-    POSTERN_CHECK(policy::narrow_scope(permitted, scope));
-    if (!backend.scopes.subset_of(permitted)) {
-      return fail(ErrorCode::ScopeRefused,
-                  "the stored credential opens more of this backend than is permitted here");
-    }
-    return release_vaulted(snapshot, backend, subject, record);
+    POSTERN_TRY(const auto opened, open_credential(snapshot, backend, subject, permitted, scope,
+                                                   Wait::Database, record));
+    ReleasedItem released{backend.name, {}, {}, {}, opened.expires_at, opened.used, {}};
+    POSTERN_CHECK(render_all(backend.delivery, opened.fields, released));
+    return released;
   }
 
   record.with("audience", target.audience);
@@ -158,11 +154,23 @@ Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot, co
   return released;
 }
 
-Result<ReleasedItem> Release::release_vaulted(const policy::TenantSnapshot& snapshot,
-                                              const policy::Backend& backend,
-                                              const VerifiedToken& subject,
-                                              audit::Event& record) const {
+Result<OpenedCredential> Release::open_credential(const policy::TenantSnapshot& snapshot,
+                                                  const policy::Backend& backend,
+                                                  const VerifiedToken& subject,
+                                                  const policy::ScopeSet& permitted,
+                                                  const std::optional<std::string_view>& scope,
+                                                  Wait wait, audit::Event& record) const {
   using policy::CredentialOwnerRule;
+  // Whoever gets it has all of the backend's scopes, and so must be entitled to
+  // all of them. Anything less would make a deny, or a client's limit, worth
+  // nothing here.
+  POSTERN_CHECK(policy::narrow_scope(permitted, scope));
+  if (!backend.scopes.subset_of(permitted)) {
+    return fail(ErrorCode::ScopeRefused,
+                "the stored credential opens more of this backend than is permitted here");
+  }
+  if (wait == Wait::No) return fail(ErrorCode::NeedsDatabase, "");
+
   record.with("credential", backend.credential->str());
   std::vector<vault::CredentialKey> candidates;
   if (backend.credential_owner != CredentialOwnerRule::Tenant) {
@@ -182,17 +190,9 @@ Result<ReleasedItem> Release::release_vaulted(const policy::TenantSnapshot& snap
       return fail(ErrorCode::InteractionRequired,
                   "the stored credential for this backend has expired; store a new one");
     }
-    POSTERN_TRY(const auto fields, envelope_.open(snapshot.tenant(), key, version));
-    ReleasedItem released{
-        backend.name,
-        {},
-        {},
-        {},
-        version.expires_at,
-        ReleasedItem::CredentialUsed{key.name, key.owner.is_tenant(), version.version},
-        {}};
-    POSTERN_CHECK(render_all(backend.delivery, fields, released));
-    return released;
+    POSTERN_TRY(auto fields, envelope_.open(snapshot.tenant(), key, version));
+    return OpenedCredential{
+        std::move(fields), {key.name, key.owner.is_tenant(), version.version}, version.expires_at};
   }
   return fail(ErrorCode::InteractionRequired,
               backend.credential_owner == CredentialOwnerRule::Tenant

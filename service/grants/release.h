@@ -44,6 +44,13 @@ struct ReleasedItem {
   std::size_t bytes() const noexcept;  ///< of all values
 };
 
+/// A stored credential in the clear, for one user at one backend.
+struct OpenedCredential {
+  vault::Fields fields;
+  ReleasedItem::CredentialUsed used;
+  std::optional<sys_seconds> expires_at;
+};
+
 /// The act of handing out plaintext: needs an authenticated client and the
 /// user's own token (never one issued here). Thread-safe.
 class Release {
@@ -64,11 +71,21 @@ class Release {
                                const VerifiedToken& subject, const ReleaseItemRequest& item,
                                audit::Event& record) const;
 
- private:
-  Result<ReleasedItem> release_vaulted(const policy::TenantSnapshot& snapshot,
-                                       const policy::Backend& backend, const VerifiedToken& subject,
-                                       audit::Event& record) const;
+  /// The credential that a vaulted backend takes, for whoever may have all of
+  /// the backend: a stored credential cannot be narrowed, so its bearer has
+  /// every scope of it. Every hand-out of a stored credential comes by here.
+  /// @param permitted  what this subject may do there, from policy::permitted_scope.
+  /// @param wait       at least Database, or NeedsDatabase.
+  /// Errors: ScopeRefused, InteractionRequired (none, or expired), NeedsDatabase,
+  /// Unavailable, Internal.
+  Result<OpenedCredential> open_credential(const policy::TenantSnapshot& snapshot,
+                                           const policy::Backend& backend,
+                                           const VerifiedToken& subject,
+                                           const policy::ScopeSet& permitted,
+                                           const std::optional<std::string_view>& scope, Wait wait,
+                                           audit::Event& record) const;
 
+ private:
   SubjectVerifier& verifier_;
   vault::CredentialStore& credentials_;
   vault::Envelope& envelope_;

@@ -1,6 +1,10 @@
 #include "grants/token_exchange.h"
 
 #include <algorithm>
+#include <cstddef>
+
+#include "grants/release.h"
+#include "token/jws.h"
 
 namespace postern::grants {
 
@@ -20,6 +24,22 @@ int depth_of(const Json& act) {
     node = &*nested;
   }
   return depth;
+}
+
+Status check_requested_type(const ExchangeTarget& asked) {
+  const auto wanted = asked.requested_token_type.value_or(kAccessTokenType);
+  if (wanted != kAccessTokenType && wanted != kJwtType && wanted != kCredentialTokenType) {
+    return fail(ErrorCode::MalformedRequest,
+                "requested_token_type is not issued here; use access_token or jwt");
+  }
+  return {};
+}
+
+bool is_access_token(ByteView bytes) {
+  return !bytes.empty() && bytes.size() <= token::kMaxTokenBytes &&
+         std::all_of(bytes.begin(), bytes.end(), [](std::byte byte) {
+           return byte >= std::byte{0x20} && byte <= std::byte{0x7e};
+         });
 }
 
 }  // namespace
@@ -79,68 +99,138 @@ Result<IssuedToken> TokenExchange::exchange(const policy::TenantSnapshot& snapsh
                                             const Caller& caller,
                                             const TokenExchangeRequest& request, Wait wait,
                                             audit::Event& record) const {
+  POSTERN_CHECK(check_requested_type(request));
+  POSTERN_TRY(const auto parties, verify(snapshot, caller, request, wait, record));
+  return issue_for(snapshot, caller, parties, request, wait, record);
+}
+
+Result<ExchangeParties> TokenExchange::verify(const policy::TenantSnapshot& snapshot,
+                                              const Caller& caller, const ExchangeTokens& tokens,
+                                              Wait wait, audit::Event& record) const {
   const auto& client = *caller.client;
   if (client.grants.count(policy::GrantType::TokenExchange) == 0) {
     return fail(ErrorCode::UnauthorizedClient, "this client may not exchange tokens");
   }
-  const auto wanted = request.requested_token_type.value_or(kAccessTokenType);
-  if (wanted != kAccessTokenType && wanted != kJwtType) {
-    return fail(ErrorCode::MalformedRequest,
-                "requested_token_type is not issued here; use access_token or jwt");
-  }
-  if (request.actor_token_type && !request.actor_token) {
+  if (tokens.actor_token_type && !tokens.actor_token) {
     return fail(ErrorCode::MalformedRequest, "actor_token_type was sent without actor_token");
   }
-  if (request.actor_token && !request.actor_token_type) {
+  if (tokens.actor_token && !tokens.actor_token_type) {
     return fail(ErrorCode::MalformedRequest, "actor_token was sent without actor_token_type");
   }
-  POSTERN_TRY(const auto subject_type, parse_token_type(request.subject_token_type));
+  POSTERN_TRY(const auto subject_type, parse_token_type(tokens.subject_token_type));
 
   // Issuers are trusted per tenant: the client's tenant picks the keys.
-  POSTERN_TRY(const auto subject,
-              verifier_.verify(snapshot, caller, request.subject_token, subject_type, wait));
-  record_subject(record, *subject);
-  VerifiedTokenPtr actor;
-  if (request.actor_token) {
-    POSTERN_TRY(const auto actor_type, parse_token_type(*request.actor_token_type));
-    POSTERN_TRY(actor, verifier_.verify(snapshot, caller, *request.actor_token, actor_type, wait));
-    record.with("actor_issuer", actor->principal.issuer).with("actor", actor->principal.subject);
+  ExchangeParties parties;
+  POSTERN_TRY(parties.subject,
+              verifier_.verify(snapshot, caller, tokens.subject_token, subject_type, wait));
+  record_subject(record, *parties.subject);
+  if (tokens.actor_token) {
+    POSTERN_TRY(const auto actor_type, parse_token_type(*tokens.actor_token_type));
+    POSTERN_TRY(parties.actor,
+                verifier_.verify(snapshot, caller, *tokens.actor_token, actor_type, wait));
+    const auto& actor = *parties.actor;
+    record.with("actor_issuer", actor.principal.issuer).with("actor", actor.principal.subject);
     // Somebody else acts as this actor; the chain has no place for a second history.
-    if (!actor->act.is_null()) {
+    if (!actor.act.is_null()) {
       return fail(ErrorCode::InvalidToken, "the actor token is itself a delegated one");
     }
   }
-  POSTERN_CHECK(check_may_act(*subject, actor.get(), snapshot, client));
-  POSTERN_TRY(auto act, actor_chain(*subject, actor.get(), client));
+  POSTERN_CHECK(check_may_act(*parties.subject, parties.actor.get(), snapshot, client));
+  POSTERN_TRY(parties.act, actor_chain(*parties.subject, parties.actor.get(), client));
+  return parties;
+}
 
+Result<IssuedToken> TokenExchange::issue_for(const policy::TenantSnapshot& snapshot,
+                                             const Caller& caller, const ExchangeParties& parties,
+                                             const ExchangeTarget& asked, Wait wait,
+                                             audit::Event& record) const {
+  POSTERN_CHECK(check_requested_type(asked));
+  const auto& client = *caller.client;
+  const auto& subject = *parties.subject;
   POSTERN_TRY(auto target,
-              policy::resolve_target(snapshot, client, request.audiences, request.resources));
-  record.with("backend", target.backend->name.str()).with("audience", target.audience);
-  if (request.scope) {
+              policy::resolve_target(snapshot, client, asked.audiences, asked.resources));
+  const auto& backend = *target.backend;
+  const bool minted = backend.answer == policy::AnswerKind::Minted;
+  record.with("backend", backend.name.str());
+  if (minted) record.with("audience", target.audience);
+  if (asked.scope) {
     // Only what the backend knows: a mistaken gateway may have put a token here.
-    if (const auto asked = policy::ScopeSet::parse(*request.scope); asked.ok()) {
-      record.with("requested_scope", asked.value().intersect(target.backend->scopes).str());
+    if (const auto scopes = policy::ScopeSet::parse(*asked.scope); scopes.ok()) {
+      record.with("requested_scope", scopes.value().intersect(backend.scopes).str());
     }
   }
-  if (target.backend->answer == policy::AnswerKind::Vaulted) {
+  if (!minted && backend.token_field.empty()) {
     return fail(ErrorCode::TargetRefused,
                 "this backend takes a stored credential; ask the release endpoint for it");
   }
-  POSTERN_TRY(auto permitted,
-              policy::permitted_scope(snapshot, client, *target.backend, subject->rights()));
+  const auto wanted = asked.requested_token_type.value_or(kAccessTokenType);
+  if (wanted == (minted ? kCredentialTokenType : kJwtType)) {
+    return fail(ErrorCode::MalformedRequest,
+                "this backend is not answered with a token of the requested type");
+  }
+  POSTERN_TRY(auto permitted, policy::permitted_scope(snapshot, client, backend, subject.rights()));
+  if (!minted) return vaulted(snapshot, backend, parties, permitted, asked, wait, record);
 
-  auto not_beyond = subject->expires_at;
-  if (actor) not_beyond = std::min(not_beyond, actor->expires_at);
-  auto inherited = subject->bound_to;
-  if (actor) inherited.include(actor->bound_to);
+  auto not_beyond = subject.expires_at;
+  if (parties.actor) not_beyond = std::min(not_beyond, parties.actor->expires_at);
+  auto inherited = subject.bound_to;
+  if (parties.actor) inherited.include(parties.actor->bound_to);
   POSTERN_TRY(auto issued, issue(snapshot,
-                                 {&caller, std::move(target), subject->issued_subject,
-                                  std::move(permitted), request.scope, not_beyond, std::move(act),
-                                  subject->auth_context, std::move(inherited)},
+                                 {&caller, std::move(target), subject.issued_subject,
+                                  std::move(permitted), asked.scope, not_beyond, parties.act,
+                                  subject.auth_context, std::move(inherited)},
                                  clock_, record));
   // Gateways refuse an answer whose type is not the one they asked for.
   issued.issued_token_type = wanted;
   return issued;
+}
+
+Result<IssuedToken> TokenExchange::vaulted(const policy::TenantSnapshot& snapshot,
+                                           const policy::Backend& backend,
+                                           const ExchangeParties& parties,
+                                           const policy::ScopeSet& permitted,
+                                           const ExchangeTarget& asked, Wait wait,
+                                           audit::Event& record) const {
+  // Whoever looks for plaintext that left finds one action, whatever the door.
+  record.action = "credential.release";
+  record.with("grant", "token-exchange");
+  if (parties.actor) {
+    return fail(ErrorCode::MalformedRequest,
+                "a stored credential cannot name an actor; send no actor_token for this backend");
+  }
+  const auto answer = [&]() -> Result<IssuedToken> {
+    POSTERN_TRY(const auto opened, release_.open_credential(snapshot, backend, *parties.subject,
+                                                            permitted, asked.scope, wait, record));
+    const auto field = opened.fields.find(backend.token_field);
+    if (field == opened.fields.end()) {
+      return fail(ErrorCode::InteractionRequired,
+                  "the stored credential lacks the field that this backend is answered with");
+    }
+    // RFC 6749 appendix A.12: visible ASCII and space.
+    if (!field->second.expose(is_access_token)) {
+      return fail(ErrorCode::InteractionRequired,
+                  "the stored credential cannot be a token: it is too long or not plain ASCII");
+    }
+    // How long the answer may be kept: never longer than the proof of the user.
+    const auto now = clock_.now();
+    auto until = now + std::min(backend.max_expires_in, snapshot.settings().max_token_lifetime);
+    until = std::min(until, parties.subject->expires_at);
+    if (opened.expires_at) until = std::min(until, *opened.expires_at);
+    if (until <= now) return fail(ErrorCode::InvalidToken, "the token has expired");
+    const auto wanted = asked.requested_token_type.value_or(kAccessTokenType);
+    record.with("scope", backend.scopes.str());
+    return IssuedToken{
+        AccessToken(
+            field->second.expose([](ByteView bytes) { return SecureBuffer::copy_of(bytes); })),
+        std::string(wanted),
+        // Stock gateways pass on only what is called Bearer (RFC 8693 §2.2.1).
+        wanted == kCredentialTokenType ? "N_A" : "Bearer", until - now, backend.scopes, until};
+  };
+  auto answered = answer();
+  if (answered.ok() || answered.error().code != ErrorCode::InteractionRequired) return answered;
+  Error error = std::move(answered).error();
+  error.remedy.connect_url = connect_url(snapshot, backend.name.str());
+  return error;
 }
 
 }  // namespace postern::grants

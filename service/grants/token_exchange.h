@@ -9,35 +9,78 @@
 
 namespace postern::grants {
 
+class Release;
+
+/// `requested_token_type` of a stored credential (RFC 8693 §3 lets anyone use a
+/// URI of their own). Never fetched.
+inline constexpr std::string_view kCredentialTokenType =
+    "https://postern-project.org/oauth/token-type/credential";
+
 /// The parameters of RFC 8693 §2.1, syntax checked, still untrusted. Views into
 /// the request, which outlives the call.
-struct TokenExchangeRequest {
+///
+/// On whose behalf.
+struct ExchangeTokens {
   std::string_view subject_token;
   std::string_view subject_token_type;
   std::optional<std::string_view> actor_token;
   std::optional<std::string_view> actor_token_type;
+};
+/// For what.
+struct ExchangeTarget {
   std::vector<std::string_view> audiences;
   std::vector<std::string_view> resources;
   std::optional<std::string_view> scope;
   std::optional<std::string_view> requested_token_type;
 };
+struct TokenExchangeRequest : ExchangeTokens, ExchangeTarget {};
+
+/// The tokens of a request, verified, for one or many targets.
+struct ExchangeParties {
+  VerifiedTokenPtr subject;
+  VerifiedTokenPtr actor;  ///< null when nobody acts for the subject
+  token::Json act;         ///< null, or the `act` of what is issued
+};
 
 /// RFC 8693 token exchange: a broad user token in, a narrow token for one
-/// backend out. Thread-safe.
+/// backend out, or the stored credential that the backend takes. Thread-safe.
 class TokenExchange {
  public:
-  TokenExchange(SubjectVerifier& verifier, const Clock& clock)
-      : verifier_(verifier), clock_(clock) {}
+  TokenExchange(SubjectVerifier& verifier, const Release& release, const Clock& clock)
+      : verifier_(verifier), release_(release), clock_(clock) {}
 
   /// @param record  filled with what the decision rested on, also when refused.
-  /// Errors: MalformedRequest, InvalidToken, TargetRefused, ScopeRefused,
-  /// UnauthorizedClient, NeedsOutbound, Unavailable.
+  /// Errors: those of verify() and issue_for().
   Result<IssuedToken> exchange(const policy::TenantSnapshot& snapshot, const Caller& caller,
                                const TokenExchangeRequest& request, Wait wait,
                                audit::Event& record) const;
 
+  /// The first half: who asks, and whether this client may ask for them.
+  /// Errors: MalformedRequest, InvalidToken, UnauthorizedClient, NeedsOutbound, Unavailable.
+  Result<ExchangeParties> verify(const policy::TenantSnapshot& snapshot,
+                                 const Caller& caller, const ExchangeTokens& tokens, Wait wait,
+                                 audit::Event& record) const;
+
+  /// The second half: one answer for one target.
+  ///
+  /// A vaulted backend that names a `token_field` is answered with that field of
+  /// the stored credential, under the rules of a release and recorded as one.
+  ///
+  /// Errors: MalformedRequest, InvalidToken, TargetRefused, ScopeRefused,
+  /// InteractionRequired with its connect_url, NeedsDatabase, Unavailable.
+  Result<IssuedToken> issue_for(const policy::TenantSnapshot& snapshot,
+                                const Caller& caller, const ExchangeParties& parties,
+                                const ExchangeTarget& target, Wait wait,
+                                audit::Event& record) const;
+
  private:
+  Result<IssuedToken> vaulted(const policy::TenantSnapshot& snapshot,
+                              const policy::Backend& backend, const ExchangeParties& parties,
+                              const policy::ScopeSet& permitted, const ExchangeTarget& asked,
+                              Wait wait, audit::Event& record) const;
+
   SubjectVerifier& verifier_;
+  const Release& release_;
   const Clock& clock_;
 };
 

@@ -1,5 +1,6 @@
 #include "http/error_render.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -11,7 +12,7 @@ struct OAuthError {
   const char* name;
 };
 
-OAuthError oauth_code(ErrorCode code) {
+OAuthError oauth_code(ErrorCode code) noexcept {
   switch (code) {
     case ErrorCode::MalformedRequest: return {400, "invalid_request"};
     // RFC 8693 §2.2.2 asks for invalid_request, not invalid_grant, here.
@@ -95,6 +96,13 @@ std::string description(std::string_view detail) {
   return kept;
 }
 
+/// RFC 6749 §5.2: error_uri is %x21 / %x23-5B / %x5D-7E.
+bool is_uri_text(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+    return c > 0x20 && c <= 0x7e && c != '"' && c != '\\';
+  });
+}
+
 void set_retry_after(Reply& reply, const Error& error) {
   if (error.retry_after) {
     reply.set_header("Retry-After", std::to_string(error.retry_after->count()));
@@ -113,6 +121,9 @@ Reply oauth_error(const Error& error, bool used_authorization_header, std::strin
       body += ",\"error_description\":\"" + text + '"';
     }
   }
+  if (is_uri_text(error.remedy.connect_url)) {
+    body += ",\"error_uri\":\"" + error.remedy.connect_url + '"';
+  }
   auto reply = Reply::json(status, body + '}');
   reply.no_store();
   if (status == 401 && used_authorization_header) {
@@ -121,6 +132,8 @@ Reply oauth_error(const Error& error, bool used_authorization_header, std::strin
   set_retry_after(reply, error);
   return reply;
 }
+
+std::string_view oauth_error_name(ErrorCode code) noexcept { return oauth_code(code).name; }
 
 std::string basic_challenge(std::string_view realm) {
   return "Basic realm=\"" + description(realm) + "\", charset=\"UTF-8\"";
@@ -135,6 +148,7 @@ Reply problem(const Error& error) {
   if (status < 500) {
     if (!error.detail.empty()) body["detail"] = error.detail;
     if (!error.pointer.empty()) body["pointer"] = error.pointer;
+    if (!error.remedy.connect_url.empty()) body["connect_url"] = error.remedy.connect_url;
   }
   Reply reply(status);
   reply.set_header("Content-Type", "application/problem+json");

@@ -14,6 +14,9 @@ namespace postern::http {
 /// `realm` is the tenant. Status 500 and above sends the code alone.
 Reply oauth_error(const Error& error, bool used_authorization_header, std::string_view realm);
 
+/// The `error` that oauth_error() sends for a code.
+std::string_view oauth_error_name(ErrorCode code) noexcept;
+
 /// The `WWW-Authenticate` value that asks a client for its id and secret.
 std::string basic_challenge(std::string_view realm);
 

@@ -54,7 +54,7 @@ struct World : GrantsFixture {
 
 void run(World& world, grants::SubjectVerifier& verifier, const std::string& token,
          benchmark::State& state) {
-  const grants::TokenExchange exchange(verifier, world.clock);
+  const grants::TokenExchange exchange(verifier, world.release, world.clock);
   auto request = world.request(token);
   request.scope = "files:read";
   auto record = world.record();

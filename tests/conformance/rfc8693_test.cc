@@ -309,6 +309,95 @@ TEST(Rfc8693_2_2_1, TheIssuedTypeIsTheOneAskedFor) {
   }
 }
 
+// ---- a stored credential as the answer ----
+
+constexpr const char* kCredential = "https://postern-project.org/oauth/token-type/credential";
+
+struct VaultedAnswer : testing::Test {
+  static TestTenant& vaulted() {
+    static TestTenant tenant("vaulted");
+    static const bool ready = [] {
+      tenant.part("backends", "github")["token_field"] = "token";
+      EXPECT_THAT(tenant.apply(), HasStatus(200));
+      tenant.store("alice", "github", {{"token", R"(ghp_"al\ice)"}});
+      return true;
+    }();
+    EXPECT_TRUE(ready);
+    return tenant;
+  }
+};
+
+TEST_F(VaultedAnswer, Rfc8693_2_2_1_AStockGatewayGetsABearer) {
+  const auto alice = vaulted().user_token("alice");
+  for (const Pairs& more :
+       std::vector<Pairs>{{}, {{"requested_token_type", TestTenant::kAccessToken}}}) {
+    const auto reply = vaulted().exchange(alice, "github", more);
+    ASSERT_THAT(reply, HasStatus(200));
+    EXPECT_EQ(reply.header("Cache-Control"), "no-store");
+    const auto json = json_of(reply);
+    EXPECT_EQ(json.at("access_token"), R"(ghp_"al\ice)");
+    EXPECT_EQ(json.at("token_type"), "Bearer");
+    EXPECT_EQ(json.at("issued_token_type"), TestTenant::kAccessToken);
+    EXPECT_TRUE(json.at("expires_in").is_number_integer());
+    EXPECT_LE(json.at("expires_in"), 300);
+    EXPECT_EQ(json.at("scope"), "repo:read repo:write");
+    EXPECT_FALSE(json.contains("refresh_token"));
+  }
+}
+
+TEST_F(VaultedAnswer, Rfc8693_2_2_1_ThePrivateTypeIsNoAccessToken) {
+  const auto alice = vaulted().user_token("alice");
+  const auto json =
+      json_of(vaulted().exchange(alice, "github", {{"requested_token_type", kCredential}}));
+  EXPECT_EQ(json.at("access_token"), R"(ghp_"al\ice)");
+  EXPECT_EQ(json.at("token_type"), "N_A");
+  EXPECT_EQ(json.at("issued_token_type"), kCredential);
+  for (const char* type : {TestTenant::kJwt, "https://postern-project.org/oauth/token-type/"}) {
+    EXPECT_THAT(vaulted().exchange(alice, "github", {{"requested_token_type", type}}),
+                IsOAuthError(400, "invalid_request"));
+  }
+  EXPECT_THAT(vaulted().exchange(alice, "files", {{"requested_token_type", kCredential}}),
+              IsOAuthError(400, "invalid_request"));
+}
+
+TEST_F(VaultedAnswer, WhoHasNotConnectedIsToldWhere) {
+  const auto reply = vaulted().exchange(vaulted().user_token("bob"), "github");
+  EXPECT_THAT(reply, IsOAuthError(400, "interaction_required"));
+  EXPECT_EQ(json_of(reply).at("error_uri"), "https://portal.example/connect?backend=github");
+}
+
+TEST_F(VaultedAnswer, NeedsAllOfTheBackendTheUserAndTheClient) {
+  auto claims = vaulted().claims("alice");
+  claims["scope"] = "repo:read";
+  EXPECT_THAT(vaulted().exchange(vaulted().idp.sign(claims), "github"),
+              IsOAuthError(400, "invalid_scope"));
+  const auto alice = vaulted().user_token("alice");
+  const auto fields = vaulted().exchange_fields(alice, "github");
+  EXPECT_THAT(vaulted().token(fields, basic("gw-files", vaulted().files_secret)),
+              IsOAuthError(400, "invalid_target"));
+  EXPECT_THAT(vaulted().token(fields, basic("gw-01", "wrong")),
+              IsOAuthError(401, "invalid_client"));
+  const auto own = json_of(vaulted().exchange(alice, "files")).at("access_token");
+  EXPECT_THAT(vaulted().exchange(own.get<std::string>(), "github"),
+              IsOAuthError(400, "invalid_request"));
+}
+
+TEST_F(VaultedAnswer, X17_IsOneRecordOfAReleaseWithoutTheSecret) {
+  TestTenant tenant("vaulted-audit");
+  tenant.part("backends", "github")["token_field"] = "token";
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  tenant.store("alice", "github", {{"token", "ghp_recorded"}});
+  const auto before = tenant.audit().size();
+  EXPECT_THAT(tenant.exchange(tenant.user_token("alice"), "github"), HasStatus(200));
+  const auto records = tenant.audit();
+  ASSERT_EQ(records.size(), before + 1);
+  const auto& event = records.back().at("event");
+  EXPECT_EQ(event.at("action"), "credential.release");
+  EXPECT_EQ(event.at("fields").at("grant"), "token-exchange");
+  EXPECT_EQ(event.at("fields").at("credential_version"), "1");
+  EXPECT_EQ(Json(records).dump().find("ghp_recorded"), std::string::npos);
+}
+
 // ---- the tokens (RFC 9068) ----
 
 TEST(Rfc9068_2, J1_J2_J4_J7_ATokenHasWhatABackendChecks) {

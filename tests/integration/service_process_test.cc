@@ -183,6 +183,11 @@ TEST(Canaries, AreFoundNowhere) {
   canaries.plant_token("minted token", exchanged.at("access_token"));
   const auto released = tenant.release(alice, {{{"backend", "github"}}, {{"backend", "files"}}});
   canaries.plant_token("released token", item_of(released, 1).at("env").at("FILES_TOKEN"));
+  tenant.part("backends", "github")["token_field"] = "token";
+  granted(tenant.apply());
+  granted(tenant.exchange(alice, "github"));
+  refused(tenant.exchange(token("bob"), "github"));
+  refused(tenant.exchange(alice, "github", {{"scope", secret("as scope of a credential")}}));
   const auto rotated =
       json_of(granted(tenant.api("POST", "/clients/gw-01/secrets", tenant.admin, Json::object())));
   canaries.plant("rotated secret", rotated.at("client_secret"));

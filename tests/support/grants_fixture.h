@@ -146,12 +146,12 @@ struct GrantsFixture : TenantFixture {
   FakeFetcher fetcher;
   grants::FetchedIssuerKeys issuer_keys{fetcher, clock};
   grants::SubjectVerifier verifier{issuer_keys, clock};
-  grants::TokenExchange token_exchange{verifier, clock};
   grants::ClientCredentials client_credentials{clock};
   InMemoryAuditLog audit_log;
   InMemoryCredentialStore credentials{audit_log};
   vault::Envelope envelope{tenants.keyring()};
   grants::Release release{verifier, credentials, envelope, clock};
+  grants::TokenExchange token_exchange{verifier, release, clock};
   audit::Event last_record = record();
 };
 

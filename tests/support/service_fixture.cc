@@ -233,7 +233,15 @@ testing::Matcher<const WireReply&> IsOAuthError(int status, const std::string& e
                         if (!json || !json->is_object() || json->value("error", "") != error)
                           return "error differs";
                         for (const auto& [name, value] : json->items()) {
-                          if (name != "error" && name != "error_description") return "has " + name;
+                          const bool remedy = error == "interaction_required" ? name == "error_uri"
+                                              : error == "insufficient_user_authentication"
+                                                  ? name == "acr_values" || name == "max_age"
+                                                  : false;
+                          if (name != "error" && name != "error_description" && !remedy) {
+                            return "has " + name;
+                          }
+                          if (name == "max_age" && value.is_number_unsigned()) continue;
+                          if (!value.is_string()) return name + " is no text";
                           for (const char c : value.get<std::string>()) {
                             if (c < 0x20 || c > 0x7e || c == '"' || c == '\\')
                               return "characters of RFC 6749 §5.2";

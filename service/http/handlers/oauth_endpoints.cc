@@ -61,13 +61,19 @@ Result<grants::IssuedToken> grant(const Services& services, const policy::Tenant
   return services.exchange.exchange(snapshot, caller, asked, wait_of(request), record);
 }
 
-/// RFC 6749 §5.1. Written without a JSON library: this is the hot path, and no
-/// part can need escaping (a JWT, a number, RFC 6749 §3.3 scope tokens, our URNs).
+/// RFC 6749 §5.1. Written without a JSON library: this is the hot path, and only
+/// a stored credential can need escaping (the others: a JWT, a number, RFC 6749
+/// §3.3 scope tokens, our URIs).
 Reply token_reply(const grants::IssuedToken& issued) {
   std::string body;
-  body.reserve(issued.access_token.size() + 512);
+  body.reserve(2 * issued.access_token.size() + 4096);  // never moved: no copy of it stays behind
   body += R"({"access_token":")";
-  issued.access_token.expose([&](ByteView bytes) { body += as_text(bytes); });
+  issued.access_token.expose([&](ByteView bytes) {
+    for (const char c : as_text(bytes)) {
+      if (c == '"' || c == '\\') body += '\\';
+      body += c;
+    }
+  });
   body += R"(","token_type":")";
   body += issued.token_type;
   body += R"(","expires_in":)";

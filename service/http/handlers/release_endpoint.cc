@@ -47,38 +47,6 @@ Result<grants::ReleaseItemRequest> read_item(const Json& item, const std::string
   return asked;
 }
 
-/// The OAuth name of a refusal, so that a gateway handles items as it handles
-/// the token endpoint's errors.
-std::string_view error_name(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::TargetRefused: return "invalid_target";
-    case ErrorCode::ScopeRefused: return "invalid_scope";
-    case ErrorCode::InteractionRequired: return "interaction_required";
-    case ErrorCode::InvalidToken:
-    case ErrorCode::MalformedRequest:
-    case ErrorCode::TooLarge: return "invalid_request";
-    case ErrorCode::UnauthorizedClient: return "unauthorized_client";
-    case ErrorCode::Unavailable:
-    case ErrorCode::RateLimited: return "temporarily_unavailable";
-    case ErrorCode::InvalidDpopProof: return "invalid_dpop_proof";
-    case ErrorCode::UseDpopNonce: return "use_dpop_nonce";
-    case ErrorCode::InsufficientAuthentication: return "insufficient_user_authentication";
-    case ErrorCode::InvalidAuthorizationDetails: return "invalid_authorization_details";
-    case ErrorCode::InvalidGrant:
-    case ErrorCode::InvalidClient:
-    case ErrorCode::UnsupportedGrant:
-    case ErrorCode::Unauthenticated:
-    case ErrorCode::Forbidden:
-    case ErrorCode::NotFound:
-    case ErrorCode::Conflict:
-    case ErrorCode::PreconditionFailed:
-    case ErrorCode::NeedsDatabase:
-    case ErrorCode::NeedsOutbound:
-    case ErrorCode::Internal: return "server_error";
-  }
-  return "server_error";
-}
-
 std::string exposed(const FieldValue& value) {
   return value.expose([](ByteView bytes) { return std::string(as_text(bytes)); });
 }
@@ -122,7 +90,8 @@ Json refused_json(const policy::TenantSnapshot& snapshot, const std::string& ask
   const bool ours = error.code == ErrorCode::Internal || error.code == ErrorCode::Unavailable;
   Json json{{"backend", asked},
             {"status", "refused"},
-            {"error", error_name(error.code)},
+            // A gateway handles items as it handles the token endpoint's errors.
+            {"error", oauth_error_name(error.code)},
             {"detail", ours ? "the service cannot answer for this backend now" : error.detail}};
   if (error.code == ErrorCode::InteractionRequired) {
     const auto* backend = snapshot.resolve(asked);

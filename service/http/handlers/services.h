@@ -48,7 +48,8 @@ Result<std::shared_ptr<const policy::TenantSnapshot>> tenant_of(
 
 /// Waiting allowed to this run, in the grants' terms.
 inline grants::Wait wait_of(const Request& request) {
-  return request.may_block_on_outbound ? grants::Wait::Yes : grants::Wait::No;
+  if (request.may_block_on_outbound) return grants::Wait::Yes;
+  return request.may_wait_for_database ? grants::Wait::Database : grants::Wait::No;
 }
 
 /// An audit record for this request, outcome to be set.
