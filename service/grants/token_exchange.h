@@ -57,8 +57,8 @@ class TokenExchange {
 
   /// The first half: who asks, and whether this client may ask for them.
   /// Errors: MalformedRequest, InvalidToken, UnauthorizedClient, NeedsOutbound, Unavailable.
-  Result<ExchangeParties> verify(const policy::TenantSnapshot& snapshot,
-                                 const Caller& caller, const ExchangeTokens& tokens, Wait wait,
+  Result<ExchangeParties> verify(const policy::TenantSnapshot& snapshot, const Caller& caller,
+                                 const ExchangeTokens& tokens, Wait wait,
                                  audit::Event& record) const;
 
   /// The second half: one answer for one target.
@@ -68,10 +68,9 @@ class TokenExchange {
   ///
   /// Errors: MalformedRequest, InvalidToken, TargetRefused, ScopeRefused,
   /// InteractionRequired with its connect_url, NeedsDatabase, Unavailable.
-  Result<IssuedToken> issue_for(const policy::TenantSnapshot& snapshot,
-                                const Caller& caller, const ExchangeParties& parties,
-                                const ExchangeTarget& target, Wait wait,
-                                audit::Event& record) const;
+  Result<IssuedToken> issue_for(const policy::TenantSnapshot& snapshot, const Caller& caller,
+                                const ExchangeParties& parties, const ExchangeTarget& target,
+                                Wait wait, audit::Event& record) const;
 
  private:
   Result<IssuedToken> vaulted(const policy::TenantSnapshot& snapshot,

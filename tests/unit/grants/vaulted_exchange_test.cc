@@ -186,18 +186,18 @@ TEST(VaultedExchange, NeedsTheDatabaseAndSaysSo) {
   const auto token = f.subject_token();
   auto record = f.record();
   EXPECT_EQ(
-      code_of(f.token_exchange.exchange(*f.snapshot, Caller(f.gateway()), f.wish(token), Wait::No, record)),
+      code_of(f.token_exchange.exchange(*f.snapshot, f.caller(), f.wish(token), Wait::No, record)),
       ErrorCode::NeedsDatabase);
   record = f.record();
   EXPECT_TRUE(
-      f.token_exchange.exchange(*f.snapshot, Caller(f.gateway()), f.wish(token), Wait::Database, record)
+      f.token_exchange.exchange(*f.snapshot, f.caller(), f.wish(token), Wait::Database, record)
           .ok());
   // What can be refused without it is.
   f.role()["deny"] = {"github:*"};
   f.load();
   record = f.record();
   EXPECT_EQ(
-      code_of(f.token_exchange.exchange(*f.snapshot, Caller(f.gateway()), f.wish(token), Wait::No, record)),
+      code_of(f.token_exchange.exchange(*f.snapshot, f.caller(), f.wish(token), Wait::No, record)),
       ErrorCode::TargetRefused);
 }
 
