@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <ctime>
 #include <exception>
+#include <functional>
 #include <iostream>
 #include <optional>
 #include <string>
@@ -68,11 +69,17 @@ void end_anyway_after(std::chrono::milliseconds time, sigset_t signals) {
   }).detach();
 }
 
-int run_until_signalled(app::Service& service, const sigset_t& signals,
-                        std::chrono::milliseconds drain_timeout) {
+/// `tick` is called about once a second.
+int run_until_signalled(
+    app::Service& service, const sigset_t& signals, std::chrono::milliseconds drain_timeout,
+    const std::function<void()>& tick = [] {}) {
   for (;;) {
-    int signal = 0;
-    if (sigwait(&signals, &signal) != 0) continue;
+    const timespec second{1, 0};
+    const int signal = ::sigtimedwait(&signals, nullptr, &second);
+    if (signal < 0) {
+      tick();
+      continue;
+    }
     if (signal == SIGHUP) {
       const auto reloaded = service.reload_tls();
       if (!reloaded.ok()) log::error("tls.reload_failed", {{"reason", reloaded.error().detail}});
@@ -131,8 +138,8 @@ int dev(const app::DevOptions& options) {
               << "/metrics\n"
               << "Development only: loopback, one machine. For production see docs/operations.md\n"
               << std::flush;
-    status =
-        run_until_signalled(*service.value(), signals, environment.config.listen.drain_timeout);
+    status = run_until_signalled(*service.value(), signals, environment.config.listen.drain_timeout,
+                                 [&] { environment.postgres.keep_running(); });
   }
   environment.postgres.stop();
   return status;

@@ -24,8 +24,9 @@ struct Verification {
   bool intact = false;
   std::uint64_t records = 0;
   std::uint64_t first_bad = 0;  ///< sequence of the first record that does not fit, 0 when none
-  std::string
-      problem;  ///< "", "record altered", "record missing", "head does not match", "head forged"
+  /// "", "record altered", "record missing", "head does not match", "head forged",
+  /// "records missing at the end"
+  std::string problem;
   crypto::Hash256 head{};
 };
 

@@ -99,6 +99,13 @@ Result<TokenKind> kind_of(const Json& claims) {
   }
   if (typ == "id") return TokenKind::Id;
   if (typ == "bearer" || typ == "dpop" || typ == "at+jwt") return TokenKind::Access;
+  // Claims of OpenID Connect Core §2 and §3.3.2.11 that only ID tokens have; some
+  // providers put the nonce of the login into access tokens too.
+  const bool of_access = claims.contains("scope") || claims.contains("scp");
+  if (claims.contains("at_hash") || claims.contains("c_hash") ||
+      (claims.contains("nonce") && !of_access)) {
+    return TokenKind::Id;
+  }
   return TokenKind::Unknown;
 }
 
@@ -203,6 +210,8 @@ Status read_groups(const policy::TenantSnapshot& snapshot, const policy::Trusted
       return refused("the token's groups could be taken for another issuer's");
     }
   }
+  std::sort(names->begin(), names->end());
+  names->erase(std::unique(names->begin(), names->end()), names->end());
   token.groups = std::move(*names);
   return {};
 }

@@ -85,6 +85,9 @@ Result<Binding> read_binding(const Json& value, const std::string& pointer) {
       binding.subjects.push_back(std::move(principal));
     }
   }
+  std::sort(binding.groups.begin(), binding.groups.end());
+  binding.groups.erase(std::unique(binding.groups.begin(), binding.groups.end()),
+                       binding.groups.end());
   if (binding.groups.empty() && binding.subjects.empty()) {
     return at(reader.pointer(), "binds the role to nobody; name groups or subjects");
   }
@@ -186,7 +189,15 @@ Status TenantConfig::check() const {
     POSTERN_CHECK(known(role.allow, "allow"));
     POSTERN_CHECK(known(role.deny, "deny"));
   }
+  // What one request may have to walk through, and every replica holds in memory.
+  constexpr std::size_t kMaxBound = 100'000;
+  std::size_t bound = 0;
   for (const auto& [name, binding] : bindings) {
+    bound += binding.groups.size() + binding.subjects.size();
+    if (bound > kMaxBound) {
+      return at("/bindings/" + name,
+                "all bindings together name more than 100000 groups and subjects");
+    }
     if (roles.count(binding.role) == 0) {
       return at("/bindings/" + name + "/role", "names a role that does not exist");
     }

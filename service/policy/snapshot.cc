@@ -25,6 +25,11 @@ std::string comparable(std::string_view text) {
   return std::string(text);
 }
 
+void keep_unique(std::vector<const Role*>& roles) {
+  std::sort(roles.begin(), roles.end());
+  roles.erase(std::unique(roles.begin(), roles.end()), roles.end());
+}
+
 template <class T, class Read, class Key>
 Status read_into(const StoredObject& object, std::map<std::string, T>& into, Read read, Key key) {
   auto json = token::parse_json(object.spec);
@@ -153,12 +158,13 @@ void TenantSnapshot::index() {
   for (const auto& [name, binding] : config_.bindings) {
     const auto role = config_.roles.find(binding.role);
     if (role == config_.roles.end()) continue;  // check() refuses this on write
-    for (const auto& group : binding.groups) roles_by_group_.emplace(group, &role->second);
+    for (const auto& group : binding.groups) roles_by_group_[group].push_back(&role->second);
     for (const auto& subject : binding.subjects) {
       roles_by_subject_[subject].push_back(&role->second);
     }
     footprint_ += 256 * (binding.groups.size() + binding.subjects.size());
   }
+  for (auto& [group, roles] : roles_by_group_) keep_unique(roles);
   footprint_ += sizeof(TenantSnapshot) + 8192 + 256 * client_secrets_.size();
 }
 
@@ -243,11 +249,11 @@ std::vector<const Role*> TenantSnapshot::roles_of(const Principal& principal,
     roles = it->second;
   }
   for (const auto& group : groups) {
-    const auto [first, last] = roles_by_group_.equal_range(group);
-    for (auto it = first; it != last; ++it) roles.push_back(it->second);
+    const auto it = roles_by_group_.find(group);
+    if (it == roles_by_group_.end()) continue;
+    roles.insert(roles.end(), it->second.begin(), it->second.end());
   }
-  std::sort(roles.begin(), roles.end());
-  roles.erase(std::unique(roles.begin(), roles.end()), roles.end());
+  keep_unique(roles);
   return roles;
 }
 

@@ -103,7 +103,7 @@ class TenantSnapshot {
   TenantConfig config_;
   std::unordered_map<std::string, IssuerEntry> issuers_;  // by iss
   std::unordered_map<std::string, const Backend*> targets_;
-  std::unordered_multimap<std::string, const Role*> roles_by_group_;
+  std::unordered_map<std::string, std::vector<const Role*>> roles_by_group_;
   std::map<Principal, std::vector<const Role*>> roles_by_subject_;
   std::vector<StoredClientSecret> client_secrets_;
   std::vector<StoredAdminToken> admin_tokens_;

@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/log.h"
 #include "crypto/hash.h"
 #include "crypto/random.h"
 #include "storage/child_process.h"
@@ -183,6 +184,9 @@ struct EmbeddedPostgres::Impl {
   std::map<std::string, std::string> passwords;
   Descriptor lock;
   pid_t postmaster = 0;
+  bool wanted = false;  // started, and not stopped since
+  seconds pause{1};
+  steady_clock::time_point not_before{};
 
   Status prepare();
   Status read_passwords();
@@ -190,6 +194,7 @@ struct EmbeddedPostgres::Impl {
   Status make_cluster();
   Status launch();
   void stop() noexcept;
+  void keep_running();
   std::string conninfo(const std::string& role, const std::string& database) const {
     return "host=" + in_quotes(sockets.string()) + " port=5432 user=" + role +
            " dbname=" + in_quotes(database) + " password=" + in_quotes(passwords.at(role));
@@ -386,7 +391,28 @@ Status EmbeddedPostgres::Impl::launch() {
   return problem("the PostgreSQL server did not become ready: see postgres.log", log.string());
 }
 
+void EmbeddedPostgres::Impl::keep_running() {
+  if (!wanted) return;
+  if (postmaster > 0) {
+    if (!wait_for(postmaster, milliseconds(0))) return;
+    postmaster = 0;
+    postern::log::error("postgres.ended", {{"log", log.string()}});
+  }
+  if (steady_clock::now() < not_before) return;
+  const auto started = launch();
+  wanted = true;  // a launch that takes too long is stopped
+  if (!started.ok()) {
+    postern::log::error("postgres.not_restarted", {{"reason", started.error().detail}});
+    not_before = steady_clock::now() + pause;
+    pause = std::min(pause * 2, seconds(30));
+    return;
+  }
+  pause = seconds(1);
+  postern::log::info("postgres.restarted");
+}
+
 void EmbeddedPostgres::Impl::stop() noexcept {
+  wanted = false;
   if (postmaster <= 0) return;
   const auto pid = std::exchange(postmaster, 0);
   try {
@@ -417,6 +443,7 @@ Result<EmbeddedPostgres> EmbeddedPostgres::start(Options options) {
   POSTERN_CHECK(impl->choose_socket_directory());
   POSTERN_CHECK(impl->make_cluster());
   POSTERN_CHECK(impl->launch());
+  impl->wanted = true;
   return EmbeddedPostgres(std::move(impl));
 }
 
@@ -442,6 +469,12 @@ std::string EmbeddedPostgres::service_conninfo(const std::string& database) cons
 }
 std::string EmbeddedPostgres::auditor_conninfo(const std::string& database) const {
   return impl_->conninfo("postern_auditor", database);
+}
+void EmbeddedPostgres::keep_running() noexcept {
+  try {
+    if (impl_) impl_->keep_running();
+  } catch (...) {  // NOLINT: out of memory, perhaps; the next call tries again
+  }
 }
 pid_t EmbeddedPostgres::pid() const noexcept { return impl_ ? impl_->postmaster : 0; }
 const std::filesystem::path& EmbeddedPostgres::log_file() const noexcept { return impl_->log; }

@@ -58,6 +58,11 @@ class EmbeddedPostgres {
   std::string service_conninfo(const std::string& database = "postern") const;
   std::string auditor_conninfo(const std::string& database = "postern") const;
 
+  /// Starts the server again when it has ended by itself: a crash, a full disk, a
+  /// stray kill. Call it now and then, from the thread that called start(). Waits
+  /// for recovery; after a failed attempt the next ones are up to 30 s apart.
+  void keep_running() noexcept;
+
   pid_t pid() const noexcept;  ///< of the postmaster; 0 when stopped
   const std::filesystem::path& log_file() const noexcept;
 

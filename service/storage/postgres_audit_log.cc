@@ -14,7 +14,7 @@
 namespace postern::storage {
 namespace {
 
-constexpr int kVerifications = 2;  // at a time
+constexpr std::size_t kVerifications = 2;  // at a time, of different tenants
 constexpr std::size_t kRememberedHeads = 100'000;
 constexpr std::int64_t kVerifyPage = 2000;
 
@@ -77,6 +77,12 @@ audit::StoredHead head_in(const pqxx::row& row) {
   return {{number<std::uint64_t>(row[1]), hash_in(row[2])},
           KekVersion{number<std::uint32_t>(row[4])},
           bytes(row[3])};
+}
+
+/// Whether a stored head is not one that can follow what is known to be committed.
+bool set_back(const audit::ChainHead& stored, const audit::ChainHead& known) {
+  return stored.sequence < known.sequence ||
+         (stored.sequence == known.sequence && stored.hash != known.hash);
 }
 
 Error gone() { return fail(ErrorCode::NotFound, "no such tenant"); }
@@ -142,14 +148,24 @@ std::string body_prefix(const std::string& action) {
 
 }  // namespace
 
+std::optional<audit::ChainHead> PostgresAuditLog::highest(const TenantId& tenant) {
+  const std::lock_guard lock(mutex_);
+  const auto known = highest_.find(tenant);
+  return known != highest_.end() ? std::optional(known->second) : std::nullopt;
+}
+
 Status PostgresAuditLog::check(const TenantId& tenant, const audit::StoredHead& stored,
-                               const audit::ChainKey* current) {
-  {
-    const std::lock_guard lock(mutex_);
-    const auto known = heads_.find(tenant);
-    if (known != heads_.end() && known->second.sequence == stored.head.sequence &&
-        known->second.hash == stored.head.hash) {
-      return {};
+                               const audit::ChainKey* current,
+                               const std::optional<audit::ChainHead>& known) {
+  if (known) {
+    if (known->sequence == stored.head.sequence && known->hash == stored.head.hash) return {};
+    if (set_back(stored.head, *known)) {
+      // An older head has a MAC that fits: only memory tells that it was passed.
+      log::error("audit.head_set_back", {{"tenant", tenant.str()},
+                                         {"stored", std::to_string(stored.head.sequence)},
+                                         {"written", std::to_string(known->sequence)}});
+      return fail(ErrorCode::NotFound, "the audit log of this tenant cannot be continued",
+                  "audit head was set back");
     }
   }
   const auto fits = [&](const audit::ChainKey& key) {
@@ -169,6 +185,7 @@ Status PostgresAuditLog::check(const TenantId& tenant, const audit::StoredHead& 
 
 Result<PostgresAuditLog::Heads> PostgresAuditLog::known_heads(Session& session, const Keys& keys) {
   Heads out;
+  std::map<TenantId, std::optional<audit::ChainHead>> known;
   std::vector<TenantId> missing;
   {
     const std::lock_guard lock(mutex_);
@@ -176,9 +193,11 @@ Result<PostgresAuditLog::Heads> PostgresAuditLog::known_heads(Session& session, 
       const auto found = heads_.find(tenant);
       if (found != heads_.end()) {
         out.emplace(tenant, found->second);
-      } else {
-        missing.push_back(tenant);
+        continue;
       }
+      missing.push_back(tenant);
+      const auto highest = highest_.find(tenant);
+      known[tenant] = highest != highest_.end() ? std::optional(highest->second) : std::nullopt;
     }
   }
   if (missing.empty()) return out;
@@ -191,7 +210,7 @@ Result<PostgresAuditLog::Heads> PostgresAuditLog::known_heads(Session& session, 
   for (const auto& row : rows) {
     const TenantId tenant(text(row[0]));
     const auto stored = head_in(row);
-    POSTERN_CHECK(check(tenant, stored, &keys.at(tenant)));
+    POSTERN_CHECK(check(tenant, stored, &keys.at(tenant), known.at(tenant)));
     out.emplace(tenant, stored.head);
   }
   if (out.size() != keys.size()) return gone();
@@ -233,7 +252,8 @@ Status PostgresAuditLog::append(std::span<const audit::Event> events) {
     for (const auto& row : session.run(tx, kHeadsForUpdate, list)) {
       const TenantId tenant(text(row[0]));
       const auto stored = head_in(row);
-      POSTERN_CHECK(check(tenant, stored, &keys.at(tenant)));
+      // Under lock nothing can be committed meanwhile, so what is known now counts.
+      POSTERN_CHECK(check(tenant, stored, &keys.at(tenant), highest(tenant)));
       heads.emplace(tenant, stored.head);
     }
     if (heads.size() != keys.size()) return gone();
@@ -263,7 +283,7 @@ Result<audit::ChainHead> PostgresAuditLog::append_in(TenantTransaction& tx, cons
   const auto rows = tx.run(kHeadsForUpdate, tenant.str());
   if (rows.empty()) return gone();
   const auto stored = head_in(rows[0]);
-  POSTERN_CHECK(check(tenant, stored, &key));
+  POSTERN_CHECK(check(tenant, stored, &key, highest(tenant)));
   if (events.empty()) return stored.head;
   for (const auto& event : events) {
     if (event.tenant != tenant) throw std::logic_error("an event of another tenant");
@@ -282,10 +302,12 @@ void PostgresAuditLog::ended(const TenantId& tenant, const std::optional<audit::
     heads_.erase(tenant);
     return;
   }
-  if (heads_.size() >= kRememberedHeads && !heads_.contains(tenant)) heads_.clear();
-  auto& known = heads_[tenant];
-  // Reports of two threads may come in either order.
-  if (head->sequence >= known.sequence) known = *head;
+  for (auto* heads : {&heads_, &highest_}) {
+    if (heads->size() >= kRememberedHeads && !heads->contains(tenant)) heads->clear();
+    auto& known = (*heads)[tenant];
+    // Reports of two threads may come in either order.
+    if (head->sequence >= known.sequence) known = *head;
+  }
 }
 
 Result<std::vector<audit::Record>> PostgresAuditLog::read(const TenantId& tenant,
@@ -309,12 +331,21 @@ Result<std::vector<audit::Record>> PostgresAuditLog::read(const TenantId& tenant
 
 Result<audit::Verification> PostgresAuditLog::verify(const TenantId& tenant) {
   POSTERN_CHECK(keys_.current(tenant));
-  const struct Place {
-    std::atomic<int>& taken;
-    const bool free = taken.fetch_add(1) < kVerifications;
-    ~Place() { taken.fetch_sub(1); }
-  } place{verifying_};
-  if (!place.free) {
+  const auto begin = [&] {
+    const std::lock_guard lock(mutex_);
+    return verifying_.size() < kVerifications && verifying_.insert(tenant).second;
+  };
+  const auto known = highest(tenant);
+  struct Place {
+    PostgresAuditLog* log;
+    const TenantId& tenant;
+    ~Place() {
+      if (log == nullptr) return;
+      const std::lock_guard lock(log->mutex_);
+      log->verifying_.erase(tenant);
+    }
+  } const place{begin() ? this : nullptr, tenant};
+  if (place.log == nullptr) {
     Error error = fail(ErrorCode::RateLimited, "other verifications are running; try again");
     error.retry_after = std::chrono::seconds(2);
     return error;
@@ -338,7 +369,13 @@ Result<audit::Verification> PostgresAuditLog::verify(const TenantId& tenant) {
     }
   }));
   // Outside, for the key may need a connection of its own.
-  return verifier.finish(stored, keys_);
+  POSTERN_TRY(auto verification, verifier.finish(stored, keys_));
+  if (verification.intact && known && set_back(stored.head, *known)) {
+    log::error("audit.head_set_back", {{"tenant", tenant.str()}});
+    verification.intact = false;
+    verification.problem = "records missing at the end";
+  }
+  return verification;
 }
 
 }  // namespace postern::storage

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <atomic>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -29,6 +29,9 @@ class TenantTransaction;
 /// A chain whose stored head does not verify under the tenant's key is never
 /// continued: a new MAC over it would hide that it was altered. Its tenant then
 /// gets NotFound, as does one that was removed, so that a batch is split around it.
+/// Nor is one whose stored head is older than what this process saw committed:
+/// restoring an old head with its MAC would hide what came after. After a database
+/// was set back on purpose, a restart forgets.
 class PostgresAuditLog final : public audit::AuditLog {
  public:
   /// `readers`: for read() and verify(), which take long on a long chain and must
@@ -40,7 +43,8 @@ class PostgresAuditLog final : public audit::AuditLog {
   Result<std::vector<audit::Record>> read(const TenantId& tenant,
                                           const audit::Query& query) override;
   /// NotFound also for a removed tenant: its key is gone, its records can still be read.
-  /// RateLimited while two other verifications run: each occupies a connection.
+  /// RateLimited while another of this tenant or two of others run: each occupies
+  /// a connection, and no tenant may keep the rest waiting.
   Result<audit::Verification> verify(const TenantId& tenant) override;
 
   // ---- for stores of this folder, whose writes commit their own events ----
@@ -61,15 +65,21 @@ class PostgresAuditLog final : public audit::AuditLog {
   using Keys = std::map<TenantId, audit::ChainKey>;
 
   Result<Heads> known_heads(Session& session, const Keys& keys);
+  /// `known`: highest() from before the head was read, or from under its lock.
   Status check(const TenantId& tenant, const audit::StoredHead& stored,
-               const audit::ChainKey* current);
+               const audit::ChainKey* current, const std::optional<audit::ChainHead>& known);
 
   Database& database_;
   Database& readers_;
-  std::atomic<int> verifying_{0};
+  /// The last head of the tenant that this process saw committed.
+  std::optional<audit::ChainHead> highest(const TenantId& tenant);
+
   audit::ChainKeys& keys_;
   std::mutex mutex_;
-  std::unordered_map<TenantId, audit::ChainHead> heads_;  // bounded, see ended()
+  std::set<TenantId> verifying_;
+  // Bounded, see ended(). heads_ is where the next batch goes on, and forgotten
+  // whenever a write is in doubt; highest_ is only ever confirmed and only grows.
+  std::unordered_map<TenantId, audit::ChainHead> heads_, highest_;
 };
 
 }  // namespace postern::storage

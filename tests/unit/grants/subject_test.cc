@@ -315,6 +315,41 @@ TEST(SubjectVerifier, AnIdTokenIsForItsAudienceAlone) {
   EXPECT_EQ(f.by("gw-02", claims, id), std::nullopt);
 }
 
+TEST(SubjectVerifier, AnIdTokenKeepsItsRulesWhateverItIsDeclared) {
+  TwoClients f;
+  for (const char* mark : {"nonce", "at_hash", "c_hash"}) {
+    SCOPED_TRACE(mark);
+    auto claims = f.claims();
+    claims.erase("scope");
+    claims[mark] = "n-0S6_WzA2Mj";
+    EXPECT_EQ(f.by("gw-01", claims, SubjectTokenType::IdToken), std::nullopt);
+    EXPECT_EQ(f.by("gw-01", claims, SubjectTokenType::Jwt), std::nullopt);
+    EXPECT_EQ(f.by("gw-01", claims, SubjectTokenType::AccessToken), ErrorCode::InvalidToken);
+    // Not by its azp, and with several audiences by that alone.
+    claims["azp"] = "gw-02";
+    EXPECT_EQ(f.by("gw-02", claims, SubjectTokenType::Jwt), ErrorCode::InvalidToken);
+    claims["aud"] = {"gw-01", "gw-02"};
+    EXPECT_EQ(f.by("gw-01", claims, SubjectTokenType::Jwt), ErrorCode::InvalidToken);
+  }
+  // Some providers put the nonce of the login into access tokens.
+  auto claims = f.claims();
+  claims["nonce"] = "n-0S6_WzA2Mj";
+  claims["scope"] = "files:read";
+  claims["azp"] = "gw-02";
+  EXPECT_EQ(f.by("gw-02", claims, SubjectTokenType::AccessToken), std::nullopt);
+}
+
+TEST(SubjectVerifier, AnIdTokenIsRefusedWhereOnlyAccessTokensAreTaken) {
+  Subjects f;
+  f.issuer()["token_types"] = Json::array({"access_token"});
+  f.load();
+  const auto none = [](Json&) {};
+  EXPECT_EQ(code_of(f.with(none, SubjectTokenType::AccessToken)), std::nullopt);
+  for (const auto type : {SubjectTokenType::AccessToken, SubjectTokenType::Jwt}) {
+    EXPECT_EQ(code_of(f.with(f.set("at_hash", "x"), type)), ErrorCode::InvalidToken);
+  }
+}
+
 TEST(SubjectVerifier, ATokenOfOneKindNeverPassesAsAnother) {
   Subjects f;
   const auto with_typ = [&](std::string_view typ, SubjectTokenType type) {

@@ -192,6 +192,28 @@ TEST(EmbeddedPostgres, StartsAfterServerAndServiceWereKilled) {
   EXPECT_EQ(one(server.value().superuser_conninfo(), "SELECT 1"), "1");
 }
 
+TEST(EmbeddedPostgres, StartsAgainWhenTheServerEndsByItself) {
+  test::TempDirectory temp;
+  auto started = EmbeddedPostgres::start(in(temp.path() / "postgres"));
+  ASSERT_TRUE(started.ok()) << started.error().detail;
+  auto& server = started.value();
+  for (int round = 0; round < 2; ++round) {
+    const auto before = server.pid();
+    server.keep_running();
+    EXPECT_EQ(server.pid(), before) << "a server that runs is left alone";
+    ::kill(before, SIGKILL);
+    for (int i = 0; i < 1000 && (server.pid() == before || server.pid() == 0); ++i) {
+      server.keep_running();
+      ::usleep(10'000);
+    }
+    ASSERT_NE(server.pid(), before);
+    EXPECT_EQ(one(server.superuser_conninfo(), "SELECT 1"), "1");
+  }
+  server.stop();
+  server.keep_running();
+  EXPECT_EQ(server.pid(), 0) << "what was stopped stays stopped";
+}
+
 TEST(EmbeddedPostgres, BeginsAgainAfterAnInterruptedInitdb) {
   test::TempDirectory temp;
   const auto directory = temp.path() / "postgres";
