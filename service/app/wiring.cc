@@ -10,6 +10,7 @@
 #include "audit/group_writer.h"
 #include "core/log.h"
 #include "grants/issuer_keys.h"
+#include "grants/opaque_tokens.h"
 #include "http/handlers/api.h"
 #include "http/handlers/oauth_endpoints.h"
 #include "outbound/fetch.h"
@@ -107,7 +108,8 @@ struct Service::Impl {
                   [this] { return watcher.last_confirmed(); }),
         fetcher(fetch_policy(config, std::move(networks))),
         issuer_keys(fetcher, clock),
-        verifier(issuer_keys, clock),
+        opaque_tokens(fetcher, credentials, envelope, clock),
+        verifier(issuer_keys, opaque_tokens, clock),
         client_credentials(clock),
         release(verifier, credentials, envelope, clock),
         exchange(verifier, release, clock),
@@ -201,6 +203,7 @@ struct Service::Impl {
   policy::SnapshotCache snapshots;
   outbound::CurlFetcher fetcher;
   grants::FetchedIssuerKeys issuer_keys;
+  grants::AskedOpaqueTokens opaque_tokens;
   grants::SubjectVerifier verifier;
   grants::ClientCredentials client_credentials;
   grants::Release release;

@@ -30,6 +30,14 @@ bool issued_here(const policy::TenantSnapshot& snapshot, std::string_view issuer
   return issuer.starts_with(own.substr(0, own.size() - snapshot.tenant().str().size()));
 }
 
+/// The one issuer of the tenant that has opaque tokens; null when there is none.
+const policy::IssuerEntry* opaque_issuer(const policy::TenantSnapshot& snapshot) {
+  for (const auto& [name, issuer] : snapshot.config().issuers) {
+    if (issuer.introspection && issuer.enabled) return snapshot.find_issuer(issuer.issuer);
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 Result<SubjectTokenType> parse_token_type(std::string_view urn) {
@@ -98,6 +106,11 @@ Result<VerifiedTokenPtr> SubjectVerifier::verified(const policy::TenantSnapshot&
                                                    std::string_view compact, Wait wait) {
   if (!snapshot.enabled()) return refused("this tenant is disabled");
   if (compact.size() > token::kMaxTokenBytes) return refused("the token is too long");
+  if (opaque_ != nullptr && may_be_opaque(compact)) {
+    if (const auto* issuer = opaque_issuer(snapshot)) {
+      return verified_opaque(snapshot, *issuer, compact, wait);
+    }
+  }
   const auto key = crypto::sha256_parts(
       {as_bytes("postern-token-cache-v1"), as_bytes(snapshot.tenant().str()), as_bytes(compact)});
   if (auto known = recall(snapshot, key)) return known;
@@ -138,8 +151,44 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_anew(const policy::TenantSnapsh
   auto done = std::make_shared<const VerifiedToken>(std::move(token));
   if (done->expires_at > now) {
     // Claims as JSON nodes take several times the bytes of their text.
-    remember(
-        {key, done, config.issuer, snapshot.epoch(), std::move(keys), 1024 + 6 * compact.size()});
+    remember({key,
+              done,
+              config.issuer,
+              snapshot.epoch(),
+              std::move(keys),
+              {},
+              1024 + 6 * compact.size()});
+  }
+  return done;
+}
+
+Result<VerifiedTokenPtr> SubjectVerifier::verified_opaque(const policy::TenantSnapshot& snapshot,
+                                                          const policy::IssuerEntry& issuer,
+                                                          std::string_view token, Wait wait) {
+  const auto& config = issuer.config;
+  // Who was asked is part of the key: the same text may be another's token too.
+  const auto key =
+      crypto::sha256_parts({as_bytes("postern-opaque-cache-v1"), as_bytes(snapshot.tenant().str()),
+                            as_bytes(config.issuer), as_bytes(token)});
+  if (auto known = recall(snapshot, key)) return known;
+  if (issued_here(snapshot, config.issuer)) {
+    return refused("a token issued here opens nothing here; send the user's own token");
+  }
+  POSTERN_TRY(const auto claims, opaque_->ask(snapshot.tenant(), issuer, token, wait));
+  if (const auto iss = claims.find("iss"); iss != claims.end() && *iss != Json(config.issuer)) {
+    return refused("the token is another issuer's");
+  }
+  const auto now = clock_.now();
+  POSTERN_TRY(auto read, read_claims(snapshot, config, claims, now));
+  if (read.kind == TokenKind::Id) return refused(std::string(kWrongKind));
+  read.kind = TokenKind::Access;
+  read.opaque = true;
+  read.fingerprint = crypto::base64url(ByteView(key).first(16));
+  auto done = std::make_shared<const VerifiedToken>(std::move(read));
+  if (config.introspection->cache_for > 0s && done->expires_at > now) {
+    remember({key, done, config.issuer, snapshot.epoch(), nullptr,
+              std::min(done->expires_at, now + config.introspection->cache_for),
+              4096 + 6 * token.size()});
   }
   return done;
 }
@@ -165,6 +214,9 @@ Status SubjectVerifier::check_now(const policy::TenantSnapshot& snapshot,
     return refused(std::string(kWrongKind));
   }
   if (!type) return {};
+  if (token.opaque && *type != SubjectTokenType::AccessToken) {
+    return refused("the token is opaque; only an access_token can be");
+  }
   if (config.token_types.count(*type) == 0) {
     return refused("this token type is not accepted from its issuer");
   }
@@ -192,7 +244,9 @@ VerifiedTokenPtr SubjectVerifier::recall(const policy::TenantSnapshot& snapshot,
   }
   const auto* issuer = snapshot.find_issuer(found.issuer);
   bool current = issuer != nullptr && found.epoch == snapshot.epoch();
-  if (current) {
+  if (current && found.token->opaque) {
+    current = clock_.now() < found.until;
+  } else if (current) {
     // Keys may have been withdrawn: the set must still be the one that verified it.
     const auto keys = keys_.keys(snapshot.tenant(), *issuer, std::nullopt, Wait::No);
     current = keys.ok() && keys.value() == found.keys;

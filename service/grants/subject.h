@@ -17,6 +17,7 @@
 #include "crypto/hash.h"
 #include "grants/caller.h"
 #include "grants/issuer_keys.h"
+#include "grants/opaque_tokens.h"
 #include "policy/authorize.h"
 #include "policy/snapshot.h"
 
@@ -40,6 +41,7 @@ struct VerifiedToken {
   std::string authorized_party;  ///< `azp`, else `client_id`
   std::string typ;               ///< of the header, normalised
   TokenKind kind = TokenKind::Unknown;
+  bool opaque = false;  ///< its issuer vouched for it (RFC 7662); nobody can read it
   std::optional<sys_seconds> issued_at;
   sys_seconds expires_at{};
   std::string fingerprint;   ///< for audit: 128 bits of the token's hash, base64url
@@ -59,6 +61,8 @@ using VerifiedTokenPtr = std::shared_ptr<const VerifiedToken>;
 /// its next use costs no signature check. A remembered token counts only while
 /// the tenant's epoch and the issuer's key set are those it was verified under,
 /// and everything that depends on time or on the calling client is checked anew.
+/// What an issuer said of an opaque token is remembered for as long as its
+/// registration allows; that a token is not good is never remembered.
 class SubjectVerifier {
  public:
   struct Options {
@@ -67,6 +71,11 @@ class SubjectVerifier {
   };
   SubjectVerifier(IssuerKeys& keys, const Clock& clock, Options options);
   SubjectVerifier(IssuerKeys& keys, const Clock& clock) : SubjectVerifier(keys, clock, Options{}) {}
+  /// With somebody to ask about opaque tokens; without, there are none.
+  SubjectVerifier(IssuerKeys& keys, OpaqueTokens& opaque, const Clock& clock)
+      : SubjectVerifier(keys, clock) {
+    opaque_ = &opaque;
+  }
 
   /// @param caller  who presents the token: it must be its audience or
   ///                authorised party, which stops tokens stolen elsewhere, and
@@ -93,8 +102,9 @@ class SubjectVerifier {
     VerifiedTokenPtr token;
     std::string issuer;
     std::uint64_t epoch = 0;
-    std::shared_ptr<const token::JwkSet> keys;
-    std::size_t cost = 0;  ///< bytes, estimated from the token's length
+    std::shared_ptr<const token::JwkSet> keys;  ///< null for an opaque token
+    sys_seconds until{};                        ///< for an opaque token
+    std::size_t cost = 0;                       ///< bytes, estimated from the token's length
   };
   struct HashOfHash {
     std::size_t operator()(const crypto::Hash256& hash) const noexcept {
@@ -118,6 +128,9 @@ class SubjectVerifier {
   Result<VerifiedTokenPtr> verify_anew(const policy::TenantSnapshot& snapshot,
                                        std::string_view compact, const crypto::Hash256& key,
                                        Wait wait);
+  Result<VerifiedTokenPtr> verified_opaque(const policy::TenantSnapshot& snapshot,
+                                           const policy::IssuerEntry& issuer,
+                                           std::string_view token, Wait wait);
   Status check_now(const policy::TenantSnapshot& snapshot, const VerifiedToken& token,
                    std::optional<policy::SubjectTokenType> type) const;
   static constexpr std::size_t kShards = 16;
@@ -128,6 +141,7 @@ class SubjectVerifier {
   void remember(Remembered entry);
 
   IssuerKeys& keys_;
+  OpaqueTokens* opaque_ = nullptr;
   const Clock& clock_;
   std::size_t entries_per_shard_;
   std::size_t bytes_per_shard_;

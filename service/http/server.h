@@ -32,7 +32,7 @@ struct ServerOptions {
   int io_threads = 2;
   int compute_threads = 2;
   int database_threads = 8;
-  int outbound_threads = 8;
+  int outbound_threads = 16;
   std::size_t pool_queue = 1024;  ///< waiting requests per pool before 503
 
   std::chrono::milliseconds header_timeout{10'000};  ///< first byte to end of headers

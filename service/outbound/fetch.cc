@@ -17,6 +17,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <span>
 #include <stdexcept>
 #include <system_error>
 #include <thread>
@@ -178,7 +179,13 @@ struct EasyCleanup {
   void operator()(CURL* handle) const noexcept { curl_easy_cleanup(handle); }
 };
 struct ListFree {
-  void operator()(curl_slist* list) const noexcept { curl_slist_free_all(list); }
+  void operator()(curl_slist* list) const noexcept {
+    // A header may have been a credential.
+    for (auto* node = list; node != nullptr; node = node->next) {
+      wipe(std::as_writable_bytes(std::span(node->data, std::strlen(node->data))));
+    }
+    curl_slist_free_all(list);
+  }
 };
 using Easy = std::unique_ptr<CURL, EasyCleanup>;
 using List = std::unique_ptr<curl_slist, ListFree>;
@@ -187,6 +194,13 @@ List list_of(const std::string& text) {
   List list(curl_slist_append(nullptr, text.c_str()));
   if (list == nullptr) throw std::bad_alloc();
   return list;
+}
+
+void add(List& list, const std::string& text) {
+  auto* longer = curl_slist_append(list.get(), text.c_str());
+  if (longer == nullptr) throw std::bad_alloc();
+  static_cast<void>(list.release());
+  list.reset(longer);
 }
 
 struct Transfer {
@@ -359,11 +373,20 @@ CurlFetcher::CurlFetcher(FetchPolicy policy, Resolver resolver)
 }
 
 Result<FetchReply> CurlFetcher::get(const FetchRequest& request) {
+  return perform(request.url, request.accept, nullptr);
+}
+
+Result<FetchReply> CurlFetcher::post(const PostRequest& request) {
+  return perform(request.url, request.accept, &request);
+}
+
+Result<FetchReply> CurlFetcher::perform(const std::string& text, const std::string& accept,
+                                        const PostRequest* post) const {
   const auto deadline = steady_clock::now() + policy_.timeout;
   const auto remaining = [&] {
     return std::chrono::duration_cast<milliseconds>(deadline - steady_clock::now());
   };
-  const auto parsed = parse_url(policy_, request.url);
+  const auto parsed = parse_url(policy_, text);
   if (!parsed.ok()) return unavailable("URL refused");
   const auto& url = parsed.value();
 
@@ -385,13 +408,35 @@ Result<FetchReply> CurlFetcher::get(const FetchRequest& request) {
 
   const Easy easy(curl_easy_init());
   if (easy == nullptr) throw std::bad_alloc();
-  const auto headers = list_of("Accept: " + request.accept);
+  auto headers = list_of("Accept: " + accept);
   Transfer transfer{policy_, url, {}};
-  set_options(easy.get(), transfer, request.url, remaining());
-  curl_easy_setopt(easy.get(), CURLOPT_HTTPHEADER, headers.get());
+  set_options(easy.get(), transfer, text, remaining());
   if (resolved) curl_easy_setopt(easy.get(), CURLOPT_RESOLVE, resolved.get());
-
-  const auto code = curl_easy_perform(easy.get());
+  const auto send = [&] {
+    curl_easy_setopt(easy.get(), CURLOPT_HTTPHEADER, headers.get());
+    return curl_easy_perform(easy.get());
+  };
+  const auto code = [&] {
+    if (post == nullptr) return send();
+    add(headers, "Expect:");  // no waiting for 100-continue
+    if (post->authorization) {
+      post->authorization->expose([&](ByteView value) {
+        std::string header;
+        header.reserve(value.size() + 32);
+        header.append("Authorization: ").append(as_text(value));
+        add(headers, header);
+        wipe(header);
+      });
+    }
+    // libcurl reads the body where it is: what it sends is not copied before.
+    return post->body.expose([&](ByteView body) {
+      curl_easy_setopt(easy.get(), CURLOPT_POST, 1L);
+      curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDS, body.empty() ? "" : as_text(body).data());
+      curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDSIZE_LARGE,
+                       static_cast<curl_off_t>(body.size()));
+      return send();
+    });
+  }();
   if (transfer.address_refused) return unavailable("address not allowed");
   if (transfer.too_large || code == CURLE_FILESIZE_EXCEEDED) return unavailable("body too large");
   if (code != CURLE_OK) return unavailable("curl code " + std::to_string(code));

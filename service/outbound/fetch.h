@@ -10,11 +10,19 @@
 
 #include "core/result.h"
 #include "outbound/address.h"
+#include "outbound/form.h"
 
 namespace postern::outbound {
 
 struct FetchRequest {
   std::string url;
+  std::string accept = "application/json";
+};
+
+struct PostRequest {
+  std::string url;
+  FormBody body;
+  std::optional<Authorization> authorization = std::nullopt;
   std::string accept = "application/json";
 };
 
@@ -36,6 +44,8 @@ class Fetcher {
   /// the same detail, so that a caller's choice of URL tells it nothing about the
   /// network; the diagnostic names the reason. Thread-safe.
   virtual Result<FetchReply> get(const FetchRequest& request) = 0;
+  /// One form sent by POST, likewise: same addresses, bounds and errors, no retry.
+  virtual Result<FetchReply> post(const PostRequest& request) = 0;
 };
 
 /// Where a fetch may go.
@@ -68,14 +78,18 @@ std::vector<IpAddress> resolve_with_system(const std::string& host,
 
 /// Fetches with libcurl: the host is resolved once, every address it has must be
 /// allowed, and exactly those are dialled, so a name that changes its mind between
-/// check and use (DNS rebinding) changes nothing. No redirects, proxies, cookies,
-/// credentials or retries; TLS 1.2 or newer, verified.
+/// check and use (DNS rebinding) changes nothing. No redirects, proxies, cookies
+/// or retries; TLS 1.2 or newer, verified.
 class CurlFetcher final : public Fetcher {
  public:
   explicit CurlFetcher(FetchPolicy policy, Resolver resolver = resolve_with_system);
   Result<FetchReply> get(const FetchRequest& request) override;
+  Result<FetchReply> post(const PostRequest& request) override;
 
  private:
+  Result<FetchReply> perform(const std::string& url, const std::string& accept,
+                             const PostRequest* post) const;
+
   const FetchPolicy policy_;
   const Resolver resolver_;
 };

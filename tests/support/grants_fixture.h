@@ -9,10 +9,12 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "audit/event.h"
 #include "grants/client_credentials.h"
 #include "grants/issuer_keys.h"
+#include "grants/opaque_tokens.h"
 #include "grants/release.h"
 #include "grants/subject.h"
 #include "grants/token_exchange.h"
@@ -41,14 +43,38 @@ class FakeFetcher final : public outbound::Fetcher {
     return *reply;
   }
 
+  /// What was posted, in the clear.
+  struct Posted {
+    std::string url, body, authorization;
+  };
+  Result<outbound::FetchReply> post(const outbound::PostRequest& request) override {
+    Posted seen{request.url,
+                request.body.expose([](ByteView bytes) { return std::string(as_text(bytes)); }),
+                ""};
+    if (request.authorization) {
+      seen.authorization =
+          request.authorization->expose([](ByteView bytes) { return std::string(as_text(bytes)); });
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      posted_.push_back(std::move(seen));
+    }
+    return get({request.url, request.accept});
+  }
+  std::vector<Posted> posted() const {
+    const std::lock_guard lock(mutex_);
+    return posted_;
+  }
+
   void serve(const std::string& url, const Json& body,
              std::optional<std::chrono::seconds> max_age = std::nullopt) {
     serve_text(url, 200, body.dump(), max_age);
   }
   void serve_text(const std::string& url, int status, std::string body,
-                  std::optional<std::chrono::seconds> max_age = std::nullopt) {
+                  std::optional<std::chrono::seconds> max_age = std::nullopt,
+                  std::string content_type = "application/json") {
     const std::lock_guard lock(mutex_);
-    replies_[url] = {status, "application/json", max_age, std::move(body)};
+    replies_[url] = {status, std::move(content_type), max_age, std::move(body)};
   }
   void die(const std::string& url) {
     const std::lock_guard lock(mutex_);
@@ -75,6 +101,7 @@ class FakeFetcher final : public outbound::Fetcher {
   mutable std::mutex mutex_;
   std::map<std::string, outbound::FetchReply> replies_;
   std::map<std::string, int> asked_;
+  std::vector<Posted> posted_;
   std::function<void()> hook_;
 };
 
@@ -144,12 +171,13 @@ struct GrantsFixture : TenantFixture {
   }
 
   FakeFetcher fetcher;
-  grants::FetchedIssuerKeys issuer_keys{fetcher, clock};
-  grants::SubjectVerifier verifier{issuer_keys, clock};
-  grants::ClientCredentials client_credentials{clock};
   InMemoryAuditLog audit_log;
   InMemoryCredentialStore credentials{audit_log};
   vault::Envelope envelope{tenants.keyring()};
+  grants::FetchedIssuerKeys issuer_keys{fetcher, clock};
+  grants::AskedOpaqueTokens opaque_tokens{fetcher, credentials, envelope, clock};
+  grants::SubjectVerifier verifier{issuer_keys, opaque_tokens, clock};
+  grants::ClientCredentials client_credentials{clock};
   grants::Release release{verifier, credentials, envelope, clock};
   grants::TokenExchange token_exchange{verifier, release, clock};
   audit::Event last_record = record();

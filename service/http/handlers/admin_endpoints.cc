@@ -119,9 +119,23 @@ Status add_signing_keys(const Services& services, const policy::Manifest& manife
   return {};
 }
 
+/// The shared credentials that the manifest names, and those its issuers need.
+std::vector<policy::Manifest::CredentialReference> needed_credentials(
+    const policy::Manifest& manifest) {
+  auto needed = manifest.credentials;
+  for (const auto& object : manifest.objects) {
+    if (object.kind != policy::Kind::Issuer) continue;
+    const auto introspection = object.spec.find("introspection");
+    if (introspection == object.spec.end()) continue;
+    needed.push_back(
+        {CredentialName(introspection->at("credential").get<std::string>()), {"client_secret"}});
+  }
+  return needed;
+}
+
 Result<Json> missing_credentials(const Services& services, const policy::Manifest& manifest) {
   Json missing = Json::array();
-  for (const auto& reference : manifest.credentials) {
+  for (const auto& reference : needed_credentials(manifest)) {
     const auto stored =
         services.credentials.metadata(manifest.tenant, {Owner::tenant(), reference.name});
     if (!stored.ok() && stored.error().code != ErrorCode::NotFound) return stored.error();
@@ -139,7 +153,9 @@ Result<Json> missing_credentials(const Services& services, const policy::Manifes
 /// A tenant that does not exist yet has no credentials.
 Result<Json> none_stored(const policy::Manifest& manifest) {
   Json missing = Json::array();
-  for (const auto& reference : manifest.credentials) missing.push_back(reference.name.str());
+  for (const auto& reference : needed_credentials(manifest)) {
+    missing.push_back(reference.name.str());
+  }
   return missing;
 }
 
