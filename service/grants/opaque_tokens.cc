@@ -80,9 +80,13 @@ Result<Json> read_answer(const std::string& body) {
   // Refresh tokens are active too, and most issuers answer for them: a Bearer
   // token says so.
   const auto type = answer.find("token_type");
-  if (type == answer.end() || !type->is_string() ||
-      !equals_ignoring_case(type->get_ref<const std::string&>(), "bearer")) {
-    return refused("the token's issuer does not call it a Bearer token");
+  const auto called = [&](std::string_view name) {
+    return type != answer.end() && type->is_string() &&
+           equals_ignoring_case(type->get_ref<const std::string&>(), name);
+  };
+  // RFC 9449 §6.2; what it is bound to is read and proven with the other claims.
+  if (!called("bearer") && !(called("dpop") && answer.contains("cnf"))) {
+    return refused("the token's issuer does not call it a Bearer or DPoP token");
   }
   // Ory Hydra's word for it; it says Bearer of both.
   const auto use = answer.find("token_use");

@@ -363,18 +363,36 @@ TEST(OpaqueToken, OfThisInstallationOpensNothingHere) {
   EXPECT_EQ(f.asked(), 0);
 }
 
+TEST(OpaqueToken, X5_BoundToAKeyItNeedsTheProof) {
+  Forgetful f;
+  const std::string thumbprint(43, 'k');
+  for (const char* type : {"DPoP", "dpop", "Bearer"}) {
+    EXPECT_EQ(f.refusal_of({{"token_type", type}, {"cnf", {{"jkt", thumbprint}}}}), kRefused);
+    auto caller = f.caller();
+    caller.proven.jkt = thumbprint;
+    EXPECT_TRUE(
+        f.verifier.verify(*f.snapshot, caller, kToken, SubjectTokenType::AccessToken, Wait::Yes)
+            .ok())
+        << type;
+    caller.proven.jkt.back() = 'l';
+    EXPECT_FALSE(
+        f.verifier.verify(*f.snapshot, caller, kToken, SubjectTokenType::AccessToken, Wait::Yes)
+            .ok());
+  }
+}
+
 // ---- waiting and failing ----
 
 TEST(OpaqueToken, AComputeThreadNeverWaits) {
   Opaque f;
   const auto result =
-      f.verifier.verify(*f.snapshot, f.gateway(), kToken, SubjectTokenType::AccessToken, Wait::No);
+      f.verifier.verify(*f.snapshot, f.caller(), kToken, SubjectTokenType::AccessToken, Wait::No);
   EXPECT_EQ(code_of(result), ErrorCode::NeedsOutbound);
   EXPECT_EQ(f.asked(), 0);
   ASSERT_EQ(f.refusal(), std::nullopt);
   // What is remembered needs no waiting.
   EXPECT_TRUE(
-      f.verifier.verify(*f.snapshot, f.gateway(), kToken, SubjectTokenType::AccessToken, Wait::No)
+      f.verifier.verify(*f.snapshot, f.caller(), kToken, SubjectTokenType::AccessToken, Wait::No)
           .ok());
 }
 
@@ -413,7 +431,7 @@ TEST(OpaqueToken, ADeadIssuerIsLeftAloneForAWhile) {
     EXPECT_EQ(waiting.error().retry_after, 1s);
     EXPECT_EQ(f.asked(), before) << "asked too early";
     // Not even a thread is asked for meanwhile.
-    EXPECT_EQ(code_of(f.verifier.verify(*f.snapshot, f.gateway(), kToken,
+    EXPECT_EQ(code_of(f.verifier.verify(*f.snapshot, f.caller(), kToken,
                                         SubjectTokenType::AccessToken, Wait::No)),
               ErrorCode::Unavailable);
     f.clock.advance(1s);
@@ -461,7 +479,7 @@ TEST(OpaqueToken, ADeadIssuerDoesNotTouchJwtsNorOtherTenants) {
                                {}));
   f.fetcher.serve("https://other.example/introspect", f.answer_with({}));
   EXPECT_TRUE(f.verifier
-                  .verify(*other, *other->find_client("gw-01"), kToken,
+                  .verify(*other, Caller(*other->find_client("gw-01")), kToken,
                           SubjectTokenType::AccessToken, Wait::Yes)
                   .ok());
   EXPECT_EQ(f.fetcher.posted().back().authorization, "Basic cG9zdGVybiUzQTE6b3RoZXJz");
@@ -607,7 +625,7 @@ TEST(OpaqueCache, ChecksTheClientOnEveryHit) {
   f.manifest["clients"].push_back({{"id", "gw-02"}, {"backends", {"*"}}, {"scopes", {"*"}}});
   f.load();
   ASSERT_EQ(f.refusal(), std::nullopt);
-  EXPECT_EQ(code_of(f.verifier.verify(*f.snapshot, f.gateway("gw-02"), kToken,
+  EXPECT_EQ(code_of(f.verifier.verify(*f.snapshot, f.caller("gw-02"), kToken,
                                       SubjectTokenType::AccessToken, Wait::Yes)),
             kRefused);
   EXPECT_EQ(f.asked(), 1);
