@@ -135,6 +135,7 @@ struct Service::Impl {
     http::add_oauth_endpoints(router, gate, services);
     http::add_admin_endpoints(router, gate, services);
     http::add_credential_endpoints(router, gate, services);
+    http::add_exchange_endpoint(router, gate, services);
     http::add_release_endpoint(router, gate, services);
     http::add_audit_endpoints(router, gate, services);
     add_health(router);

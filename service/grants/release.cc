@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "grants/entitlement.h"
 #include "grants/token_exchange.h"
 
 namespace postern::grants {
@@ -126,7 +127,7 @@ Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot, co
   POSTERN_TRY(auto target, policy::resolve_target(snapshot, client, audiences, resources));
   const auto& backend = *target.backend;
   record.with("backend", backend.name.str());
-  POSTERN_TRY(auto permitted, policy::permitted_scope(snapshot, client, backend, subject.rights()));
+  POSTERN_TRY(auto permitted, entitled_scope(snapshot, client, backend, subject, clock_.now()));
   const std::optional<std::string_view> scope =
       item.scope ? std::optional<std::string_view>(*item.scope) : std::nullopt;
 

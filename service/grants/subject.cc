@@ -16,6 +16,8 @@ using token::Json;
 namespace {
 
 constexpr auto kSkew = 60s;
+constexpr auto kLongestAssertion = 3600s + kSkew;
+constexpr std::string_view kIdJagType = "oauth-id-jag+jwt";
 constexpr std::string_view kTypePrefix = "urn:ietf:params:oauth:token-type:";
 
 Error refused(std::string detail) { return fail(ErrorCode::InvalidToken, std::move(detail)); }
@@ -117,9 +119,8 @@ Result<VerifiedTokenPtr> SubjectVerifier::verified(const policy::TenantSnapshot&
   return verify_anew(snapshot, compact, key, wait);
 }
 
-Result<VerifiedTokenPtr> SubjectVerifier::verify_anew(const policy::TenantSnapshot& snapshot,
-                                                      std::string_view compact,
-                                                      const crypto::Hash256& key, Wait wait) {
+Result<SubjectVerifier::Opened> SubjectVerifier::open(const policy::TenantSnapshot& snapshot,
+                                                      std::string_view compact, Wait wait) {
   POSTERN_TRY(const auto unverified, token::UnverifiedJwt::parse(compact));
   const auto claimed = unverified.claimed_issuer();
   if (!claimed) return refused("the token names no issuer");
@@ -137,25 +138,38 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_anew(const policy::TenantSnapsh
     return refused("the token's algorithm is not allowed for its issuer");
   }
   POSTERN_TRY(auto keys, keys_.keys(snapshot.tenant(), *issuer, unverified.kid(), wait));
-  POSTERN_TRY(const auto claims, unverified.verify(*keys));
+  POSTERN_TRY(auto claims, unverified.verify(*keys));
+  return Opened{issuer, std::move(keys), std::move(claims), unverified.typ()};
+}
 
-  const auto now = clock_.now();
-  POSTERN_TRY(auto token, read_claims(snapshot, config, claims, now));
-  token.typ = unverified.typ();
+Result<VerifiedToken> SubjectVerifier::read(const policy::TenantSnapshot& snapshot,
+                                            const Opened& opened,
+                                            const std::vector<std::string>& expected) const {
+  POSTERN_TRY(auto token,
+              read_claims(snapshot, opened.issuer->config, opened.claims, expected, clock_.now()));
+  token.typ = opened.typ;
   if (token.typ == "at+jwt") {
     if (token.kind == TokenKind::Id) return refused(std::string(kWrongKind));
     token.kind = TokenKind::Access;
   }
+  return token;
+}
+
+Result<VerifiedTokenPtr> SubjectVerifier::verify_anew(const policy::TenantSnapshot& snapshot,
+                                                      std::string_view compact,
+                                                      const crypto::Hash256& key, Wait wait) {
+  POSTERN_TRY(auto opened, open(snapshot, compact, wait));
+  POSTERN_TRY(auto token, read(snapshot, opened, opened.issuer->config.audiences));
   token.fingerprint = crypto::base64url(ByteView(key).first(16));
 
   auto done = std::make_shared<const VerifiedToken>(std::move(token));
-  if (done->expires_at > now) {
+  if (done->expires_at > clock_.now()) {
     // Claims as JSON nodes take several times the bytes of their text.
     remember({key,
               done,
-              config.issuer,
+              opened.issuer->config.issuer,
               snapshot.epoch(),
-              std::move(keys),
+              std::move(opened.keys),
               {},
               1024 + 6 * compact.size()});
   }
@@ -179,7 +193,7 @@ Result<VerifiedTokenPtr> SubjectVerifier::verified_opaque(const policy::TenantSn
     return refused("the token is another issuer's");
   }
   const auto now = clock_.now();
-  POSTERN_TRY(auto read, read_claims(snapshot, config, claims, now));
+  POSTERN_TRY(auto read, read_claims(snapshot, config, claims, config.audiences, now));
   if (read.kind == TokenKind::Id) return refused(std::string(kWrongKind));
   read.kind = TokenKind::Access;
   read.opaque = true;
@@ -191,6 +205,37 @@ Result<VerifiedTokenPtr> SubjectVerifier::verified_opaque(const policy::TenantSn
               4096 + 6 * token.size()});
   }
   return done;
+}
+
+Result<VerifiedAssertion> SubjectVerifier::verify_assertion(const policy::TenantSnapshot& snapshot,
+                                                            const Caller& caller,
+                                                            std::string_view compact, Wait wait) {
+  if (!snapshot.enabled()) return refused("this tenant is disabled");
+  if (compact.size() > token::kMaxTokenBytes) return refused("the token is too long");
+  POSTERN_TRY(const auto opened, open(snapshot, compact, wait));
+  const bool id_jag = opened.typ == kIdJagType;
+  // RFC 7523 §3 names the token endpoint too; an ID-JAG is for the issuer only.
+  std::vector<std::string> expected{snapshot.issuer_url()};
+  if (!id_jag) expected.push_back(snapshot.issuer_url() + "/token");
+  POSTERN_TRY(auto token, read(snapshot, opened, expected));
+  token.fingerprint = crypto::base64url(
+      ByteView(crypto::sha256_parts({as_bytes("postern-assertion-v1"),
+                                     as_bytes(snapshot.tenant().str()), as_bytes(compact)}))
+          .first(16));
+  VerifiedAssertion assertion;
+  assertion.type = id_jag ? SubjectTokenType::IdJag : SubjectTokenType::JwtBearer;
+  POSTERN_CHECK(check_now(snapshot, token, assertion.type));
+  // Made for us alone: one that others were to get as well may have leaked there.
+  if (token.audiences.size() != 1) return refused("the token is for another audience as well");
+  if (token.expires_at > clock_.now() + kLongestAssertion) {
+    return refused("the token lives longer than an assertion may");
+  }
+  if (!proves(caller, token.bound_to)) {
+    return refused("the token is bound to a key; no proof of it was sent");
+  }
+  assertion.token = std::move(token);
+  POSTERN_CHECK(read_grant(opened.claims, caller.id(), assertion));
+  return assertion;
 }
 
 Status SubjectVerifier::check_now(const policy::TenantSnapshot& snapshot,
@@ -209,8 +254,11 @@ Status SubjectVerifier::check_now(const policy::TenantSnapshot& snapshot,
     }
   }
   // RFC 8725 §3.11: a token of one kind never passes as another.
-  if (!token.typ.empty() && token.typ != "jwt" && token.typ != "at+jwt" &&
-      !one_of(config.header_types, token.typ)) {
+  if ((token.typ == kIdJagType) != (type == SubjectTokenType::IdJag)) {
+    return refused(std::string(kWrongKind));
+  }
+  if (token.typ != kIdJagType && !token.typ.empty() && token.typ != "jwt" &&
+      token.typ != "at+jwt" && !one_of(config.header_types, token.typ)) {
     return refused(std::string(kWrongKind));
   }
   if (!type) return {};
@@ -219,6 +267,9 @@ Status SubjectVerifier::check_now(const policy::TenantSnapshot& snapshot,
   }
   if (config.token_types.count(*type) == 0) {
     return refused("this token type is not accepted from its issuer");
+  }
+  if (*type == SubjectTokenType::JwtBearer && token.kind == TokenKind::Access) {
+    return refused("an access token was sent as an assertion");
   }
   if (*type == SubjectTokenType::IdToken && token.kind == TokenKind::Access) {
     return refused("an access token was sent as an ID token");

@@ -54,6 +54,15 @@ struct VerifiedToken {
 };
 using VerifiedTokenPtr = std::shared_ptr<const VerifiedToken>;
 
+/// An assertion that is itself a grant, and what it says of the grant.
+struct VerifiedAssertion {
+  VerifiedToken token;
+  policy::SubjectTokenType type = policy::SubjectTokenType::JwtBearer;  ///< or IdJag
+  std::string jti;                        ///< always there in an ID-JAG
+  std::vector<std::string> resources;     ///< ID-JAG: what it is for; empty: it does not say
+  std::optional<policy::ScopeSet> scope;  ///< ID-JAG: at most this
+};
+
 /// Verifies subject and actor tokens of a tenant's trusted issuers. The one
 /// pipeline that every exchange and release goes through. Thread-safe.
 ///
@@ -90,6 +99,14 @@ class SubjectVerifier {
   Result<VerifiedTokenPtr> verify_user(const policy::TenantSnapshot& snapshot,
                                        std::string_view compact, Wait wait);
 
+  /// An assertion of the jwt-bearer grant: made for this authorization server
+  /// alone, by an issuer that may send such (`jwt_bearer`, or `id_jag` when the
+  /// header says so). Verified as every token is, and never remembered.
+  /// Errors: InvalidToken with a coarse reason; NeedsOutbound, Unavailable.
+  Result<VerifiedAssertion> verify_assertion(const policy::TenantSnapshot& snapshot,
+                                             const Caller& caller, std::string_view compact,
+                                             Wait wait);
+
   struct Stats {
     std::uint64_t hits = 0, misses = 0;
     std::size_t entries = 0;
@@ -125,6 +142,17 @@ class SubjectVerifier {
 
   Result<VerifiedTokenPtr> verified(const policy::TenantSnapshot& snapshot,
                                     std::string_view compact, Wait wait);
+  /// A token whose issuer's signature verifies; its claims are still to be judged.
+  struct Opened {
+    const policy::IssuerEntry* issuer = nullptr;
+    std::shared_ptr<const token::JwkSet> keys;
+    token::Json claims;
+    std::string typ;
+  };
+  Result<Opened> open(const policy::TenantSnapshot& snapshot, std::string_view compact, Wait wait);
+  /// What the issuer says, held to the tenant's rules for it, for one of these audiences.
+  Result<VerifiedToken> read(const policy::TenantSnapshot& snapshot, const Opened& opened,
+                             const std::vector<std::string>& expected) const;
   Result<VerifiedTokenPtr> verify_anew(const policy::TenantSnapshot& snapshot,
                                        std::string_view compact, const crypto::Hash256& key,
                                        Wait wait);

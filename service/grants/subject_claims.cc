@@ -155,15 +155,15 @@ Status read_times(const Json& claims, sys_seconds now, VerifiedToken& token) {
   return {};
 }
 
-Status read_audience(const policy::TrustedIssuer& issuer, const Json& claims,
+Status read_audience(const std::vector<std::string>& wanted, const Json& claims,
                      VerifiedToken& token) {
   const auto aud = claims.find("aud");
   auto audiences = aud != claims.end() ? claim_texts(*aud, 50) : std::nullopt;
   if (!audiences) return refused("the token has no well-formed audience");
   token.audiences = std::move(*audiences);
-  const bool expected =
-      std::any_of(issuer.audiences.begin(), issuer.audiences.end(),
-                  [&](const std::string& audience) { return one_of(token.audiences, audience); });
+  const bool expected = std::any_of(wanted.begin(), wanted.end(), [&](const std::string& audience) {
+    return one_of(token.audiences, audience);
+  });
   if (!expected) return refused("the token is for another audience");
   return {};
 }
@@ -253,10 +253,10 @@ Status read_actors(const Json& claims, VerifiedToken& token) {
 
 Result<VerifiedToken> read_claims(const policy::TenantSnapshot& snapshot,
                                   const policy::TrustedIssuer& issuer, const Json& claims,
-                                  sys_seconds now) {
+                                  const std::vector<std::string>& expected, sys_seconds now) {
   VerifiedToken token;
   POSTERN_CHECK(read_times(claims, now, token));
-  POSTERN_CHECK(read_audience(issuer, claims, token));
+  POSTERN_CHECK(read_audience(expected, claims, token));
   POSTERN_TRY(token.kind, kind_of(claims));
   // RFC 7800, RFC 8705, RFC 9449: a bound token is worth nothing without its proof.
   if (const auto it = claims.find("cnf"); it != claims.end()) {
@@ -271,6 +271,34 @@ Result<VerifiedToken> read_claims(const policy::TenantSnapshot& snapshot,
   POSTERN_CHECK(read_actors(claims, token));
   token.auth_context = rebuilt_auth_context(claims);
   return token;
+}
+
+Status read_grant(const Json& claims, const std::string& client_id, VerifiedAssertion& assertion) {
+  if (const auto jti = claims.find("jti"); jti != claims.end()) {
+    if (!jti->is_string() || jti->get_ref<const std::string&>().empty() ||
+        jti->get_ref<const std::string&>().size() > 512) {
+      return refused("the token's jti is malformed");
+    }
+    assertion.jti = jti->get<std::string>();
+  }
+  if (assertion.type != policy::SubjectTokenType::IdJag) return {};
+  if (assertion.jti.empty()) return refused("the token has no jti");
+  if (!assertion.token.issued_at) return refused("the token does not say when it was issued");
+  if (text_claim(claims, "client_id") != client_id) {
+    return refused("the token was issued for another client");
+  }
+  if (const auto resource = claims.find("resource"); resource != claims.end()) {
+    auto resources = claim_texts(*resource, 8);
+    if (!resources || resources->empty()) return refused("the token's resource is malformed");
+    assertion.resources = std::move(*resources);
+  }
+  if (const auto scope = claims.find("scope"); scope != claims.end()) {
+    if (!scope->is_string()) return refused("the token's scope is malformed");
+    auto parsed = policy::ScopeSet::parse(scope->get_ref<const std::string&>());
+    if (!parsed.ok()) return refused("the token's scope is malformed");
+    assertion.scope = std::move(parsed).value();
+  }
+  return {};
 }
 
 }  // namespace postern::grants

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "core/clock.h"
 #include "core/result.h"
 #include "grants/subject.h"
@@ -12,9 +15,16 @@ namespace postern::grants {
 /// issuer. The claims come from a verified signature or from the issuer's own
 /// answer about an opaque token; either way they pass here. `typ`, `kind` by
 /// header and `fingerprint` are the caller's to fill.
+/// @param expected  one of these must be in `aud`.
 /// Errors: InvalidToken with a coarse reason.
 Result<VerifiedToken> read_claims(const policy::TenantSnapshot& snapshot,
                                   const policy::TrustedIssuer& issuer, const token::Json& claims,
-                                  sys_seconds now);
+                                  const std::vector<std::string>& expected, sys_seconds now);
+
+/// What an assertion says of the grant it is: its `jti` and, for an ID-JAG, the
+/// client, resource and scope it is for.
+/// Errors: InvalidToken when something required is missing, or it is for another client.
+Status read_grant(const token::Json& claims, const std::string& client_id,
+                  VerifiedAssertion& assertion);
 
 }  // namespace postern::grants

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "grants/entitlement.h"
 #include "grants/release.h"
 #include "token/jws.h"
 
@@ -168,7 +169,7 @@ Result<IssuedToken> TokenExchange::issue_for(const policy::TenantSnapshot& snaps
     return fail(ErrorCode::MalformedRequest,
                 "this backend is not answered with a token of the requested type");
   }
-  POSTERN_TRY(auto permitted, policy::permitted_scope(snapshot, client, backend, subject.rights()));
+  POSTERN_TRY(auto permitted, entitled_scope(snapshot, client, backend, subject, clock_.now()));
   if (!minted) return vaulted(snapshot, backend, parties, permitted, asked, wait, record);
 
   auto not_beyond = subject.expires_at;
@@ -213,7 +214,7 @@ Result<IssuedToken> TokenExchange::vaulted(const policy::TenantSnapshot& snapsho
     }
     // How long the answer may be kept: never longer than the proof of the user.
     const auto now = clock_.now();
-    auto until = now + std::min(backend.max_expires_in, snapshot.settings().max_token_lifetime);
+    auto until = now + std::min(backend.max_expires_in, snapshot.settings().lifetime_ceiling());
     until = std::min(until, parties.subject->expires_at);
     if (opened.expires_at) until = std::min(until, *opened.expires_at);
     if (until <= now) return fail(ErrorCode::InvalidToken, "the token has expired");

@@ -124,6 +124,13 @@ Reply oauth_error(const Error& error, bool used_authorization_header, std::strin
   if (is_uri_text(error.remedy.connect_url)) {
     body += ",\"error_uri\":\"" + error.remedy.connect_url + '"';
   }
+  // RFC 9470 §3, in the body: the gateway makes the user's challenge of them.
+  if (const auto acr = description(error.remedy.acr_values); !acr.empty()) {
+    body += ",\"acr_values\":\"" + acr + '"';
+  }
+  if (error.remedy.max_age) {
+    body += ",\"max_age\":" + std::to_string(error.remedy.max_age->count());
+  }
   auto reply = Reply::json(status, body + '}');
   reply.no_store();
   if (status == 401 && used_authorization_header) {
@@ -148,7 +155,10 @@ Reply problem(const Error& error) {
   if (status < 500) {
     if (!error.detail.empty()) body["detail"] = error.detail;
     if (!error.pointer.empty()) body["pointer"] = error.pointer;
-    if (!error.remedy.connect_url.empty()) body["connect_url"] = error.remedy.connect_url;
+    const auto& remedy = error.remedy;
+    if (!remedy.connect_url.empty()) body["connect_url"] = remedy.connect_url;
+    if (!remedy.acr_values.empty()) body["acr_values"] = remedy.acr_values;
+    if (remedy.max_age) body["max_age"] = remedy.max_age->count();
   }
   Reply reply(status);
   reply.set_header("Content-Type", "application/problem+json");

@@ -266,6 +266,12 @@ Result<Backend> read_backend(const Json& value, const std::string& pointer) {
   if (const auto* require = reader.find("require")) {
     POSTERN_TRY(auto demand, Reader::of(*require, reader.below("require")));
     POSTERN_CHECK(read_sorted(demand, "acr", backend.require.acr));
+    for (const auto& acr : backend.require.acr) {
+      // They are sent as one space-separated text (RFC 9470 §3).
+      if (!ScopeSet::is_token(acr)) {
+        return at(demand.below("acr"), "has a value with a space, quote or backslash");
+      }
+    }
     POSTERN_CHECK(read_sorted(demand, "amr", backend.require.amr));
     if (demand.find("max_auth_age") != nullptr) {
       seconds age{};

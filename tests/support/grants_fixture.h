@@ -14,6 +14,7 @@
 #include "audit/event.h"
 #include "grants/client_credentials.h"
 #include "grants/issuer_keys.h"
+#include "grants/jwt_bearer.h"
 #include "grants/opaque_tokens.h"
 #include "grants/release.h"
 #include "grants/subject.h"
@@ -21,6 +22,7 @@
 #include "outbound/fetch.h"
 #include "support/in_memory_audit_log.h"
 #include "support/in_memory_credential_store.h"
+#include "support/in_memory_replay_guard.h"
 #include "support/tenant_fixture.h"
 #include "vault/envelope.h"
 
@@ -180,6 +182,8 @@ struct GrantsFixture : TenantFixture {
   grants::ClientCredentials client_credentials{clock};
   grants::Release release{verifier, credentials, envelope, clock};
   grants::TokenExchange token_exchange{verifier, release, clock};
+  InMemoryReplayGuard replays;
+  grants::JwtBearer jwt_bearer{verifier, replays, clock};
   audit::Event last_record = record();
 };
 

@@ -6,6 +6,7 @@
 #include "core/log.h"
 #include "core/time_format.h"
 #include "http/basic_auth.h"
+#include "http/error_render.h"
 
 namespace postern::http {
 namespace {
@@ -151,6 +152,33 @@ Result<std::optional<std::uint64_t>> if_match(const Request& request) {
     if (error == std::errc() && stop == end) return std::optional(number);
   }
   return fail(ErrorCode::MalformedRequest, "If-Match must be the ETag of an earlier answer");
+}
+
+token::Json refused_item(const policy::TenantSnapshot& snapshot, const std::string& asked,
+                         const Error& error) {
+  const bool ours = error.code == ErrorCode::Internal || error.code == ErrorCode::Unavailable;
+  token::Json json{
+      {"backend", asked},
+      {"status", "refused"},
+      // A gateway handles items as it handles the token endpoint's errors.
+      {"error", oauth_error_name(error.code)},
+      {"detail", ours ? "the service cannot answer for this backend now" : error.detail}};
+  if (error.code == ErrorCode::InteractionRequired) {
+    const auto* backend = snapshot.resolve(asked);
+    const auto url = grants::connect_url(snapshot, backend != nullptr ? backend->name.str() : "");
+    if (!url.empty()) json["connect_url"] = url;
+  }
+  if (!error.remedy.acr_values.empty()) json["acr_values"] = error.remedy.acr_values;
+  if (error.remedy.max_age) json["max_age"] = error.remedy.max_age->count();
+  return json;
+}
+
+void wipe_texts(token::Json& json) {
+  if (json.is_string()) {
+    wipe(json.get_ref<std::string&>());
+  } else if (json.is_structured()) {
+    for (auto& child : json) wipe_texts(child);
+  }
 }
 
 Reply json_reply(int status, const token::Json& body) {

@@ -59,11 +59,18 @@ Result<std::optional<sys_seconds>> time_member(const token::Json& body, const ch
 /// The number in `If-Match: "n"`; nothing when the header is absent or `*`.
 Result<std::optional<std::uint64_t>> if_match(const Request& request);
 
+/// What a call with several items says of one that is refused.
+token::Json refused_item(const policy::TenantSnapshot& snapshot, const std::string& asked,
+                         const Error& error);
+/// Overwrites every text in it, once it was written into a reply.
+void wipe_texts(token::Json& json);
+
 Reply json_reply(int status, const token::Json& body);  ///< never cached
 std::string etag(std::uint64_t number);
 
 void add_admin_endpoints(Router& router, Gate& gate, Services& services);
 void add_credential_endpoints(Router& router, Gate& gate, Services& services);
+void add_exchange_endpoint(Router& router, Gate& gate, Services& services);
 void add_release_endpoint(Router& router, Gate& gate, Services& services);
 void add_audit_endpoints(Router& router, Gate& gate, Services& services);
 

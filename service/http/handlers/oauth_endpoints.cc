@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
 
 #include "grants/client_authentication.h"
 #include "http/basic_auth.h"
@@ -11,6 +12,35 @@ namespace postern::http {
 namespace {
 
 constexpr std::string_view kTokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange";
+constexpr std::string_view kJwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+enum class Grant { Exchange, ClientCredentials, JwtBearer, OnBehalfOf };
+
+/// Which grant is asked for, and the action that its audit record names.
+/// Errors: UnsupportedGrant, MalformedRequest.
+Result<Grant> grant_of(const Form& form, audit::Event& record) {
+  POSTERN_TRY(const auto type, form.required_single("grant_type"));
+  if (type == kTokenExchange) {
+    record.action = "token.exchange";
+    return Grant::Exchange;
+  }
+  if (type == "client_credentials") {
+    record.action = "token.client_credentials";
+    return Grant::ClientCredentials;
+  }
+  if (type != kJwtBearer)
+    return fail(ErrorCode::UnsupportedGrant, "this grant_type is not offered");
+  POSTERN_TRY(const auto use, form.optional_single("requested_token_use"));
+  if (!use) {
+    record.action = "token.jwt_bearer";
+    return Grant::JwtBearer;
+  }
+  if (*use != "on_behalf_of") {
+    return fail(ErrorCode::MalformedRequest, "requested_token_use can only be on_behalf_of");
+  }
+  record.action = "token.exchange";
+  return Grant::OnBehalfOf;
+}
 
 bool form_content_type(const Request& request) {
   const auto type = request.header("content-type");
@@ -40,14 +70,68 @@ bool secret_in_query(std::string_view query) {
   return false;
 }
 
+/// Entra ID's on-behalf-of flow: an exchange in other words. Its `assertion` is
+/// the user's access token, and it names the target within `scope`:
+/// `<audience>/.default` for all, or `<audience>/<scope>`.
+Result<grants::IssuedToken> on_behalf_of(const Services& services,
+                                         const policy::TenantSnapshot& snapshot,
+                                         const grants::Caller& caller, const Form& form,
+                                         grants::Wait wait, audit::Event& record) {
+  grants::TokenExchangeRequest asked;
+  POSTERN_TRY(asked.subject_token, form.required_single("assertion"));
+  asked.subject_token_type = "urn:ietf:params:oauth:token-type:access_token";
+  asked.audiences = form.all("audience");
+  asked.resources = form.all("resource");
+  POSTERN_TRY(asked.scope, form.optional_single("scope"));
+  std::string scopes;
+  if (asked.scope) {
+    auto rest = *asked.scope;
+    while (!rest.empty()) {
+      const auto end = std::min(rest.find(' '), rest.size());
+      auto scope = rest.substr(0, end);
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+      const auto slash = scope.rfind('/');
+      if (slash != scope.npos && snapshot.resolve(scope.substr(0, slash)) != nullptr) {
+        asked.audiences.push_back(scope.substr(0, slash));
+        scope.remove_prefix(slash + 1);
+        if (scope == ".default") continue;
+      }
+      (scopes += scope) += ' ';
+    }
+    // One target may be named once for each of its scopes.
+    std::sort(asked.audiences.begin(), asked.audiences.end());
+    asked.audiences.erase(std::unique(asked.audiences.begin(), asked.audiences.end()),
+                          asked.audiences.end());
+    asked.scope = scopes;
+    if (scopes.empty()) asked.scope.reset();
+  }
+  POSTERN_TRY(auto issued, services.exchange.exchange(snapshot, caller, asked, wait, record));
+  issued.issued_token_type.clear();  // a member of RFC 8693 answers only
+  return issued;
+}
+
 Result<grants::IssuedToken> grant(const Services& services, const policy::TenantSnapshot& snapshot,
-                                  const Request& request, const Form& form, bool exchange,
+                                  const Request& request, const Form& form, Grant type,
                                   audit::Event& record) {
   POSTERN_TRY(const auto caller, authenticate(services, snapshot, request, &form, record));
   POSTERN_TRY(const auto scope, form.optional_single("scope"));
-  if (!exchange) {
-    return services.client_credentials.grant(snapshot, caller, form.all("audience"),
-                                             form.all("resource"), scope, record);
+  const auto audiences = form.all("audience");
+  const auto resources = form.all("resource");
+  const auto wait = wait_of(request);
+  switch (type) {
+    case Grant::ClientCredentials:
+      return services.client_credentials.grant(snapshot, caller, audiences, resources, scope,
+                                               record);
+    case Grant::JwtBearer: {
+      if (services.jwt_bearer == nullptr) {
+        return fail(ErrorCode::UnsupportedGrant, "this grant_type is not offered");
+      }
+      POSTERN_TRY(const auto assertion, form.required_single("assertion"));
+      return services.jwt_bearer->grant(snapshot, caller, {assertion, audiences, resources, scope},
+                                       wait, record);
+    }
+    case Grant::OnBehalfOf: return on_behalf_of(services, snapshot, caller, form, wait, record);
+    case Grant::Exchange: break;
   }
   grants::TokenExchangeRequest asked;
   POSTERN_TRY(asked.subject_token, form.required_single("subject_token"));
@@ -55,10 +139,10 @@ Result<grants::IssuedToken> grant(const Services& services, const policy::Tenant
   POSTERN_TRY(asked.actor_token, form.optional_single("actor_token"));
   POSTERN_TRY(asked.actor_token_type, form.optional_single("actor_token_type"));
   POSTERN_TRY(asked.requested_token_type, form.optional_single("requested_token_type"));
-  asked.audiences = form.all("audience");
-  asked.resources = form.all("resource");
+  asked.audiences = audiences;
+  asked.resources = resources;
   asked.scope = scope;
-  return services.exchange.exchange(snapshot, caller, asked, wait_of(request), record);
+  return services.exchange.exchange(snapshot, caller, asked, wait, record);
 }
 
 /// RFC 6749 §5.1. Written without a JSON library: this is the hot path, and only
@@ -107,13 +191,8 @@ Result<Answer> token_endpoint(const Services& services, const Request& request) 
     POSTERN_TRY(const auto form,
                 request.body.expose([](ByteView body) { return Form::parse(as_text(body)); }));
     POSTERN_CHECK(form.refuse_repeats_except({"audience", "resource"}));
-    POSTERN_TRY(const auto grant_type, form.required_single("grant_type"));
-    const bool exchange = grant_type == kTokenExchange;
-    if (!exchange && grant_type != "client_credentials") {
-      return fail(ErrorCode::UnsupportedGrant, "this grant_type is not offered");
-    }
-    record.action = exchange ? "token.exchange" : "token.client_credentials";
-    return grant(services, *snapshot, request, form, exchange, record);
+    POSTERN_TRY(const auto type, grant_of(form, record));
+    return grant(services, *snapshot, request, form, type, record);
   };
   const auto issued = decide();
   if (issued.ok()) return Answer{token_reply(issued.value()), {std::move(record)}};

@@ -51,14 +51,6 @@ std::string exposed(const FieldValue& value) {
   return value.expose([](ByteView bytes) { return std::string(as_text(bytes)); });
 }
 
-void wipe_texts(Json& json) {
-  if (json.is_string()) {
-    wipe(json.get_ref<std::string&>());
-  } else if (json.is_structured()) {
-    for (auto& child : json) wipe_texts(child);
-  }
-}
-
 Json allowed_json(const grants::ReleasedItem& item, sys_seconds now) {
   Json json{{"backend", item.backend.str()},
             {"status", "allowed"},
@@ -81,22 +73,6 @@ Json allowed_json(const grants::ReleasedItem& item, sys_seconds now) {
   if (item.scope && item.expires_at) {
     json["token"] = {{"scope", item.scope->str()},
                      {"expires_in", (*item.expires_at - now).count()}};
-  }
-  return json;
-}
-
-Json refused_json(const policy::TenantSnapshot& snapshot, const std::string& asked,
-                  const Error& error) {
-  const bool ours = error.code == ErrorCode::Internal || error.code == ErrorCode::Unavailable;
-  Json json{{"backend", asked},
-            {"status", "refused"},
-            // A gateway handles items as it handles the token endpoint's errors.
-            {"error", oauth_error_name(error.code)},
-            {"detail", ours ? "the service cannot answer for this backend now" : error.detail}};
-  if (error.code == ErrorCode::InteractionRequired) {
-    const auto* backend = snapshot.resolve(asked);
-    const auto url = grants::connect_url(snapshot, backend != nullptr ? backend->name.str() : "");
-    if (!url.empty()) json["connect_url"] = url;
   }
   return json;
 }
@@ -159,7 +135,7 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
         answers.push_back(allowed_json(released.value(), services.clock.now()));
       } else {
         record_error(item_record, released.error());
-        answers.push_back(refused_json(*snapshot, item.asked, released.error()));
+        answers.push_back(refused_item(*snapshot, item.asked, released.error()));
       }
       records.push_back(std::move(item_record));
     }

@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "crypto/hash.h"
 #include "grants/client_credentials.h"
+#include "grants/jwt_bearer.h"
 #include "grants/release.h"
 #include "grants/subject.h"
 #include "grants/token_exchange.h"
@@ -36,6 +37,7 @@ struct Services {
   std::function<bool(const BearerToken&)> is_operator;
   /// Facts for GET /api/v1/status, as JSON text; waits for the database.
   std::function<Result<std::string>()> status;
+  grants::JwtBearer* jwt_bearer = nullptr;  ///< null: assertions are not taken
 };
 
 /// The tenant a path names, from memory, or loaded when this run may wait for

@@ -1,0 +1,103 @@
+#include "grants/jwt_bearer.h"
+
+#include <chrono>
+#include <utility>
+
+#include "crypto/hash.h"
+#include "grants/entitlement.h"
+#include "grants/token_exchange.h"
+
+namespace postern::grants {
+
+using policy::SubjectTokenType;
+
+namespace {
+
+/// RFC 7521 §4.1.1: whatever is wrong with the assertion is invalid_grant.
+template <class T>
+Result<T> of_assertion(Result<T> result) {
+  if (result.ok() || result.error().code != ErrorCode::InvalidToken) return result;
+  Error error = std::move(result).error();
+  error.code = ErrorCode::InvalidGrant;
+  return error;
+}
+
+/// The target: what an ID-JAG is for, and the request may only repeat it; else
+/// what the request names, else the client's default.
+Result<policy::Target> target_of(const policy::TenantSnapshot& snapshot,
+                                 const policy::Client& client, const VerifiedAssertion& assertion,
+                                 const JwtBearerRequest& request) {
+  if (assertion.resources.empty()) {
+    return policy::resolve_target(snapshot, client, request.audiences, request.resources);
+  }
+  const std::vector<std::string_view> resources(assertion.resources.begin(),
+                                                assertion.resources.end());
+  POSTERN_TRY(auto target, policy::resolve_target(snapshot, client, {}, resources));
+  if (!request.audiences.empty() || !request.resources.empty()) {
+    POSTERN_TRY(const auto named,
+                policy::resolve_target(snapshot, client, request.audiences, request.resources));
+    if (named.backend != target.backend) {
+      return fail(ErrorCode::InvalidGrant, "the assertion is for another resource");
+    }
+  }
+  return target;
+}
+
+}  // namespace
+
+Result<IssuedToken> JwtBearer::grant(const policy::TenantSnapshot& snapshot, const Caller& caller,
+                                     const JwtBearerRequest& request, Wait wait,
+                                     audit::Event& record) const {
+  const auto& client = *caller.client;
+  if (client.grants.count(policy::GrantType::JwtBearer) == 0) {
+    return fail(ErrorCode::UnauthorizedClient, "this client may not use jwt-bearer");
+  }
+  POSTERN_TRY(const auto assertion,
+              of_assertion(verifier_.verify_assertion(snapshot, caller, request.assertion, wait)));
+  const auto& subject = assertion.token;
+  record_subject(record, subject);
+  const bool id_jag = assertion.type == SubjectTokenType::IdJag;
+  record.with("assertion", id_jag ? "id-jag" : "jwt");
+  if (const auto may = check_may_act(subject, nullptr, snapshot, client); !may.ok()) {
+    return fail(ErrorCode::InvalidGrant, may.error().detail);
+  }
+  auto act = actor_chain(subject, nullptr, client);
+  if (!act.ok()) return fail(ErrorCode::InvalidGrant, act.error().detail);
+
+  POSTERN_TRY(auto target, target_of(snapshot, client, assertion, request));
+  const auto& backend = *target.backend;
+  record.with("backend", backend.name.str()).with("audience", target.audience);
+  if (backend.answer == policy::AnswerKind::Vaulted) {
+    return fail(ErrorCode::TargetRefused, "this backend takes a stored credential, not a token");
+  }
+  POSTERN_TRY(auto permitted, entitled_scope(snapshot, client, backend, subject, clock_.now()));
+  if (assertion.scope) {
+    permitted = permitted.intersect(*assertion.scope);
+    if (permitted.empty() && !backend.scopes.empty()) {
+      return fail(ErrorCode::ScopeRefused, "the assertion's scope leaves nothing at this backend");
+    }
+  }
+  // Whatever else issue() could refuse, so that a refusal does not use up the assertion.
+  POSTERN_CHECK(policy::narrow_scope(permitted, request.scope));
+  POSTERN_CHECK(of_assertion(confirmation_of(caller, subject.bound_to)));
+
+  const auto* issuer = snapshot.find_issuer(subject.principal.issuer);
+  const bool reusable = id_jag && issuer != nullptr && issuer->config.id_jag_reuse;
+  if (!assertion.jti.empty() && !reusable) {
+    if (wait == Wait::No) return fail(ErrorCode::NeedsDatabase, "");
+    const auto use =
+        crypto::sha256_parts({as_bytes(subject.principal.issuer),
+                              as_bytes(subject.principal.subject), as_bytes(assertion.jti)});
+    POSTERN_TRY(const bool first,
+                replays_.first_use(snapshot.tenant(), id_jag ? "id_jag" : "jwt_bearer", use,
+                                   subject.expires_at));
+    if (!first) return fail(ErrorCode::InvalidGrant, "the assertion was used before");
+  }
+  return of_assertion(issue(
+      snapshot,
+      {&caller, std::move(target), subject.issued_subject, std::move(permitted), request.scope,
+       subject.expires_at, std::move(act).value(), subject.auth_context, subject.bound_to},
+      clock_, record));
+}
+
+}  // namespace postern::grants

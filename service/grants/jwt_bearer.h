@@ -1,0 +1,45 @@
+#pragma once
+
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "grants/issuance.h"
+#include "grants/subject.h"
+#include "policy/replay_guard.h"
+
+namespace postern::grants {
+
+/// The parameters of RFC 7523 §2.1, still untrusted. Views into the request.
+struct JwtBearerRequest {
+  std::string_view assertion;
+  std::vector<std::string_view> audiences;
+  std::vector<std::string_view> resources;
+  std::optional<std::string_view> scope;
+};
+
+/// RFC 7523 §2.1: a JWT that a trusted issuer made for this authorization server
+/// is itself the grant. With header `typ` oauth-id-jag+jwt it is an identity
+/// assertion authorization grant (ID-JAG), which also names the client, the
+/// resource and the scope it is for. Thread-safe.
+class JwtBearer {
+ public:
+  JwtBearer(SubjectVerifier& verifier, policy::ReplayGuard& replays, const Clock& clock)
+      : verifier_(verifier), replays_(replays), clock_(clock) {}
+
+  /// An assertion is used once, by its `jti`. It is marked as used last, when
+  /// nothing else stands against it.
+  /// @param wait  at least Database where a `jti` must be remembered, or NeedsDatabase.
+  /// Errors: InvalidGrant for everything that is wrong with the assertion;
+  /// UnauthorizedClient, TargetRefused, ScopeRefused, InsufficientAuthentication,
+  /// NeedsDatabase, NeedsOutbound, Unavailable.
+  Result<IssuedToken> grant(const policy::TenantSnapshot& snapshot, const Caller& caller,
+                            const JwtBearerRequest& request, Wait wait, audit::Event& record) const;
+
+ private:
+  SubjectVerifier& verifier_;
+  policy::ReplayGuard& replays_;
+  const Clock& clock_;
+};
+
+}  // namespace postern::grants
