@@ -248,6 +248,7 @@ int run_credential_set(const Settings& settings, const CredentialOptions& option
       call.value().client.put_credential(call.value().tenant, call.value().name, call.value().owner,
                                          fields.value(), expires_at.value(), only_version);
   if (!info.ok()) return report(info.error(), doing);
+  for (const auto& warning : info.value().warnings) say_error("warning: " + printable(warning));
   if (settings.json) return finish(print(line_of(as_json(info.value()))));
   return finish(print("credential " + printable(info.value().name) + " of " +
                       owner_text(info.value()) + ": version " +

@@ -90,7 +90,7 @@ std::string next_step(const sdk::Error& error) {
   switch (error.status) {
     case 401: return "check the token in --token-file, and that it belongs to this server";
     case 403: return "use a token that may do this: an operator's, or this tenant's admin's";
-    case 409:
+    // 409 has several causes, each said in the answer.
     case 412: return "somebody changed it meanwhile; look at it again and repeat";
     case 502:
     case 503:

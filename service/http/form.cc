@@ -39,22 +39,21 @@ Error repeated(std::string_view name) {
 
 }  // namespace
 
-Result<Form> Form::parse(std::string_view body) {
-  if (body.size() > kMaxBytes) {
-    return fail(ErrorCode::TooLarge, "the form is larger than 64 KiB");
-  }
+Result<Form> Form::parse(std::string_view text, Source source) {
+  const std::string what = source == Source::Body ? "the form" : "the query string";
+  if (text.size() > kMaxBytes) return fail(ErrorCode::TooLarge, what + " is larger than 64 KiB");
   Form form;
-  if (body.empty()) return form;
-  form.storage_ = SecureBuffer(body.size());  // decoding never makes text longer
+  if (text.empty()) return form;
+  form.storage_ = SecureBuffer(text.size());  // decoding never makes text longer
   char* out = reinterpret_cast<char*>(form.storage_.writable().data());
 
   std::size_t sent = 0;
-  while (!body.empty()) {
-    const auto pair = body.substr(0, body.find('&'));
-    body.remove_prefix(std::min(body.size(), pair.size() + 1));
+  while (!text.empty()) {
+    const auto pair = text.substr(0, text.find('&'));
+    text.remove_prefix(std::min(text.size(), pair.size() + 1));
     if (pair.empty()) continue;
     if (++sent > kMaxParameters) {
-      return fail(ErrorCode::MalformedRequest, "the form has more than 64 parameters");
+      return fail(ErrorCode::MalformedRequest, what + " has more than 64 parameters");
     }
     const auto equals = pair.find('=');
     const auto name = decode(pair.substr(0, equals), out);
@@ -62,10 +61,12 @@ Result<Form> Form::parse(std::string_view body) {
         decode(equals == pair.npos ? std::string_view{} : pair.substr(equals + 1), out);
     if (!name || !value) {
       return fail(ErrorCode::MalformedRequest,
-                  "the body is not application/x-www-form-urlencoded in UTF-8");
+                  (source == Source::Body ? std::string("the body") : what) +
+                      " is not application/x-www-form-urlencoded in UTF-8");
     }
     // RFC 6749 §3.2: parameters sent without a value are treated as omitted.
-    if (!value->empty()) form.parameters_.emplace_back(*name, *value);
+    if (value->empty() && source == Source::Body) continue;
+    form.parameters_.emplace_back(*name, *value);
   }
   return form;
 }

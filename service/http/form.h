@@ -15,8 +15,9 @@ namespace postern::http {
 /// A decoded `application/x-www-form-urlencoded` body (RFC 6749 appendix B).
 ///
 /// Duplicates are kept, because RFC 6749 §3.2 wants them refused and RFC 8693
-/// §2.1 allows some. A parameter with an empty value counts as absent. Names
-/// and values live in one locked buffer and are wiped with the form; the views
+/// §2.1 allows some. A parameter with an empty value counts as absent, but in
+/// the REST API's query, where it is more likely a variable that was not set.
+/// Names and values live in one locked buffer and are wiped with the form; the views
 /// handed out are valid as long as the form is.
 class Form {
  public:
@@ -26,7 +27,8 @@ class Form {
   /// Errors: TooLarge beyond kMaxBytes; MalformedRequest for more than
   /// kMaxParameters, a bad %XX, NUL, raw control characters, or bytes that are
   /// not UTF-8 once decoded.
-  static Result<Form> parse(std::string_view body);
+  enum class Source { Body, Query };
+  static Result<Form> parse(std::string_view text, Source source = Source::Body);
 
   /// Errors: MalformedRequest when absent or repeated.
   Result<std::string_view> required_single(std::string_view name) const;

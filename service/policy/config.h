@@ -172,6 +172,8 @@ struct Delivery {
   std::map<std::string, Template> env;
   std::map<std::string, Template> headers;
   std::vector<DeliveredFile> files;
+
+  std::set<std::string> fields() const;  ///< that its templates ask a credential for
 };
 
 /// How a user must have authenticated to reach a backend (RFC 9470).

@@ -151,15 +151,15 @@ Result<Delivery> read_delivery(const Json& value, const std::string& pointer) {
   return delivery;
 }
 
-std::set<std::string> fields_of(const Delivery& delivery) {
-  std::set<std::string> fields;
-  for (const auto& [name, part] : delivery.env) fields.merge(part.fields());
-  for (const auto& [name, part] : delivery.headers) fields.merge(part.fields());
-  for (const auto& file : delivery.files) fields.merge(file.content.fields());
-  return fields;
-}
-
 }  // namespace
+
+std::set<std::string> Delivery::fields() const {
+  std::set<std::string> all;
+  for (const auto& [name, part] : env) all.merge(part.fields());
+  for (const auto& [name, part] : headers) all.merge(part.fields());
+  for (const auto& file : files) all.merge(file.content.fields());
+  return all;
+}
 
 Result<Template> Template::parse(std::string_view text) {
   Template made;
@@ -290,7 +290,7 @@ Result<Backend> read_backend(const Json& value, const std::string& pointer) {
     if (backend.credential) {
       return at(reader.below("credential"), "is only for backends whose answer is vaulted");
     }
-    for (const auto& field : fields_of(backend.delivery)) {
+    for (const auto& field : backend.delivery.fields()) {
       if (field != "access_token") {
         return at(reader.below("delivery"), "a minted answer has only the field {access_token}");
       }

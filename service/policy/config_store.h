@@ -126,6 +126,9 @@ class ConfigStore {
   /// Deletes the tenant and everything it has but its audit chain and a
   /// tombstone, so that the id is never used again. Errors: NotFound.
   virtual Status remove(const TenantId& tenant, std::span<const audit::Event> events) = 0;
+
+  /// Whether remove() has left its tombstone. Only a hint: apply() decides.
+  virtual Result<bool> was_removed(const TenantId& tenant) = 0;
 };
 
 }  // namespace postern::policy

@@ -168,7 +168,7 @@ Result<std::uint64_t> write_tenant(TenantTransaction& tx, const TenantId& tenant
   tx.run(kCreateTenant, tenant.str(), name, enabled, change.settings.value_or("{}"));
   // After the insert, which waits for a removal under way: so that one is seen.
   if (!tx.run(kFindTombstone, tenant.str()).empty()) {
-    return fail(ErrorCode::Conflict, "this tenant id was used before");
+    return fail(ErrorCode::Conflict, "a tenant of this id was deleted; an id is never used again");
   }
   const auto& kek = change.create->kek;
   tx.run(kCreateKek, tenant.str(), static_cast<std::uint32_t>(kek.version), kek.root_key_id,
@@ -319,6 +319,13 @@ Status PostgresConfigStore::remove(const TenantId& tenant, std::span<const audit
   });
   log_.ended(tenant, std::nullopt);
   return status;
+}
+
+Result<bool> PostgresConfigStore::was_removed(const TenantId& tenant) {
+  return named(kFindTombstone.name, database_.pool(), [&](Session& session) -> Result<bool> {
+    TenantTransaction tx(session, tenant);
+    return !tx.run(kFindTombstone, tenant.str()).empty();
+  });
 }
 
 }  // namespace postern::storage

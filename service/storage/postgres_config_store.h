@@ -23,6 +23,7 @@ class PostgresConfigStore final : public policy::ConfigStore {
   Result<std::uint64_t> apply(const TenantId& tenant, const policy::ConfigChange& change,
                               std::span<const audit::Event> events) override;
   Status remove(const TenantId& tenant, std::span<const audit::Event> events) override;
+  Result<bool> was_removed(const TenantId& tenant) override;
 
  private:
   Database& database_;

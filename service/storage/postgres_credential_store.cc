@@ -167,8 +167,8 @@ Result<vault::CredentialMetadata> PostgresCredentialStore::put(
                seconds_of(sealed.expires_at), kKeptVersions);
         POSTERN_TRY(head, log_.append_in(tx, tenant, chain_key, events));
         tx.commit();
-        return vault::CredentialMetadata{key, version, sealed.field_names, sealed.created_at,
-                                         sealed.expires_at};
+        return vault::CredentialMetadata{
+            key, version, sealed.field_names, sealed.created_at, sealed.expires_at, current != 0};
       });
   log_.ended(tenant, result.ok() ? head : std::nullopt);
   return result;

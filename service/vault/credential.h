@@ -46,6 +46,7 @@ struct CredentialMetadata {
   std::vector<std::string> field_names;
   sys_seconds created_at{};  ///< of the latest version
   std::optional<sys_seconds> expires_at;
+  bool replaces = false;  ///< answered by put(): there was a version before
 };
 
 /// Implemented by storage and, in memory, by tests/support; one suite holds

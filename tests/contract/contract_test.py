@@ -297,10 +297,11 @@ def check_inputs(tester: Tester) -> None:
                         body={} if operation.request else None)
         if who == "" and "tenant" in operation.names("path"):
             tester.call(operation.id, 404, why="unknown tenant", tenant="nobody")
-        if operation.names("query"):
-            body = {} if operation.request else None
+        body = {} if operation.request else None
+        if operation.path.startswith("/api/"):
             tester.call(operation.id, 400, who=who, why="unknown parameter", body=body,
                         query={"undescribed": 1})
+        if operation.names("query"):
             name = sorted(operation.names("query"))[0]
             tester.call(operation.id, 400, who=who, why="repeated parameter", body=body,
                         query={name: ["true", "true"]})
@@ -432,6 +433,14 @@ def check_tenants(tester: Tester, made: dict) -> None:
                "the manifest that was read changes nothing", str(changes))
     text = {"tenant": "acme", "display_name": "Acme"}
     tester.call("applyManifest", 412, who="admin", body=text, headers={"If-Match": '"0"'})
+    tester.call("applyManifest", 412, who="admin", body=text, headers={"If-None-Match": "*"})
+    for name in ("getTenant", "getManifest"):
+        current = tester.call(name, 200, who="admin", headers={"If-None-Match": '"0"'})
+        tester.call(name, 304, who="admin", headers={"If-None-Match": current.headers["etag"]})
+        tester.call(name, 200, who="admin", headers={"If-Match": current.headers["etag"]})
+        tester.call(name, 412, who="admin", headers={"If-Match": '"0"'})
+    tester.call("applyManifest", 200, "another version", who="admin", body=text,
+                query={"dry_run": "true"}, headers={"If-None-Match": '"0"'})
     tester.call("applyManifest", 400, "malformed If-Match", who="admin", body=text,
                 headers={"If-Match": "x"})
     tester.call("applyManifest", 400, "malformed flag", who="admin", body=text,
@@ -461,7 +470,10 @@ def check_tenants(tester: Tester, made: dict) -> None:
     tester.call("jwks", 404, "disabled tenant", tenant="brief")
     tester.call("deleteTenant", 400, "another id", who="operator", tenant="brief",
                 query={"confirm": "acme"})
-    tester.call("deleteTenant", 204, who="operator", tenant="brief", query={"confirm": "brief"})
+    tester.call("deleteTenant", 412, who="operator", tenant="brief", query={"confirm": "brief"},
+                headers={"If-Match": '"0"'})
+    tester.call("deleteTenant", 204, who="operator", tenant="brief", query={"confirm": "brief"},
+                headers={"If-Match": "*", "If-None-Match": '"0"'})
     tester.call("deleteTenant", 404, "again", who="operator", tenant="brief",
                 query={"confirm": "brief"})
     tester.call("applyManifest", 409, "an id that was used", who="operator", tenant="brief",
@@ -519,13 +531,21 @@ def check_credentials(tester: Tester) -> None:
         tester.call("putCredential", 200, "any version", headers={"If-Match": "*"}, **put)
         tester.call("putCredential", 400, "malformed If-Match", headers={"If-Match": "x"}, **put)
         tester.call("putCredential", 400, "malformed If-None-Match",
-                    headers={"If-None-Match": '"1"'}, **put)
+                    headers={"If-None-Match": "1"}, **put)
+        tester.call("putCredential", 412, "both", headers={"If-Match": "*", "If-None-Match": "*"},
+                    **put)
         current = tester.call("getCredential", 200, who=who, query=query).headers["etag"]
+        tester.call("getCredential", 304, who=who, query=query, headers={"If-None-Match": current})
+        tester.call("getCredential", 412, who=who, query=query, headers={"If-Match": '"0"'})
+        tester.call("deleteCredential", 412, who=who, query=query, headers={"If-None-Match": "*"})
         tester.call("deleteCredential", 412, "not the current one", who=who, query=query,
                     headers={"If-Match": first.headers["etag"]})
         tester.call("deleteCredential", 400, "malformed If-Match", who=who, query=query,
                     headers={"If-Match": "x"})
-        tester.call("deleteCredential", 204, who=who, query=query, headers={"If-Match": current})
+        tester.call("getCredential", 200, who=who, query=query,
+                    headers={"If-Match": current, "If-None-Match": '"0"'})
+        tester.call("deleteCredential", 204, who=who, query=query,
+                    headers={"If-Match": current, "If-None-Match": '"0"'})
         for name in ("getCredential", "deleteCredential"):
             tester.call(name, 404, "gone", who=who, query=query)
         tester.call("putCredential", {200, 201}, "anew", **put)

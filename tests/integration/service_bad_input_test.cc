@@ -304,6 +304,7 @@ TEST(BadInput, BadCredentialFieldsAreRefused) {
                          {{"fields", Json::array({"token"})}},
                          {{"fields", {{"token", 1}}}},
                          {{"fields", {{"token", nullptr}}}},
+                         {{"fields", {{"token", ""}}}},
                          {{"fields", {{"", "x"}}}},
                          {{"fields", {{"not a name", "x"}}}},
                          {{"fields", {{std::string(300, 'n'), "x"}}}},
@@ -318,10 +319,9 @@ TEST(BadInput, BadCredentialFieldsAreRefused) {
     EXPECT_THAT(reply.status, AnyOf(400, 413)) << body.dump().substr(0, 200) << reply.body;
   }
   for (const auto& header : Pairs{{"If-Match", "1"},
-                                  {"If-Match", "\"one\""},
-                                  {"If-Match", "W/\"1\""},
-                                  {"If-Match", "\"-1\""},
-                                  {"If-None-Match", "\"1\""}}) {
+                                  {"If-Match", "\"1"},
+                                  {"If-Match", "*, \"1\""},
+                                  {"If-None-Match", "1"}}) {
     EXPECT_THAT(tenant.api("PUT", "/credentials/github", tenant.user_token("alice"),
                            {{"fields", {{"token", "x"}}}}, {header}),
                 IsProblem(400, "malformed-request"))

@@ -541,6 +541,9 @@ TEST_P(ConfigStoreSuite, ARemovedTenantIsGoneAndItsIdIsNotUsedAgain) {
   EXPECT_EQ(code_of(apply(a_, putting(Kind::Role, "r"))), ErrorCode::NotFound);
   EXPECT_EQ(code_of(store().remove(a_, {})), ErrorCode::NotFound);
   EXPECT_EQ(code_of(apply(a_, creation(a_))), ErrorCode::Conflict);
+  EXPECT_TRUE(store().was_removed(a_).value());
+  EXPECT_FALSE(store().was_removed(b_).value());
+  EXPECT_FALSE(store().was_removed(unknown_).value());
   EXPECT_EQ(code_of(store().load(a_)), ErrorCode::NotFound);
   EXPECT_EQ(store().tenants("", 10).value().items.size(), 1u);
 

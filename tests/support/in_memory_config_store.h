@@ -81,6 +81,11 @@ class InMemoryConfigStore final : public policy::ConfigStore {
     return {};
   }
 
+  Result<bool> was_removed(const TenantId& tenant) override {
+    const std::lock_guard lock(mutex_);
+    return removed_.contains(tenant);
+  }
+
   std::size_t loads() const {
     const std::lock_guard lock(mutex_);
     return loads_;

@@ -40,7 +40,9 @@ class InMemoryCredentialStore final : public vault::CredentialStore {
     auto& written = tenants_[tenant][key];
     written.last_version = version;
     written.versions.push_back(std::move(sealed));
-    return describe(key, written.versions.back());
+    auto stored = describe(key, written.versions.back());
+    stored.replaces = latest != 0;
+    return stored;
   }
 
   Result<vault::SealedVersion> latest(const TenantId& tenant,
@@ -105,7 +107,8 @@ class InMemoryCredentialStore final : public vault::CredentialStore {
 
   static vault::CredentialMetadata describe(const vault::CredentialKey& key,
                                             const vault::SealedVersion& version) {
-    return {key, version.version, version.field_names, version.created_at, version.expires_at};
+    return {key,  version.version, version.field_names, version.created_at, version.expires_at,
+            false};
   }
 
   static std::string encode_cursor(const vault::CredentialKey& key) {

@@ -256,6 +256,7 @@ CredentialInfo read_credential(const Json& json) {
   out.fields = optional_texts(json, "fields");
   out.created_at = time(json, "created_at");
   out.expires_at = optional_time(json, "expires_at");
+  out.warnings = optional_texts(json, "warnings");
   return out;
 }
 

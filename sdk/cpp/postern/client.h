@@ -126,6 +126,7 @@ struct CredentialInfo {
   std::vector<std::string> fields;
   sys_seconds created_at{};
   std::optional<sys_seconds> expires_at;
+  std::vector<std::string> warnings;  ///< of a write: what the fields are not enough for
 };
 
 struct CredentialField {

@@ -35,7 +35,9 @@ std::string_view name_of(policy::PlannedChange::Action action) {
 /// Only operators may call what has no tenant. Not recorded: there is no chain
 /// it could belong to.
 Status require_operator(const Services& services, const Request& request) {
-  POSTERN_TRY(const auto caller, caller_of(services, request, nullptr));
+  // A tenant's admin is known by the tenant that the token itself names.
+  POSTERN_TRY(const auto snapshot, tenant_of_admin_token(services, request));
+  POSTERN_TRY(const auto caller, caller_of(services, request, snapshot.get()));
   if (caller.kind != Kind::Operator) {
     return fail(ErrorCode::Forbidden, "this needs an operator token");
   }
@@ -54,7 +56,7 @@ Result<Answer> list_tenants(const Services& services, const Request& request) {
   return Answer{json_reply(200, body)};
 }
 
-Result<Done> show_tenant(const policy::TenantSnapshot& snapshot) {
+Result<Done> show_tenant(const Request& request, const policy::TenantSnapshot& snapshot) {
   const auto& config = snapshot.config();
   auto settings = policy::write(config.settings);
   settings.erase("guardrails");
@@ -72,8 +74,7 @@ Result<Done> show_tenant(const policy::TenantSnapshot& snapshot) {
               {"backends", config.backends.size()},
               {"roles", config.roles.size()},
               {"bindings", config.bindings.size()}}}};
-  auto reply = json_reply(200, body);
-  reply.set_header("ETag", etag(snapshot.epoch()));
+  POSTERN_TRY(auto reply, versioned_reply(request, snapshot.epoch(), body));
   return Done{std::move(reply)};
 }
 
@@ -173,12 +174,13 @@ Json plan_json(const policy::Plan& plan) {
 /// Applies a change that was computed from what was read just before. When the
 /// tenant has moved on since, that is the caller's failed precondition only if
 /// the caller named one.
+enum class Named { ByUs, ByCaller };
 Result<std::uint64_t> apply_or_conflict(const Services& services, const TenantId& tenant,
                                         const policy::ConfigChange& change, audit::Event& record,
-                                        const std::optional<std::uint64_t>& expected_by_caller) {
+                                        Named named) {
   auto applied = services.config.apply(tenant, change, {&record, 1});
   if (!applied.ok() && applied.error().code == ErrorCode::PreconditionFailed &&
-      !expected_by_caller) {
+      named == Named::ByUs) {
     return fail(ErrorCode::Conflict, "the configuration changed meanwhile; try again");
   }
   return applied;
@@ -189,7 +191,7 @@ Result<Reply> put_manifest(const Services& services, const Request& request, con
   POSTERN_TRY(const auto query, Query::parse(request.query, {"dry_run", "prune"}));
   POSTERN_TRY(const auto dry_run, query.flag("dry_run"));
   POSTERN_TRY(const auto prune, query.flag("prune"));
-  POSTERN_TRY(const auto expected_epoch, if_match(request));
+  POSTERN_TRY(const auto conditions, Preconditions::of(request));
   auto parsed = request.body.expose([](ByteView body) { return token::parse_json(as_text(body)); });
   POSTERN_TRY(const auto json, std::move(parsed));
   POSTERN_TRY(const auto manifest, policy::Manifest::read(json));
@@ -215,9 +217,17 @@ Result<Reply> put_manifest(const Services& services, const Request& request, con
     error.pointer = "/guardrails";
     return error;
   }
-  if (expected_epoch && (stored == nullptr || stored->row.epoch != *expected_epoch)) {
-    return fail(ErrorCode::PreconditionFailed,
-                "the configuration has changed since that ETag; read it again");
+  POSTERN_CHECK(
+      conditions.check(stored != nullptr ? std::optional(stored->row.epoch) : std::nullopt));
+  if (stored == nullptr) {
+    // Found out by the write as well; a dry run must say it too.
+    POSTERN_TRY(const auto removed, services.config.was_removed(tenant));
+    if (removed) {
+      Error error =
+          fail(ErrorCode::Conflict, "a tenant of this id was deleted; an id is never used again");
+      error.pointer = "/tenant";
+      return error;
+    }
   }
   POSTERN_TRY(auto plan,
               policy::plan(manifest, stored, prune ? Prune::Yes : Prune::No, services.clock.now()));
@@ -247,7 +257,8 @@ Result<Reply> put_manifest(const Services& services, const Request& request, con
       }
     }
     record.with("changes", std::to_string(changed)).with("objects", names);
-    POSTERN_TRY(epoch, apply_or_conflict(services, tenant, plan.change, record, expected_epoch));
+    POSTERN_TRY(epoch, apply_or_conflict(services, tenant, plan.change, record,
+                                         conditions.any() ? Named::ByCaller : Named::ByUs));
     services.snapshots.moved_on(tenant, epoch);
   }
 
@@ -307,6 +318,8 @@ Result<Done> delete_tenant(const Services& services, const Request& request,
                 "deleting a tenant destroys its keys and credentials for good; repeat its id in "
                 "the query parameter confirm");
   }
+  POSTERN_TRY(const auto conditions, Preconditions::of(request));
+  POSTERN_CHECK(conditions.check(snapshot.epoch()));
   POSTERN_CHECK(services.config.remove(snapshot.tenant(), {&record, 1}));
   services.keyring.forget(snapshot.tenant());
   services.snapshots.moved_on(snapshot.tenant(), ~std::uint64_t{0});
@@ -316,7 +329,7 @@ Result<Done> delete_tenant(const Services& services, const Request& request,
 Result<Done> apply_change(const Services& services, const policy::TenantSnapshot& snapshot,
                           const policy::ConfigChange& change, audit::Event& record, Reply reply) {
   POSTERN_TRY(const auto epoch,
-              apply_or_conflict(services, snapshot.tenant(), change, record, std::nullopt));
+              apply_or_conflict(services, snapshot.tenant(), change, record, Named::ByUs));
   services.snapshots.moved_on(snapshot.tenant(), epoch);
   return Done{std::move(reply), Done::Recorded::InStore};
 }
@@ -446,12 +459,16 @@ void add_admin_endpoints(Router& router, Gate& gate, Services& services) {
   /// An endpoint on one tenant for operators and, where said, its admins.
   using Body =
       std::function<Result<Done>(const Request&, const policy::TenantSnapshot&, audit::Event&)>;
+  enum class Parameters { None, ReadByBody };
   const auto on_tenant = [&](const char* method, const char* pattern, const char* action,
-                             bool admins, Body body) {
+                             bool admins, Body body, Parameters parameters = Parameters::None) {
     add(method, pattern,
-        [&services, action, admins, body = std::move(body)](const Request& request) {
+        [&services, action, admins, body = std::move(body), parameters](const Request& request) {
           const auto call = [&](const policy::TenantSnapshot& snapshot, const Caller&,
-                                audit::Event& record) { return body(request, snapshot, record); };
+                                audit::Event& record) -> Result<Done> {
+            if (parameters == Parameters::None) POSTERN_CHECK(Query::none(request));
+            return body(request, snapshot, record);
+          };
           return admins ? tenant_call(services, request, action,
                                       {Kind::Operator, Kind::TenantAdmin}, call)
                         : tenant_call(services, request, action, {Kind::Operator}, call);
@@ -460,6 +477,7 @@ void add_admin_endpoints(Router& router, Gate& gate, Services& services) {
 
   add("GET", "/api/v1/status", [&services](const Request& request) -> Result<Answer> {
     POSTERN_CHECK(require_operator(services, request));
+    POSTERN_CHECK(Query::none(request));
     POSTERN_TRY(auto status, services.status());
     return Answer{std::move(Reply::json(200, std::move(status)).no_store())};
   });
@@ -469,16 +487,20 @@ void add_admin_endpoints(Router& router, Gate& gate, Services& services) {
       [&services](const Request& request) { return manifest_endpoint(services, request); });
 
   on_tenant("GET", "/api/v1/tenants/{}", "tenant.read", true,
-            [](const Request&, const auto& snapshot, auto&) { return show_tenant(snapshot); });
-  on_tenant("DELETE", "/api/v1/tenants/{}", "tenant.delete", false,
-            [&services](const Request& request, const auto& snapshot, auto& record) {
-              return delete_tenant(services, request, snapshot, record);
+            [](const Request& request, const auto& snapshot, auto&) {
+              return show_tenant(request, snapshot);
             });
+  on_tenant(
+      "DELETE", "/api/v1/tenants/{}", "tenant.delete", false,
+      [&services](const Request& request, const auto& snapshot, auto& record) {
+        return delete_tenant(services, request, snapshot, record);
+      },
+      Parameters::ReadByBody);
   on_tenant("GET", "/api/v1/tenants/{}/manifest", "config.read", true,
-            [&services](const Request&, const auto& snapshot, auto&) -> Result<Done> {
+            [&services](const Request& request, const auto& snapshot, auto&) -> Result<Done> {
               POSTERN_TRY(const auto stored, services.config.load(snapshot.tenant()));
-              auto reply = json_reply(200, policy::write_manifest(stored));
-              reply.set_header("ETag", etag(stored.row.epoch));
+              POSTERN_TRY(auto reply, versioned_reply(request, stored.row.epoch,
+                                                      policy::write_manifest(stored)));
               return Done{std::move(reply), Done::Recorded::ByGate};
             });
   on_tenant("POST", "/api/v1/tenants/{}/admin-tokens", "admin_token.create", false,

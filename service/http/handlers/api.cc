@@ -1,7 +1,6 @@
 #include "http/handlers/api.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "core/log.h"
 #include "core/time_format.h"
@@ -78,6 +77,26 @@ Result<Caller> caller_of(const Services& services, const Request& request,
   return Caller{Caller::Kind::User, {}, std::move(user).value()};
 }
 
+Result<std::shared_ptr<const policy::TenantSnapshot>> tenant_of_admin_token(
+    const Services& services, const Request& request) {
+  const std::shared_ptr<const policy::TenantSnapshot> none;
+  const auto header = request.header("authorization");
+  if (!header) return none;
+  const auto bearer = bearer_token(*header);
+  if (!bearer.ok()) return none;
+  const auto tenant = bearer.value().expose([](ByteView bytes) -> std::optional<TenantId> {
+    auto text = as_text(bytes);
+    if (!text.starts_with(kAdminPrefix)) return std::nullopt;
+    text.remove_prefix(kAdminPrefix.size());
+    auto id = TenantId::parse(text.substr(0, text.find('_')));
+    return id.ok() ? std::optional(std::move(id).value()) : std::nullopt;
+  });
+  if (!tenant) return none;
+  auto found = services.snapshots.get(*tenant);
+  if (!found.ok() && found.error().code == ErrorCode::NotFound) return none;
+  return found;
+}
+
 Result<Answer> tenant_call(const Services& services, const Request& request, std::string action,
                            std::initializer_list<Caller::Kind> allowed, const TenantCall& body) {
   auto found = tenant_of(services, request, DisabledTenant::Allow);
@@ -141,19 +160,6 @@ Result<std::optional<sys_seconds>> time_member(const token::Json& body, const ch
   return time;
 }
 
-Result<std::optional<std::uint64_t>> if_match(const Request& request) {
-  if (request.count("if-match") == 0) return std::optional<std::uint64_t>();
-  const auto header = request.header("if-match");
-  if (header && *header == "*") return std::optional<std::uint64_t>();
-  if (header && header->size() > 2 && header->front() == '"' && header->back() == '"') {
-    std::uint64_t number = 0;
-    const auto* end = header->data() + header->size() - 1;
-    const auto [stop, error] = std::from_chars(header->data() + 1, end, number);
-    if (error == std::errc() && stop == end) return std::optional(number);
-  }
-  return fail(ErrorCode::MalformedRequest, "If-Match must be the ETag of an earlier answer");
-}
-
 token::Json refused_item(const policy::TenantSnapshot& snapshot, const std::string& asked,
                          const Error& error) {
   const bool ours = error.code == ErrorCode::Internal || error.code == ErrorCode::Unavailable;
@@ -187,6 +193,13 @@ Reply json_reply(int status, const token::Json& body) {
   return reply;
 }
 
-std::string etag(std::uint64_t number) { return '"' + std::to_string(number) + '"'; }
+Result<Reply> versioned_reply(const Request& request, std::uint64_t version,
+                              const token::Json& body) {
+  POSTERN_TRY(const auto conditions, Preconditions::of(request));
+  POSTERN_TRY(const auto not_modified, conditions.not_modified(version));
+  auto reply = not_modified ? std::move(Reply(304).no_store()) : json_reply(200, body);
+  reply.set_header("ETag", etag(version));
+  return reply;
+}
 
 }  // namespace postern::http

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "http/handlers/services.h"
+#include "http/preconditions.h"
 #include "http/router.h"
 #include "token/json.h"
 
@@ -30,6 +31,12 @@ struct Caller {
 /// Errors: Unauthenticated, NeedsOutbound, Unavailable.
 Result<Caller> caller_of(const Services& services, const Request& request,
                          const policy::TenantSnapshot* snapshot);
+
+/// The tenant that an admin's token names, where the path names none; nothing
+/// for other tokens and for no such tenant. Waits for the database.
+/// Errors: Unavailable, Internal.
+Result<std::shared_ptr<const policy::TenantSnapshot>> tenant_of_admin_token(
+    const Services& services, const Request& request);
 
 /// What an API endpoint did. Writes commit their record in their own
 /// transaction; for anything else that must be recorded, the gate does it.
@@ -56,9 +63,6 @@ Result<std::optional<std::string>> text_member(const token::Json& body, const ch
 /// A member that must be an RFC 3339 time in the future when present.
 Result<std::optional<sys_seconds>> time_member(const token::Json& body, const char* name,
                                                sys_seconds now);
-/// The number in `If-Match: "n"`; nothing when the header is absent or `*`.
-Result<std::optional<std::uint64_t>> if_match(const Request& request);
-
 /// What a call with several items says of one that is refused.
 token::Json refused_item(const policy::TenantSnapshot& snapshot, const std::string& asked,
                          const Error& error);
@@ -66,7 +70,10 @@ token::Json refused_item(const policy::TenantSnapshot& snapshot, const std::stri
 void wipe_texts(token::Json& json);
 
 Reply json_reply(int status, const token::Json& body);  ///< never cached
-std::string etag(std::uint64_t number);
+/// What a GET answers: 200 with the ETag of `version`, or 304 when the caller
+/// has that version. Errors: MalformedRequest, PreconditionFailed.
+Result<Reply> versioned_reply(const Request& request, std::uint64_t version,
+                              const token::Json& body);
 
 void add_admin_endpoints(Router& router, Gate& gate, Services& services);
 void add_credential_endpoints(Router& router, Gate& gate, Services& services);

@@ -61,7 +61,8 @@ void add_audit_endpoints(Router& router, Gate& gate, Services& services) {
            [&services](const Request& request) {
              return tenant_call(services, request, "audit.verify",
                                 {Kind::Operator, Kind::TenantAdmin},
-                                [&](const auto& snapshot, const auto&, auto&) {
+                                [&](const auto& snapshot, const auto&, auto&) -> Result<Done> {
+                                  POSTERN_CHECK(Query::none(request));
                                   return verify_audit(services, snapshot);
                                 });
            });

@@ -25,6 +25,13 @@ Json metadata_json(const vault::CredentialMetadata& metadata) {
   return json;
 }
 
+bool has_control_characters(std::string_view text) {
+  return std::any_of(text.begin(), text.end(), [](char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return byte < 0x20 || byte == 0x7f;
+  });
+}
+
 /// Whose credentials this request is about. A user's own, always; for the
 /// others the principal that `issuer` and `subject` name, or nothing.
 enum class Untrusted { Refuse, Allow };
@@ -45,8 +52,9 @@ Result<std::optional<Principal>> principal_of(const policy::TenantSnapshot& snap
     return std::optional(own);
   }
   if (!issuer) return std::optional<Principal>();
-  if (subject->size() > 255) {
-    return fail(ErrorCode::MalformedRequest, "subject is longer than 255 bytes");
+  if (subject->size() > 255 || has_control_characters(*subject)) {
+    return fail(ErrorCode::MalformedRequest,
+                "subject is longer than 255 bytes or has control characters");
   }
   // What an issuer's users left behind must be seen and removed after it is gone.
   if (untrusted == Untrusted::Refuse && snapshot.find_issuer(*issuer) == nullptr) {
@@ -85,6 +93,31 @@ bool wanted_of_users(const policy::TenantSnapshot& snapshot, const CredentialNam
   });
 }
 
+/// What a backend of the tenant will ask this credential for and not find: it
+/// is stored all the same, since a manifest may be about to change.
+Json missing_fields(const policy::TenantSnapshot& snapshot, const vault::CredentialKey& key,
+                    const vault::Fields& fields) {
+  using policy::CredentialOwnerRule;
+  const auto other =
+      key.owner.is_tenant() ? CredentialOwnerRule::Principal : CredentialOwnerRule::Tenant;
+  Json warnings = Json::array();
+  for (const auto& [name, backend] : snapshot.config().backends) {
+    if (!backend.enabled || backend.credential != key.name || backend.credential_owner == other) {
+      continue;
+    }
+    auto wanted = backend.delivery.fields();
+    if (!backend.token_field.empty()) wanted.insert(backend.token_field);
+    std::string missing;
+    for (const auto& field : wanted) {
+      if (fields.count(field) == 0) missing += (missing.empty() ? "" : ", ") + field;
+    }
+    if (!missing.empty()) {
+      warnings.push_back("backend " + name + " cannot be used: it needs " + missing);
+    }
+  }
+  return warnings;
+}
+
 Result<vault::Fields> fields_of(Json& body) {
   const auto at = [](std::string pointer, std::string detail) {
     Error error = fail(ErrorCode::MalformedRequest, std::move(detail));
@@ -97,7 +130,9 @@ Result<vault::Fields> fields_of(Json& body) {
   }
   vault::Fields fields;
   for (auto& [name, value] : it->items()) {
-    if (!value.is_string()) return at("/fields", "field values must be text");
+    if (!value.is_string() || value.get_ref<const std::string&>().empty()) {
+      return at("/fields", "field values must be text and not empty");
+    }
     fields.emplace(name, FieldValue(SecureBuffer::take(std::move(value.get_ref<std::string&>()))));
   }
   if (auto valid = vault::validate_fields(fields); !valid.ok()) {
@@ -108,6 +143,21 @@ Result<vault::Fields> fields_of(Json& body) {
   return fields;
 }
 
+/// The version that a write must meet (0: none), once the request's conditions
+/// hold for it; nothing when it names no conditions.
+Result<std::optional<std::uint32_t>> version_for(const Services& services,
+                                                 const policy::TenantSnapshot& snapshot,
+                                                 const vault::CredentialKey& key,
+                                                 const Preconditions& conditions) {
+  if (!conditions.any()) return std::optional<std::uint32_t>();
+  const auto stored = services.credentials.metadata(snapshot.tenant(), key);
+  if (!stored.ok() && stored.error().code != ErrorCode::NotFound) return stored.error();
+  const auto version = stored.ok() ? stored.value().version : 0;
+  POSTERN_CHECK(
+      conditions.check(stored.ok() ? std::optional<std::uint64_t>(version) : std::nullopt));
+  return std::optional(version);
+}
+
 Result<Done> put_credential(const Services& services, const Request& request,
                             const policy::TenantSnapshot& snapshot, const Caller& caller,
                             audit::Event& record) {
@@ -116,27 +166,7 @@ Result<Done> put_credential(const Services& services, const Request& request,
     return fail(ErrorCode::Forbidden,
                 "no backend of this tenant asks its users for this credential");
   }
-  POSTERN_TRY(const auto matching, if_match(request));
-  std::optional<std::uint32_t> expected;
-  if (matching) {
-    if (*matching > UINT32_MAX) return fail(ErrorCode::PreconditionFailed, "no such version");
-    expected = static_cast<std::uint32_t>(*matching);
-  }
-  if (request.count("if-none-match") > 0) {
-    if (request.header("if-none-match") != "*" || matching) {
-      return fail(ErrorCode::MalformedRequest, "If-None-Match takes only *, and not with If-Match");
-    }
-    expected = 0;
-  }
-  if (request.header("if-match") == "*") {
-    // RFC 9110 §13.1.1: something must be there.
-    auto stored = services.credentials.metadata(snapshot.tenant(), key);
-    if (!stored.ok() && stored.error().code == ErrorCode::NotFound) {
-      return fail(ErrorCode::PreconditionFailed, "no such credential");
-    }
-    POSTERN_CHECK(stored);
-    expected = stored.value().version;
-  }
+  POSTERN_TRY(const auto conditions, Preconditions::of(request));
   const auto now = services.clock.now();
   POSTERN_TRY(auto body, json_body(request, {"fields", "expires_at"}));
   POSTERN_TRY(const auto expires_at, time_member(body, "expires_at", now));
@@ -144,6 +174,7 @@ Result<Done> put_credential(const Services& services, const Request& request,
   std::string names;
   for (const auto& [name, value] : fields) names += (names.empty() ? "" : " ") + name;
   record.with("fields", names);
+  POSTERN_TRY(const auto expected, version_for(services, snapshot, key, conditions));
 
   POSTERN_TRY(const auto stored, services.credentials.put(snapshot.tenant(), key, expected,
                                                           [&](std::uint32_t version) {
@@ -152,7 +183,9 @@ Result<Done> put_credential(const Services& services, const Request& request,
                                                                 fields, now, expires_at);
                                                           },
                                                           {&record, 1}));
-  auto reply = json_reply(stored.version == 1 ? 201 : 200, metadata_json(stored));
+  auto answer = metadata_json(stored);
+  answer["warnings"] = missing_fields(snapshot, key, fields);
+  auto reply = json_reply(stored.replaces ? 200 : 201, answer);
   reply.set_header("ETag", etag(stored.version));
   return Done{std::move(reply), Done::Recorded::InStore};
 }
@@ -162,8 +195,7 @@ Result<Done> show_credential(const Services& services, const Request& request,
                              audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record));
   POSTERN_TRY(const auto found, services.credentials.metadata(snapshot.tenant(), key));
-  auto reply = json_reply(200, metadata_json(found));
-  reply.set_header("ETag", etag(found.version));
+  POSTERN_TRY(auto reply, versioned_reply(request, found.version, metadata_json(found)));
   return Done{std::move(reply)};
 }
 
@@ -171,10 +203,12 @@ Result<Done> delete_credential(const Services& services, const Request& request,
                                const policy::TenantSnapshot& snapshot, const Caller& caller,
                                audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record));
-  POSTERN_TRY(const auto matching, if_match(request));
+  POSTERN_TRY(const auto conditions, Preconditions::of(request));
   std::optional<std::uint32_t> expected;
-  if (matching) {
-    expected = static_cast<std::uint32_t>(std::min<std::uint64_t>(*matching, UINT32_MAX));
+  if (conditions.any()) {
+    // RFC 9110 §13.2.1: what is not there is not found, whatever the conditions.
+    POSTERN_CHECK(services.credentials.metadata(snapshot.tenant(), key));
+    POSTERN_TRY(expected, version_for(services, snapshot, key, conditions));
   }
   POSTERN_CHECK(services.credentials.remove(snapshot.tenant(), key, expected, {&record, 1}));
   return Done{Reply(204), Done::Recorded::InStore};

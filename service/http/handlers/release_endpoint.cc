@@ -89,6 +89,7 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
 
   const auto decide = [&]() -> Result<Reply> {
     POSTERN_TRY(const auto caller, authenticate(services, *snapshot, request, nullptr, record));
+    POSTERN_CHECK(Query::none(request));
     POSTERN_TRY(auto body, json_body(request, {"subject_token", "subject_token_type", "items"}));
     const auto subject_token = body.find("subject_token");
     if (subject_token == body.end() || !subject_token->is_string()) {

@@ -40,14 +40,24 @@ void record_error(audit::Event& record, const Error& error) {
 
 Result<Query> Query::parse(std::string_view query, std::initializer_list<std::string_view> known) {
   Query parsed;
-  POSTERN_TRY(const auto form, Form::parse(query));
+  POSTERN_TRY(const auto form, Form::parse(query, Form::Source::Query));
   POSTERN_CHECK(form.refuse_repeats_except({}));
   POSTERN_CHECK(form.only(known));
   for (const auto name : known) {
     POSTERN_TRY(const auto value, form.optional_single(name));
-    if (value) parsed.values_.emplace_back(name, *value);
+    if (!value) continue;
+    if (value->empty()) {
+      return fail(ErrorCode::MalformedRequest, "query parameter " + std::string(name) +
+                                                   " is empty; leave it out or give a value");
+    }
+    parsed.values_.emplace_back(name, *value);
   }
   return parsed;
+}
+
+Status Query::none(const Request& request) {
+  POSTERN_CHECK(parse(request.query, {}));
+  return {};
 }
 
 std::optional<std::string> Query::get(std::string_view name) const {

@@ -61,10 +61,12 @@ audit::Event record_for(const Services& services, const TenantId& tenant, const 
 void record_error(audit::Event& record, const Error& error);
 
 /// Query parameters of the REST API, decoded strictly. Errors: MalformedRequest
-/// for a bad encoding, a repeated or an unknown name.
+/// for a bad encoding, a repeated or an unknown name, and a value that is empty.
 class Query {
  public:
   static Result<Query> parse(std::string_view query, std::initializer_list<std::string_view> known);
+  /// For an operation that takes no parameters.
+  static Status none(const Request& request);
   std::optional<std::string> get(std::string_view name) const;
   /// Errors: MalformedRequest unless `true` or `false`.
   Result<bool> flag(std::string_view name) const;

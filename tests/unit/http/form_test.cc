@@ -45,6 +45,16 @@ TEST(Rfc6749_3_2, ParameterWithoutValueCountsAsAbsent) {
   EXPECT_TRUE(form.value().refuse_repeats_except({}).ok());
 }
 
+TEST(Form, KeepsEmptyValuesOfAQueryAndNamesIt) {
+  const auto form = Form::parse("issuer=&dry_run&a=1", Form::Source::Query);
+  ASSERT_TRUE(form.ok());
+  EXPECT_EQ(form.value().optional_single("issuer").value(), "");
+  EXPECT_EQ(form.value().optional_single("dry_run").value(), "");
+  EXPECT_FALSE(form.value().only({"issuer", "a"}).ok());
+  EXPECT_EQ(Form::parse("a=%zz", Form::Source::Query).error().detail,
+            "the query string is not application/x-www-form-urlencoded in UTF-8");
+}
+
 TEST(Rfc6749_3_2, RepeatedParameterIsRefusedNotChosen) {
   const auto form = Form::parse("scope=a&grant_type=x&scope=b");
   ASSERT_TRUE(form.ok());

@@ -44,6 +44,7 @@ class ScriptedStore final : public ConfigStore {
     return fail(ErrorCode::Internal, "");
   }
   Status remove(const TenantId&, std::span<const audit::Event>) override { return {}; }
+  Result<bool> was_removed(const TenantId&) override { return false; }
 
   void put(StoredTenant tenant) {
     const std::lock_guard lock(mutex_);
