@@ -111,6 +111,7 @@ Result<Answer> exchange_endpoint(const Services& services, const Request& reques
 
   const auto decide = [&]() -> Result<Reply> {
     POSTERN_TRY(const auto caller, authenticate(services, *snapshot, request, nullptr, record));
+    POSTERN_CHECK(Query::none(request));
     POSTERN_TRY(auto body, json_body(request, {"subject_token", "subject_token_type", "actor_token",
                                                "actor_token_type", "items"}));
     const auto items = body.find("items");
