@@ -38,12 +38,16 @@ constexpr Statement kPut{"credential.put", R"sql(
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, string_to_array($9, ','),
             to_timestamp($10), to_timestamp(nullif($11, '')::bigint)))sql"};
 constexpr Statement kMetadata{"credential.metadata", R"sql(
-    SELECT owner_issuer, owner_subject, name, version, array_to_string(field_names, ','),
-           extract(epoch FROM created_at)::bigint, extract(epoch FROM expires_at)::bigint
-      FROM credential_version
-     WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3 AND name = $4
-     ORDER BY version DESC
-     LIMIT 1)sql"};
+    SELECT c.owner_issuer, c.owner_subject, c.name, v.version,
+           array_to_string(v.field_names, ','), extract(epoch FROM v.created_at)::bigint,
+           extract(epoch FROM v.expires_at)::bigint
+      FROM credential c
+      JOIN credential_version v
+        ON v.tenant_id = c.tenant_id AND v.owner_issuer = c.owner_issuer
+       AND v.owner_subject = c.owner_subject AND v.name = c.name
+       AND v.version = c.current_version
+     WHERE c.tenant_id = $1 AND c.owner_issuer = $2 AND c.owner_subject = $3
+       AND c.name = $4)sql"};
 constexpr Statement kList{"credential.list", R"sql(
     SELECT c.owner_issuer, c.owner_subject, c.name, v.version,
            array_to_string(v.field_names, ','), extract(epoch FROM v.created_at)::bigint,

@@ -61,7 +61,7 @@ class CredentialStore {
   /// Adds a version in one transaction with its audit events. Version numbers
   /// are never reused, not even after remove(). `expected_version`: the latest
   /// version the caller saw (0: none must exist); when given and different:
-  /// PreconditionFailed. `at_most`: credentials this owner may have, TooLarge beyond.
+  /// PreconditionFailed.
   virtual Result<CredentialMetadata> put(const TenantId& tenant, const CredentialKey& key,
                                          std::optional<std::uint32_t> expected_version,
                                          const Seal& seal,
