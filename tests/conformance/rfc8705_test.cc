@@ -33,6 +33,13 @@ std::string x5t(const Certificate& made) {
   return crypto::base64url(crypto::sha256(as_bytes(der_of(made))));
 }
 
+CertificateDetails of_example(long not_after) {
+  CertificateDetails details;
+  details.subject = {{"O", "Example"}};
+  details.not_after = not_after;
+  return details;
+}
+
 /// An authority, certificates of it and of nobody, a tenant whose gw-01
 /// authenticates by DN and whose gw-files shows a certificate of its own.
 struct World {
@@ -74,14 +81,10 @@ struct World {
 
   TemporaryDirectory directory;
   const Certificate authority = make_certificate("authority");
-  const Certificate good =
-      make_certificate("gw-01", &authority, {{{"O", "Example"}}, "", "", -60, 3600});
-  const Certificate other =
-      make_certificate("gw-02", &authority, {{{"O", "Example"}}, "", "", -60, 3600});
-  const Certificate expired =
-      make_certificate("gw-01", &authority, {{{"O", "Example"}}, "", "", -60, -1});
-  const Certificate forged =
-      make_certificate("gw-01", nullptr, {{{"O", "Example"}}, "", "", -60, 3600});
+  const Certificate good = make_certificate("gw-01", &authority, of_example(3600));
+  const Certificate other = make_certificate("gw-02", &authority, of_example(3600));
+  const Certificate expired = make_certificate("gw-01", &authority, of_example(-1));
+  const Certificate forged = make_certificate("gw-01", nullptr, of_example(3600));
   const Certificate own = make_certificate("own");
   const std::string ca = directory.write("ca.pem", authority.certificate_pem()).string();
   TestService service{[this](app::Config& config) {

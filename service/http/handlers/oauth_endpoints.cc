@@ -129,7 +129,7 @@ Result<grants::IssuedToken> grant(const Services& services, const policy::Tenant
       }
       POSTERN_TRY(const auto assertion, form.required_single("assertion"));
       return services.jwt_bearer->grant(snapshot, caller, {assertion, audiences, resources, scope},
-                                       wait, record);
+                                        wait, record);
     }
     case Grant::OnBehalfOf: return on_behalf_of(services, snapshot, caller, form, wait, record);
     case Grant::Exchange: break;
