@@ -58,6 +58,14 @@ Setter milliseconds(std::chrono::milliseconds& out, std::uint64_t low, std::uint
     return std::nullopt;
   };
 }
+Setter whole_seconds(std::chrono::seconds& out, std::uint64_t low, std::uint64_t high) {
+  return [&out, low, high](const Value& value) -> std::optional<std::string> {
+    std::uint64_t parsed = 0;
+    if (auto problem = number(parsed, low, high)(value)) return *problem + " (seconds)";
+    out = std::chrono::seconds(parsed);
+    return std::nullopt;
+  };
+}
 Setter flag(bool& out) {
   return [&out](const Value& value) -> std::optional<std::string> {
     if (value.text != "true" && value.text != "false") return "must be true or false";
@@ -122,6 +130,14 @@ std::map<std::string, Setter> keys(Config& config, Scratch& scratch) {
       {"listen.tls.key_file", path(scratch.tls.key_file)},
       {"listen.tls.client_ca_file", path(scratch.client_ca_file)},
       {"listen.tls.request_client_certificate", flag(scratch.tls.request_client_certificate)},
+      {"listen.tls.accept_unverified_client_certificate",
+       flag(scratch.tls.accept_unverified_client_certificate)},
+      {"proxy.addresses", list(config.proxy_addresses)},
+      {"proxy.client_ca_file", text(config.proxy_client_ca_file)},
+      {"authentication.free_failures", number(config.throttle.free_failures, 1, 1000)},
+      {"authentication.max_delay_seconds", whole_seconds(config.throttle.max_delay, 1, 3600)},
+      {"authentication.throttle_entries", number(config.throttle.entries, 16, 10'000'000)},
+      {"dpop.require_nonce", flag(config.dpop_require_nonce)},
       {"ops.address", text(config.ops.address)},
       {"ops.port", number(config.ops.port, 0, 65535)},
       {"database.url", text(config.database_url)},
@@ -322,6 +338,14 @@ std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& fi
     config.listen.tls = scratch.tls;
   } else if (!scratch.client_ca_file.empty() || scratch.tls.request_client_certificate) {
     problems.emplace_back("listen.tls: client certificates need certificate_file and key_file");
+  }
+  if (scratch.tls.accept_unverified_client_certificate &&
+      (!any_tls || scratch.client_ca_file.empty())) {
+    problems.emplace_back(
+        "listen.tls.accept_unverified_client_certificate: goes with client_ca_file");
+  }
+  if (!config.proxy_client_ca_file.empty() && config.proxy_addresses.empty()) {
+    problems.emplace_back("proxy.client_ca_file: goes with proxy.addresses");
   }
   if (!scratch.database_url_file.empty()) {
     auto url = read_secret_file(scratch.database_url_file);

@@ -11,6 +11,7 @@
 #include "core/log.h"
 #include "core/result.h"
 #include "core/secret.h"
+#include "grants/throttle.h"
 #include "http/server.h"
 
 namespace postern::app {
@@ -29,6 +30,10 @@ struct Config {
   std::vector<std::string> outbound_allow_private;
   std::string outbound_ca_file;
   bool outbound_allow_insecure_loopback = false;
+  std::vector<std::string> proxy_addresses;  ///< networks whose Client-Cert is believed
+  std::string proxy_client_ca_file;          ///< who vouches for certificates in Client-Cert
+  grants::Throttle::Options throttle;
+  bool dpop_require_nonce = false;
   log::Level log_level = log::Level::Info;
   std::size_t snapshot_memory_bytes = 256 * 1024 * 1024;
 };

@@ -9,8 +9,11 @@
 #include "app/metrics.h"
 #include "audit/group_writer.h"
 #include "core/log.h"
+#include "grants/client_assertion.h"
+#include "grants/dpop.h"
 #include "grants/issuer_keys.h"
 #include "grants/opaque_tokens.h"
+#include "grants/throttle.h"
 #include "http/handlers/api.h"
 #include "http/handlers/oauth_endpoints.h"
 #include "outbound/fetch.h"
@@ -20,6 +23,7 @@
 #include "storage/postgres_config_store.h"
 #include "storage/postgres_credential_store.h"
 #include "storage/postgres_kek_store.h"
+#include "storage/postgres_replay_guard.h"
 #include "vault/envelope.h"
 #include "vault/keyring.h"
 #include "vault/root_key.h"
@@ -58,13 +62,13 @@ outbound::FetchPolicy fetch_policy(const Config& config, std::vector<outbound::N
   return policy;
 }
 
-Result<std::vector<outbound::Network>> read_networks(const std::vector<std::string>& texts) {
+Result<std::vector<outbound::Network>> read_networks(const std::vector<std::string>& texts,
+                                                     const char* key) {
   std::vector<outbound::Network> networks;
   for (const auto& text : texts) {
     auto network = outbound::Network::parse(text);
     if (!network.ok()) {
-      return fail(ErrorCode::Unavailable,
-                  "outbound.allow_private: not a network such as 10.1.0.0/16");
+      return fail(ErrorCode::Unavailable, std::string(key) + ": not a network such as 10.1.0.0/16");
     }
     networks.push_back(std::move(network).value());
   }
@@ -83,7 +87,8 @@ void harden_process() {
 
 struct Service::Impl {
   Impl(Config given, vault::RootKeys root_keys, OperatorTokens tokens,
-       std::vector<outbound::Network> networks)
+       std::vector<outbound::Network> networks, std::vector<outbound::Network> proxies,
+       std::optional<crypto::CertificateAuthorities> proxy_authorities)
       : config(std::move(given)),
         operator_tokens(std::move(tokens)),
         root_key_id(root_keys.active_id()),
@@ -113,25 +118,35 @@ struct Service::Impl {
         client_credentials(clock),
         release(verifier, credentials, envelope, clock),
         exchange(verifier, release, clock),
+        replays(database),
+        assertions(issuer_keys, clock),
+        nonces(keyring, clock),
+        dpop(nonces,
+             config.dpop_require_nonce ? grants::DpopProofs::Nonce::Required
+                                       : grants::DpopProofs::Nonce::NotAsked,
+             clock),
+        throttle(clock, config.throttle),
         audit_writer(audit_log),
         gate(audit_writer,
              [this](http::Pool pool, std::function<void()> work) {
                return server->post(pool, std::move(work));
              }),
-        services{snapshots,
-                 config_store,
-                 keyring,
-                 credentials,
-                 envelope,
-                 audit_log,
-                 verifier,
-                 exchange,
-                 client_credentials,
-                 release,
-                 clock,
-                 config.base_url,
-                 [this](const BearerToken& token) { return operator_tokens.contains(token); },
-                 [this] { return status(); }} {
+        services{
+            snapshots,
+            config_store,
+            keyring,
+            credentials,
+            envelope,
+            audit_log,
+            verifier,
+            exchange,
+            client_credentials,
+            release,
+            {replays, assertions, dpop, throttle, std::move(proxies), std::move(proxy_authorities)},
+            clock,
+            config.base_url,
+            [this](const BearerToken& token) { return operator_tokens.contains(token); },
+            [this] { return status(); }} {
     http::add_oauth_endpoints(router, gate, services);
     http::add_admin_endpoints(router, gate, services);
     http::add_credential_endpoints(router, gate, services);
@@ -209,6 +224,11 @@ struct Service::Impl {
   grants::ClientCredentials client_credentials;
   grants::Release release;
   grants::TokenExchange exchange;
+  storage::PostgresReplayGuard replays;
+  grants::ClientAssertions assertions;
+  grants::DpopNonces nonces;
+  grants::DpopProofs dpop;
+  grants::Throttle throttle;
   // Declared before the servers, so destroyed after them: replies in flight
   // still pass the gate. Servers are stopped first, in ~Service.
   audit::GroupWriter audit_writer;
@@ -231,7 +251,14 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
   log::set_level(config.log_level);
   POSTERN_TRY(auto root_keys, vault::RootKeys::load(config.root_key_file));
   POSTERN_TRY(auto tokens, OperatorTokens::load(config.operator_token_file));
-  POSTERN_TRY(auto networks, read_networks(config.outbound_allow_private));
+  POSTERN_TRY(auto networks,
+              read_networks(config.outbound_allow_private, "outbound.allow_private"));
+  POSTERN_TRY(auto proxies, read_networks(config.proxy_addresses, "proxy.addresses"));
+  std::optional<crypto::CertificateAuthorities> proxy_authorities;
+  if (!config.proxy_client_ca_file.empty()) {
+    POSTERN_TRY(proxy_authorities,
+                crypto::CertificateAuthorities::load(config.proxy_client_ca_file));
+  }
   POSTERN_TRY(const auto schema, storage::schema_state(config.database_url));
   if (schema.status != storage::SchemaStatus::Current) {
     return fail(ErrorCode::Unavailable,
@@ -244,7 +271,8 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
                  {{"advice", "raise RLIMIT_MEMLOCK, or secrets may be written to swap"}});
   }
   return std::unique_ptr<Service>(new Service(std::make_unique<Impl>(
-      std::move(config), std::move(root_keys), std::move(tokens), std::move(networks))));
+      std::move(config), std::move(root_keys), std::move(tokens), std::move(networks),
+      std::move(proxies), std::move(proxy_authorities))));
 }
 
 Status Service::start() {

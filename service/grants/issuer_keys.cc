@@ -17,25 +17,25 @@ constexpr auto kMinFresh = 5min;
 constexpr auto kMaxFresh = 24h;
 
 Error not_reachable(std::string diagnostic) {
-  return fail(ErrorCode::Unavailable, "the token issuer's keys cannot be fetched right now",
+  return fail(ErrorCode::Unavailable, "the keys that verify this cannot be fetched right now",
               std::move(diagnostic));
 }
 
 }  // namespace
 
-std::shared_ptr<FetchedIssuerKeys::Entry> FetchedIssuerKeys::entry_of(
-    const TenantId& tenant, const policy::IssuerEntry& issuer) {
+std::shared_ptr<FetchedIssuerKeys::Entry> FetchedIssuerKeys::entry_of(const TenantId& tenant,
+                                                                      const Source& source) {
   const std::lock_guard lock(mutex_);
   // Tenant and revision are part of the key: one tenant's set never serves
   // another, and a changed registration starts anew.
-  auto& entry = entries_[Key(tenant, issuer.config.name, issuer.revision)];
+  auto& entry = entries_[Key(tenant, source.name, source.revision)];
   if (!entry) {
     entry = std::make_shared<Entry>();
     // Older revisions of the same issuer are of no further use.
-    for (auto it = entries_.lower_bound(Key(tenant, issuer.config.name, 0));
+    for (auto it = entries_.lower_bound(Key(tenant, source.name, 0));
          it != entries_.end() && std::get<0>(it->first) == tenant &&
-         std::get<1>(it->first) == issuer.config.name;) {
-      it = std::get<2>(it->first) < issuer.revision ? entries_.erase(it) : std::next(it);
+         std::get<1>(it->first) == source.name;) {
+      it = std::get<2>(it->first) < source.revision ? entries_.erase(it) : std::next(it);
     }
   }
   return entry;
@@ -58,7 +58,25 @@ Result<std::shared_ptr<const token::JwkSet>> FetchedIssuerKeys::keys(
     const TenantId& tenant, const policy::IssuerEntry& issuer,
     const std::optional<std::string>& kid, Wait wait) {
   if (issuer.static_keys) return issuer.static_keys;
-  const auto entry = entry_of(tenant, issuer);
+  const auto& config = issuer.config;
+  return fetched(tenant,
+                 {"issuer/" + config.name, issuer.revision, config.jwks_uri,
+                  config.discovery ? config.issuer : std::string()},
+                 kid, wait);
+}
+
+Result<std::shared_ptr<const token::JwkSet>> FetchedIssuerKeys::keys_of(
+    const TenantId& tenant, const policy::ClientKeys& client, const std::optional<std::string>& kid,
+    Wait wait) {
+  if (client.static_keys) return client.static_keys;
+  return fetched(tenant, {"client/" + client.client, client.revision, client.jwks_uri, ""}, kid,
+                 wait);
+}
+
+Result<std::shared_ptr<const token::JwkSet>> FetchedIssuerKeys::fetched(
+    const TenantId& tenant, const Source& source, const std::optional<std::string>& kid,
+    Wait wait) {
+  const auto entry = entry_of(tenant, source);
   {
     const std::lock_guard lock(mutex_);
     if (auto answer = cached(*entry, kid, clock_.now())) return std::move(*answer);
@@ -86,9 +104,9 @@ Result<std::shared_ptr<const token::JwkSet>> FetchedIssuerKeys::keys(
     if (auto answer = cached(*entry, kid, clock_.now())) return std::move(*answer);
     entry->busy = true;
   }
-  auto fetched = [&]() -> Result<Fetched> {
+  auto answer = [&]() -> Result<Fetched> {
     try {
-      return fetch(issuer.config);
+      return fetch(source);
     } catch (const std::exception&) {  // nothing may leave `busy` set
       return not_reachable("issuer keys: exception");
     }
@@ -97,19 +115,19 @@ Result<std::shared_ptr<const token::JwkSet>> FetchedIssuerKeys::keys(
   const std::lock_guard lock(mutex_);
   entry->busy = false;
   entry->next_attempt = now + kRetryAfter;
-  if (fetched.ok()) {
+  if (answer.ok()) {
     const auto fresh =
-        std::clamp<std::chrono::seconds>(fetched.value().max_age, kMinFresh, kMaxFresh);
-    entry->keys = std::make_shared<const token::JwkSet>(std::move(fetched.value().keys));
+        std::clamp<std::chrono::seconds>(answer.value().max_age, kMinFresh, kMaxFresh);
+    entry->keys = std::make_shared<const token::JwkSet>(std::move(answer.value().keys));
     entry->fresh_until = now + fresh;
     entry->usable_until = entry->fresh_until + kMaxFresh;
   } else if (!entry->keys || now >= entry->usable_until) {
-    return std::move(fetched).error();
+    return std::move(answer).error();
   }
   return entry->keys;
 }
 
-Result<FetchedIssuerKeys::Fetched> FetchedIssuerKeys::fetch(const policy::TrustedIssuer& issuer) {
+Result<FetchedIssuerKeys::Fetched> FetchedIssuerKeys::fetch(const Source& source) {
   const auto get =
       [&](const std::string& url) -> Result<std::pair<token::Json, outbound::FetchReply>> {
     outbound::FetchRequest request;
@@ -127,10 +145,10 @@ Result<FetchedIssuerKeys::Fetched> FetchedIssuerKeys::fetch(const policy::Truste
     return std::pair(std::move(json).value(), std::move(reply));
   };
 
-  std::string jwks_uri = issuer.jwks_uri;
-  if (issuer.discovery) {
+  std::string jwks_uri = source.jwks_uri;
+  if (!source.discovery.empty()) {
     // OpenID Connect Discovery §4: the path is appended to the issuer.
-    std::string base = issuer.issuer;
+    std::string base = source.discovery;
     if (base.ends_with('/')) base.pop_back();
     POSTERN_TRY(const auto found, get(base + "/.well-known/openid-configuration"));
     const auto& metadata = found.first;
@@ -139,7 +157,7 @@ Result<FetchedIssuerKeys::Fetched> FetchedIssuerKeys::fetch(const policy::Truste
       return it != metadata.end() && it->is_string() ? it->get<std::string>() : std::string();
     };
     // §4.3: the metadata must be of the issuer that was asked.
-    if (text("issuer") != issuer.issuer || text("jwks_uri").empty()) {
+    if (text("issuer") != source.discovery || text("jwks_uri").empty()) {
       return not_reachable("issuer keys: metadata names another issuer or no keys");
     }
     jwks_uri = text("jwks_uri");

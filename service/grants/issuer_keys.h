@@ -38,11 +38,20 @@ class IssuerKeys {
                                                             Wait wait) = 0;
 };
 
+/// The verification keys of clients (private_key_jwt), under the same terms.
+class ClientKeySource {
+ public:
+  virtual ~ClientKeySource() = default;
+  virtual Result<std::shared_ptr<const token::JwkSet>> keys_of(
+      const TenantId& tenant, const policy::ClientKeys& client,
+      const std::optional<std::string>& kid, Wait wait) = 0;
+};
+
 /// Cached by the issuer's Cache-Control within 5 minutes and 24 hours. One
 /// fetch at a time for each issuer; who finds it under way is served the last
 /// good set. When a fetch fails, that set serves on for up to 24 hours after it
 /// was due, and the next attempt waits a minute.
-class FetchedIssuerKeys final : public IssuerKeys {
+class FetchedIssuerKeys final : public IssuerKeys, public ClientKeySource {
  public:
   FetchedIssuerKeys(outbound::Fetcher& fetcher, const Clock& clock)
       : fetcher_(fetcher), clock_(clock) {}
@@ -51,6 +60,10 @@ class FetchedIssuerKeys final : public IssuerKeys {
                                                     const policy::IssuerEntry& issuer,
                                                     const std::optional<std::string>& kid,
                                                     Wait wait) override;
+  Result<std::shared_ptr<const token::JwkSet>> keys_of(const TenantId& tenant,
+                                                       const policy::ClientKeys& client,
+                                                       const std::optional<std::string>& kid,
+                                                       Wait wait) override;
 
  private:
   struct Entry {
@@ -63,7 +76,17 @@ class FetchedIssuerKeys final : public IssuerKeys {
   };
   using Key = std::tuple<TenantId, std::string, std::uint64_t>;
 
-  std::shared_ptr<Entry> entry_of(const TenantId& tenant, const policy::IssuerEntry& issuer);
+  /// Whose keys, and where they are.
+  struct Source {
+    std::string name;  ///< "issuer/corp": issuers and clients may be called alike
+    std::uint64_t revision = 0;
+    std::string jwks_uri;
+    std::string discovery;  ///< the issuer whose metadata names the jwks_uri, else empty
+  };
+  Result<std::shared_ptr<const token::JwkSet>> fetched(const TenantId& tenant, const Source& source,
+                                                       const std::optional<std::string>& kid,
+                                                       Wait wait);
+  std::shared_ptr<Entry> entry_of(const TenantId& tenant, const Source& source);
   /// The cached set when it will do; nothing when a fetch is due and allowed now.
   std::optional<Result<std::shared_ptr<const token::JwkSet>>> cached(
       const Entry& entry, const std::optional<std::string>& kid, sys_seconds now);
@@ -71,7 +94,7 @@ class FetchedIssuerKeys final : public IssuerKeys {
     token::JwkSet keys;
     std::chrono::seconds max_age;
   };
-  Result<Fetched> fetch(const policy::TrustedIssuer& issuer);
+  Result<Fetched> fetch(const Source& source);
 
   outbound::Fetcher& fetcher_;
   const Clock& clock_;

@@ -4,6 +4,7 @@
 
 #include "crypto/base64url.h"
 #include "grants/subject_claims.h"
+#include "policy/claim_rules.h"
 #include "token/json.h"
 #include "token/jws.h"
 
@@ -236,6 +237,25 @@ Result<VerifiedAssertion> SubjectVerifier::verify_assertion(const policy::Tenant
   assertion.token = std::move(token);
   POSTERN_CHECK(read_grant(opened.claims, caller.id(), assertion));
   return assertion;
+}
+
+Status SubjectVerifier::verify_workload(const policy::TenantSnapshot& snapshot,
+                                        const policy::WorkloadRule& rule, std::string_view compact,
+                                        Wait wait) {
+  if (!snapshot.enabled()) return refused("this tenant is disabled");
+  if (compact.size() > token::kMaxTokenBytes) return refused("the token is too long");
+  POSTERN_TRY(const auto opened, open(snapshot, compact, wait));
+  if (opened.issuer->config.name != rule.issuer) return refused("the token is of another issuer");
+  POSTERN_TRY(const auto token, read(snapshot, opened, {rule.audience}));
+  POSTERN_CHECK(check_now(snapshot, token, std::nullopt));
+  // Who acts for a workload, or lacks the key the token is bound to, is not the workload.
+  if (!token.act.is_null() || !token.bound_to.empty()) {
+    return refused("the token is not the workload's own");
+  }
+  if (rule.claims.empty() || !policy::satisfies(opened.claims, rule.claims)) {
+    return refused("the token is another workload's");
+  }
+  return {};
 }
 
 Status SubjectVerifier::check_now(const policy::TenantSnapshot& snapshot,

@@ -107,6 +107,14 @@ class SubjectVerifier {
                                              const Caller& caller, std::string_view compact,
                                              Wait wait);
 
+  /// For workload identity: whether this token of the rule's issuer is for the
+  /// rule's audience and has the claims it names. Passes the same checks as any
+  /// token of that issuer; may be presented until it expires, as platforms
+  /// (Kubernetes) hand one token to a workload for an hour.
+  /// Errors: InvalidToken; NeedsOutbound, Unavailable from IssuerKeys.
+  Status verify_workload(const policy::TenantSnapshot& snapshot, const policy::WorkloadRule& rule,
+                         std::string_view compact, Wait wait);
+
   struct Stats {
     std::uint64_t hits = 0, misses = 0;
     std::size_t entries = 0;

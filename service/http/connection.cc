@@ -365,6 +365,7 @@ void Connection::dispatch() {
   if (tls_) {
     request->tls = true;
     request->client_certificate = tls_->client_certificate();  // final after the handshake
+    request->client_certificate_verified = tls_->client_certificate_verified();
   }
   const auto sent_id = request->header("X-Request-Id");
   request->request_id =

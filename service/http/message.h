@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/secret.h"
+#include "crypto/hash.h"
 
 namespace postern::http {
 
@@ -25,6 +26,8 @@ struct Request {
   std::string request_id;    ///< the client's X-Request-Id when well formed, else made here
   std::optional<std::string>
       client_certificate;  ///< PEM of a TLS client certificate, when one was shown
+  /// Whether the server's CA file vouches for that certificate.
+  bool client_certificate_verified = false;
   bool tls = false;
   /// Set when this run may wait for the database; see ErrorCode::NeedsDatabase.
   bool may_wait_for_database = false;
@@ -32,6 +35,10 @@ struct Request {
   bool may_block_on_outbound = false;
   /// Path parameters in the order of the `{}` in the route pattern, decoded.
   std::vector<std::string> parameters;
+  /// What this request has used up (a proof's or assertion's id, hashed), so that
+  /// it is no replay of itself when it runs again on another pool. Runs of one
+  /// request follow each other, never overlap.
+  mutable std::vector<crypto::Hash256> used_up;
 
   /// The value of a header sent exactly once; nothing when absent or repeated.
   std::optional<std::string_view> header(std::string_view name) const;

@@ -21,6 +21,9 @@ struct TlsOptions {
   std::optional<std::filesystem::path>
       client_ca_file;                       ///< verify client certificates against these
   bool request_client_certificate = false;  ///< ask, but do not require
+  /// With a CA file: also take certificates it does not vouch for, marked as such
+  /// (self_signed_tls_client_auth). Asks, but does not require.
+  bool accept_unverified_client_certificate = false;
 };
 
 /// Defaults are for production. All bounds are hard.

@@ -37,6 +37,7 @@ int choose_http11(SSL*, const unsigned char** chosen, unsigned char* chosen_size
   return SSL_TLSEXT_ERR_OK;
 }
 
+/// Goes on whatever was wrong; SSL_get_verify_result() tells it afterwards.
 int accept_any_certificate(int, X509_STORE_CTX*) { return 1; }
 
 Error unusable(const char* what, const std::filesystem::path& file) {
@@ -83,13 +84,18 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::load(const TlsOptions& opt
     auto* names = SSL_load_client_CA_file(options.client_ca_file->c_str());
     if (names == nullptr) return unusable("client CA file", *options.client_ca_file);
     SSL_CTX_set_client_CA_list(raw, names);  // takes ownership
-    const int required = options.request_client_certificate ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
-    SSL_CTX_set_verify(raw, SSL_VERIFY_PEER | required, nullptr);
+    if (options.accept_unverified_client_certificate) {
+      SSL_CTX_set_verify(raw, SSL_VERIFY_PEER, accept_any_certificate);
+    } else {
+      const int required = options.request_client_certificate ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+      SSL_CTX_set_verify(raw, SSL_VERIFY_PEER | required, nullptr);
+    }
   } else if (options.request_client_certificate) {
     SSL_CTX_set_verify(raw, SSL_VERIFY_PEER, accept_any_certificate);
   }
   std::shared_ptr<TlsContext> loaded(new TlsContext());
   loaded->context_ = std::move(context);
+  loaded->has_client_ca_ = options.client_ca_file.has_value();
   return std::shared_ptr<const TlsContext>(std::move(loaded));
 }
 
@@ -115,6 +121,8 @@ TlsSession::Outcome TlsSession::handshake() {
     const std::unique_ptr<X509, void (*)(X509*)> shown(SSL_get1_peer_certificate(ssl_.get()),
                                                        X509_free);
     if (shown) {
+      certificate_verified_ =
+          context_->has_client_ca() && SSL_get_verify_result(ssl_.get()) == X509_V_OK;
       const std::unique_ptr<BIO, void (*)(BIO*)> pem(BIO_new(BIO_s_mem()), BIO_free_all);
       char* text = nullptr;
       if (!pem || PEM_write_bio_X509(pem.get(), shown.get()) != 1) throw std::bad_alloc();

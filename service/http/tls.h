@@ -24,15 +24,19 @@ class TlsContext {
   /// Client certificates: with a CA file one is required (asked for only, when
   /// request_client_certificate is set) and must verify; without a CA file but
   /// with request_client_certificate any certificate is taken, and judging it
-  /// is left to whoever reads Request::client_certificate.
+  /// is left to whoever reads Request::client_certificate. With both and
+  /// accept_unverified_client_certificate any is taken, and
+  /// client_certificate_verified() tells those apart that verify.
   /// Errors: Unavailable, naming the file.
   static Result<std::shared_ptr<const TlsContext>> load(const TlsOptions& options);
 
   ssl_ctx_st* get() const noexcept { return context_.get(); }
+  bool has_client_ca() const noexcept { return has_client_ca_; }
 
  private:
   TlsContext() = default;
   std::shared_ptr<ssl_ctx_st> context_;  // shared only because its deleter is erased
+  bool has_client_ca_ = false;
 };
 
 /// The TLS side of one connection over memory: bytes in, bytes out, never a
@@ -57,6 +61,8 @@ class TlsSession {
 
   /// PEM of the client's certificate, once the handshake is done.
   const std::optional<std::string>& client_certificate() const noexcept { return certificate_; }
+  /// Whether the CA file vouches for it.
+  bool client_certificate_verified() const noexcept { return certificate_verified_; }
 
  private:
   Outcome handshake();
@@ -66,6 +72,7 @@ class TlsSession {
   bool handshake_done_ = false;
   bool broken_ = false;
   std::optional<std::string> certificate_;
+  bool certificate_verified_ = false;
 };
 
 }  // namespace postern::http

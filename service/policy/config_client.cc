@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "crypto/base64url.h"
+#include "crypto/certificate.h"
 #include "policy/config_reader.h"
 
 namespace postern::policy {
@@ -80,6 +81,10 @@ Result<AuthenticationRule> read_authentication(const Json& value, const std::str
     const auto* subject = reader.find("tls_subject");
     if (subject == nullptr) return at(reader.below("tls_subject"), "is required");
     POSTERN_TRY(rule.tls_subject, read_tls_subject(*subject, reader.below("tls_subject")));
+    if (rule.tls_subject->kind == TlsSubject::Kind::Dn) {
+      const auto name = crypto::DistinguishedName::parse(rule.tls_subject->value);
+      if (!name.ok()) return at(reader.below("tls_subject") + "/dn", name.error().detail);
+    }
   } else if (rule.method == SelfSignedTls) {
     POSTERN_CHECK(read_sorted(reader, "certificate_sha256", rule.certificate_sha256));
     if (rule.certificate_sha256.empty()) {

@@ -18,6 +18,14 @@ Error unreadable(std::string what) {
   return fail(ErrorCode::Internal, "", "stored configuration unreadable: " + std::move(what));
 }
 
+Result<std::shared_ptr<const token::JwkSet>> static_keys(std::string_view text, const char* what) {
+  auto json = token::parse_json(text);
+  if (!json.ok()) return unreadable(what);
+  auto keys = token::JwkSet::parse(json.value(), token::JwkSet::WeakKeys::Refuse);
+  if (!keys.ok()) return unreadable(what);
+  return std::make_shared<const token::JwkSet>(std::move(keys).value());
+}
+
 std::string comparable(std::string_view text) {
   if (looks_like_uri(text)) {
     if (auto form = comparable_resource(text); form.ok()) return std::move(form).value();
@@ -105,15 +113,20 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
 
   for (const auto& object : stored.objects) {
     made->footprint_ += 512 + object.spec.size() * 3;
+    if (object.kind == Kind::Client) {
+      const auto& rule = made->config_.clients.at(object.name).authentication;
+      if (rule.method != ClientAuthentication::PrivateKeyJwt) continue;
+      ClientKeys keys{object.name, rule.jwks_uri, nullptr, object.revision};
+      if (!rule.jwks.empty()) {
+        POSTERN_TRY(keys.static_keys, static_keys(rule.jwks, "client keys"));
+      }
+      made->client_keys_.emplace(object.name, std::move(keys));
+    }
     if (object.kind != Kind::Issuer) continue;
     const auto& config = made->config_.issuers.at(object.name);
     IssuerEntry entry{config, nullptr, object.revision};
     if (!config.jwks.empty()) {
-      auto json = token::parse_json(config.jwks);
-      if (!json.ok()) return unreadable("issuer keys");
-      auto keys = token::JwkSet::parse(json.value(), token::JwkSet::WeakKeys::Refuse);
-      if (!keys.ok()) return unreadable("issuer keys");
-      entry.static_keys = std::make_shared<const token::JwkSet>(std::move(keys).value());
+      POSTERN_TRY(entry.static_keys, static_keys(config.jwks, "issuer keys"));
     }
     made->issuers_.emplace(config.issuer, std::move(entry));
   }
@@ -173,7 +186,21 @@ void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {
 
   // RFC 8414 §2. Defaults of absent members are traps (absent grant types mean
   // code and implicit), so every list is written out.
-  const Json methods{"client_secret_basic", "client_secret_post"};
+  Json methods{"client_secret_basic", "client_secret_post", "private_key_jwt"};
+  bool by_certificate = false;
+  bool bound_to_certificate = false;
+  for (const auto& [id, client] : config_.clients) {
+    const auto method = client.authentication.method;
+    by_certificate |= method == ClientAuthentication::Tls;
+    by_certificate |= method == ClientAuthentication::SelfSignedTls;
+    bound_to_certificate |= client.certificate_bound;
+  }
+  // Whether TLS reaches us, or a proxy passes certificates on, shows in that some
+  // client is registered for it.
+  if (by_certificate) {
+    methods.push_back("tls_client_auth");
+    methods.push_back("self_signed_tls_client_auth");
+  }
   Json metadata{
       {"issuer", issuer_url_},
       {"token_endpoint", issuer_url_ + "/token"},
@@ -184,7 +211,12 @@ void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {
       {"jwks_uri", issuer_url_ + "/jwks"},
       {"grant_types_supported", {kExchangeGrant, "client_credentials"}},
       {"token_endpoint_auth_methods_supported", methods},
+      {"token_endpoint_auth_signing_alg_values_supported", {"RS256", "PS256", "ES256", "EdDSA"}},
+      {"dpop_signing_alg_values_supported", {"ES256", "ES384", "EdDSA", "RS256", "PS256"}},
   };
+  if (by_certificate || bound_to_certificate) {
+    metadata["tls_client_certificate_bound_access_tokens"] = true;  // RFC 8705 §3.3
+  }
   std::vector<std::string> scopes;
   for (const auto& [name, backend] : config_.backends) {
     if (backend.enabled) scopes.insert(scopes.end(), backend.scopes.begin(), backend.scopes.end());
@@ -207,6 +239,11 @@ const IssuerEntry* TenantSnapshot::find_issuer(std::string_view iss) const {
 const Client* TenantSnapshot::find_client(std::string_view id) const {
   const auto it = config_.clients.find(std::string(id));
   return it != config_.clients.end() ? &it->second : nullptr;
+}
+
+const ClientKeys* TenantSnapshot::client_keys(std::string_view id) const {
+  const auto it = client_keys_.find(id);
+  return it != client_keys_.end() ? &it->second : nullptr;
 }
 
 const Backend* TenantSnapshot::find_backend(std::string_view name) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -33,6 +34,14 @@ struct IssuerEntry {
   std::uint64_t revision = 0;
 };
 
+/// Where the keys of a private_key_jwt client are from.
+struct ClientKeys {
+  std::string client;
+  std::string jwks_uri;
+  std::shared_ptr<const token::JwkSet> static_keys;  ///< null when fetched
+  std::uint64_t revision = 0;
+};
+
 /// Everything an exchange needs of one tenant: immutable, in memory, replaced
 /// as a whole when the tenant's epoch changes. Reading it needs no lock.
 class TenantSnapshot {
@@ -59,6 +68,8 @@ class TenantSnapshot {
   const IssuerEntry* find_issuer(std::string_view iss) const;
   /// Null when unknown; the caller checks `enabled`.
   const Client* find_client(std::string_view id) const;
+  /// Null for a client that does not authenticate by private_key_jwt.
+  const ClientKeys* client_keys(std::string_view id) const;
   /// By name; null when unknown.
   const Backend* find_backend(std::string_view name) const;
   /// By what a request may call it: name, alias, audience or resource URI.
@@ -102,6 +113,7 @@ class TenantSnapshot {
   std::string issuer_url_;
   TenantConfig config_;
   std::unordered_map<std::string, IssuerEntry> issuers_;  // by iss
+  std::map<std::string, ClientKeys, std::less<>> client_keys_;
   std::unordered_map<std::string, const Backend*> targets_;
   std::unordered_map<std::string, std::vector<const Role*>> roles_by_group_;
   std::map<Principal, std::vector<const Role*>> roles_by_subject_;

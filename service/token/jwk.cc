@@ -172,4 +172,24 @@ std::string thumbprint(const crypto::PublicParameters& parameters) {
   return crypto::base64url(crypto::sha256(as_bytes(dump_json(required_members(parameters)))));
 }
 
+Result<std::string> thumbprint(const Json& jwk) {
+  const auto* const kty = jwk.is_object() ? text_member(jwk, "kty") : nullptr;
+  if (kty == nullptr) return malformed("a JWK names its kty");
+  crypto::PublicParameters parameters;
+  parameters.kty = *kty;
+  if (*kty == "RSA") {
+    POSTERN_TRY(parameters.n, octets(jwk, "n"));
+    POSTERN_TRY(parameters.e, octets(jwk, "e"));
+    return thumbprint(parameters);
+  }
+  const auto* const crv = text_member(jwk, "crv");
+  if (crv == nullptr || (*kty != "EC" && *kty != "OKP")) return malformed("unknown kind of key");
+  parameters.crv = *crv;
+  POSTERN_TRY(parameters.x, octets(jwk, "x"));
+  if (*kty == "EC") {
+    POSTERN_TRY(parameters.y, octets(jwk, "y"));
+  }
+  return thumbprint(parameters);
+}
+
 }  // namespace postern::token

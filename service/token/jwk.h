@@ -48,6 +48,8 @@ class JwkSet {
 /// The public JWK of a signing key with kid (RFC 7638 thumbprint), use and alg.
 Json public_jwk(const crypto::SigningKey& key);
 /// RFC 7638 SHA-256 thumbprint, base64url.
+/// For a JWK of a key type we know, with strict base64url members. Errors: MalformedRequest.
+Result<std::string> thumbprint(const Json& jwk);
 std::string thumbprint(const crypto::PublicParameters& parameters);
 
 }  // namespace postern::token

@@ -48,7 +48,7 @@ Result<UnverifiedJwt> UnverifiedJwt::parse(std::string_view compact) {
   if (second == std::string_view::npos || compact.find('.', second + 1) != std::string_view::npos) {
     return malformed("jws: not three parts");
   }
-  POSTERN_TRY(const auto header, object_part(compact.substr(0, first), kHeaderLimits));
+  POSTERN_TRY(auto header, object_part(compact.substr(0, first), kHeaderLimits));
   // RFC 7515 §4.1.11: extensions that must be understood; we understand none.
   // `b64` (RFC 7797) and `zip` change what the payload is.
   for (const char* member : {"crit", "b64", "zip"}) {
@@ -77,6 +77,10 @@ Result<UnverifiedJwt> UnverifiedJwt::parse(std::string_view compact) {
     jwt.typ_ = normalised_typ(typ->get<std::string>());
   }
 
+  if (const auto jwk = header.find("jwk"); jwk != header.end()) {
+    jwt.embedded_key_ = std::move(*jwk);
+  }
+
   auto signature = crypto::base64url_decode(compact.substr(second + 1));
   if (!signature.ok() || signature.value().empty()) return malformed("jws: bad signature part");
   jwt.signature_ = std::move(signature).value();
@@ -93,7 +97,15 @@ std::optional<std::string> UnverifiedJwt::claimed_issuer() const {
 }
 
 Result<Json> UnverifiedJwt::verify(const JwkSet& keys) const {
-  for (const auto* jwk : keys.candidates(algorithm_, kid_)) {
+  return verify_among(keys.candidates(algorithm_, kid_));
+}
+
+Result<Json> UnverifiedJwt::verify_with_only(const JwkSet& keys) const {
+  return verify_among(keys.candidates(algorithm_, std::nullopt));
+}
+
+Result<Json> UnverifiedJwt::verify_among(const std::vector<const Jwk*>& candidates) const {
+  for (const auto* jwk : candidates) {
     if (jwk->key.verify(algorithm_, as_bytes(signing_input_), signature_)) return claims_;
   }
   return fail(ErrorCode::InvalidToken, "the token signature does not verify",

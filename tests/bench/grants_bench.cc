@@ -5,13 +5,20 @@
 
 #include <benchmark/benchmark.h>
 
+#include <chrono>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "crypto/base64url.h"
+#include "crypto/hash.h"
+#include "grants/client_assertion.h"
+#include "grants/client_authentication.h"
+#include "grants/dpop.h"
 #include "support/grants_fixture.h"
 #include "token/json.h"
+#include "token/jwk.h"
 #include "token/jws.h"
 
 namespace postern {
@@ -151,6 +158,75 @@ void mint(benchmark::State& state, Algorithm algorithm) {
 }
 BENCHMARK_CAPTURE(mint, ES256, Algorithm::ES256);
 BENCHMARK_CAPTURE(mint, EdDSA, Algorithm::EdDSA);
+
+// ---- client authentication, without the database ----
+
+/// Everything is used for the first time.
+class AlwaysFirst final : public policy::ReplayGuard {
+ public:
+  Result<bool> first_use(const TenantId&, std::string_view, const crypto::Hash256&,
+                         sys_seconds) override {
+    return true;
+  }
+};
+
+void client_secret(benchmark::State& state) {
+  World world(Algorithm::ES256, Algorithm::ES256);
+  const ClientSecret secret(SecureBuffer::copy_of(world.tenants.secret(world.tenant, "gw-01")));
+  for (auto _ : state) {
+    const auto client =
+        grants::authenticate_client(*world.snapshot, "gw-01", secret, world.clock.now());
+    if (!client.ok()) state.SkipWithError("refused");
+  }
+}
+BENCHMARK(client_secret);
+
+void private_key_jwt(benchmark::State& state, Algorithm algorithm) {
+  World world(Algorithm::ES256, Algorithm::ES256);
+  const test::Idp key("gw-01", algorithm);
+  world.client()["authentication"] = {{"method", "private_key_jwt"}, {"jwks", key.jwks()}};
+  world.load();
+  const auto now = world.clock.now();
+  const std::string issuer = world.snapshot->issuer_url();
+  const auto assertion = key.sign({{"iss", "gw-01"},
+                                   {"sub", "gw-01"},
+                                   {"aud", issuer},
+                                   {"jti", "1"},
+                                   {"exp", test::seconds_of(now + std::chrono::seconds(60))}});
+  AlwaysFirst replays;
+  const grants::ClientAssertions assertions(world.issuer_keys, world.clock);
+  for (auto _ : state) {
+    const auto client = assertions.authenticate(*world.snapshot, assertion, replays, Wait::No);
+    if (!client.ok()) state.SkipWithError("refused");
+  }
+}
+BENCHMARK_CAPTURE(private_key_jwt, ES256, Algorithm::ES256);
+BENCHMARK_CAPTURE(private_key_jwt, RS256, Algorithm::RS256);
+BENCHMARK_CAPTURE(private_key_jwt, EdDSA, Algorithm::EdDSA);
+
+void dpop_proof(benchmark::State& state, Algorithm algorithm) {
+  World world(Algorithm::ES256, Algorithm::ES256);
+  const auto key = crypto::SigningKey::generate(algorithm);
+  auto jwk = token::public_jwk(key);
+  for (const char* member : {"kid", "use", "alg"}) jwk.erase(member);
+  const std::string url = "https://sts.example.com/t/acme/token";
+  const Json header{
+      {"typ", "dpop+jwt"}, {"alg", std::string(crypto::to_string(algorithm))}, {"jwk", jwk}};
+  const Json claims{
+      {"jti", "1"}, {"htm", "POST"}, {"htu", url}, {"iat", test::seconds_of(world.clock.now())}};
+  const auto input =
+      crypto::base64url(as_bytes(header.dump())) + "." + crypto::base64url(as_bytes(claims.dump()));
+  const auto proof = input + "." + crypto::base64url(key.sign(as_bytes(input)));
+  AlwaysFirst replays;
+  grants::DpopNonces nonces(world.tenants.keyring(), world.clock);
+  const grants::DpopProofs proofs(nonces, grants::DpopProofs::Nonce::NotAsked, world.clock);
+  for (auto _ : state) {
+    const auto jkt = proofs.verify(world.tenant, proof, {"POST", url, std::nullopt}, replays);
+    if (!jkt.ok()) state.SkipWithError("refused");
+  }
+}
+BENCHMARK_CAPTURE(dpop_proof, ES256, Algorithm::ES256);
+BENCHMARK_CAPTURE(dpop_proof, EdDSA, Algorithm::EdDSA);
 
 void sign_alone(benchmark::State& state, Algorithm algorithm) {
   const auto key = crypto::SigningKey::generate(algorithm);

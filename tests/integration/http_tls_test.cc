@@ -231,6 +231,38 @@ TEST_F(TlsEdge, ClientCertificateIsVerifiedAgainstTheCa) {
   EXPECT_EQ(TlsClient(server.port(), bad_file, bad_key).get("/").status, 0);
 }
 
+TEST_F(TlsEdge, UnverifiedClientCertificatesAreMarkedWhereTheyAreTaken) {
+  const auto authority = make_certificate("authority");
+  const auto good = make_certificate("good", &authority);
+  const auto bad = make_certificate("bad");
+  const auto namesake = make_certificate("authority");
+  const auto forged = make_certificate("good", &namesake);
+  test::CertificateDetails past;
+  past.not_after = -1;
+  const auto expired = make_certificate("good", &authority, past);
+  auto taking = options();
+  taking.tls->client_ca_file = directory.write("ca.pem", authority.certificate_pem());
+  taking.tls->request_client_certificate = true;
+  taking.tls->accept_unverified_client_certificate = true;
+  EdgeServer server(taking);
+  const auto shown = [&](const test::Certificate& made) {
+    const auto file = directory.write("shown.pem", made.certificate_pem());
+    const auto shown_key = directory.write("shown.key", made.key_pem());
+    return TlsClient(server.port(), file, shown_key).get("/verified").body;
+  };
+  EXPECT_EQ(shown(good), "verified");
+  EXPECT_EQ(shown(bad), "unverified");
+  EXPECT_EQ(shown(forged), "unverified");
+  EXPECT_EQ(shown(expired), "unverified");
+  EXPECT_EQ(TlsClient(server.port()).get("/verified").body, "none");
+  // Without a CA file nobody is there to vouch.
+  taking.tls->client_ca_file.reset();
+  EdgeServer open(taking);
+  const auto file = directory.write("good.pem", good.certificate_pem());
+  const auto good_key = directory.write("good.key", good.key_pem());
+  EXPECT_EQ(TlsClient(open.port(), file, good_key).get("/verified").body, "unverified");
+}
+
 TEST_F(TlsEdge, ReloadTakesTheNewCertificateAndKeepsTheOldOnError) {
   EdgeServer server(options());
   TlsClient before(server.port());

@@ -216,6 +216,26 @@ TEST(Canaries, AreFoundNowhere) {
               "grant_type=%zz" + secret("malformed form")));
   refused(raw("POST", "/t/canary/token", basic("gw-01", tenant.secret), "application/json",
               R"({"client_secret":")" + secret("as JSON") + R"("})"));
+  // …with assertions, proofs and certificates in headers…
+  const auto asserted = [&](const std::string& assertion) {
+    auto all = fields;
+    all.emplace_back("client_assertion_type",
+                     "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+    all.emplace_back("client_assertion", assertion);
+    return tenant.token(all, "");
+  };
+  refused(asserted(secret("no assertion")));
+  refused(asserted(token("gw-01")));
+  const auto with_header = [&](const std::string& name, const std::string& value) {
+    return tenant.ask("POST", "/t/canary/token",
+                      {{"Authorization", basic("gw-01", tenant.secret)},
+                       {"Content-Type", form_type},
+                       {name, value}},
+                      form(fields));
+  };
+  refused(with_header("DPoP", secret("no proof")));
+  refused(with_header("DPoP", token("a proof of another kind")));
+  granted(with_header("Client-Cert", ":" + secret("from no proxy") + ":"));
   // …at the REST API…
   for (const std::string& path :
        std::vector<std::string>{"", "/manifest", "/credentials", "/audit", "/admin-tokens"}) {

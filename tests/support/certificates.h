@@ -11,6 +11,8 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace postern::test {
 
@@ -38,8 +40,19 @@ struct Certificate {
   }
 };
 
+/// What else a certificate says.
+struct CertificateDetails {
+  std::vector<std::pair<std::string, std::string>>
+      subject;                     ///< before the CN, least specific first
+  std::string alternative_names;   ///< OpenSSL's form: "DNS:a,IP:1.2.3.4"
+  std::string extended_key_usage;  ///< such as "serverAuth"
+  long not_before = -60;           ///< seconds from now
+  long not_after = 3600;
+};
+
 /// Signed by `issuer`, or by itself without one, which makes it a CA.
-inline Certificate make_certificate(const std::string& name, const Certificate* issuer = nullptr) {
+inline Certificate make_certificate(const std::string& name, const Certificate* issuer = nullptr,
+                                    const CertificateDetails& details = {}) {
   static long serial = 1;
   Certificate made;
   made.key.reset(EVP_EC_gen("P-256"), EVP_PKEY_free);
@@ -47,18 +60,26 @@ inline Certificate make_certificate(const std::string& name, const Certificate* 
   X509* const x509 = made.certificate.get();
   X509_set_version(x509, 2);
   ASN1_INTEGER_set(X509_get_serialNumber(x509), serial++);
-  X509_gmtime_adj(X509_getm_notBefore(x509), -60);
-  X509_gmtime_adj(X509_getm_notAfter(x509), 3600);
+  X509_gmtime_adj(X509_getm_notBefore(x509), details.not_before);
+  X509_gmtime_adj(X509_getm_notAfter(x509), details.not_after);
   X509_set_pubkey(x509, made.key.get());
+  for (const auto& [type, value] : details.subject) {
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(x509), type.c_str(), MBSTRING_UTF8,
+                               reinterpret_cast<const unsigned char*>(value.c_str()), -1, -1, 0);
+  }
   X509_NAME_add_entry_by_txt(X509_get_subject_name(x509), "CN", MBSTRING_ASC,
                              reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
   X509_set_issuer_name(x509, X509_get_subject_name(issuer ? issuer->certificate.get() : x509));
-  if (issuer == nullptr) {
-    X509_EXTENSION* const extension =
-        X509V3_EXT_conf_nid(nullptr, nullptr, NID_basic_constraints, "critical,CA:TRUE");
+  const auto extend = [&](int kind, const std::string& value) {
+    if (value.empty()) return;
+    X509_EXTENSION* const extension = X509V3_EXT_conf_nid(nullptr, nullptr, kind, value.c_str());
+    if (extension == nullptr) throw std::runtime_error("X509V3_EXT_conf_nid");
     X509_add_ext(x509, extension, -1);
     X509_EXTENSION_free(extension);
-  }
+  };
+  if (issuer == nullptr) extend(NID_basic_constraints, "critical,CA:TRUE");
+  extend(NID_subject_alt_name, details.alternative_names);
+  extend(NID_ext_key_usage, details.extended_key_usage);
   if (X509_sign(x509, issuer ? issuer->key.get() : made.key.get(), EVP_sha256()) == 0) {
     throw std::runtime_error("X509_sign");
   }

@@ -136,6 +136,11 @@ class EdgeServer {
     router_.add("GET", "/certificate", Pool::Inline, [](auto request, auto responder) {
       responder.send(Reply::text(200, request->client_certificate.value_or("none")));
     });
+    router_.add("GET", "/verified", Pool::Inline, [](auto request, auto responder) {
+      responder.send(Reply::text(200, !request->client_certificate           ? "none"
+                                      : request->client_certificate_verified ? "verified"
+                                                                             : "unverified"));
+    });
     router_.add("GET", "/peer", Pool::Inline, [](auto request, auto responder) {
       responder.send(Reply::text(200, request->peer_address + (request->tls ? " tls" : " plain")));
     });

@@ -110,8 +110,10 @@ Result<Answer> exchange_endpoint(const Services& services, const Request& reques
   std::vector<audit::Event> records;
 
   const auto decide = [&]() -> Result<Reply> {
-    POSTERN_TRY(const auto caller, authenticate(services, *snapshot, request, nullptr, record));
+    POSTERN_TRY(auto caller, authenticate(services, *snapshot, request, nullptr, record));
     POSTERN_CHECK(Query::none(request));
+    POSTERN_CHECK(prove_key(services, *snapshot, request,
+                            "/api/v1/tenants/" + snapshot->tenant().str() + "/exchange", caller));
     POSTERN_TRY(auto body, json_body(request, {"subject_token", "subject_token_type", "actor_token",
                                                "actor_token_type", "items"}));
     const auto items = body.find("items");
@@ -156,8 +158,9 @@ Result<Answer> exchange_endpoint(const Services& services, const Request& reques
   if (error.code == ErrorCode::NeedsOutbound || error.code == ErrorCode::NeedsDatabase) {
     return error;
   }
-  record_error(record, error);
-  return Answer{render(error, request), {std::move(record)}};
+  auto refusal = render(error, request);
+  offer_nonce(services, snapshot->tenant(), request, &error, refusal);
+  return Answer{std::move(refusal), refusal_records(std::move(record), error)};
 }
 
 }  // namespace

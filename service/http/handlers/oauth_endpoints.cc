@@ -4,9 +4,8 @@
 #include <array>
 #include <string>
 
-#include "grants/client_authentication.h"
-#include "http/basic_auth.h"
 #include "http/form.h"
+#include "http/handlers/authenticate.h"
 
 namespace postern::http {
 namespace {
@@ -113,7 +112,9 @@ Result<grants::IssuedToken> on_behalf_of(const Services& services,
 Result<grants::IssuedToken> grant(const Services& services, const policy::TenantSnapshot& snapshot,
                                   const Request& request, const Form& form, Grant type,
                                   audit::Event& record) {
-  POSTERN_TRY(const auto caller, authenticate(services, snapshot, request, &form, record));
+  POSTERN_TRY(auto caller, authenticate(services, snapshot, request, &form, record));
+  POSTERN_CHECK(
+      prove_key(services, snapshot, request, "/t/" + snapshot.tenant().str() + "/token", caller));
   POSTERN_TRY(const auto scope, form.optional_single("scope"));
   const auto audiences = form.all("audience");
   const auto resources = form.all("resource");
@@ -128,7 +129,7 @@ Result<grants::IssuedToken> grant(const Services& services, const policy::Tenant
       }
       POSTERN_TRY(const auto assertion, form.required_single("assertion"));
       return services.jwt_bearer->grant(snapshot, caller, {assertion, audiences, resources, scope},
-                                       wait, record);
+                                        wait, record);
     }
     case Grant::OnBehalfOf: return on_behalf_of(services, snapshot, caller, form, wait, record);
     case Grant::Exchange: break;
@@ -195,13 +196,18 @@ Result<Answer> token_endpoint(const Services& services, const Request& request) 
     return grant(services, *snapshot, request, form, type, record);
   };
   const auto issued = decide();
-  if (issued.ok()) return Answer{token_reply(issued.value()), {std::move(record)}};
+  if (issued.ok()) {
+    auto reply = token_reply(issued.value());
+    offer_nonce(services, snapshot->tenant(), request, nullptr, reply);
+    return Answer{std::move(reply), {std::move(record)}};
+  }
   const auto& error = issued.error();
   if (error.code == ErrorCode::NeedsOutbound || error.code == ErrorCode::NeedsDatabase) {
     return error;
   }
-  record_error(record, error);
-  return Answer{render(error, request), {std::move(record)}};
+  auto reply = render(error, request);
+  offer_nonce(services, snapshot->tenant(), request, &error, reply);
+  return Answer{std::move(reply), refusal_records(std::move(record), error)};
 }
 
 Reply document(const std::string& json) {
@@ -213,46 +219,6 @@ Reply document(const std::string& json) {
 }
 
 }  // namespace
-
-Result<grants::Caller> authenticate(const Services& services,
-                                    const policy::TenantSnapshot& snapshot, const Request& request,
-                                    const Form* form, audit::Event& record) {
-  const auto failed = [] { return fail(ErrorCode::InvalidClient, "client authentication failed"); };
-  std::optional<std::string_view> body_id;
-  std::optional<std::string_view> body_secret;
-  if (form != nullptr) {
-    POSTERN_TRY(body_id, form->optional_single("client_id"));
-    POSTERN_TRY(body_secret, form->optional_single("client_secret"));
-    if (!form->all("client_assertion").empty() || !form->all("client_assertion_type").empty()) {
-      return fail(ErrorCode::InvalidClient, "this client authentication method is not offered");
-    }
-  }
-  const auto check = [&](const std::string& id,
-                         const ClientSecret& secret) -> Result<grants::Caller> {
-    // Recorded before it is known to be true, so only when it is one of ours: a
-    // mistaken gateway may have put a secret in its place.
-    if (snapshot.find_client(id) != nullptr) record.with("client", id);
-    POSTERN_TRY(const auto* client,
-                grants::authenticate_client(snapshot, id, secret, services.clock.now()));
-    return grants::Caller(*client);
-  };
-
-  if (request.count("authorization") > 0) {
-    const auto header = request.header("authorization");
-    if (!header) return fail(ErrorCode::MalformedRequest, "several Authorization headers");
-    if (body_secret) {
-      return fail(ErrorCode::MalformedRequest, "use one client authentication method, not two");
-    }
-    POSTERN_TRY(const auto credentials, basic_credentials(*header));
-    if (body_id && *body_id != credentials.first) {
-      return fail(ErrorCode::MalformedRequest, "client_id differs from the authenticated client");
-    }
-    return check(credentials.first, credentials.second);
-  }
-  // A public client (no secret) may not use any grant here.
-  if (!body_id || !body_secret) return failed();
-  return check(std::string(*body_id), ClientSecret(SecureBuffer::copy_of(*body_secret)));
-}
 
 void add_oauth_endpoints(Router& router, Gate& gate, Services& services) {
   gate.add(router, "POST", "/t/{}/token", Pool::Compute,

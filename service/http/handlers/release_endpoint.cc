@@ -7,8 +7,8 @@
 #include "http/handlers/oauth_endpoints.h"
 
 /// POST /api/v1/tenants/{tenant}/release: one call per spawn. The client proves
-/// itself by Basic, the user by their own token; each backend asked for is
-/// decided and recorded on its own.
+/// itself by Basic, an assertion or its certificate, the user by their own token; each backend
+/// asked for is decided and recorded on its own.
 namespace postern::http {
 namespace {
 
@@ -77,6 +77,19 @@ Json allowed_json(const grants::ReleasedItem& item, sys_seconds now) {
   return json;
 }
 
+Result<Json> release_body(const Request& request) {
+  return json_body(request, {"subject_token", "subject_token_type", "items", "client_id",
+                             "client_assertion", "client_assertion_type"});
+}
+
+std::optional<std::string_view> member_of(const Json& body, const char* name) {
+  const auto it = body.find(name);
+  if (it == body.end() || !it->is_string() || it->get_ref<const std::string&>().empty()) {
+    return std::nullopt;
+  }
+  return it->get_ref<const std::string&>();
+}
+
 Result<Answer> release_endpoint(const Services& services, const Request& request) {
   auto found = tenant_of(services, request);
   if (!found.ok() && found.error().code == ErrorCode::NotFound) {
@@ -88,17 +101,29 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
   std::vector<audit::Event> records;
 
   const auto decide = [&]() -> Result<Reply> {
-    POSTERN_TRY(const auto caller, authenticate(services, *snapshot, request, nullptr, record));
+    // By headers, or as in the form of the token endpoint: then the body is read first.
+    std::optional<Json> body;
+    ClientParameters offered;
+    if (request.count("authorization") == 0) {
+      POSTERN_TRY(body, release_body(request));
+      offered = {member_of(*body, "client_id"), std::nullopt, member_of(*body, "client_assertion"),
+                 member_of(*body, "client_assertion_type")};
+    }
+    POSTERN_TRY(auto caller, authenticate(services, *snapshot, request, offered, record));
     POSTERN_CHECK(Query::none(request));
-    POSTERN_TRY(auto body, json_body(request, {"subject_token", "subject_token_type", "items"}));
-    const auto subject_token = body.find("subject_token");
-    if (subject_token == body.end() || !subject_token->is_string()) {
+    POSTERN_CHECK(prove_key(services, *snapshot, request,
+                            "/api/v1/tenants/" + snapshot->tenant().str() + "/release", caller));
+    if (!body) {
+      POSTERN_TRY(body, release_body(request));
+    }
+    const auto subject_token = body->find("subject_token");
+    if (subject_token == body->end() || !subject_token->is_string()) {
       return at("/subject_token", "is required: the user's own token");
     }
     const SubjectToken token(SecureBuffer::take(std::move(subject_token->get_ref<std::string&>())));
-    POSTERN_TRY(const auto type, text_member(body, "subject_token_type", 200));
-    const auto items = body.find("items");
-    if (items == body.end() || !items->is_array() || items->empty() || items->size() > kMaxItems) {
+    POSTERN_TRY(const auto type, text_member(*body, "subject_token_type", 200));
+    const auto items = body->find("items");
+    if (items == body->end() || !items->is_array() || items->empty() || items->size() > kMaxItems) {
       return at("/items", "must be a list of 1 to 64 backends");
     }
     std::vector<grants::ReleaseItemRequest> asked;
@@ -157,8 +182,9 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
   if (error.code == ErrorCode::NeedsOutbound || error.code == ErrorCode::NeedsDatabase) {
     return error;
   }
-  record_error(record, error);
-  return Answer{render(error, request), {std::move(record)}};
+  auto refusal = render(error, request);
+  offer_nonce(services, snapshot->tenant(), request, &error, refusal);
+  return Answer{std::move(refusal), refusal_records(std::move(record), error)};
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "grants/release.h"
 #include "grants/subject.h"
 #include "grants/token_exchange.h"
+#include "http/handlers/authenticate.h"
 #include "http/handlers/gate.h"
 #include "policy/config_store.h"
 #include "policy/snapshot_cache.h"
@@ -31,6 +32,7 @@ struct Services {
   grants::TokenExchange& exchange;
   grants::ClientCredentials& client_credentials;
   grants::Release& release;
+  Authentication authentication;
   const Clock& clock;
   std::string base_url;
   /// Whether this is one of the operator's tokens. Constant time.
