@@ -137,6 +137,7 @@ struct Service::Impl {
     http::add_credential_endpoints(router, gate, services);
     http::add_exchange_endpoint(router, gate, services);
     http::add_release_endpoint(router, gate, services);
+    http::add_signing_key_endpoints(router, gate, services);
     http::add_audit_endpoints(router, gate, services);
     add_health(router);
     add_health(ops_router);

@@ -24,7 +24,7 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
     return fail(ErrorCode::TargetRefused,
                 "the operator does not allow the algorithm that signs for this backend");
   }
-  const auto* signer = snapshot.signer(backend.signing_algorithm);
+  const auto* signer = snapshot.signer(backend.signing_algorithm, now);
   if (signer == nullptr) {
     return fail(ErrorCode::Unavailable, "", "tenant has no active key for the backend's algorithm");
   }

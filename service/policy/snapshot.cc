@@ -1,6 +1,7 @@
 #include "policy/snapshot.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "policy/resource_uri.h"
 
@@ -10,9 +11,6 @@ namespace {
 using token::Json;
 
 constexpr std::string_view kExchangeGrant = "urn:ietf:params:oauth:grant-type:token-exchange";
-
-// What a retired key signed has expired by then: the longest token and clock skew.
-constexpr auto kRetiredKeyLife = std::chrono::hours(1) + std::chrono::minutes(2);
 
 Error unreadable(std::string what) {
   return fail(ErrorCode::Internal, "", "stored configuration unreadable: " + std::move(what));
@@ -59,6 +57,36 @@ crypto::Hash256 admin_token_hash(const TenantId& tenant, const BearerToken& toke
     return crypto::sha256_parts(
         {as_bytes("postern-admin-token-v1"), as_bytes(tenant.str()), bytes});
   });
+}
+
+std::vector<PublishedKey> published_keys(const std::vector<StoredSigningKey>& stored,
+                                         sys_seconds now) {
+  std::vector<PublishedKey> keys;
+  for (const auto& key : stored) {
+    const bool waits = key.state == SigningKeyState::Pending;
+    PublishedKey published{
+        key.kid,        key.algorithm,
+        key.created_at, key.active_from.value_or(waits ? sys_seconds::max() : key.created_at),
+        waits,          std::nullopt};
+    if (key.state == SigningKeyState::Retired) published.retired_at = key.retired_at.value_or(now);
+    keys.push_back(std::move(published));
+  }
+  std::stable_sort(keys.begin(), keys.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.algorithm, a.active_from) < std::tie(b.algorithm, b.active_from);
+  });
+  // Each one signs until the next one of its algorithm does. Backwards, so that
+  // who is given an end here has not been asked for it yet.
+  const PublishedKey* next = nullptr;
+  for (auto key = keys.rbegin(); key != keys.rend(); ++key) {
+    if (key->retired_at) continue;
+    if (next != nullptr && next->algorithm == key->algorithm) key->retired_at = next->active_from;
+    next = &*key;
+  }
+  std::erase_if(keys, [&](const auto& key) {
+    return key.retired_at && *key.retired_at != sys_seconds::max() &&
+           *key.retired_at + kRetiredKeyLife <= now;
+  });
+  return keys;
 }
 
 Result<TenantConfig> read_config(const StoredTenant& stored) {
@@ -118,25 +146,25 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
     made->issuers_.emplace(config.issuer, std::move(entry));
   }
 
+  made->signing_keys_ = published_keys(stored.signing_keys, now);
   std::vector<Json> public_keys;
-  std::map<crypto::Algorithm, sys_seconds> newest;
-  for (const auto& stored_key : stored.signing_keys) {
-    if (stored_key.retired_at && *stored_key.retired_at + kRetiredKeyLife <= now) continue;
+  for (const auto& published : made->signing_keys_) {
+    const auto& stored_key =
+        *std::find_if(stored.signing_keys.begin(), stored.signing_keys.end(),
+                      [&](const auto& key) { return key.kid == published.kid; });
     auto jwk = token::parse_json(stored_key.public_jwk);
     if (!jwk.ok()) return unreadable("signing key");
     public_keys.push_back(std::move(jwk).value());
-    if (stored_key.state != SigningKeyState::Active) continue;
+    if (published.state(now) == SigningKeyState::Retired) continue;
     const auto algorithm = crypto::parse_algorithm(stored_key.algorithm);
     if (!algorithm) return unreadable("signing key algorithm");
-    const auto [known, first] = newest.emplace(*algorithm, stored_key.created_at);
-    if (!first && known->second >= stored_key.created_at) continue;
-    known->second = stored_key.created_at;
     POSTERN_TRY(const auto secret, keyring.unwrap_private(stored.row.tenant, "token-signing",
                                                           stored_key.kid, stored_key.wrapped));
     POSTERN_TRY(auto key, crypto::SigningKey::import_private(*algorithm, secret));
-    made->signers_.insert_or_assign(
-        *algorithm,
-        TokenSigner{stored_key.kid, std::make_shared<const crypto::SigningKey>(std::move(key))});
+    auto& of_algorithm = made->signers_[*algorithm];
+    of_algorithm.insert(of_algorithm.begin(),
+                        {stored_key.kid, std::make_shared<const crypto::SigningKey>(std::move(key)),
+                         published.waits ? published.active_from : sys_seconds()});
   }
   Json set{{"keys", public_keys}};
   auto own = token::JwkSet::parse(set, token::JwkSet::WeakKeys::Refuse);
@@ -257,9 +285,12 @@ std::vector<const Role*> TenantSnapshot::roles_of(const Principal& principal,
   return roles;
 }
 
-const TokenSigner* TenantSnapshot::signer(crypto::Algorithm algorithm) const {
+const TokenSigner* TenantSnapshot::signer(crypto::Algorithm algorithm, sys_seconds now) const {
   const auto it = signers_.find(algorithm);
-  return it != signers_.end() ? &it->second : nullptr;
+  if (it == signers_.end()) return nullptr;
+  const auto found = std::find_if(it->second.begin(), it->second.end(),
+                                  [&](const auto& signer) { return signer.from <= now; });
+  return found != it->second.end() ? &*found : nullptr;
 }
 
 std::vector<const StoredClientSecret*> TenantSnapshot::secrets_of(std::string_view client) const {

@@ -24,7 +24,32 @@ namespace postern::policy {
 struct TokenSigner {
   std::string kid;
   std::shared_ptr<const crypto::SigningKey> key;
+  sys_seconds from{};  ///< it signs from then on
 };
+
+/// A signing key as far as anyone may know it. Which one signs is decided by
+/// time alone, so that a rotation needs nobody to come back and finish it.
+struct PublishedKey {
+  std::string kid;
+  std::string algorithm;
+  sys_seconds created_at{};
+  sys_seconds active_from{};
+  bool waits = false;  ///< for active_from; else it signs at once, whatever the clocks say
+  std::optional<sys_seconds> retired_at;  ///< when it was, or when another one takes over
+
+  SigningKeyState state(sys_seconds now) const {
+    if (retired_at && *retired_at <= now) return SigningKeyState::Retired;
+    return waits && active_from > now ? SigningKeyState::Pending : SigningKeyState::Active;
+  }
+};
+
+/// What a retired key signed has expired by then: the longest token and clock skew.
+inline constexpr auto kRetiredKeyLife = std::chrono::hours(1) + std::chrono::minutes(2);
+
+/// The keys that are published at `now`: those to come, those that sign, and
+/// those whose tokens may still be in use. Oldest first for each algorithm.
+std::vector<PublishedKey> published_keys(const std::vector<StoredSigningKey>& stored,
+                                         sys_seconds now);
 
 /// A trusted issuer with its static keys parsed.
 struct IssuerEntry {
@@ -76,8 +101,10 @@ class TenantSnapshot {
   std::vector<const Role*> roles_of(const Principal& principal,
                                     const std::vector<std::string>& groups) const;
 
-  /// The newest active key for an algorithm; null when the tenant has none.
-  const TokenSigner* signer(crypto::Algorithm algorithm) const;
+  /// The key that signs now; null when the tenant has none for the algorithm.
+  const TokenSigner* signer(crypto::Algorithm algorithm, sys_seconds now) const;
+  /// Those that were published when this snapshot was built.
+  const std::vector<PublishedKey>& signing_keys() const noexcept { return signing_keys_; }
   /// Public keys of our own tokens, retired ones included.
   const token::JwkSet& own_keys() const noexcept { return own_keys_; }
 
@@ -107,7 +134,8 @@ class TenantSnapshot {
   std::map<Principal, std::vector<const Role*>> roles_by_subject_;
   std::vector<StoredClientSecret> client_secrets_;
   std::vector<StoredAdminToken> admin_tokens_;
-  std::map<crypto::Algorithm, TokenSigner> signers_;
+  std::map<crypto::Algorithm, std::vector<TokenSigner>> signers_;  // newest first
+  std::vector<PublishedKey> signing_keys_;
   token::JwkSet own_keys_;
   std::string jwks_document_;
   std::string metadata_document_;
