@@ -3,6 +3,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 
@@ -11,6 +12,7 @@
 #include "core/log.h"
 #include "grants/issuer_keys.h"
 #include "grants/opaque_tokens.h"
+#include "grants/own_token.h"
 #include "http/handlers/api.h"
 #include "http/handlers/oauth_endpoints.h"
 #include "outbound/fetch.h"
@@ -20,6 +22,7 @@
 #include "storage/postgres_config_store.h"
 #include "storage/postgres_credential_store.h"
 #include "storage/postgres_kek_store.h"
+#include "storage/postgres_revocation_list.h"
 #include "vault/envelope.h"
 #include "vault/keyring.h"
 #include "vault/root_key.h"
@@ -108,16 +111,22 @@ struct Service::Impl {
                   [this] { return watcher.last_confirmed(); }),
         fetcher(fetch_policy(config, std::move(networks))),
         issuer_keys(fetcher, clock),
+        revocations(database, config.database_url, clock),
+        own_tokens(revocations, clock),
         opaque_tokens(fetcher, credentials, envelope, clock),
-        verifier(issuer_keys, opaque_tokens, clock),
+        verifier(issuer_keys, opaque_tokens, own_tokens, clock),
         client_credentials(clock),
         release(verifier, credentials, envelope, clock),
         exchange(verifier, release, clock),
+        introspection(own_tokens),
+        revocation(verifier, own_tokens, revocations),
         audit_writer(audit_log),
-        gate(audit_writer,
-             [this](http::Pool pool, std::function<void()> work) {
-               return server->post(pool, std::move(work));
-             }),
+        gate(
+            audit_writer,
+            [this](http::Pool pool, std::function<void()> work) {
+              return server->post(pool, std::move(work));
+            },
+            config.base_url),
         services{snapshots,
                  config_store,
                  keyring,
@@ -128,15 +137,19 @@ struct Service::Impl {
                  exchange,
                  client_credentials,
                  release,
+                 introspection,
+                 revocation,
                  clock,
                  config.base_url,
                  [this](const BearerToken& token) { return operator_tokens.contains(token); },
                  [this] { return status(); }} {
     http::add_oauth_endpoints(router, gate, services);
+    http::add_token_status_endpoints(router, gate, services);
     http::add_admin_endpoints(router, gate, services);
     http::add_credential_endpoints(router, gate, services);
     http::add_exchange_endpoint(router, gate, services);
     http::add_release_endpoint(router, gate, services);
+    http::add_resource_metadata_endpoint(router, gate, services);
     http::add_signing_key_endpoints(router, gate, services);
     http::add_audit_endpoints(router, gate, services);
     add_health(router);
@@ -159,7 +172,8 @@ struct Service::Impl {
            });
     to.add("GET", "/readyz", http::Pool::Inline,
            [this](std::shared_ptr<http::Request>, http::Responder responder) {
-             const auto silence = steady_clock::now() - watcher.last_confirmed();
+             const auto silence = steady_clock::now() -
+                                  std::min(watcher.last_confirmed(), revocations.last_confirmed());
              const bool current = silence <= std::chrono::seconds(10);
              const bool ready = current && !draining.load();
              auto reply = http::Reply::json(
@@ -205,11 +219,15 @@ struct Service::Impl {
   policy::SnapshotCache snapshots;
   outbound::CurlFetcher fetcher;
   grants::FetchedIssuerKeys issuer_keys;
+  storage::PostgresRevocationList revocations;
+  grants::OwnTokens own_tokens;
   grants::AskedOpaqueTokens opaque_tokens;
   grants::SubjectVerifier verifier;
   grants::ClientCredentials client_credentials;
   grants::Release release;
   grants::TokenExchange exchange;
+  grants::Introspection introspection;
+  grants::Revocation revocation;
   // Declared before the servers, so destroyed after them: replies in flight
   // still pass the gate. Servers are stopped first, in ~Service.
   audit::GroupWriter audit_writer;
@@ -226,6 +244,7 @@ Service::Service(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Service::~Service() {
   // The watcher calls into the snapshots, which are destroyed before it.
   impl_->watcher.stop();
+  impl_->revocations.stop();
 }
 
 Result<std::unique_ptr<Service>> Service::create(Config config) {
@@ -250,6 +269,7 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
 
 Status Service::start() {
   POSTERN_CHECK(impl_->watcher.start());
+  POSTERN_CHECK(impl_->revocations.start());
   POSTERN_CHECK(impl_->server->start());
   POSTERN_CHECK(impl_->ops_server->start());
   log::info("service.started", {{"version", kVersion},

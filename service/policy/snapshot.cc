@@ -59,6 +59,16 @@ crypto::Hash256 admin_token_hash(const TenantId& tenant, const BearerToken& toke
   });
 }
 
+namespace {
+
+bool denies_everything(const Role& role) {
+  return std::any_of(role.deny.begin(), role.deny.end(), [](const Permission& permission) {
+    return permission.backend == "*" && permission.scope == "*";
+  });
+}
+
+}  // namespace
+
 std::vector<PublishedKey> published_keys(const std::vector<StoredSigningKey>& stored,
                                          sys_seconds now) {
   std::vector<PublishedKey> keys;
@@ -133,6 +143,14 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
 
   for (const auto& object : stored.objects) {
     made->footprint_ += 512 + object.spec.size() * 3;
+    if (object.kind == Kind::Binding) {
+      const auto& binding = made->config_.bindings.at(object.name);
+      const auto role = made->config_.roles.find(binding.role);
+      if (role != made->config_.roles.end() && !role->second.deny.empty() &&
+          !binding.groups.empty()) {
+        made->groups_denied_at_ = std::max(made->groups_denied_at_, object.revision);
+      }
+    }
     if (object.kind != Kind::Issuer) continue;
     const auto& config = made->config_.issuers.at(object.name);
     IssuerEntry entry{config, nullptr, object.revision};
@@ -186,6 +204,7 @@ void TenantSnapshot::index() {
   for (const auto& [name, binding] : config_.bindings) {
     const auto role = config_.roles.find(binding.role);
     if (role == config_.roles.end()) continue;  // check() refuses this on write
+    disables_ |= denies_everything(role->second);
     for (const auto& group : binding.groups) roles_by_group_[group].push_back(&role->second);
     for (const auto& subject : binding.subjects) {
       roles_by_subject_[subject].push_back(&role->second);
@@ -221,6 +240,21 @@ void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {
   if (!unique.empty()) {
     metadata["scopes_supported"] = std::vector<std::string>(unique.begin(), unique.end());
   }
+  metadata["introspection_endpoint"] = issuer_url_ + "/introspect";
+  metadata["revocation_endpoint"] = issuer_url_ + "/revoke";
+  // Clients authenticate there as at the token endpoint; absent would mean Basic only.
+  for (const char* what : {"auth_methods_supported", "auth_signing_alg_values_supported"}) {
+    const auto known = metadata.find(std::string("token_endpoint_") + what);
+    if (known == metadata.end()) continue;
+    const Json values = *known;
+    metadata[std::string("introspection_endpoint_") + what] = values;
+    metadata[std::string("revocation_endpoint_") + what] = values;
+  }
+  Json signing = Json::array();
+  for (const auto& [algorithm, signers] : signers_) {
+    signing.push_back(std::string(crypto::to_string(algorithm)));
+  }
+  if (!signing.empty()) metadata["introspection_signing_alg_values_supported"] = signing;
   metadata_document_ = token::dump_json(metadata);
   footprint_ += jwks_document_.size() + metadata_document_.size();
 }
@@ -283,6 +317,14 @@ std::vector<const Role*> TenantSnapshot::roles_of(const Principal& principal,
   }
   keep_unique(roles);
   return roles;
+}
+
+bool TenantSnapshot::disabled(const Principal& principal,
+                              const std::vector<std::string>& groups) const {
+  if (!disables_) return false;
+  const auto roles = roles_of(principal, groups);
+  return std::any_of(roles.begin(), roles.end(),
+                     [](const Role* role) { return denies_everything(*role); });
 }
 
 const TokenSigner* TenantSnapshot::signer(crypto::Algorithm algorithm, sys_seconds now) const {

@@ -100,6 +100,14 @@ class TenantSnapshot {
   /// Roles bound to the principal or one of its groups.
   std::vector<const Role*> roles_of(const Principal& principal,
                                     const std::vector<std::string>& groups) const;
+  /// Whether one of these roles denies everything (`*:*`): the user is disabled,
+  /// wherever a token of theirs is shown.
+  bool disabled(const Principal& principal, const std::vector<std::string>& groups) const;
+  /// Whether a binding names the group.
+  bool binds(const std::string& group) const { return roles_by_group_.contains(group); }
+  /// The epoch of the last change to a binding of groups to a role that denies
+  /// something. Who was not known to be in those groups before may be denied since.
+  std::uint64_t groups_denied_at() const noexcept { return groups_denied_at_; }
 
   /// The key that signs now; null when the tenant has none for the algorithm.
   const TokenSigner* signer(crypto::Algorithm algorithm, sys_seconds now) const;
@@ -132,6 +140,8 @@ class TenantSnapshot {
   std::unordered_map<std::string, const Backend*> targets_;
   std::unordered_map<std::string, std::vector<const Role*>> roles_by_group_;
   std::map<Principal, std::vector<const Role*>> roles_by_subject_;
+  bool disables_ = false;  // some role denies everything
+  std::uint64_t groups_denied_at_ = 0;
   std::vector<StoredClientSecret> client_secrets_;
   std::vector<StoredAdminToken> admin_tokens_;
   std::map<crypto::Algorithm, std::vector<TokenSigner>> signers_;  // newest first
