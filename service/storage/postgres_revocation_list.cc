@@ -36,10 +36,10 @@ constexpr Statement kNotify{"revoked_token.notify", "SELECT pg_notify('postern_r
 constexpr const char* kSetScope = "SELECT set_config('postern.scope', 'revocations', true)";
 // Every transaction below this one has ended: what it added, the next statement sees.
 constexpr const char* kOldestRunning = "SELECT pg_snapshot_xmin(pg_current_snapshot())";
-constexpr const char* kAddedSince = R"sql(
+constexpr Statement kAddedSince{"revoked_token.added_since", R"sql(
     SELECT tenant_id, token_id, extract(epoch FROM expires_at)::bigint
       FROM revoked_token
-     WHERE added_in >= )sql";
+     WHERE added_in >= $1::xid8)sql"};
 
 Error not_current(std::string diagnostic) {
   Error error = fail(ErrorCode::Unavailable, "", std::move(diagnostic));
@@ -121,10 +121,14 @@ class PostgresRevocationList::Impl {
       const std::shared_lock lock(mutex_);
       everything |= !overflown_.empty();
     }
+    if (reading != Follower::Reading::Again) {
+      connection.prepare(kAddedSince.name, kAddedSince.sql);
+    }
     pqxx::work tx(connection);
     tx.exec(kSetScope);
     const auto oldest = text(tx.exec(kOldestRunning)[0][0]);
-    const auto rows = tx.exec(kAddedSince + tx.quote(everything ? "0" : since_) + "::xid8");
+    const auto rows =
+        pq::exec_prepared(tx, kAddedSince.name, everything ? std::string("0") : since_);
     const std::unique_lock lock(mutex_);
     if (everything) overflown_.clear();
     for (const auto& row : rows) {

@@ -1,4 +1,5 @@
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -54,10 +55,7 @@ Status apply(const Services& services, const TenantId& tenant, const policy::Con
 Result<Done> rotate(const Services& services, const Request& request, const TenantId& tenant,
                     audit::Event& record) {
   const auto now = services.clock.now();
-  Json body = Json::object();
-  if (request.body.size() > 0) {
-    POSTERN_TRY(body, json_body(request, {"algorithm", "publish_for"}));
-  }
+  POSTERN_TRY(const auto body, json_body(request, {"algorithm", "publish_for"}));
   POSTERN_TRY(const auto name, text_member(body, "algorithm", 20));
   auto publish_for = policy::kPublishFor;
   if (const auto it = body.find("publish_for"); it != body.end()) {
