@@ -80,6 +80,10 @@ Status read_own_claim(const Json& own, VerifiedToken& token) {
       POSTERN_TRY(token.own->within[backend], scope_in(scope.get_ptr<const std::string*>()));
     }
   }
+  if (const auto it = own.find("may_act"); it != own.end()) {
+    if (!it->is_object()) return malformed();
+    token.may_act = *it;
+  }
   if (const auto it = own.find("iat"); it != own.end()) {
     token.own->rooted_at = token::numeric_date(*it);
     if (!token.own->rooted_at) return malformed();
@@ -112,6 +116,12 @@ Result<Json> own_claim(const policy::TenantSnapshot& snapshot, const VerifiedTok
     if (snapshot.binds(group)) groups.push_back(group);
   }
   if (!groups.empty()) own["groups"] = std::move(groups);
+  // Whom the user's token lets act may not pass that on to others. What is too
+  // large to carry names nobody (RFC 8693 §4.4), which is the safe side.
+  if (!subject.may_act.is_null()) {
+    const bool small = token::dump_json(subject.may_act).size() <= 512;
+    own["may_act"] = small ? subject.may_act : Json::object();
+  }
   if (subject.scope) own["scope"] = known_scopes(snapshot, *subject.scope).str();
   // Groups were left out at the first exchange; what was bound later is unknown since.
   own["epoch"] = subject.own ? subject.own->epoch : snapshot.epoch();

@@ -22,6 +22,7 @@
 ///   iss, sub   the principal; `sub` only where the token's own has a prefix
 ///   groups     those of the principal's groups that a binding named
 ///   scope      the principal's ceiling, where the issuer's scope counts
+///   may_act    of the token at the root: only the party that it names may act
 ///   within     for each backend earlier in the chain, the scope granted there
 ///   iat        when the token at the root was issued
 ///   epoch      the tenant's when groups was written

@@ -221,6 +221,31 @@ TEST(ChainedExchange, AChangedPrefixNeverMakesSomebodyElseOfIt) {
   EXPECT_FALSE(f.active(token));
 }
 
+TEST(ChainedExchange, X7_WhomTheUserLetActMayNotPassItOn) {
+  Chain f;
+  auto claims = f.claims();
+  claims["may_act"] = {{"sub", "gw-01"}};
+  const auto token = text(must(f.exchange_as("gw-01", f.idp.sign(claims), "files")));
+  EXPECT_TRUE(f.exchange_as("gw-01", token, "search").ok());
+  EXPECT_EQ(f.onward(token), ErrorCode::InvalidToken);
+
+  claims["may_act"] = {{"sub", "files-gw"}};
+  EXPECT_FALSE(f.exchange_as("gw-01", f.idp.sign(claims), "files").ok());
+}
+
+TEST(ChainedExchange, X7_AMayActTooLargeToCarryNamesNobody) {
+  Chain f;
+  auto claims = f.claims();
+  // Of members that match as often as they are said.
+  claims["may_act"] = {{"sub", "gw-01"}, {"client_id", "gw-01"}, {"iss", f.snapshot->issuer_url()}};
+  const auto fits = text(must(f.exchange_as("gw-01", f.idp.sign(claims), "files")));
+  EXPECT_TRUE(f.exchange_as("gw-01", fits, "search").ok());
+  const auto subject = must(f.verify(f.idp.sign(claims)));
+  auto large = *subject;
+  large.may_act["sub"] = std::string(600, 'x');
+  EXPECT_EQ(must(own_claim(*f.snapshot, large, nullptr)).at("may_act"), Json::object());
+}
+
 TEST(ChainedExchange, CarriesOnlyGroupsThatMatter) {
   Chain f;
   auto claims = f.claims();
