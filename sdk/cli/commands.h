@@ -103,6 +103,21 @@ int run_client_secret_add(const Settings& settings, const ClientSecretOptions& o
 int run_client_secret_list(const Settings& settings, const ClientSecretOptions& options);
 int run_client_secret_remove(const Settings& settings, const ClientSecretOptions& options);
 
+struct KeysOptions {
+  bool signing = false;  ///< which keys: for now there are no others
+  std::string algorithm;
+  std::int64_t publish_for = -1;  ///< seconds; negative: as the server does
+  bool now = false;
+  std::string kid;
+};
+int run_keys_list(const Settings& settings);
+int run_keys_rotate(const Settings& settings, const KeysOptions& options);
+int run_keys_withdraw(const Settings& settings, const KeysOptions& options);
+
+// The token comes from --subject-token-file; the client authenticates.
+int run_token_introspect(const Settings& settings);
+int run_token_revoke(const Settings& settings);
+
 int run_status(const Settings& settings);
 
 }  // namespace postern::cli

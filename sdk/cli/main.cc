@@ -48,6 +48,7 @@ struct Options {
   TenantOptions tenant;
   AdminTokenOptions admin_token;
   ClientSecretOptions client_secret;
+  KeysOptions keys;
   std::string decode_file;
 };
 
@@ -250,6 +251,41 @@ void add_client(CLI::App& app, Options& options, Action& action) {
       ->required();
 }
 
+void add_keys(CLI::App& app, Options& options, Action& action) {
+  auto* group = app.add_subcommand("keys", "The keys that a tenant signs its tokens with");
+  group->require_subcommand(1);
+  auto* list = group->add_subcommand("list", "List signing keys; never private parts");
+  list->callback([&] { action = [&] { return run_keys_list(options.settings); }; });
+  auto* rotate = group->add_subcommand("rotate", "Make new keys that take over in 15 minutes");
+  rotate->add_flag("--signing", options.keys.signing, "The keys that tokens are signed with")
+      ->required();
+  rotate->add_option("--algorithm", options.keys.algorithm, "Only this one's (default: all)")
+      ->check(CLI::IsMember({"ES256", "EdDSA", "RS256"}));
+  auto* after = rotate
+                    ->add_option("--publish-for", options.keys.publish_for,
+                                 "Seconds for which they are only published")
+                    ->check(CLI::Range(0, 604800));
+  rotate->add_flag("--now", options.keys.now, "At once: verifiers may refuse tokens for minutes")
+      ->excludes(after);
+  rotate->callback(
+      [&] { action = [&] { return run_keys_rotate(options.settings, options.keys); }; });
+  auto* withdraw =
+      group->add_subcommand("withdraw", "Stop publishing a key; what it signed is void");
+  withdraw->add_option("kid", options.keys.kid, "Key")->required();
+  withdraw->callback(
+      [&] { action = [&] { return run_keys_withdraw(options.settings, options.keys); }; });
+}
+
+void add_token(CLI::App& app, Options& options, Action& action) {
+  auto* group =
+      app.add_subcommand("token", "Tokens that were issued; read by --subject-token-file");
+  group->require_subcommand(1);
+  auto* introspect = group->add_subcommand("introspect", "Ask what a token is worth now");
+  introspect->callback([&] { action = [&] { return run_token_introspect(options.settings); }; });
+  auto* revoke = group->add_subcommand("revoke", "Revoke a token, and what rests on it");
+  revoke->callback([&] { action = [&] { return run_token_revoke(options.settings); }; });
+}
+
 /// A secret file opened as descriptor 0 to 2 would be mistaken for a terminal.
 void occupy_standard_descriptors() {
   for (int fd = 0; fd <= 2; ++fd) {
@@ -278,6 +314,8 @@ int run(int argc, char** argv) {
   add_audit(app, options, action);
   add_tenant(app, options, action);
   add_client(app, options, action);
+  add_keys(app, options, action);
+  add_token(app, options, action);
   auto* status = app.add_subcommand("status", "Ask the server how it is");
   status->callback([&] { action = [&] { return run_status(options.settings); }; });
 

@@ -3,6 +3,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 
@@ -14,6 +15,7 @@
 #include "grants/issuer_keys.h"
 #include "grants/opaque_tokens.h"
 #include "grants/throttle.h"
+#include "grants/own_token.h"
 #include "http/handlers/api.h"
 #include "http/handlers/oauth_endpoints.h"
 #include "outbound/fetch.h"
@@ -24,6 +26,7 @@
 #include "storage/postgres_credential_store.h"
 #include "storage/postgres_kek_store.h"
 #include "storage/postgres_replay_guard.h"
+#include "storage/postgres_revocation_list.h"
 #include "vault/envelope.h"
 #include "vault/keyring.h"
 #include "vault/root_key.h"
@@ -113,8 +116,10 @@ struct Service::Impl {
                   [this] { return watcher.last_confirmed(); }),
         fetcher(fetch_policy(config, std::move(networks))),
         issuer_keys(fetcher, clock),
+        revocations(database, config.database_url, clock),
+        own_tokens(revocations, clock),
         opaque_tokens(fetcher, credentials, envelope, clock),
-        verifier(issuer_keys, opaque_tokens, clock),
+        verifier(issuer_keys, opaque_tokens, own_tokens, clock),
         client_credentials(clock),
         release(verifier, credentials, envelope, clock),
         exchange(verifier, release, clock),
@@ -126,11 +131,15 @@ struct Service::Impl {
                                        : grants::DpopProofs::Nonce::NotAsked,
              clock),
         throttle(clock, config.throttle),
+        introspection(own_tokens),
+        revocation(verifier, own_tokens, revocations),
         audit_writer(audit_log),
-        gate(audit_writer,
-             [this](http::Pool pool, std::function<void()> work) {
-               return server->post(pool, std::move(work));
-             }),
+        gate(
+            audit_writer,
+            [this](http::Pool pool, std::function<void()> work) {
+              return server->post(pool, std::move(work));
+            },
+            config.base_url),
         services{
             snapshots,
             config_store,
@@ -142,16 +151,21 @@ struct Service::Impl {
             exchange,
             client_credentials,
             release,
+            introspection,
+            revocation,
             {replays, assertions, dpop, throttle, std::move(proxies), std::move(proxy_authorities)},
             clock,
             config.base_url,
             [this](const BearerToken& token) { return operator_tokens.contains(token); },
             [this] { return status(); }} {
     http::add_oauth_endpoints(router, gate, services);
+    http::add_token_status_endpoints(router, gate, services);
     http::add_admin_endpoints(router, gate, services);
     http::add_credential_endpoints(router, gate, services);
     http::add_exchange_endpoint(router, gate, services);
     http::add_release_endpoint(router, gate, services);
+    http::add_resource_metadata_endpoint(router, gate, services);
+    http::add_signing_key_endpoints(router, gate, services);
     http::add_audit_endpoints(router, gate, services);
     add_health(router);
     add_health(ops_router);
@@ -173,7 +187,8 @@ struct Service::Impl {
            });
     to.add("GET", "/readyz", http::Pool::Inline,
            [this](std::shared_ptr<http::Request>, http::Responder responder) {
-             const auto silence = steady_clock::now() - watcher.last_confirmed();
+             const auto silence = steady_clock::now() -
+                                  std::min(watcher.last_confirmed(), revocations.last_confirmed());
              const bool current = silence <= std::chrono::seconds(10);
              const bool ready = current && !draining.load();
              auto reply = http::Reply::json(
@@ -219,6 +234,8 @@ struct Service::Impl {
   policy::SnapshotCache snapshots;
   outbound::CurlFetcher fetcher;
   grants::FetchedIssuerKeys issuer_keys;
+  storage::PostgresRevocationList revocations;
+  grants::OwnTokens own_tokens;
   grants::AskedOpaqueTokens opaque_tokens;
   grants::SubjectVerifier verifier;
   grants::ClientCredentials client_credentials;
@@ -229,6 +246,8 @@ struct Service::Impl {
   grants::DpopNonces nonces;
   grants::DpopProofs dpop;
   grants::Throttle throttle;
+  grants::Introspection introspection;
+  grants::Revocation revocation;
   // Declared before the servers, so destroyed after them: replies in flight
   // still pass the gate. Servers are stopped first, in ~Service.
   audit::GroupWriter audit_writer;
@@ -245,6 +264,7 @@ Service::Service(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Service::~Service() {
   // The watcher calls into the snapshots, which are destroyed before it.
   impl_->watcher.stop();
+  impl_->revocations.stop();
 }
 
 Result<std::unique_ptr<Service>> Service::create(Config config) {
@@ -277,6 +297,7 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
 
 Status Service::start() {
   POSTERN_CHECK(impl_->watcher.start());
+  POSTERN_CHECK(impl_->revocations.start());
   POSTERN_CHECK(impl_->server->start());
   POSTERN_CHECK(impl_->ops_server->start());
   log::info("service.started", {{"version", kVersion},

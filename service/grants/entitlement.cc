@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "grants/own_token.h"
+
 namespace postern::grants {
 
 using namespace std::chrono_literals;
@@ -63,7 +65,7 @@ Result<policy::ScopeSet> entitled_scope(const policy::TenantSnapshot& snapshot,
   // Rights first: whoever has none is not sent to authenticate for nothing.
   POSTERN_TRY(auto scope, policy::permitted_scope(snapshot, client, backend, subject.rights()));
   POSTERN_CHECK(check_authentication(backend.require, subject.auth_context, now));
-  return scope;
+  return within_chain(subject, backend, std::move(scope));
 }
 
 }  // namespace postern::grants

@@ -10,7 +10,8 @@ namespace postern::grants {
 
 /// The widest scope this user may have at this backend through this client, now:
 /// what policy permits (policy::permitted_scope), if the user authenticated as
-/// the backend demands. Every grant and every release for a user asks here.
+/// the backend demands, and never more than a token of ours was granted there
+/// earlier in its chain. Every grant and every release for a user asks here.
 /// Errors: as policy::permitted_scope and check_authentication.
 Result<policy::ScopeSet> entitled_scope(const policy::TenantSnapshot& snapshot,
                                         const policy::Client& client,

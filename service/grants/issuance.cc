@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "crypto/random.h"
+#include "grants/own_token.h"
 #include "token/jws.h"
 
 namespace postern::grants {
@@ -24,7 +25,7 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
     return fail(ErrorCode::TargetRefused,
                 "the operator does not allow the algorithm that signs for this backend");
   }
-  const auto* signer = snapshot.signer(backend.signing_algorithm);
+  const auto* signer = snapshot.signer(backend.signing_algorithm, now);
   if (signer == nullptr) {
     return fail(ErrorCode::Unavailable, "", "tenant has no active key for the backend's algorithm");
   }
@@ -50,6 +51,11 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
   for (const auto& [name, value] : issuance.auth_context.items()) claims[name] = value;
   if (!bound.jkt.empty()) claims["cnf"]["jkt"] = bound.jkt;
   if (!bound.x5t_s256.empty()) claims["cnf"]["x5t#S256"] = bound.x5t_s256;
+
+  if (issuance.subject_token != nullptr) {
+    POSTERN_TRY(claims[kOwnClaim],
+                own_claim(snapshot, *issuance.subject_token, issuance.actor_token));
+  }
 
   record.with("scope", granted)
       .with("jti", jti)

@@ -33,10 +33,12 @@ struct Issuance {
   std::string subject;         ///< `sub`
   policy::ScopeSet permitted;  ///< ceiling from policy::permitted_scope
   std::optional<std::string_view> requested_scope;
-  std::optional<sys_seconds> not_beyond;  ///< earliest expiry of the tokens it rests on
-  token::Json act;                        ///< null when nobody acts for the subject
-  token::Json auth_context;               ///< auth_time, acr, amr of the subject token
-  Confirmation inherited = {};            ///< what the tokens it rests on are bound to
+  std::optional<sys_seconds> not_beyond;         ///< earliest expiry of the tokens it rests on
+  token::Json act;                               ///< null when nobody acts for the subject
+  token::Json auth_context;                      ///< auth_time, acr, amr of the subject token
+  Confirmation inherited = {};                   ///< what the tokens it rests on are bound to
+  const VerifiedToken* subject_token = nullptr;  ///< null: the client acts for itself
+  const VerifiedToken* actor_token = nullptr;
 };
 
 /// The one place where a token comes into being (RFC 9068 shape). Every grant

@@ -93,11 +93,12 @@ Result<IssuedToken> JwtBearer::grant(const policy::TenantSnapshot& snapshot, con
                                    subject.expires_at));
     if (!first) return fail(ErrorCode::InvalidGrant, "the assertion was used before");
   }
-  return of_assertion(issue(
-      snapshot,
-      {&caller, std::move(target), subject.issued_subject, std::move(permitted), request.scope,
-       subject.expires_at, std::move(act).value(), subject.auth_context, subject.bound_to},
-      clock_, record));
+  return of_assertion(
+      issue(snapshot,
+            {&caller, std::move(target), subject.issued_subject, std::move(permitted),
+             request.scope, subject.expires_at, std::move(act).value(), subject.auth_context,
+             subject.bound_to, &subject},
+            clock_, record));
 }
 
 }  // namespace postern::grants

@@ -144,7 +144,7 @@ Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot, co
   POSTERN_TRY(auto issued, issue(snapshot,
                                  {&caller, std::move(target), subject.issued_subject,
                                   std::move(permitted), scope, subject.expires_at, std::move(act),
-                                  subject.auth_context, subject.bound_to},
+                                  subject.auth_context, subject.bound_to, &subject},
                                  clock_, record));
   ReleasedItem released{backend.name, {}, {}, {}, issued.expires_at, {}, std::move(issued.scope)};
   vault::Fields fields;
@@ -161,6 +161,11 @@ Result<OpenedCredential> Release::open_credential(const policy::TenantSnapshot& 
                                                   const policy::ScopeSet& permitted,
                                                   const std::optional<std::string_view>& scope,
                                                   Wait wait, audit::Event& record) const {
+  // What was made for a backend never opens the vault.
+  if (subject.own) {
+    return fail(ErrorCode::InvalidToken,
+                "a token issued here opens no vault; send the user's own token");
+  }
   using policy::CredentialOwnerRule;
   // Whoever gets it has all of the backend's scopes, and so must be entitled to
   // all of them. Anything less would make a deny, or a client's limit, worth

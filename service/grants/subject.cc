@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "crypto/base64url.h"
+#include "grants/own_token.h"
 #include "grants/subject_claims.h"
 #include "policy/claim_rules.h"
 #include "token/json.h"
@@ -54,36 +55,55 @@ Result<SubjectTokenType> parse_token_type(std::string_view urn) {
               "the token type is not supported; use access_token, jwt or id_token");
 }
 
-SubjectVerifier::SubjectVerifier(IssuerKeys& keys, const Clock& clock, Options options)
+SubjectVerifier::SubjectVerifier(IssuerKeys& keys, const OwnTokens& own_tokens, const Clock& clock,
+                                 Options options)
     : keys_(keys),
+      own_tokens_(own_tokens),
       clock_(clock),
       entries_per_shard_(std::max<std::size_t>(1, options.cache_entries / kShards)),
       bytes_per_shard_(options.cache_bytes / kShards) {}
 
 Result<VerifiedTokenPtr> SubjectVerifier::verify(const policy::TenantSnapshot& snapshot,
                                                  const Caller& caller, std::string_view compact,
-                                                 SubjectTokenType type, Wait wait) {
-  const auto& client = *caller.client;
-  POSTERN_TRY(auto token, verified(snapshot, compact, wait));
+                                                 SubjectTokenType type, Wait wait, OwnToken own) {
+  POSTERN_TRY(auto token, verified(snapshot, compact, wait, own));
   POSTERN_CHECK(check_now(snapshot, *token, type));
   if (!proves(caller, token->bound_to)) {
     return refused("the token is bound to a key; no proof of it was sent");
   }
+  POSTERN_CHECK(check_presenter(*caller.client, *token, type));
+  return token;
+}
 
+Result<VerifiedTokenPtr> SubjectVerifier::verify_for_revocation(
+    const policy::TenantSnapshot& snapshot, const Caller& caller, std::string_view compact,
+    Wait wait) {
+  POSTERN_TRY(auto token, verified(snapshot, compact, wait));
+  POSTERN_CHECK(check_now(snapshot, *token, std::nullopt));
+  POSTERN_CHECK(check_presenter(*caller.client, *token, std::nullopt));
+  return token;
+}
+
+Status SubjectVerifier::check_presenter(const policy::Client& client, const VerifiedToken& token,
+                                        std::optional<SubjectTokenType> type) const {
+  if (token.own) {
+    if (may_present(client, token)) return {};
+    return refused("the token was not issued to this client or for its backend");
+  }
   const auto presents = [&](std::string_view audience) {
     return audience == client.id.str() || one_of(client.audiences, audience);
   };
-  const bool by_audience = std::any_of(token->audiences.begin(), token->audiences.end(), presents);
+  const bool by_audience = std::any_of(token.audiences.begin(), token.audiences.end(), presents);
   // An ID token is for its audience alone; `azp` only narrows it (OpenID Connect Core §2).
-  const bool id_token = type == SubjectTokenType::IdToken || token->kind == TokenKind::Id;
-  const bool by_party = !id_token && token->authorized_party == client.id.str();
+  const bool id_token = type == SubjectTokenType::IdToken || token.kind == TokenKind::Id;
+  const bool by_party = !id_token && token.authorized_party == client.id.str();
   if (!by_audience && !by_party) {
     return refused("the token was not issued to this client or for its audience");
   }
-  if (id_token && token->audiences.size() > 1 && !presents(token->authorized_party)) {
+  if (id_token && token.audiences.size() > 1 && !presents(token.authorized_party)) {
     return refused("the token has several audiences and names another authorised party");
   }
-  return token;
+  return {};
 }
 
 Result<VerifiedTokenPtr> SubjectVerifier::verify_user(const policy::TenantSnapshot& snapshot,
@@ -106,7 +126,8 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_user(const policy::TenantSnapsh
 }
 
 Result<VerifiedTokenPtr> SubjectVerifier::verified(const policy::TenantSnapshot& snapshot,
-                                                   std::string_view compact, Wait wait) {
+                                                   std::string_view compact, Wait wait,
+                                                   OwnToken own) {
   if (!snapshot.enabled()) return refused("this tenant is disabled");
   if (compact.size() > token::kMaxTokenBytes) return refused("the token is too long");
   if (opaque_ != nullptr && may_be_opaque(compact)) {
@@ -117,12 +138,12 @@ Result<VerifiedTokenPtr> SubjectVerifier::verified(const policy::TenantSnapshot&
   const auto key = crypto::sha256_parts(
       {as_bytes("postern-token-cache-v1"), as_bytes(snapshot.tenant().str()), as_bytes(compact)});
   if (auto known = recall(snapshot, key)) return known;
-  return verify_anew(snapshot, compact, key, wait);
+  return verify_anew(snapshot, compact, key, wait, own);
 }
 
 Result<SubjectVerifier::Opened> SubjectVerifier::open(const policy::TenantSnapshot& snapshot,
-                                                      std::string_view compact, Wait wait) {
-  POSTERN_TRY(const auto unverified, token::UnverifiedJwt::parse(compact));
+                                                      const token::UnverifiedJwt& unverified,
+                                                      Wait wait) {
   const auto claimed = unverified.claimed_issuer();
   if (!claimed) return refused("the token names no issuer");
   // Not another tenant's either, whatever this tenant trusts: what was made for a
@@ -158,10 +179,18 @@ Result<VerifiedToken> SubjectVerifier::read(const policy::TenantSnapshot& snapsh
 
 Result<VerifiedTokenPtr> SubjectVerifier::verify_anew(const policy::TenantSnapshot& snapshot,
                                                       std::string_view compact,
-                                                      const crypto::Hash256& key, Wait wait) {
-  POSTERN_TRY(auto opened, open(snapshot, compact, wait));
+                                                      const crypto::Hash256& key, Wait wait,
+                                                      OwnToken own) {
+  POSTERN_TRY(const auto unverified, token::UnverifiedJwt::parse(compact));
+  if (own == OwnToken::Accept && unverified.claimed_issuer() == snapshot.issuer_url()) {
+    // Not remembered: its keys and standing are at hand.
+    POSTERN_TRY(auto token, own_tokens_.read(snapshot, unverified));
+    return std::make_shared<const VerifiedToken>(std::move(token));
+  }
+  POSTERN_TRY(auto opened, open(snapshot, unverified, wait));
   POSTERN_TRY(auto token, read(snapshot, opened, opened.issuer->config.audiences));
   token.fingerprint = crypto::base64url(ByteView(key).first(16));
+  token.lineage = {foreign_token_id(snapshot.tenant(), compact)};
 
   auto done = std::make_shared<const VerifiedToken>(std::move(token));
   if (done->expires_at > clock_.now()) {
@@ -199,6 +228,7 @@ Result<VerifiedTokenPtr> SubjectVerifier::verified_opaque(const policy::TenantSn
   read.kind = TokenKind::Access;
   read.opaque = true;
   read.fingerprint = crypto::base64url(ByteView(key).first(16));
+  read.lineage = {foreign_token_id(snapshot.tenant(), token)};
   auto done = std::make_shared<const VerifiedToken>(std::move(read));
   if (config.introspection->cache_for > 0s && done->expires_at > now) {
     remember({key, done, config.issuer, snapshot.epoch(), nullptr,
@@ -213,7 +243,8 @@ Result<VerifiedAssertion> SubjectVerifier::verify_assertion(const policy::Tenant
                                                             std::string_view compact, Wait wait) {
   if (!snapshot.enabled()) return refused("this tenant is disabled");
   if (compact.size() > token::kMaxTokenBytes) return refused("the token is too long");
-  POSTERN_TRY(const auto opened, open(snapshot, compact, wait));
+  POSTERN_TRY(const auto unverified, token::UnverifiedJwt::parse(compact));
+  POSTERN_TRY(const auto opened, open(snapshot, unverified, wait));
   const bool id_jag = opened.typ == kIdJagType;
   // RFC 7523 §3 names the token endpoint too; an ID-JAG is for the issuer only.
   std::vector<std::string> expected{snapshot.issuer_url()};
@@ -223,6 +254,7 @@ Result<VerifiedAssertion> SubjectVerifier::verify_assertion(const policy::Tenant
       ByteView(crypto::sha256_parts({as_bytes("postern-assertion-v1"),
                                      as_bytes(snapshot.tenant().str()), as_bytes(compact)}))
           .first(16));
+  token.lineage = {foreign_token_id(snapshot.tenant(), compact)};
   VerifiedAssertion assertion;
   assertion.type = id_jag ? SubjectTokenType::IdJag : SubjectTokenType::JwtBearer;
   POSTERN_CHECK(check_now(snapshot, token, assertion.type));
@@ -264,8 +296,15 @@ Status SubjectVerifier::check_now(const policy::TenantSnapshot& snapshot,
   const auto now = clock_.now();
   // No skew here: nothing that lives longer than this token could be issued.
   if (token.expires_at <= now) return refused("the token has expired");
+  if (token.own) {
+    if (type == SubjectTokenType::IdToken)
+      return refused("an access token was sent as an ID token");
+    return own_tokens_.check(snapshot, token);
+  }
   const auto* issuer = snapshot.find_issuer(token.principal.issuer);
   if (issuer == nullptr) return refused("the token's issuer is not trusted by this tenant");
+  if (snapshot.disabled(token.principal, token.groups)) return refused("this user is disabled");
+  POSTERN_CHECK(own_tokens_.check_revocation(snapshot.tenant(), token));
   const auto& config = issuer->config;
   if (config.max_token_age) {
     if (!token.issued_at) return refused("the token does not say when it was issued");

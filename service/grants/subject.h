@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -20,6 +21,10 @@
 #include "grants/opaque_tokens.h"
 #include "policy/authorize.h"
 #include "policy/snapshot.h"
+
+namespace postern::token {
+class UnverifiedJwt;
+}
 
 namespace postern::grants {
 
@@ -50,9 +55,28 @@ struct VerifiedToken {
   token::Json may_act;       ///< null when absent
   token::Json auth_context;  ///< those of auth_time, acr, amr that were there
 
+  /// Ids by which it can be revoked: its own, then those of the tokens that it
+  /// rests on, nearest first.
+  std::vector<std::string> lineage;
+
+  /// What a token that this tenant issued says besides (grants/own_token.h).
+  struct Own {
+    bool of_client = false;  ///< from client_credentials: no user is behind it
+    std::string backend;     ///< it is for; empty when that is gone or disabled
+    policy::ScopeSet scope;
+    std::map<std::string, policy::ScopeSet> within;  ///< scope by backend along its chain
+    std::optional<sys_seconds> rooted_at;
+    std::uint64_t epoch = 0;
+    token::Json claims;
+  };
+  std::optional<Own> own;
+
   policy::SubjectRights rights() const { return {principal, groups, scope}; }
 };
 using VerifiedTokenPtr = std::shared_ptr<const VerifiedToken>;
+
+class OwnTokens;
+enum class OwnToken { Refuse, Accept };
 
 /// An assertion that is itself a grant, and what it says of the grant.
 struct VerifiedAssertion {
@@ -78,21 +102,33 @@ class SubjectVerifier {
     std::size_t cache_entries = 50'000;
     std::size_t cache_bytes = 96 * 1024 * 1024;  ///< estimate of what they hold
   };
-  SubjectVerifier(IssuerKeys& keys, const Clock& clock, Options options);
-  SubjectVerifier(IssuerKeys& keys, const Clock& clock) : SubjectVerifier(keys, clock, Options{}) {}
+  SubjectVerifier(IssuerKeys& keys, const OwnTokens& own_tokens, const Clock& clock,
+                  Options options);
+  SubjectVerifier(IssuerKeys& keys, const OwnTokens& own_tokens, const Clock& clock)
+      : SubjectVerifier(keys, own_tokens, clock, Options{}) {}
   /// With somebody to ask about opaque tokens; without, there are none.
-  SubjectVerifier(IssuerKeys& keys, OpaqueTokens& opaque, const Clock& clock)
-      : SubjectVerifier(keys, clock) {
+  SubjectVerifier(IssuerKeys& keys, OpaqueTokens& opaque, const OwnTokens& own_tokens,
+                  const Clock& clock)
+      : SubjectVerifier(keys, own_tokens, clock) {
     opaque_ = &opaque;
   }
 
   /// @param caller  who presents the token: it must be its audience or
   ///                authorised party, which stops tokens stolen elsewhere, and
   ///                must have proven the key that the token is bound to, if any.
-  /// Errors: InvalidToken with a coarse reason; NeedsOutbound, Unavailable from IssuerKeys.
+  /// @param own     whether a token that this tenant issued will do. Never where
+  ///                the answer may open the vault.
+  /// Errors: InvalidToken with a coarse reason; NeedsOutbound, Unavailable from IssuerKeys
+  /// or when it cannot be known which tokens are revoked.
   Result<VerifiedTokenPtr> verify(const policy::TenantSnapshot& snapshot, const Caller& caller,
                                   std::string_view compact, policy::SubjectTokenType type,
-                                  Wait wait);
+                                  Wait wait, OwnToken own = OwnToken::Refuse);
+
+  /// A foreign token that the caller may revoke here: as verify(), of any type and
+  /// without proof of a key, for nothing is given for it.
+  Result<VerifiedTokenPtr> verify_for_revocation(const policy::TenantSnapshot& snapshot,
+                                                 const Caller& caller, std::string_view compact,
+                                                 Wait wait);
 
   /// For the REST API, where a user acts without a gateway: the issuer's
   /// required audience is the only audience rule.
@@ -149,7 +185,8 @@ class SubjectVerifier {
   };
 
   Result<VerifiedTokenPtr> verified(const policy::TenantSnapshot& snapshot,
-                                    std::string_view compact, Wait wait);
+                                    std::string_view compact, Wait wait,
+                                    OwnToken own = OwnToken::Refuse);
   /// A token whose issuer's signature verifies; its claims are still to be judged.
   struct Opened {
     const policy::IssuerEntry* issuer = nullptr;
@@ -157,16 +194,19 @@ class SubjectVerifier {
     token::Json claims;
     std::string typ;
   };
-  Result<Opened> open(const policy::TenantSnapshot& snapshot, std::string_view compact, Wait wait);
+  Result<Opened> open(const policy::TenantSnapshot& snapshot,
+                      const token::UnverifiedJwt& unverified, Wait wait);
   /// What the issuer says, held to the tenant's rules for it, for one of these audiences.
   Result<VerifiedToken> read(const policy::TenantSnapshot& snapshot, const Opened& opened,
                              const std::vector<std::string>& expected) const;
   Result<VerifiedTokenPtr> verify_anew(const policy::TenantSnapshot& snapshot,
                                        std::string_view compact, const crypto::Hash256& key,
-                                       Wait wait);
+                                       Wait wait, OwnToken own);
   Result<VerifiedTokenPtr> verified_opaque(const policy::TenantSnapshot& snapshot,
                                            const policy::IssuerEntry& issuer,
                                            std::string_view token, Wait wait);
+  Status check_presenter(const policy::Client& client, const VerifiedToken& token,
+                         std::optional<policy::SubjectTokenType> type) const;
   Status check_now(const policy::TenantSnapshot& snapshot, const VerifiedToken& token,
                    std::optional<policy::SubjectTokenType> type) const;
   static constexpr std::size_t kShards = 16;
@@ -178,6 +218,7 @@ class SubjectVerifier {
 
   IssuerKeys& keys_;
   OpaqueTokens* opaque_ = nullptr;
+  const OwnTokens& own_tokens_;
   const Clock& clock_;
   std::size_t entries_per_shard_;
   std::size_t bytes_per_shard_;

@@ -82,14 +82,17 @@ Status check_may_act(const VerifiedToken& subject, const VerifiedToken* actor,
 Result<Json> actor_chain(const VerifiedToken& subject, const VerifiedToken* actor,
                          const policy::Client& client) {
   Json act;
+  Json history = subject.act;
+  // The client that a token of ours was issued to has acted too.
+  if (history.is_null() && subject.own) history = {{"sub", subject.authorized_party}};
   if (actor != nullptr) {
     act = {{"iss", actor->principal.issuer}, {"sub", actor->principal.subject}};
-  } else if (!subject.act.is_null()) {
+  } else if (!history.is_null()) {
     act = {{"sub", client.id.str()}};
   } else {
     return act;
   }
-  if (!subject.act.is_null()) act["act"] = subject.act;
+  if (!history.is_null()) act["act"] = std::move(history);
   if (depth_of(act) > 5) {
     return fail(ErrorCode::MalformedRequest, "the chain of actors is deeper than 5");
   }
@@ -122,13 +125,18 @@ Result<ExchangeParties> TokenExchange::verify(const policy::TenantSnapshot& snap
 
   // Issuers are trusted per tenant: the client's tenant picks the keys.
   ExchangeParties parties;
-  POSTERN_TRY(parties.subject,
-              verifier_.verify(snapshot, caller, tokens.subject_token, subject_type, wait));
+  POSTERN_TRY(parties.subject, verifier_.verify(snapshot, caller, tokens.subject_token,
+                                                subject_type, wait, OwnToken::Accept));
   record_subject(record, *parties.subject);
+  if (parties.subject->own && parties.subject->own->of_client) {
+    return fail(ErrorCode::InvalidToken,
+                "the subject token is a client's own; it may be an actor_token, or the client "
+                "asks for itself");
+  }
   if (tokens.actor_token) {
     POSTERN_TRY(const auto actor_type, parse_token_type(*tokens.actor_token_type));
-    POSTERN_TRY(parties.actor,
-                verifier_.verify(snapshot, caller, *tokens.actor_token, actor_type, wait));
+    POSTERN_TRY(parties.actor, verifier_.verify(snapshot, caller, *tokens.actor_token, actor_type,
+                                                wait, OwnToken::Accept));
     const auto& actor = *parties.actor;
     record.with("actor_issuer", actor.principal.issuer).with("actor", actor.principal.subject);
     // Somebody else acts as this actor; the chain has no place for a second history.
@@ -176,11 +184,12 @@ Result<IssuedToken> TokenExchange::issue_for(const policy::TenantSnapshot& snaps
   if (parties.actor) not_beyond = std::min(not_beyond, parties.actor->expires_at);
   auto inherited = subject.bound_to;
   if (parties.actor) inherited.include(parties.actor->bound_to);
-  POSTERN_TRY(auto issued, issue(snapshot,
-                                 {&caller, std::move(target), subject.issued_subject,
-                                  std::move(permitted), asked.scope, not_beyond, parties.act,
-                                  subject.auth_context, std::move(inherited)},
-                                 clock_, record));
+  POSTERN_TRY(auto issued,
+              issue(snapshot,
+                    {&caller, std::move(target), subject.issued_subject, std::move(permitted),
+                     asked.scope, not_beyond, parties.act, subject.auth_context,
+                     std::move(inherited), &subject, parties.actor.get()},
+                    clock_, record));
   // Gateways refuse an answer whose type is not the one they asked for.
   issued.issued_token_type = wanted;
   return issued;

@@ -33,6 +33,9 @@ struct Request {
   bool may_wait_for_database = false;
   /// Set when this run may wait for a call to the outside; see ErrorCode::NeedsOutbound.
   bool may_block_on_outbound = false;
+  /// This service's public origin, for links in answers; set by the gate, and
+  /// never taken from what the client says.
+  std::string public_origin;
   /// Path parameters in the order of the `{}` in the route pattern, decoded.
   std::vector<std::string> parameters;
   /// What this request has used up (a proof's or assertion's id, hashed), so that

@@ -58,6 +58,8 @@ struct StoredSigningKey {
   vault::Keyring::WrappedPrivateKey wrapped;
   sys_seconds created_at{};
   std::optional<sys_seconds> retired_at;
+  /// It signs from then on; until then it is only published. None: from created_at.
+  std::optional<sys_seconds> active_from = {};
 };
 
 struct TenantRow {
@@ -99,6 +101,7 @@ struct ConfigChange {
   std::vector<StoredClientSecret> add_client_secrets;
   std::vector<StoredAdminToken> add_admin_tokens;
   std::vector<std::string> remove_admin_tokens;
+  std::vector<std::string> remove_signing_keys;
   std::vector<StoredSigningKey> add_signing_keys;
   std::vector<std::pair<std::string, SigningKeyState>> set_signing_key_state;
 };

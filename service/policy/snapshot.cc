@@ -1,6 +1,7 @@
 #include "policy/snapshot.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "policy/resource_uri.h"
 
@@ -10,9 +11,6 @@ namespace {
 using token::Json;
 
 constexpr std::string_view kExchangeGrant = "urn:ietf:params:oauth:grant-type:token-exchange";
-
-// What a retired key signed has expired by then: the longest token and clock skew.
-constexpr auto kRetiredKeyLife = std::chrono::hours(1) + std::chrono::minutes(2);
 
 Error unreadable(std::string what) {
   return fail(ErrorCode::Internal, "", "stored configuration unreadable: " + std::move(what));
@@ -69,6 +67,46 @@ crypto::Hash256 admin_token_hash(const TenantId& tenant, const BearerToken& toke
   });
 }
 
+namespace {
+
+bool denies_everything(const Role& role) {
+  return std::any_of(role.deny.begin(), role.deny.end(), [](const Permission& permission) {
+    return permission.backend == "*" && permission.scope == "*";
+  });
+}
+
+}  // namespace
+
+std::vector<PublishedKey> published_keys(const std::vector<StoredSigningKey>& stored,
+                                         sys_seconds now) {
+  std::vector<PublishedKey> keys;
+  for (const auto& key : stored) {
+    const bool waits = key.state == SigningKeyState::Pending;
+    PublishedKey published{
+        key.kid,        key.algorithm,
+        key.created_at, key.active_from.value_or(waits ? sys_seconds::max() : key.created_at),
+        waits,          std::nullopt};
+    if (key.state == SigningKeyState::Retired) published.retired_at = key.retired_at.value_or(now);
+    keys.push_back(std::move(published));
+  }
+  std::stable_sort(keys.begin(), keys.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.algorithm, a.active_from) < std::tie(b.algorithm, b.active_from);
+  });
+  // Each one signs until the next one of its algorithm does. Backwards, so that
+  // who is given an end here has not been asked for it yet.
+  const PublishedKey* next = nullptr;
+  for (auto key = keys.rbegin(); key != keys.rend(); ++key) {
+    if (key->retired_at) continue;
+    if (next != nullptr && next->algorithm == key->algorithm) key->retired_at = next->active_from;
+    next = &*key;
+  }
+  std::erase_if(keys, [&](const auto& key) {
+    return key.retired_at && *key.retired_at != sys_seconds::max() &&
+           *key.retired_at + kRetiredKeyLife <= now;
+  });
+  return keys;
+}
+
 Result<TenantConfig> read_config(const StoredTenant& stored) {
   TenantConfig config;
   auto settings = token::parse_json(stored.row.settings);
@@ -122,6 +160,14 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
       }
       made->client_keys_.emplace(object.name, std::move(keys));
     }
+    if (object.kind == Kind::Binding) {
+      const auto& binding = made->config_.bindings.at(object.name);
+      const auto role = made->config_.roles.find(binding.role);
+      if (role != made->config_.roles.end() && !role->second.deny.empty() &&
+          !binding.groups.empty()) {
+        made->groups_denied_at_ = std::max(made->groups_denied_at_, object.revision);
+      }
+    }
     if (object.kind != Kind::Issuer) continue;
     const auto& config = made->config_.issuers.at(object.name);
     IssuerEntry entry{config, nullptr, object.revision};
@@ -131,25 +177,25 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
     made->issuers_.emplace(config.issuer, std::move(entry));
   }
 
+  made->signing_keys_ = published_keys(stored.signing_keys, now);
   std::vector<Json> public_keys;
-  std::map<crypto::Algorithm, sys_seconds> newest;
-  for (const auto& stored_key : stored.signing_keys) {
-    if (stored_key.retired_at && *stored_key.retired_at + kRetiredKeyLife <= now) continue;
+  for (const auto& published : made->signing_keys_) {
+    const auto& stored_key =
+        *std::find_if(stored.signing_keys.begin(), stored.signing_keys.end(),
+                      [&](const auto& key) { return key.kid == published.kid; });
     auto jwk = token::parse_json(stored_key.public_jwk);
     if (!jwk.ok()) return unreadable("signing key");
     public_keys.push_back(std::move(jwk).value());
-    if (stored_key.state != SigningKeyState::Active) continue;
+    if (published.state(now) == SigningKeyState::Retired) continue;
     const auto algorithm = crypto::parse_algorithm(stored_key.algorithm);
     if (!algorithm) return unreadable("signing key algorithm");
-    const auto [known, first] = newest.emplace(*algorithm, stored_key.created_at);
-    if (!first && known->second >= stored_key.created_at) continue;
-    known->second = stored_key.created_at;
     POSTERN_TRY(const auto secret, keyring.unwrap_private(stored.row.tenant, "token-signing",
                                                           stored_key.kid, stored_key.wrapped));
     POSTERN_TRY(auto key, crypto::SigningKey::import_private(*algorithm, secret));
-    made->signers_.insert_or_assign(
-        *algorithm,
-        TokenSigner{stored_key.kid, std::make_shared<const crypto::SigningKey>(std::move(key))});
+    auto& of_algorithm = made->signers_[*algorithm];
+    of_algorithm.insert(of_algorithm.begin(),
+                        {stored_key.kid, std::make_shared<const crypto::SigningKey>(std::move(key)),
+                         published.waits ? published.active_from : sys_seconds()});
   }
   Json set{{"keys", public_keys}};
   auto own = token::JwkSet::parse(set, token::JwkSet::WeakKeys::Refuse);
@@ -171,6 +217,7 @@ void TenantSnapshot::index() {
   for (const auto& [name, binding] : config_.bindings) {
     const auto role = config_.roles.find(binding.role);
     if (role == config_.roles.end()) continue;  // check() refuses this on write
+    disables_ |= denies_everything(role->second);
     for (const auto& group : binding.groups) roles_by_group_[group].push_back(&role->second);
     for (const auto& subject : binding.subjects) {
       roles_by_subject_[subject].push_back(&role->second);
@@ -225,6 +272,21 @@ void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {
   if (!unique.empty()) {
     metadata["scopes_supported"] = std::vector<std::string>(unique.begin(), unique.end());
   }
+  metadata["introspection_endpoint"] = issuer_url_ + "/introspect";
+  metadata["revocation_endpoint"] = issuer_url_ + "/revoke";
+  // Clients authenticate there as at the token endpoint; absent would mean Basic only.
+  for (const char* what : {"auth_methods_supported", "auth_signing_alg_values_supported"}) {
+    const auto known = metadata.find(std::string("token_endpoint_") + what);
+    if (known == metadata.end()) continue;
+    const Json values = *known;
+    metadata[std::string("introspection_endpoint_") + what] = values;
+    metadata[std::string("revocation_endpoint_") + what] = values;
+  }
+  Json signing = Json::array();
+  for (const auto& [algorithm, signers] : signers_) {
+    signing.push_back(std::string(crypto::to_string(algorithm)));
+  }
+  if (!signing.empty()) metadata["introspection_signing_alg_values_supported"] = signing;
   metadata_document_ = token::dump_json(metadata);
   footprint_ += jwks_document_.size() + metadata_document_.size();
 }
@@ -294,9 +356,20 @@ std::vector<const Role*> TenantSnapshot::roles_of(const Principal& principal,
   return roles;
 }
 
-const TokenSigner* TenantSnapshot::signer(crypto::Algorithm algorithm) const {
+bool TenantSnapshot::disabled(const Principal& principal,
+                              const std::vector<std::string>& groups) const {
+  if (!disables_) return false;
+  const auto roles = roles_of(principal, groups);
+  return std::any_of(roles.begin(), roles.end(),
+                     [](const Role* role) { return denies_everything(*role); });
+}
+
+const TokenSigner* TenantSnapshot::signer(crypto::Algorithm algorithm, sys_seconds now) const {
   const auto it = signers_.find(algorithm);
-  return it != signers_.end() ? &it->second : nullptr;
+  if (it == signers_.end()) return nullptr;
+  const auto found = std::find_if(it->second.begin(), it->second.end(),
+                                  [&](const auto& signer) { return signer.from <= now; });
+  return found != it->second.end() ? &*found : nullptr;
 }
 
 std::vector<const StoredClientSecret*> TenantSnapshot::secrets_of(std::string_view client) const {

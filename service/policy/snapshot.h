@@ -25,7 +25,32 @@ namespace postern::policy {
 struct TokenSigner {
   std::string kid;
   std::shared_ptr<const crypto::SigningKey> key;
+  sys_seconds from{};  ///< it signs from then on
 };
+
+/// A signing key as far as anyone may know it. Which one signs is decided by
+/// time alone, so that a rotation needs nobody to come back and finish it.
+struct PublishedKey {
+  std::string kid;
+  std::string algorithm;
+  sys_seconds created_at{};
+  sys_seconds active_from{};
+  bool waits = false;  ///< for active_from; else it signs at once, whatever the clocks say
+  std::optional<sys_seconds> retired_at;  ///< when it was, or when another one takes over
+
+  SigningKeyState state(sys_seconds now) const {
+    if (retired_at && *retired_at <= now) return SigningKeyState::Retired;
+    return waits && active_from > now ? SigningKeyState::Pending : SigningKeyState::Active;
+  }
+};
+
+/// What a retired key signed has expired by then: the longest token and clock skew.
+inline constexpr auto kRetiredKeyLife = std::chrono::hours(1) + std::chrono::minutes(2);
+
+/// The keys that are published at `now`: those to come, those that sign, and
+/// those whose tokens may still be in use. Oldest first for each algorithm.
+std::vector<PublishedKey> published_keys(const std::vector<StoredSigningKey>& stored,
+                                         sys_seconds now);
 
 /// A trusted issuer with its static keys parsed.
 struct IssuerEntry {
@@ -86,9 +111,19 @@ class TenantSnapshot {
   /// Roles bound to the principal or one of its groups.
   std::vector<const Role*> roles_of(const Principal& principal,
                                     const std::vector<std::string>& groups) const;
+  /// Whether one of these roles denies everything (`*:*`): the user is disabled,
+  /// wherever a token of theirs is shown.
+  bool disabled(const Principal& principal, const std::vector<std::string>& groups) const;
+  /// Whether a binding names the group.
+  bool binds(const std::string& group) const { return roles_by_group_.contains(group); }
+  /// The epoch of the last change to a binding of groups to a role that denies
+  /// something. Who was not known to be in those groups before may be denied since.
+  std::uint64_t groups_denied_at() const noexcept { return groups_denied_at_; }
 
-  /// The newest active key for an algorithm; null when the tenant has none.
-  const TokenSigner* signer(crypto::Algorithm algorithm) const;
+  /// The key that signs now; null when the tenant has none for the algorithm.
+  const TokenSigner* signer(crypto::Algorithm algorithm, sys_seconds now) const;
+  /// Those that were published when this snapshot was built.
+  const std::vector<PublishedKey>& signing_keys() const noexcept { return signing_keys_; }
   /// Public keys of our own tokens, retired ones included.
   const token::JwkSet& own_keys() const noexcept { return own_keys_; }
 
@@ -117,9 +152,12 @@ class TenantSnapshot {
   std::unordered_map<std::string, const Backend*> targets_;
   std::unordered_map<std::string, std::vector<const Role*>> roles_by_group_;
   std::map<Principal, std::vector<const Role*>> roles_by_subject_;
+  bool disables_ = false;  // some role denies everything
+  std::uint64_t groups_denied_at_ = 0;
   std::vector<StoredClientSecret> client_secrets_;
   std::vector<StoredAdminToken> admin_tokens_;
-  std::map<crypto::Algorithm, TokenSigner> signers_;
+  std::map<crypto::Algorithm, std::vector<TokenSigner>> signers_;  // newest first
+  std::vector<PublishedKey> signing_keys_;
   token::JwkSet own_keys_;
   std::string jwks_document_;
   std::string metadata_document_;

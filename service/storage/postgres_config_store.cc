@@ -48,7 +48,8 @@ constexpr Statement kAdminTokens{"admin_token.load", R"sql(
      ORDER BY token_id)sql"};
 constexpr Statement kSigningKeys{"signing_key.load", R"sql(
     SELECT kid, algorithm, public_jwk, state, kek_version, wrapped,
-           extract(epoch FROM created_at)::bigint, extract(epoch FROM retired_at)::bigint
+           extract(epoch FROM created_at)::bigint, extract(epoch FROM retired_at)::bigint,
+           extract(epoch FROM active_from)::bigint
       FROM signing_key
      WHERE tenant_id = $1
      ORDER BY created_at, kid)sql"};
@@ -91,9 +92,11 @@ constexpr Statement kRemoveAdminToken{"admin_token.remove", R"sql(
 constexpr Statement kAddSigningKey{"signing_key.add", R"sql(
     INSERT INTO signing_key
            (tenant_id, kid, algorithm, public_jwk, state, kek_version, wrapped, created_at,
-            retired_at)
+            retired_at, active_from)
     VALUES ($1, $2, $3, $4, $5, $6, $7, to_timestamp($8),
-            to_timestamp(nullif($9, '')::bigint)))sql"};
+            to_timestamp(nullif($9, '')::bigint), to_timestamp(nullif($10, '')::bigint)))sql"};
+constexpr Statement kRemoveSigningKey{"signing_key.remove", R"sql(
+    DELETE FROM signing_key WHERE tenant_id = $1 AND kid = $2)sql"};
 constexpr Statement kSetSigningKeyState{"signing_key.set_state", R"sql(
     UPDATE signing_key
        SET state = $3,
@@ -209,10 +212,13 @@ Status write_objects(TenantTransaction& tx, const TenantId& tenant, const Config
     tx.run(kAddAdminToken, tenant.str(), token.token_id, token.description, ByteView(token.hash),
            seconds_of(token.created_at), seconds_of(token.expires_at));
   }
+  for (const auto& kid : change.remove_signing_keys) {
+    POSTERN_CHECK(exactly_one(tx.run(kRemoveSigningKey, tenant.str(), kid), "signing key"));
+  }
   for (const auto& key : change.add_signing_keys) {
     tx.run(kAddSigningKey, tenant.str(), key.kid, key.algorithm, key.public_jwk, text_of(key.state),
            static_cast<std::uint32_t>(key.wrapped.kek_version), ByteView(key.wrapped.wrapped),
-           seconds_of(key.created_at), seconds_of(key.retired_at));
+           seconds_of(key.created_at), seconds_of(key.retired_at), seconds_of(key.active_from));
   }
   for (const auto& [kid, state] : change.set_signing_key_state) {
     POSTERN_CHECK(
@@ -272,7 +278,8 @@ Result<policy::StoredTenant> PostgresConfigStore::load(const TenantId& tenant) {
                                       state_in(row[3]),
                                       {KekVersion{number<std::uint32_t>(row[4])}, bytes(row[5])},
                                       instant(row[6]),
-                                      optional_instant(row[7])});
+                                      optional_instant(row[7]),
+                                      optional_instant(row[8])});
         }
         return out;
       });

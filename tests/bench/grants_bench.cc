@@ -73,7 +73,7 @@ void run(World& world, grants::SubjectVerifier& verifier, const std::string& tok
 /// Every token is new to the verifier: a ring of more tokens than it remembers.
 void exchange_cold(benchmark::State& state, Algorithm subject, Algorithm issued) {
   World world(subject, issued);
-  grants::SubjectVerifier verifier(world.issuer_keys, world.clock,
+  grants::SubjectVerifier verifier(world.issuer_keys, world.own_tokens, world.clock,
                                    grants::SubjectVerifier::Options{16});
   std::vector<std::string> tokens;
   for (int i = 0; i < 512; ++i) tokens.push_back(world.token(i));
@@ -98,7 +98,7 @@ BENCHMARK_CAPTURE(exchange_remembered, EdDSA, Algorithm::EdDSA);
 
 void subject_verify_cold(benchmark::State& state, Algorithm algorithm) {
   World world(algorithm);
-  grants::SubjectVerifier verifier(world.issuer_keys, world.clock,
+  grants::SubjectVerifier verifier(world.issuer_keys, world.own_tokens, world.clock,
                                    grants::SubjectVerifier::Options{16});
   std::vector<std::string> tokens;
   for (int i = 0; i < 512; ++i) tokens.push_back(world.token(i));

@@ -39,10 +39,21 @@ from openapi import METHODS, Answer, Contract, Operation  # noqa: E402
 UNPROVOKED = {
     ("release", 404): "the tenant is deleted between the decision and its audit record",
     ("applyManifest", 404): "the tenant is deleted while its manifest is being applied",
+    ("withdrawSigningKey", 409): "the tenant changes between two statements",
+    ("revoke", 429): "the tenant has 20,000 revoked tokens",
 }
 UNSEEN = {
     "AuditVerification.first_bad": "needs an altered database",
     "AuditVerification.problem": "needs an altered database",
+    "TokenStatus.cnf": "needs a client with a key to bind a token to",
+    "TokenStatus.authorization_details": "no backend of these tenants has any",
+    "TokenStatus.acr": "the demo provider does not say how a user authenticated",
+    "TokenStatus.amr": "the demo provider does not say how a user authenticated",
+    "TokenStatus.auth_time": "the demo provider does not say how a user authenticated",
+    "ServerMetadata.introspection_endpoint_auth_signing_alg_values_supported":
+        "no method that signs",
+    "ServerMetadata.revocation_endpoint_auth_signing_alg_values_supported":
+        "no method that signs",
 }
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -109,7 +120,7 @@ class Tester:
         self.numbers = itertools.count(1)
         # A path parameter that a call does not give.
         self.path = {"tenant": "acme", "client": "gw-01", "credential": "github",
-                     "token_id": "nothing", "secret_id": "nothing"}
+                     "token_id": "nothing", "secret_id": "nothing", "kid": "nothing"}
 
     def exchange(self, method: str, target: str, headers: dict, body: bytes | None,
                  port: int = 0) -> Answer:
@@ -208,7 +219,8 @@ def manifest(tenant: str, jwks: dict) -> dict:
         "clients": [
             {"id": "gw-01", "secret": f"{tenant}-{SECRET}", "backends": ["*"], "scopes": ["*"],
              "grants": ["token-exchange", "client_credentials"], "audiences": ["gateway"],
-             "default_backend": "files", "enabled": True},
+             "default_backend": "files", "introspects": ["files"],
+             "introspection_algorithm": "ES256", "enabled": True},
             {"id": "gw-02", "secret": f"{tenant}-2-{SECRET}", "backends": ["files"],
              "scopes": ["files:read"], "grants": ["client_credentials"]},
             {"id": "gw-03"}],
@@ -326,7 +338,7 @@ def check_broken(tester: Tester, name: str, values: list, **more) -> None:
 # Operation by operation.
 
 def check_public(tester: Tester) -> None:
-    for name in ("jwks", "metadata"):
+    for name in ("jwks", "metadata", "resourceMetadata", "tenantResourceMetadata"):
         tester.call(name, 200)
     algorithms = {each["alg"] for each in tester.call("jwks", 200).json["keys"]}
     report(algorithms == {"ES256", "EdDSA", "RS256"}, "a key of each algorithm", str(algorithms))
@@ -385,6 +397,55 @@ def check_token(tester: Tester, made: dict) -> None:
     refused("invalid_client", "Bearer", exchange, 401, who="operator")
     refused("invalid_request", "unknown tenant", exchange, 404, who="client", tenant="nobody")
     refused("invalid_request", "a large form", {**exchange, "x": "x" * 65536}, 413, who="client")
+
+
+def check_token_status(tester: Tester, made: dict) -> None:
+    form = "application/x-www-form-urlencoded"
+    in_body = {"client_id": "gw-01", "client_secret": f"acme-{SECRET}"}
+    exchange = {"grant_type": EXCHANGE, "subject_token_type": ACCESS_TOKEN, "resource": [FILES]}
+    first = tester.token(200, "to be asked about", {**exchange, "subject_token": made["alice"]},
+                         who="client").json["access_token"]
+    token = tester.token(200, "a token of ours", {**exchange, "subject_token": first},
+                         who="client").json["access_token"]
+    for why, value, active in (("a token", token, True), ("nothing", "nothing", False)):
+        answer = tester.call("introspect", 200, why, who="client", body={"token": value}, media=form)
+        report(answer.json["active"] is active, f"introspect {why}", answer.body.decode())
+    tester.call("introspect", 200, "signed", who="client", body={"token": token}, media=form,
+                headers={"Accept": "application/token-introspection+jwt"})
+    tester.call("revoke", 200, "nothing", who="client", body={"token": "nothing"}, media=form)
+    for name in ("introspect", "revoke"):
+        tester.call(name, 200, "in the body", media=form,
+                    body={"token": token, "token_type_hint": "access_token", **in_body})
+        tester.call(name, 400, "no token", who="client", body={}, media=form)
+        tester.call(name, 401, "nobody", body={"token": token}, media=form)
+        tester.call(name, 404, "unknown tenant", who="client", body={"token": token}, media=form,
+                    tenant="nobody")
+        tester.call(name, 413, "a large form", who="client", media=form,
+                    body={"token": "x", "x": "x" * 65536})
+    answer = tester.call("introspect", 200, "revoked", who="client", body={"token": token},
+                         media=form)
+    report(answer.body == b'{"active":false}', "a revoked token is inactive")
+    tester.call("tenantResourceMetadata", 404, "unknown tenant", tenant="nobody")
+
+
+def check_signing_keys(tester: Tester) -> None:
+    for who in ("operator", "admin"):
+        keys = tester.call("listSigningKeys", 200, who=who).json["items"]
+        report({each["algorithm"] for each in keys} == {"ES256", "EdDSA", "RS256"}, "all keys")
+    made = tester.call("rotateSigningKeys", 201, "one", who="admin",
+                       body={"algorithm": "EdDSA", "publish_for": 900}).json["items"]
+    tester.call("rotateSigningKeys", 409, "one waits", who="operator", body={})
+    tester.call("rotateSigningKeys", 201, "at once", who="operator", body={"publish_for": 0})
+    for body in ({"algorithm": "HS256"}, {"publish_for": -1}, {"undescribed": 1}, b"["):
+        tester.call("rotateSigningKeys", 400, str(body), who="operator", body=body)
+    tester.call("rotateSigningKeys", 413, "a large body", who="operator", body=OVERSIZE)
+    keys = tester.call("listSigningKeys", 200, "with retired ones", who="operator").json["items"]
+    retired = [each["kid"] for each in keys if each["state"] == "retired"]
+    report(len(retired) == 3 and made[0]["kid"] not in [each["kid"] for each in keys],
+           "a waiting key is put aside", str(keys))
+    for who, kid in (("operator", retired[0]), ("admin", retired[1])):
+        tester.call("withdrawSigningKey", 204, who=who, kid=kid)
+        tester.call("withdrawSigningKey", 404, "again", who=who, kid=kid)
 
 
 def check_release(tester: Tester, made: dict) -> None:
@@ -666,6 +727,9 @@ def check_without_database(tester: Tester) -> None:
             tester.call(operation.id, 200, "without a database")
         elif operation.id == "token":
             tester.token(503, "without a database", {"grant_type": EXCHANGE}, who="client")
+        elif operation.id in ("introspect", "revoke"):
+            tester.call(operation.id, 503, "without a database", who="client",
+                        body={"token": "x"}, media="application/x-www-form-urlencoded")
         else:
             who = next(iter(sorted(operation.security & {"operator", "client"})), "")
             tester.call(operation.id, 503, "without a database", who=who,
@@ -760,6 +824,8 @@ def main() -> int:
                 check_inputs(tester)
                 check_public(tester)
                 check_token(tester, made)
+                check_token_status(tester, made)
+                check_signing_keys(tester)
                 check_tenants(tester, made)
                 check_credentials(tester)
                 check_release(tester, made)

@@ -127,12 +127,16 @@ TEST(MainJob, AStoredCredentialIsNeverAnswerToAnExchange) {
   EXPECT_THAT(reply.body, Not(HasSubstr("ghp_alice")));
 }
 
-TEST(MainJob, ATokenOfOursOpensNothingHere) {
+TEST(MainJob, ATokenOfOursOpensNoVault) {
   TestTenant tenant("exchange-own");
   const auto issued = json_of(tenant.exchange(tenant.user_token("alice"), "files"))
                           .at("access_token")
                           .get<std::string>();
-  EXPECT_THAT(tenant.exchange(issued, "search"), IsOAuthError(400, "invalid_request"));
+  EXPECT_THAT(tenant.exchange(issued, "search"), HasStatus(200));
+  EXPECT_THAT(tenant.exchange(issued, "github"), IsOAuthError(400, "invalid_target"));
+  EXPECT_THAT(tenant.token(tenant.exchange_fields(issued, "files"),
+                           basic("gw-files", tenant.files_secret)),
+              IsOAuthError(400, "invalid_request"));
   EXPECT_THAT(tenant.release(issued, {{{"backend", "github"}}}), IsProblem(422, "invalid-token"));
   EXPECT_THAT(tenant.api("GET", "/credentials", issued), IsProblem(401, "unauthenticated"));
 }

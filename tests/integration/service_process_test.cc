@@ -194,6 +194,22 @@ TEST(Canaries, AreFoundNowhere) {
   tenant.part("clients", "gw-files")["secret"] = secret("given secret");
   granted(tenant.apply());
 
+  // Tokens of ours come back, and are taken back.
+  const auto about = [&](const std::string& endpoint, const std::string& value) {
+    return raw("POST", "/t/canary/" + endpoint, basic("gw-01", tenant.secret), form_type,
+               form({{"token", value}}));
+  };
+  const std::string minted = exchanged.at("access_token");
+  canaries.plant_token("chained token",
+                       json_of(granted(tenant.exchange(minted, "files"))).at("access_token"));
+  granted(about("introspect", minted));
+  granted(about("introspect", secret("introspected")));
+  granted(about("revoke", secret("given back")));
+  granted(about("revoke", minted));
+  refused(tenant.exchange(minted, "files"));
+  refused(
+      raw("POST", "/t/canary/introspect?token=" + secret("token in the query"), "", form_type, ""));
+
   // The same in every way that fails: at the token endpoint…
   const auto fields = tenant.exchange_fields(alice, "files");
   refused(tenant.token(fields, basic("gw-01", secret("wrong secret"))));

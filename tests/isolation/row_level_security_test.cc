@@ -13,6 +13,7 @@
 
 #include "core/ids.h"
 #include "storage/postgres_replay_guard.h"
+#include "storage/postgres_revocation_list.h"
 #include "storage/session.h"
 #include "support/code_of.h"
 #include "support/postgres_stores.h"
@@ -68,6 +69,9 @@ class RowLevelSecurity : public ::testing::Test {
     storage::PostgresReplayGuard replays(stores.database);
     const auto first = replays.first_use(tenant, "dpop", {}, now);
     ASSERT_TRUE(first.ok()) << first.error().diagnostic;
+    const SystemClock clock;
+    storage::PostgresRevocationList revocations(stores.database, stores.service(), clock);
+    ASSERT_TRUE(revocations.revoke(tenant, "jti-1", clock.now() + std::chrono::hours(1)).ok());
   }
   static vault::CredentialKey key() { return {Owner::tenant(), CredentialName("github")}; }
 
@@ -171,6 +175,18 @@ TEST_F(RowLevelSecurity, TheDirectoryShowsTenantsAndNothingElse) {
   EXPECT_EQ(as_service(directory, "DELETE FROM tenant"), kNothing);
   EXPECT_EQ(as_service(directory, "INSERT INTO tenant (tenant_id, display_name) VALUES ('x', '')"),
             kDenied);
+}
+
+TEST_F(RowLevelSecurity, TheScopeOfRevocationsShowsTheirIdsAndNothingElse) {
+  const std::vector<std::string> scope{"postern.scope=revocations"};
+  EXPECT_EQ(as_service(scope, "SELECT count(*) FROM revoked_token"), "2");
+  for (const auto& table : tables()) {
+    if (table == "revoked_token") continue;
+    EXPECT_EQ(as_service(scope, "SELECT count(*) FROM " + table), "0") << table;
+  }
+  // And is for reading.
+  EXPECT_EQ(as_service(scope, "DELETE FROM revoked_token"), kNothing);
+  EXPECT_EQ(as_service(scope, "INSERT INTO revoked_token VALUES ('beta', 'x', now())"), kDenied);
 }
 
 TEST_F(RowLevelSecurity, ABatchOfTenantsShowsOnlyTheirHeads) {
@@ -300,6 +316,7 @@ TEST_F(RowLevelSecurity, NoRowCanBeAddedForAnotherTenant) {
       "INSERT INTO credential VALUES ('beta', '', '', 'new', 1, 0)",
       "INSERT INTO credential_version VALUES ('beta', '', '', 'github', 2, 1, '\\x00', '\\x00', "
       "'{t}', now())",
+      "INSERT INTO revoked_token VALUES ('beta', 'jti-2', now())",
       "INSERT INTO audit_record VALUES ('beta', 1000, '{}', " + zeros + ")",
       "INSERT INTO audit_head VALUES ('new', 0, " + zeros + ", " + zeros + ", 1)",
       "INSERT INTO used_once VALUES ('beta', 'dpop', decode(repeat('11', 32), 'hex'), now())"};

@@ -441,6 +441,27 @@ TEST_P(ConfigStoreSuite, SigningKeysRetire) {
   EXPECT_EQ(code_of(apply(a_, retiring)), ErrorCode::NotFound);
 }
 
+TEST_P(ConfigStoreSuite, SigningKeysWaitAndGo) {
+  Change change;
+  change.add_signing_keys = {signing_key(a_, "k1"), signing_key(a_, "k2")};
+  change.add_signing_keys[1].state = policy::SigningKeyState::Pending;
+  change.add_signing_keys[1].active_from = time(900);
+  ASSERT_TRUE(apply(a_, change).ok());
+  for (const auto& key : load(a_).signing_keys) {
+    const bool waits = key.kid == "k2";
+    EXPECT_EQ(key.active_from, waits ? std::optional(time(900)) : std::nullopt);
+    EXPECT_EQ(key.state == policy::SigningKeyState::Pending, waits);
+  }
+
+  Change removal;
+  removal.remove_signing_keys = {"k1"};
+  EXPECT_EQ(code_of(apply(b_, removal)), ErrorCode::NotFound) << "another tenant's";
+  ASSERT_TRUE(apply(a_, removal).ok());
+  EXPECT_EQ(code_of(apply(a_, removal)), ErrorCode::NotFound);
+  ASSERT_EQ(load(a_).signing_keys.size(), 1u);
+  EXPECT_EQ(load(a_).signing_keys[0].kid, "k2");
+}
+
 // ---- a change and its audit events are one ----
 
 TEST_P(ConfigStoreSuite, AChangeCommitsItsEvents) {

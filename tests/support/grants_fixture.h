@@ -16,6 +16,7 @@
 #include "grants/issuer_keys.h"
 #include "grants/jwt_bearer.h"
 #include "grants/opaque_tokens.h"
+#include "grants/own_token.h"
 #include "grants/release.h"
 #include "grants/subject.h"
 #include "grants/token_exchange.h"
@@ -23,6 +24,7 @@
 #include "support/in_memory_audit_log.h"
 #include "support/in_memory_credential_store.h"
 #include "support/in_memory_replay_guard.h"
+#include "support/in_memory_revocation_list.h"
 #include "support/tenant_fixture.h"
 #include "vault/envelope.h"
 
@@ -109,6 +111,8 @@ class FakeFetcher final : public outbound::Fetcher {
 
 /// The grants wired over the fixture's tenant, everything in memory.
 struct GrantsFixture : TenantFixture {
+  GrantsFixture() { revocations.add_tenant(tenant); }
+
   static constexpr std::string_view kAccessToken = "urn:ietf:params:oauth:token-type:access_token";
   static constexpr std::string_view kJwt = "urn:ietf:params:oauth:token-type:jwt";
   static constexpr std::string_view kIdToken = "urn:ietf:params:oauth:token-type:id_token";
@@ -178,7 +182,9 @@ struct GrantsFixture : TenantFixture {
   vault::Envelope envelope{tenants.keyring()};
   grants::FetchedIssuerKeys issuer_keys{fetcher, clock};
   grants::AskedOpaqueTokens opaque_tokens{fetcher, credentials, envelope, clock};
-  grants::SubjectVerifier verifier{issuer_keys, opaque_tokens, clock};
+  InMemoryRevocationList revocations;
+  grants::OwnTokens own_tokens{revocations, clock};
+  grants::SubjectVerifier verifier{issuer_keys, opaque_tokens, own_tokens, clock};
   grants::ClientCredentials client_credentials{clock};
   grants::Release release{verifier, credentials, envelope, clock};
   grants::TokenExchange token_exchange{verifier, release, clock};

@@ -178,6 +178,11 @@ class InMemoryConfigStore final : public policy::ConfigStore {
       }
       next.admin_tokens.push_back(token);
     }
+    for (const auto& kid : change.remove_signing_keys) {
+      if (std::erase_if(next.signing_keys, [&](auto& key) { return key.kid == kid; }) == 0) {
+        return missing("signing key");
+      }
+    }
     for (const auto& key : change.add_signing_keys) {
       if (std::any_of(next.signing_keys.begin(), next.signing_keys.end(),
                       [&](auto& other) { return other.kid == key.kid; })) {

@@ -121,6 +121,9 @@ inline policy::StoredTenant applied(const TenantId& tenant, const policy::Stored
   }
   after.client_secrets.insert(after.client_secrets.end(), change.add_client_secrets.begin(),
                               change.add_client_secrets.end());
+  for (const auto& kid : change.remove_signing_keys) {
+    drop(after.signing_keys, [&](const auto& key) { return key.kid == kid; });
+  }
   after.signing_keys.insert(after.signing_keys.end(), change.add_signing_keys.begin(),
                             change.add_signing_keys.end());
   return after;

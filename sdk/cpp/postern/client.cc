@@ -470,6 +470,44 @@ Status Client::delete_admin_token(const TenantId& tenant, const std::string& tok
   return {};
 }
 
+namespace {
+
+std::vector<SigningKey> read_signing_keys(const Json& json) {
+  std::vector<SigningKey> out;
+  for (const auto& item : list(json, "items")) {
+    out.push_back({text(item, "kid"), text(item, "algorithm"), text(item, "state"),
+                   time(item, "created_at"), time(item, "active_from"),
+                   optional_time(item, "retired_at")});
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<std::vector<SigningKey>> Client::signing_keys(const TenantId& tenant) {
+  POSTERN_TRY(const auto answer,
+              call(request("GET", tenant_path(tenant, "/signing-keys")), Authenticate::Bearer));
+  return read(answer, read_signing_keys);
+}
+
+Result<std::vector<SigningKey>> Client::rotate_signing_keys(
+    const TenantId& tenant, const std::string& algorithm,
+    std::optional<std::chrono::seconds> publish_for) {
+  Json body = Json::object();
+  if (!algorithm.empty()) body["algorithm"] = algorithm;
+  if (publish_for) body["publish_for"] = publish_for->count();
+  POSTERN_TRY(const auto answer,
+              call(json_request("POST", tenant_path(tenant, "/signing-keys/rotation"), body),
+                   Authenticate::Bearer));
+  return read(answer, read_signing_keys);
+}
+
+Status Client::withdraw_signing_key(const TenantId& tenant, const std::string& kid) {
+  const auto path = tenant_path(tenant, "/signing-keys/" + percent_encode(kid));
+  POSTERN_CHECK(call(request("DELETE", path), Authenticate::Bearer));
+  return {};
+}
+
 Result<NewClientSecret> Client::add_client_secret(const TenantId& tenant, const ClientId& client,
                                                   std::optional<sys_seconds> expires_at) {
   const auto path = tenant_path(tenant, "/clients/" + client.str() + "/secrets");
@@ -664,6 +702,27 @@ Result<IssuedToken> Client::client_credentials(const TenantId& tenant,
   for (const auto& uri : resource) append_form(form, "resource", uri);
   if (!scope.empty()) append_form(form, "scope", scope);
   return token_request(tenant, std::move(form));
+}
+
+Result<HttpAnswer> Client::about_token(const TenantId& tenant, const char* endpoint,
+                                       const SubjectToken& token) {
+  auto post = request("POST", "/t/" + tenant.str() + endpoint);
+  post.content_type = "application/x-www-form-urlencoded";
+  token.expose([&](ByteView bytes) { append_form(post.body, "token", as_text(bytes)); });
+  return call(std::move(post), Authenticate::Client);
+}
+
+Result<std::string> Client::introspect(const TenantId& tenant, const SubjectToken& token) {
+  POSTERN_TRY(const auto answer, about_token(tenant, "/introspect", token));
+  return read(answer, [&](const Json& json) {
+    flag(json, "active");  // RFC 7662 §2.2: without it the answer is none
+    return public_text(answer);
+  });
+}
+
+Status Client::revoke(const TenantId& tenant, const SubjectToken& token) {
+  POSTERN_CHECK(about_token(tenant, "/revoke", token));
+  return {};
 }
 
 Result<std::string> Client::jwks(const TenantId& tenant) {

@@ -87,6 +87,15 @@ struct AdminToken {
   std::optional<sys_seconds> expires_at;
 };
 
+struct SigningKey {
+  std::string kid;
+  std::string algorithm;
+  std::string state;  ///< pending, active or retired
+  sys_seconds created_at{};
+  sys_seconds active_from{};
+  std::optional<sys_seconds> retired_at;
+};
+
 struct NewAdminToken {
   std::string token_id;
   BearerToken token;
@@ -272,6 +281,15 @@ class Client {
   Status delete_client_secret(const TenantId& tenant, const ClientId& client,
                               const std::string& secret_id);
 
+  Result<std::vector<SigningKey>> signing_keys(const TenantId& tenant);
+  /// The new keys, one for each algorithm, or for the one that is named.
+  /// `publish_for`: how long they are only published; the server's choice when not given.
+  Result<std::vector<SigningKey>> rotate_signing_keys(
+      const TenantId& tenant, const std::string& algorithm,
+      std::optional<std::chrono::seconds> publish_for);
+  /// At once: what the key signed verifies no more.
+  Status withdraw_signing_key(const TenantId& tenant, const std::string& kid);
+
   /// Stores a new version. With `only_version` the call fails when another
   /// version is current; 0 stands for "there is none yet".
   Result<CredentialInfo> put_credential(const TenantId& tenant, const CredentialName& name,
@@ -301,6 +319,10 @@ class Client {
   Result<IssuedToken> client_credentials(const TenantId& tenant,
                                          const std::vector<std::string>& resource,
                                          const std::string& scope);
+  /// RFC 7662: JSON text of what the token is worth to this client.
+  Result<std::string> introspect(const TenantId& tenant, const SubjectToken& token);
+  /// RFC 7009. Succeeds also when there was nothing to revoke.
+  Status revoke(const TenantId& tenant, const SubjectToken& token);
   /// JSON text of the tenant's public signing keys, and of its RFC 8414 metadata.
   Result<std::string> jwks(const TenantId& tenant);
   Result<std::string> metadata(const TenantId& tenant);
@@ -314,6 +336,8 @@ class Client {
   enum class Authenticate { Nobody, Bearer, Client };
   Result<HttpAnswer> call(HttpRequest request, Authenticate as);
   Result<IssuedToken> token_request(const TenantId& tenant, SecretBytes form);
+  Result<HttpAnswer> about_token(const TenantId& tenant, const char* endpoint,
+                                 const SubjectToken& token);
 
   Transport transport_;
   Credentials credentials_;

@@ -4,6 +4,7 @@
 #include "crypto/random.h"
 #include "http/handlers/api.h"
 #include "policy/manifest.h"
+#include "policy/signing_keys.h"
 
 /// Tenants, manifests, tenant-admin tokens and client secrets.
 namespace postern::http {
@@ -79,14 +80,18 @@ Result<Done> show_tenant(const Request& request, const policy::TenantSnapshot& s
 }
 
 /// Signing keys that the plan's result needs and the tenant has not got.
-/// ES256 and EdDSA from the start; RS256, slow to make, when a backend wants it.
+/// ES256 and EdDSA from the start; RS256, slow to make, when a backend or a
+/// client's signed introspection answers want it.
 Status add_signing_keys(const Services& services, const policy::Manifest& manifest,
                         const policy::StoredTenant* stored, policy::ConfigChange& change) {
   using crypto::Algorithm;
   std::vector<Algorithm> wanted;
   if (stored == nullptr) wanted = {Algorithm::ES256, Algorithm::EdDSA};
   for (const auto& object : manifest.objects) {
-    if (object.kind == policy::Kind::Backend && object.spec.at("signing_algorithm") == "RS256") {
+    const auto& spec = object.spec;
+    if ((object.kind == policy::Kind::Backend && spec.at("signing_algorithm") == "RS256") ||
+        (object.kind == policy::Kind::Client && spec.contains("introspects") &&
+         spec.value("introspection_algorithm", "RS256") == "RS256")) {
       wanted.push_back(Algorithm::RS256);
       break;
     }
@@ -96,26 +101,13 @@ Status add_signing_keys(const Services& services, const policy::Manifest& manife
     const bool known =
         stored != nullptr &&
         std::any_of(stored->signing_keys.begin(), stored->signing_keys.end(), [&](const auto& key) {
-          return key.algorithm == name && key.state == policy::SigningKeyState::Active;
+          return key.algorithm == name && key.state != policy::SigningKeyState::Retired;
         });
     if (known) continue;
-    const auto key = crypto::SigningKey::generate(algorithm);
-    const auto jwk = token::public_jwk(key);
-    const auto kid = jwk.at("kid").get<std::string>();
-    const auto secret = key.export_private();
-    auto wrapped =
-        change.create
-            ? services.keyring.wrap_private_under(change.create->kek, manifest.tenant,
-                                                  "token-signing", kid, secret)
-            : services.keyring.wrap_private(manifest.tenant, "token-signing", kid, secret);
-    POSTERN_CHECK(wrapped);
-    change.add_signing_keys.push_back({kid,
-                                       name,
-                                       token::dump_json(jwk),
-                                       policy::SigningKeyState::Active,
-                                       std::move(wrapped).value(),
-                                       services.clock.now(),
-                                       {}});
+    POSTERN_TRY(auto key, policy::make_signing_key(services.keyring, manifest.tenant, algorithm,
+                                                   services.clock.now(),
+                                                   change.create ? &change.create->kek : nullptr));
+    change.add_signing_keys.push_back(std::move(key));
   }
   return {};
 }

@@ -79,6 +79,8 @@ void add_admin_endpoints(Router& router, Gate& gate, Services& services);
 void add_credential_endpoints(Router& router, Gate& gate, Services& services);
 void add_exchange_endpoint(Router& router, Gate& gate, Services& services);
 void add_release_endpoint(Router& router, Gate& gate, Services& services);
+void add_resource_metadata_endpoint(Router& router, Gate& gate, Services& services);
+void add_signing_key_endpoints(Router& router, Gate& gate, Services& services);
 void add_audit_endpoints(Router& router, Gate& gate, Services& services);
 
 }  // namespace postern::http

@@ -2,6 +2,7 @@
 
 #include <typeinfo>
 
+#include "core/ids.h"
 #include "core/log.h"
 #include "http/error_render.h"
 
@@ -19,6 +20,18 @@ Error overloaded() {
   return error;
 }
 
+/// RFC 6750 §3, RFC 9728 §5.1. The tenant is as the client named it, known or not.
+std::string bearer_challenge(const Request& request, std::string_view code) {
+  std::string challenge = "Bearer ";
+  if (!code.empty()) challenge.append(R"(error=")").append(code).append(R"(", )");
+  challenge.append(R"(resource_metadata=")").append(request.public_origin);
+  challenge += "/.well-known/oauth-protected-resource/api/v1";
+  if (!request.parameters.empty() && TenantId::parse(request.parameters[0]).ok()) {
+    challenge.append("/tenants/").append(request.parameters[0]);
+  }
+  return challenge + '"';
+}
+
 }  // namespace
 
 Reply render(const Error& error, const Request& request) {
@@ -33,9 +46,13 @@ Reply render(const Error& error, const Request& request) {
     auto reply = problem(error);
     if (error.code == ErrorCode::InvalidClient) {
       reply.set_header("WWW-Authenticate", basic_challenge(realm));
-    } else if (reply.status() == 401 && request.count("authorization") > 0) {
+    } else if (error.code == ErrorCode::Unauthenticated) {
       // RFC 6750 §3.1: a code only for a token that was sent.
-      reply.set_header("WWW-Authenticate", R"(Bearer error="invalid_token")");
+      reply.set_header(
+          "WWW-Authenticate",
+          bearer_challenge(request, request.count("authorization") > 0 ? "invalid_token" : ""));
+    } else if (error.code == ErrorCode::Forbidden) {
+      reply.set_header("WWW-Authenticate", bearer_challenge(request, "insufficient_scope"));
     }
     return reply;
   }
@@ -49,6 +66,7 @@ void Gate::add(Router& router, std::string_view method, std::string_view pattern
   router.add(method, pattern, pool,
              [this, kept, may_wait](std::shared_ptr<Request> request, Responder responder) {
                request->may_wait_for_database = may_wait;
+               request->public_origin = public_origin_;
                run(kept, std::move(request), std::move(responder));
              });
 }

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -31,7 +32,9 @@ class Gate {
  public:
   using Post = std::function<bool(Pool, std::function<void()>)>;
 
-  Gate(audit::GroupWriter& audit, Post post) : audit_(audit), post_(std::move(post)) {}
+  /// @param public_origin  without trailing slash.
+  Gate(audit::GroupWriter& audit, Post post, std::string public_origin = {})
+      : audit_(audit), post_(std::move(post)), public_origin_(std::move(public_origin)) {}
 
   /// Registers the endpoint. The gate must outlive the router. Exceptions
   /// become a plain error 500.
@@ -44,6 +47,7 @@ class Gate {
 
   audit::GroupWriter& audit_;
   Post post_;
+  const std::string public_origin_;
 };
 
 /// An error in the words of the request's surface, logged once when it is ours (5xx).

@@ -57,9 +57,9 @@ bool form_content_type(const Request& request) {
 
 /// RFC 6749 §2.3.1: credentials never stand in the URI, where they are logged.
 bool secret_in_query(std::string_view query) {
-  constexpr std::array<std::string_view, 8> kSecrets{
-      "client_secret", "subject_token", "actor_token",   "client_assertion",
-      "assertion",     "code",          "refresh_token", "password"};
+  constexpr std::array<std::string_view, 9> kSecrets{
+      "client_secret", "subject_token", "actor_token", "client_assertion", "assertion", "code",
+      "refresh_token", "password",      "token"};
   while (!query.empty()) {
     const auto end = std::min(query.find('&'), query.size());
     const auto name = query.substr(0, std::min(query.find('='), end));
@@ -181,12 +181,7 @@ Reply token_reply(const grants::IssuedToken& issued) {
 
 Result<Answer> token_endpoint(const Services& services, const Request& request) {
   POSTERN_TRY(const auto snapshot, tenant_of(services, request));
-  if (!form_content_type(request)) {
-    return fail(ErrorCode::MalformedRequest, "the body must be application/x-www-form-urlencoded");
-  }
-  if (secret_in_query(request.query)) {
-    return fail(ErrorCode::MalformedRequest, "send parameters in the body, never in the URI");
-  }
+  POSTERN_CHECK(check_oauth_request(request));
   auto record = record_for(services, snapshot->tenant(), request, "token.request");
   const auto decide = [&]() -> Result<grants::IssuedToken> {
     POSTERN_TRY(const auto form,
@@ -219,6 +214,16 @@ Reply document(const std::string& json) {
 }
 
 }  // namespace
+
+Status check_oauth_request(const Request& request) {
+  if (!form_content_type(request)) {
+    return fail(ErrorCode::MalformedRequest, "the body must be application/x-www-form-urlencoded");
+  }
+  if (secret_in_query(request.query)) {
+    return fail(ErrorCode::MalformedRequest, "send parameters in the body, never in the URI");
+  }
+  return {};
+}
 
 void add_oauth_endpoints(Router& router, Gate& gate, Services& services) {
   gate.add(router, "POST", "/t/{}/token", Pool::Compute,

@@ -10,4 +10,11 @@ namespace postern::http {
 /// (RFC 8414), JWKS (RFC 7517) and the authorization endpoint's refusal.
 void add_oauth_endpoints(Router& router, Gate& gate, Services& services);
 
+/// Adds introspection (RFC 7662) and revocation (RFC 7009).
+void add_token_status_endpoints(Router& router, Gate& gate, Services& services);
+
+/// RFC 6749 §3.2: parameters come as a form, and none of them in the URI that
+/// must not be logged. Errors: MalformedRequest.
+Status check_oauth_request(const Request& request);
+
 }  // namespace postern::http

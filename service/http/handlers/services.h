@@ -7,8 +7,10 @@
 #include "core/clock.h"
 #include "crypto/hash.h"
 #include "grants/client_credentials.h"
+#include "grants/introspection.h"
 #include "grants/jwt_bearer.h"
 #include "grants/release.h"
+#include "grants/revocation.h"
 #include "grants/subject.h"
 #include "grants/token_exchange.h"
 #include "http/handlers/authenticate.h"
@@ -32,6 +34,8 @@ struct Services {
   grants::TokenExchange& exchange;
   grants::ClientCredentials& client_credentials;
   grants::Release& release;
+  grants::Introspection& introspection;
+  grants::Revocation& revocation;
   Authentication authentication;
   const Clock& clock;
   std::string base_url;

@@ -67,6 +67,16 @@ struct World {
     }
     return nullptr;
   }
+  bool denies_everything(const std::string& subject, const Names& person_groups) const {
+    for (const auto& role : roles) {
+      bool binds = role.subjects.count(subject) != 0;
+      for (const auto& group : person_groups) binds = binds || role.groups.count(group) != 0;
+      for (const auto& rule : role.deny) {
+        if (binds && rule.backend == "*" && rule.scope == "*") return true;
+      }
+    }
+    return false;
+  }
 };
 
 struct Person {
@@ -130,6 +140,10 @@ std::optional<Promise> oracle(const World& world, const Person& alice, const Per
   }
   const auto& backend = *promise.backend;
   if (backend.vaulted) return std::nullopt;
+  // Whoever is denied everything is disabled, and acts for nobody either.
+  if (request.actor_token && world.denies_everything(agent.subject, agent.groups)) {
+    return std::nullopt;
+  }
 
   std::vector<const World::Role*> bound;
   for (const auto& role : world.roles) {

@@ -746,7 +746,7 @@ class SharedKeys final : public IssuerKeys {
 TEST(SubjectCache, KeepsTenantsApartEvenWithTheSameKeysAndEpoch) {
   Subjects f;
   SharedKeys keys(f.idp.jwks());
-  SubjectVerifier verifier(keys, f.clock);
+  SubjectVerifier verifier(keys, f.own_tokens, f.clock);
   auto manifest = f.manifest;
   manifest["tenant"] = "other";
   manifest["issuers"][0]["subject_prefix"] = "corp:";
@@ -769,7 +769,7 @@ TEST(SubjectCache, KeepsTenantsApartEvenWithTheSameKeysAndEpoch) {
 TEST(SubjectCache, CountsAChangeElsewhereInTheConfiguration) {
   Subjects f;
   SharedKeys keys(f.idp.jwks());
-  SubjectVerifier verifier(keys, f.clock);
+  SubjectVerifier verifier(keys, f.own_tokens, f.clock);
   const auto token = f.subject_token("service-7");
   const auto verify = [&] {
     return code_of(
@@ -783,7 +783,7 @@ TEST(SubjectCache, CountsAChangeElsewhereInTheConfiguration) {
 
 TEST(SubjectCache, RemembersNoMoreThanItMay) {
   Subjects f;
-  SubjectVerifier small(f.issuer_keys, f.clock, SubjectVerifier::Options{32});
+  SubjectVerifier small(f.issuer_keys, f.own_tokens, f.clock, SubjectVerifier::Options{32});
   for (int i = 0; i < 200; ++i) {
     ASSERT_TRUE(small
                     .verify(*f.snapshot, f.caller(), f.subject_token("user-" + std::to_string(i)),
@@ -798,7 +798,7 @@ TEST(SubjectCache, CountsBytesAsWellAsTokens) {
   Subjects f;
   SubjectVerifier::Options options;
   options.cache_bytes = 16 * 100 * 1024;  // 16 parts of 100 KiB
-  SubjectVerifier small(f.issuer_keys, f.clock, options);
+  SubjectVerifier small(f.issuer_keys, f.own_tokens, f.clock, options);
   for (int i = 0; i < 200; ++i) {
     auto claims = f.claims("user-" + std::to_string(i));
     claims["padding"] = std::string(8'000, 'x');

@@ -134,15 +134,15 @@ TEST(TenantSnapshot, NeverPublishesAPrivateMember) {
 
 TEST(TenantSnapshot, SignsWithTheNewestActiveKeyAndPublishesTheOthers) {
   Snapshots f;
-  const auto old_kid = f.snapshot->signer(crypto::Algorithm::ES256)->kid;
+  const auto old_kid = f.snapshot->signer(crypto::Algorithm::ES256, f.clock.now())->kid;
   auto next = f.tenants.new_signing_key(f.tenant, crypto::Algorithm::ES256, f.clock.now() + 1h);
   next.state = SigningKeyState::Pending;
   f.stored().signing_keys.insert(f.stored().signing_keys.begin(), next);
-  EXPECT_EQ(f.rebuilt()->signer(crypto::Algorithm::ES256)->kid, old_kid);
+  EXPECT_EQ(f.rebuilt()->signer(crypto::Algorithm::ES256, f.clock.now())->kid, old_kid);
   EXPECT_TRUE(f.rebuilt()->own_keys().has_kid(next.kid));
 
   f.stored().signing_keys.front().state = SigningKeyState::Active;
-  EXPECT_EQ(f.rebuilt()->signer(crypto::Algorithm::ES256)->kid, next.kid);
+  EXPECT_EQ(f.rebuilt()->signer(crypto::Algorithm::ES256, f.clock.now())->kid, next.kid);
 
   for (auto& key : f.stored().signing_keys) {
     if (key.kid != old_kid) continue;
@@ -159,9 +159,9 @@ TEST(TenantSnapshot, SignsWithTheNewestActiveKeyAndPublishesTheOthers) {
 
 TEST(TenantSnapshot, HasNoSignerForAnAlgorithmWithoutActiveKey) {
   Snapshots f;
-  EXPECT_EQ(f.snapshot->signer(crypto::Algorithm::RS256), nullptr);
+  EXPECT_EQ(f.snapshot->signer(crypto::Algorithm::RS256, f.clock.now()), nullptr);
   for (auto& key : f.stored().signing_keys) key.state = SigningKeyState::Retired;
-  EXPECT_EQ(f.rebuilt()->signer(crypto::Algorithm::ES256), nullptr);
+  EXPECT_EQ(f.rebuilt()->signer(crypto::Algorithm::ES256, f.clock.now()), nullptr);
 }
 
 TEST(ClientSecrets, MatchOnlyTheirClientOfTheirTenantWhileTheyLive) {

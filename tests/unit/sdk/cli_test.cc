@@ -881,6 +881,54 @@ TEST(CliTenant, DeletesOnlyWhatIsNamedTwice) {
   EXPECT_EQ(cli.server.requests()[0].target, "/api/v1/tenants/beta?confirm=beta");
 }
 
+TEST(CliKeys, RotateSaysWhatIsAskedForAndShowsTheNewKeys) {
+  const Cli cli([](const SeenRequest&) {
+    return json_reply(200, R"({"items":[{"kid":"k1","algorithm":"ES256","state":"pending",
+        "created_at":"2026-11-21T10:00:00Z","active_from":"2026-11-21T10:15:00Z"}]})");
+  });
+  auto finished = cli.run({"keys", "rotate", "--signing", "--algorithm", "ES256"});
+  EXPECT_EQ(finished.code, 0) << finished.err;
+  EXPECT_THAT(finished.out, HasSubstr("2026-11-21T10:15:00Z"));
+  EXPECT_EQ(cli.run({"keys", "rotate", "--signing", "--now"}).code, 0);
+  EXPECT_EQ(cli.run({"keys", "list"}).code, 0);
+  EXPECT_EQ(cli.run({"keys", "withdraw", "k1"}).code, 0);
+  const auto requests = cli.server.requests();
+  ASSERT_EQ(requests.size(), 4u);
+  EXPECT_EQ(requests[0].target, "/api/v1/tenants/acme/signing-keys/rotation");
+  EXPECT_EQ(json::parse(requests[0].body), json({{"algorithm", "ES256"}}));
+  EXPECT_EQ(json::parse(requests[1].body), json({{"publish_for", 0}}));
+  EXPECT_EQ(requests[2].method + requests[2].target, "GET/api/v1/tenants/acme/signing-keys");
+  EXPECT_EQ(requests[3].method + requests[3].target, "DELETE/api/v1/tenants/acme/signing-keys/k1");
+
+  // Which keys is never guessed, nor is it an emergency and no hurry at once.
+  EXPECT_EQ(cli.run({"keys", "rotate"}).code, 2);
+  EXPECT_EQ(cli.run({"keys", "rotate", "--signing", "--algorithm", "HS256"}).code, 2);
+  EXPECT_EQ(cli.run({"keys", "rotate", "--signing", "--now", "--publish-for", "60"}).code, 2);
+  EXPECT_EQ(cli.server.requests().size(), 4u);
+}
+
+TEST(CliToken, IsSentInTheBodyByTheClient) {
+  const Cli cli(
+      [](const SeenRequest&) { return json_reply(200, R"({"active":true,"sub":"alice"})"); });
+  auto finished = cli.run({"token", "introspect"});
+  EXPECT_EQ(finished.code, 0) << finished.err;
+  EXPECT_THAT(finished.out, HasSubstr("\"sub\""));
+  EXPECT_EQ(cli.run({"token", "revoke"}).code, 0);
+  const auto requests = cli.server.requests();
+  ASSERT_EQ(requests.size(), 2u);
+  EXPECT_EQ(requests[0].target, "/t/acme/introspect");
+  EXPECT_EQ(requests[1].target, "/t/acme/revoke");
+  for (const auto& request : requests) {
+    EXPECT_EQ(request.body, std::string("token=") + kUserToken);
+    EXPECT_THAT(request.header("authorization"), HasSubstr("Basic "));
+  }
+}
+
+TEST(CliToken, AnAnswerWithoutActiveIsNone) {
+  const Cli cli([](const SeenRequest&) { return json_reply(200, R"({"sub":"alice"})"); });
+  EXPECT_NE(cli.run({"token", "introspect"}).code, 0);
+}
+
 TEST(CliStatus, ShowsTheServer) {
   const Cli cli([](const SeenRequest&) {
     return json_reply(200, R"({"version":"0.1.0","schema_version":3,"database":"ok","tenants":2,)"

@@ -1,0 +1,274 @@
+#include "grants/own_token.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "crypto/base64url.h"
+#include "crypto/hash.h"
+#include "policy/authorize.h"
+
+namespace postern::grants {
+
+using namespace std::chrono_literals;
+using token::Json;
+
+namespace {
+
+constexpr auto kSkew = 60s;
+
+Error refused(std::string detail) { return fail(ErrorCode::InvalidToken, std::move(detail)); }
+Error malformed() { return refused("the token is not one that is issued here"); }
+
+const std::string* text_of(const Json& object, const char* name) {
+  const auto it = object.find(name);
+  return it != object.end() ? it->get_ptr<const std::string*>() : nullptr;
+}
+
+std::optional<std::vector<std::string>> texts_of(const Json& object, const char* name) {
+  std::vector<std::string> out;
+  const auto it = object.find(name);
+  if (it == object.end()) return out;
+  if (!it->is_array()) return std::nullopt;
+  for (const auto& item : *it) {
+    if (!item.is_string()) return std::nullopt;
+    out.push_back(item.get<std::string>());
+  }
+  return out;
+}
+
+/// Scopes that some backend of the tenant has: no other can ever be granted.
+policy::ScopeSet known_scopes(const policy::TenantSnapshot& snapshot,
+                              const policy::ScopeSet& scopes) {
+  std::vector<std::string> known;
+  for (const auto& [name, backend] : snapshot.config().backends) {
+    const auto here = scopes.intersect(backend.scopes);
+    known.insert(known.end(), here.begin(), here.end());
+  }
+  return policy::ScopeSet(std::move(known));
+}
+
+Result<policy::ScopeSet> scope_in(const std::string* text) {
+  if (text == nullptr || text->empty()) return policy::ScopeSet();
+  auto parsed = policy::ScopeSet::parse(*text);
+  if (!parsed.ok()) return malformed();
+  return parsed;
+}
+
+/// The principal and what else the private claim says.
+Status read_own_claim(const Json& own, VerifiedToken& token) {
+  if (!own.is_object()) return malformed();
+  const auto* issuer = text_of(own, "iss");
+  if (issuer == nullptr) return malformed();
+  const auto* subject = text_of(own, "sub");
+  token.principal = {*issuer, subject != nullptr ? *subject : token.issued_subject};
+  auto ancestors = texts_of(own, "ancestors");
+  auto groups = texts_of(own, "groups");
+  if (!ancestors || !groups || ancestors->empty() || ancestors->size() > kMaxAncestors) {
+    return malformed();
+  }
+  token.lineage.insert(token.lineage.end(), ancestors->begin(), ancestors->end());
+  token.groups = std::move(*groups);
+  if (const auto* scope = text_of(own, "scope")) {
+    POSTERN_TRY(token.scope, scope_in(scope));
+  }
+  if (const auto it = own.find("within"); it != own.end()) {
+    if (!it->is_object()) return malformed();
+    for (const auto& [backend, scope] : it->items()) {
+      POSTERN_TRY(token.own->within[backend], scope_in(scope.get_ptr<const std::string*>()));
+    }
+  }
+  if (const auto it = own.find("may_act"); it != own.end()) {
+    if (!it->is_object()) return malformed();
+    token.may_act = *it;
+  }
+  if (const auto it = own.find("iat"); it != own.end()) {
+    token.own->rooted_at = token::numeric_date(*it);
+    if (!token.own->rooted_at) return malformed();
+  }
+  const auto epoch = own.find("epoch");
+  if (epoch == own.end() || !epoch->is_number_unsigned()) return malformed();
+  token.own->epoch = epoch->get<std::uint64_t>();
+  return {};
+}
+
+}  // namespace
+
+Result<Json> own_claim(const policy::TenantSnapshot& snapshot, const VerifiedToken& subject,
+                       const VerifiedToken* actor) {
+  auto ancestors = subject.lineage;
+  if (actor != nullptr) {
+    ancestors.insert(ancestors.end(), actor->lineage.begin(), actor->lineage.end());
+  }
+  if (ancestors.empty()) return fail(ErrorCode::Internal, "", "a subject token without an id");
+  // Never cut short: an id that is left out is a revocation that is missed.
+  if (ancestors.size() > kMaxAncestors) {
+    return fail(ErrorCode::MalformedRequest, "the token would rest on too many others");
+  }
+  Json own = Json::object();
+  own["ancestors"] = std::move(ancestors);
+  own["iss"] = subject.principal.issuer;
+  if (subject.principal.subject != subject.issued_subject) own["sub"] = subject.principal.subject;
+  Json groups = Json::array();
+  for (const auto& group : subject.groups) {
+    if (snapshot.binds(group)) groups.push_back(group);
+  }
+  if (!groups.empty()) own["groups"] = std::move(groups);
+  // Whom the user's token lets act may not pass that on to others. What is too
+  // large to carry names nobody (RFC 8693 §4.4), which is the safe side.
+  if (!subject.may_act.is_null()) {
+    const bool small = token::dump_json(subject.may_act).size() <= 512;
+    own["may_act"] = small ? subject.may_act : Json::object();
+  }
+  if (subject.scope) own["scope"] = known_scopes(snapshot, *subject.scope).str();
+  // Groups were left out at the first exchange; what was bound later is unknown since.
+  own["epoch"] = subject.own ? subject.own->epoch : snapshot.epoch();
+  const auto rooted_at = subject.own ? subject.own->rooted_at : subject.issued_at;
+  if (rooted_at) own["iat"] = rooted_at->time_since_epoch().count();
+  if (subject.own) {
+    for (const auto& [backend, scope] : subject.own->within) own["within"][backend] = scope.str();
+  }
+  return own;
+}
+
+std::string foreign_token_id(const TenantId& tenant, std::string_view compact) {
+  // A JWS but for its signature; whatever is no JWS, whole.
+  const auto dots = std::count(compact.begin(), compact.end(), '.');
+  const auto signed_part = dots == 2 ? compact.substr(0, compact.rfind('.')) : compact;
+  const auto digest = crypto::sha256_parts(
+      {as_bytes("postern-token-id-v1"), as_bytes(tenant.str()), as_bytes(signed_part)});
+  return "x:" + crypto::base64url(ByteView(digest).first(16));
+}
+
+Result<VerifiedToken> OwnTokens::read(const policy::TenantSnapshot& snapshot,
+                                      const token::UnverifiedJwt& jwt) const {
+  if (!snapshot.enabled()) return refused("this tenant is disabled");
+  if (jwt.claimed_issuer() != snapshot.issuer_url()) return malformed();
+  if (jwt.typ() != "at+jwt") return refused(std::string(kWrongKind));
+  POSTERN_TRY(auto claims, jwt.verify(snapshot.own_keys()));
+
+  const auto now = clock_.now();
+  const auto time = [&](const char* name) {
+    const auto it = claims.find(name);
+    return it != claims.end() ? token::numeric_date(*it) : std::nullopt;
+  };
+  const auto expires_at = time("exp");
+  const auto issued_at = time("iat");
+  const auto* subject = text_of(claims, "sub");
+  const auto* audience = text_of(claims, "aud");
+  const auto* client = text_of(claims, "client_id");
+  const auto* id = text_of(claims, "jti");
+  if (!expires_at || !issued_at || subject == nullptr || audience == nullptr || client == nullptr ||
+      id == nullptr || id->empty() || id->size() > 100) {
+    return malformed();
+  }
+  if (*expires_at <= now) return refused("the token has expired");
+  if (*issued_at > now + kSkew) return refused("the token was issued in the future");
+
+  VerifiedToken token;
+  token.issued_subject = *subject;
+  token.audiences = {*audience};
+  token.authorized_party = *client;
+  token.typ = jwt.typ();
+  token.kind = TokenKind::Access;
+  token.issued_at = issued_at;
+  token.expires_at = *expires_at;
+  token.fingerprint = *id;
+  token.lineage = {*id};
+  if (const auto it = claims.find("act"); it != claims.end()) token.act = *it;
+  if (const auto it = claims.find("cnf"); it != claims.end()) {
+    POSTERN_TRY(token.bound_to, read_confirmation(*it));
+  }
+  token.auth_context = Json::object();
+  for (const char* name : {"auth_time", "acr", "amr"}) {
+    if (const auto it = claims.find(name); it != claims.end()) token.auth_context[name] = *it;
+  }
+  token.own.emplace();
+  POSTERN_TRY(token.own->scope, scope_in(text_of(claims, "scope")));
+  if (const auto* backend = snapshot.resolve(*audience)) {
+    token.own->backend = backend->name.str();
+  }
+  if (const auto own = claims.find(kOwnClaim); own != claims.end()) {
+    POSTERN_CHECK(read_own_claim(*own, token));
+  } else {
+    if (*subject != *client) return malformed();
+    token.principal = {snapshot.issuer_url(), *subject};
+    token.own->of_client = true;
+  }
+  // What was granted last is the narrowest.
+  if (!token.own->backend.empty()) token.own->within[token.own->backend] = token.own->scope;
+  token.own->claims = std::move(claims);
+  return token;
+}
+
+Status OwnTokens::check(const policy::TenantSnapshot& snapshot, const VerifiedToken& token) const {
+  const auto& own = *token.own;
+  if (own.backend.empty()) return refused("the token's backend is not open any more");
+  const auto* client = snapshot.find_client(token.authorized_party);
+  if (client == nullptr || !client->enabled) return refused("the token's client is disabled");
+  if (!own.of_client) {
+    const auto* issuer = snapshot.find_issuer(token.principal.issuer);
+    if (issuer == nullptr) return refused("the token's issuer is not trusted by this tenant");
+    const auto& config = issuer->config;
+    // The prefix may have changed: then `sub` may by now be somebody else's.
+    if (config.subject_prefix + token.principal.subject != token.issued_subject ||
+        snapshot.find_client(token.issued_subject) != nullptr) {
+      return refused("the token names its subject as it was named before");
+    }
+    if (config.max_token_age &&
+        (!own.rooted_at || clock_.now() - *own.rooted_at > *config.max_token_age + kSkew)) {
+      return refused("the token is older than its issuer's limit here");
+    }
+    if (snapshot.groups_denied_at() > own.epoch) {
+      return refused("groups were denied since the token was issued; send the user's own token");
+    }
+    if (snapshot.disabled(token.principal, token.groups)) return refused("this user is disabled");
+  }
+  return check_revocation(snapshot.tenant(), token);
+}
+
+Status OwnTokens::check_revocation(const TenantId& tenant, const VerifiedToken& token) const {
+  POSTERN_TRY(const auto revoked, revocations_.any_revoked(tenant, token.lineage));
+  if (revoked) return refused("the token has been revoked");
+  return {};
+}
+
+Result<policy::ScopeSet> OwnTokens::scope(const policy::TenantSnapshot& snapshot,
+                                          const VerifiedToken& token) const {
+  const auto* client = snapshot.find_client(token.authorized_party);
+  const auto* backend = snapshot.find_backend(token.own->backend);
+  if (client == nullptr || !client->enabled || backend == nullptr || !backend->enabled ||
+      !client->backends.contains(backend->name.str())) {
+    return fail(ErrorCode::TargetRefused, "the token's backend is not open to its client");
+  }
+  POSTERN_TRY(auto permitted,
+              token.own->of_client
+                  ? policy::permitted_scope_of_client(*client, *backend)
+                  : policy::permitted_scope(snapshot, *client, *backend, token.rights()));
+  auto left = permitted.intersect(token.own->scope);
+  if (left.empty() && !token.own->scope.empty()) {
+    return fail(ErrorCode::ScopeRefused, "nothing of the token's scope is permitted any more");
+  }
+  return left;
+}
+
+bool may_present(const policy::Client& client, const VerifiedToken& token) {
+  return client.id.str() == token.authorized_party ||
+         (!token.own->backend.empty() && client.introspects.contains(token.own->backend));
+}
+
+Result<policy::ScopeSet> within_chain(const VerifiedToken& subject, const policy::Backend& backend,
+                                      policy::ScopeSet permitted) {
+  if (!subject.own) return permitted;
+  const auto earlier = subject.own->within.find(backend.name.str());
+  if (earlier == subject.own->within.end()) return permitted;
+  permitted = permitted.intersect(earlier->second);
+  if (permitted.empty() && !backend.scopes.empty()) {
+    return fail(ErrorCode::ScopeRefused, "the subject token leaves nothing at this backend");
+  }
+  return permitted;
+}
+
+}  // namespace postern::grants
