@@ -66,7 +66,10 @@ SubjectVerifier::SubjectVerifier(IssuerKeys& keys, const OwnTokens& own_tokens, 
 Result<VerifiedTokenPtr> SubjectVerifier::verify(const policy::TenantSnapshot& snapshot,
                                                  const Caller& caller, std::string_view compact,
                                                  SubjectTokenType type, Wait wait, OwnToken own) {
-  POSTERN_TRY(auto token, verified(snapshot, compact, wait, own));
+  const auto* asked =
+      opaque_ != nullptr && may_be_opaque(compact) ? opaque_issuer(snapshot) : nullptr;
+  POSTERN_TRY(auto token, asked != nullptr ? verified_opaque(snapshot, *asked, compact, wait)
+                                           : verified(snapshot, compact, wait, own));
   POSTERN_CHECK(check_now(snapshot, *token, type));
   if (!proves(caller, token->bound_to)) {
     return refused("the token is bound to a key; no proof of it was sent");
@@ -130,11 +133,6 @@ Result<VerifiedTokenPtr> SubjectVerifier::verified(const policy::TenantSnapshot&
                                                    OwnToken own) {
   if (!snapshot.enabled()) return refused("this tenant is disabled");
   if (compact.size() > token::kMaxTokenBytes) return refused("the token is too long");
-  if (opaque_ != nullptr && may_be_opaque(compact)) {
-    if (const auto* issuer = opaque_issuer(snapshot)) {
-      return verified_opaque(snapshot, *issuer, compact, wait);
-    }
-  }
   const auto key = crypto::sha256_parts(
       {as_bytes("postern-token-cache-v1"), as_bytes(snapshot.tenant().str()), as_bytes(compact)});
   if (auto known = recall(snapshot, key)) return known;
@@ -155,6 +153,9 @@ Result<SubjectVerifier::Opened> SubjectVerifier::open(const policy::TenantSnapsh
   const auto* issuer = snapshot.find_issuer(*claimed);
   if (issuer == nullptr) return refused("the token's issuer is not trusted by this tenant");
   const auto& config = issuer->config;
+  if (config.jwks.empty() && config.jwks_uri.empty() && !config.discovery) {
+    return refused("the token's issuer has opaque tokens alone");
+  }
   if (std::find(config.algorithms.begin(), config.algorithms.end(), unverified.algorithm()) ==
       config.algorithms.end()) {
     return refused("the token's algorithm is not allowed for its issuer");
@@ -209,6 +210,7 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify_anew(const policy::TenantSnapsh
 Result<VerifiedTokenPtr> SubjectVerifier::verified_opaque(const policy::TenantSnapshot& snapshot,
                                                           const policy::IssuerEntry& issuer,
                                                           std::string_view token, Wait wait) {
+  if (!snapshot.enabled()) return refused("this tenant is disabled");
   const auto& config = issuer.config;
   // Who was asked is part of the key: the same text may be another's token too.
   const auto key =

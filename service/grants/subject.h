@@ -131,7 +131,8 @@ class SubjectVerifier {
                                                  Wait wait);
 
   /// For the REST API, where a user acts without a gateway: the issuer's
-  /// required audience is the only audience rule.
+  /// required audience is the only audience rule. Never an opaque token: nobody
+  /// has authenticated before, so anybody could make us ask.
   Result<VerifiedTokenPtr> verify_user(const policy::TenantSnapshot& snapshot,
                                        std::string_view compact, Wait wait);
 

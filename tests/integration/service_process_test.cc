@@ -15,6 +15,7 @@
 #include "crypto/base64url.h"
 #include "crypto/random.h"
 #include "support/service_fixture.h"
+#include "unit/outbound/local_server.h"
 
 namespace postern::test {
 namespace {
@@ -52,7 +53,7 @@ struct World {
 
   World()
       : service(made(directory.path() / "service"), postgres->service_conninfo(),
-                {{"log.level", "\"debug\""}}) {
+                {{"log.level", "\"debug\""}, {"outbound.allow_insecure_loopback", "true"}}) {
     service.start();
   }
   static fs::path made(fs::path path) {
@@ -209,6 +210,31 @@ TEST(Canaries, AreFoundNowhere) {
   refused(tenant.exchange(minted, "files"));
   refused(
       raw("POST", "/t/canary/introspect?token=" + secret("token in the query"), "", form_type, ""));
+  // An opaque token, and the secret with which its issuer is asked about it.
+  {
+    const auto now = seconds_of(SystemClock().now());
+    const std::string answer =
+        Json{{"active", true}, {"token_type", "Bearer"},    {"sub", "dora"},
+             {"aud", "gw-01"}, {"groups", {"engineering"}}, {"exp", now + 300}}
+            .dump();
+    const outbound::LocalServer provider(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " +
+        std::to_string(answer.size()) + "\r\n\r\n" + answer);
+    auto& issuer = tenant.manifest["issuers"][0];
+    issuer["introspection"] = {{"endpoint", provider.url("/introspect")},
+                               {"client_id", "postern"},
+                               {"credential", "provider"}};
+    granted(tenant.apply());
+    granted(tenant.api("PUT", "/credentials/provider", tenant.admin,
+                       {{"fields", {{"client_secret", secret("introspection secret")}}}}));
+    granted(tenant.exchange(secret("opaque token"), "files"));
+    EXPECT_FALSE(provider.heads().empty());
+    issuer["introspection"]["endpoint"] = "http://127.0.0.1:9/nobody";
+    granted(tenant.apply());
+    refused(tenant.exchange(secret("opaque token of a dead issuer"), "files"));
+    issuer.erase("introspection");
+    granted(tenant.apply());
+  }
 
   // The same in every way that fails: at the token endpoint…
   const auto fields = tenant.exchange_fields(alice, "files");

@@ -1,5 +1,6 @@
 // npm oidc-provider on loopback: users sign in with the authorization code flow
-// and get a JWT access token and an ID token. Its keys can be rotated while it runs.
+// and get an access token, a JWT or opaque, and an ID token. Its keys can be
+// rotated while it runs.
 
 import { createServer } from 'node:http'
 import { exportJWK, generateKeyPair } from 'jose'
@@ -17,7 +18,9 @@ async function newKey(alg) {
   return { ...(await exportJWK(privateKey)), alg, use: 'sig', kid: crypto.randomUUID() }
 }
 
-function makeProvider(issuer, alg, keys) {
+export const introspector = { id: 'postern', secret: 'p%stern:+secret/' + 'x'.repeat(24) }
+
+function makeProvider(issuer, alg, keys, format) {
   return new Provider(issuer, {
     jwks: { keys },
     clients: [
@@ -28,6 +31,13 @@ function makeProvider(issuer, alg, keys) {
         grant_types: ['authorization_code'],
         response_types: ['code'],
         id_token_signed_response_alg: alg,
+      },
+      {
+        client_id: introspector.id,
+        client_secret: introspector.secret,
+        redirect_uris: [],
+        grant_types: [],
+        response_types: [],
       },
     ],
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256'] },
@@ -55,11 +65,13 @@ function makeProvider(issuer, alg, keys) {
         getResourceServerInfo: () => ({
           scope: 'files:read files:write',
           audience: 'gw-01',
-          accessTokenFormat: 'jwt',
+          accessTokenFormat: format,
           accessTokenTTL: 300,
-          jwt: { sign: { alg } },
+          ...(format === 'jwt' && { jwt: { sign: { alg } } }),
         }),
       },
+      introspection: { enabled: format === 'opaque' },
+      revocation: { enabled: format === 'opaque' },
     },
     interactions: { url: (ctx, interaction) => `/interaction/${interaction.uid}` },
     cookies: { keys: ['a key of the test'] },
@@ -67,7 +79,7 @@ function makeProvider(issuer, alg, keys) {
   })
 }
 
-export async function startProvider(alg) {
+export async function startProvider(alg, format = 'jwt') {
   let provider
   let keys = [await newKey(alg)]
   const server = createServer(async (request, response) => {
@@ -79,7 +91,7 @@ export async function startProvider(alg) {
   })
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
   const issuer = `http://127.0.0.1:${server.address().port}`
-  provider = makeProvider(issuer, alg, keys)
+  provider = makeProvider(issuer, alg, keys, format)
 
   return {
     issuer,
@@ -87,18 +99,29 @@ export async function startProvider(alg) {
     async rotate({ keepOld }) {
       const fresh = await newKey(alg)
       keys = keepOld ? [fresh, ...keys] : [fresh]
-      provider = makeProvider(issuer, alg, keys)
+      provider = makeProvider(issuer, alg, keys, format)
       return fresh.kid
     },
     /// Publishes a key before it is used, as providers do.
     async publishNext() {
       const next = await newKey(alg)
-      provider = makeProvider(issuer, alg, [...keys, next])
+      provider = makeProvider(issuer, alg, [...keys, next], format)
       return () => {
         keys = [next]
-        provider = makeProvider(issuer, alg, keys)
+        provider = makeProvider(issuer, alg, keys, format)
         return next.kid
       }
+    },
+    async revoke(token) {
+      const answer = await fetch(`${issuer}/token/revocation`, {
+        method: 'POST',
+        body: new URLSearchParams({
+          token,
+          client_id: 'gw-01',
+          client_secret: 'secret-at-the-provider-only',
+        }),
+      })
+      if (!answer.ok) throw new Error(`revocation: ${answer.status} ${await answer.text()}`)
     },
     async signIn(user) {
       const config = await client.discovery(

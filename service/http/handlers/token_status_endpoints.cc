@@ -66,8 +66,7 @@ Result<Answer> token_call(const Services& services, const Request& request, cons
   if (error.code == ErrorCode::NeedsOutbound || error.code == ErrorCode::NeedsDatabase) {
     return error;
   }
-  record_error(record, error);
-  return Answer{render(error, request), {std::move(record)}};
+  return Answer{render(error, request), refusal_records(std::move(record), error)};
 }
 
 Result<Reply> introspect(const Services& services, const Request& request,

@@ -4,9 +4,11 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
+#include "crypto/base64url.h"
 #include "crypto/random.h"
 #include "vectors/aead.h"
 #include "vectors/hex.h"
@@ -122,6 +124,15 @@ TEST(Random, FillsEveryByte) {
   // 64 draws leave a given bit zero with probability 2^-64.
   EXPECT_EQ(seen, Bytes(64, std::byte{0xff}));
   EXPECT_NO_THROW(random_bytes({}));
+}
+
+// RFC 7636 appendix B and RFC 9449 §4.2 `ath`: base64url of the SHA-256 of ASCII text.
+TEST(Sha256, TV6_TV7_MatchesPkceAndDpop) {
+  const auto of = [](std::string_view text) { return base64url(sha256(as_bytes(text))); };
+  EXPECT_EQ(of("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+  EXPECT_EQ(of("Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU"),
+            "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo");
 }
 
 }  // namespace

@@ -146,11 +146,23 @@ TEST(OpaqueToken, ServesAsActorToo) {
             Json({{"iss", f.idp.issuer()}, {"sub", "agent"}}));
 }
 
-TEST(OpaqueToken, LetsAUserActOnTheRestApi) {
+// Nobody has authenticated there, so anybody could make us ask.
+TEST(OpaqueToken, IsNotTakenOnTheRestApi) {
   Opaque f;
-  EXPECT_TRUE(f.verifier.verify_user(*f.snapshot, kToken, Wait::Yes).ok());
-  f.answer({{"aud", "other"}});
-  EXPECT_EQ(code_of(f.verifier.verify_user(*f.snapshot, "another-token", Wait::Yes)), kRefused);
+  EXPECT_EQ(code_of(f.verifier.verify_user(*f.snapshot, kToken, Wait::Yes)), kRefused);
+  EXPECT_EQ(f.asked(), 0);
+  ASSERT_EQ(f.refusal(), std::nullopt);  // remembered, and still
+  EXPECT_EQ(code_of(f.verifier.verify_user(*f.snapshot, kToken, Wait::Yes)), kRefused);
+  EXPECT_EQ(f.asked(), 1);
+}
+
+TEST(OpaqueToken, AnIssuerWithoutKeysHasNoJwts) {
+  Opaque f;
+  f.issuer().erase("jwks");
+  f.load();
+  EXPECT_EQ(code_of(f.verify(f.subject_token())), kRefused);
+  EXPECT_EQ(f.fetcher.asked(), 0);
+  EXPECT_EQ(f.refusal(), std::nullopt);
 }
 
 // ---- what may be shown to the issuer ----

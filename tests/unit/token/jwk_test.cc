@@ -207,6 +207,12 @@ TEST(Thumbprint, MatchesTheVectors) {
   EXPECT_EQ(thumbprint(parameters_of(rsa_jwk())), vectors::kRsaThumbprint);
   EXPECT_EQ(thumbprint(parameters_of(p256_jwk())), vectors::kP256Thumbprint);
   EXPECT_EQ(thumbprint(parameters_of(ed25519_jwk())), vectors::kEd25519Thumbprint);
+  // TV7, RFC 9449 §6.1: the `jkt` of the example's key.
+  EXPECT_EQ(thumbprint(parameters_of({{"kty", "EC"},
+                                      {"crv", "P-256"},
+                                      {"x", "l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs"},
+                                      {"y", "9VE4jf_Ok_o64zbTTlcuNJajHmt6v9TDVrU0CdvGRDA"}})),
+            "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");
 }
 
 TEST(PublicJwk, HoldsPublicMembersOnlyAndIsReadBack) {
