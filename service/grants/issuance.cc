@@ -51,7 +51,14 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
   if (!bound.jkt.empty()) claims["cnf"]["jkt"] = bound.jkt;
   if (!bound.x5t_s256.empty()) claims["cnf"]["x5t#S256"] = bound.x5t_s256;
 
+  std::string details;
+  if (issuance.tools) {
+    claims["authorization_details"] = policy::write(*issuance.tools);
+    details = token::dump_json(claims["authorization_details"]);
+  }
+
   record.with("scope", granted)
+      .with("authorization_details", details)
       .with("jti", jti)
       .with("bound_to", bound.jkt.empty() ? bound.x5t_s256 : bound.jkt)
       .with("expires_at", std::to_string(expires_at.time_since_epoch().count()));
@@ -61,7 +68,8 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
       bound.jkt.empty() ? "Bearer" : "DPoP",  // RFC 9449 §5; RFC 8705 §3 keeps Bearer
       expires_at - now,
       std::move(scope),
-      expires_at};
+      expires_at,
+      std::move(details)};
 }
 
 }  // namespace postern::grants

@@ -24,6 +24,7 @@ struct IssuedToken {
   std::chrono::seconds expires_in{};
   policy::ScopeSet scope;
   sys_seconds expires_at{};
+  std::string authorization_details = {};  ///< those granted, as JSON; empty: none
 };
 
 /// What is to be issued, already verified and authorised.
@@ -33,10 +34,11 @@ struct Issuance {
   std::string subject;         ///< `sub`
   policy::ScopeSet permitted;  ///< ceiling from policy::permitted_scope
   std::optional<std::string_view> requested_scope;
-  std::optional<sys_seconds> not_beyond;  ///< earliest expiry of the tokens it rests on
-  token::Json act;                        ///< null when nobody acts for the subject
-  token::Json auth_context;               ///< auth_time, acr, amr of the subject token
-  Confirmation inherited = {};            ///< what the tokens it rests on are bound to
+  std::optional<sys_seconds> not_beyond;          ///< earliest expiry of the tokens it rests on
+  token::Json act;                                ///< null when nobody acts for the subject
+  token::Json auth_context;                       ///< auth_time, acr, amr of the subject token
+  Confirmation inherited = {};                    ///< what the tokens it rests on are bound to
+  std::optional<policy::ToolDetails> tools = {};  ///< from granted_tools()
 };
 
 /// The one place where a token comes into being (RFC 9068 shape). Every grant

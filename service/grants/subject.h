@@ -20,6 +20,7 @@
 #include "grants/opaque_tokens.h"
 #include "policy/authorize.h"
 #include "policy/snapshot.h"
+#include "policy/tools.h"
 
 namespace postern::grants {
 
@@ -49,6 +50,8 @@ struct VerifiedToken {
   token::Json act;           ///< null when absent
   token::Json may_act;       ///< null when absent
   token::Json auth_context;  ///< those of auth_time, acr, amr that were there
+  /// Its `authorization_details` of type mcp_tool; nothing when there are none.
+  std::optional<policy::ToolDetails> tools = {};
 
   policy::SubjectRights rights() const { return {principal, groups, scope}; }
 };

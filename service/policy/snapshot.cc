@@ -184,6 +184,7 @@ void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {
       {"jwks_uri", issuer_url_ + "/jwks"},
       {"grant_types_supported", {kExchangeGrant, "client_credentials"}},
       {"token_endpoint_auth_methods_supported", methods},
+      {"authorization_details_types_supported", {kToolDetailType}},  // RFC 9396 §10
   };
   std::vector<std::string> scopes;
   for (const auto& [name, backend] : config_.backends) {
