@@ -56,8 +56,14 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
     POSTERN_TRY(claims[kOwnClaim],
                 own_claim(snapshot, *issuance.subject_token, issuance.actor_token));
   }
+  std::string details;
+  if (issuance.tools) {
+    claims["authorization_details"] = policy::write(*issuance.tools);
+    details = token::dump_json(claims["authorization_details"]);
+  }
 
   record.with("scope", granted)
+      .with("authorization_details", details)
       .with("jti", jti)
       .with("bound_to", bound.jkt.empty() ? bound.x5t_s256 : bound.jkt)
       .with("expires_at", std::to_string(expires_at.time_since_epoch().count()));
@@ -67,7 +73,8 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
       bound.jkt.empty() ? "Bearer" : "DPoP",  // RFC 9449 §5; RFC 8705 §3 keeps Bearer
       expires_at - now,
       std::move(scope),
-      expires_at};
+      expires_at,
+      std::move(details)};
 }
 
 }  // namespace postern::grants

@@ -24,6 +24,7 @@ struct IssuedToken {
   std::chrono::seconds expires_in{};
   policy::ScopeSet scope;
   sys_seconds expires_at{};
+  std::string authorization_details = {};  ///< those granted, as JSON; empty: none
 };
 
 /// What is to be issued, already verified and authorised.
@@ -39,6 +40,7 @@ struct Issuance {
   Confirmation inherited = {};                   ///< what the tokens it rests on are bound to
   const VerifiedToken* subject_token = nullptr;  ///< null: the client acts for itself
   const VerifiedToken* actor_token = nullptr;
+  std::optional<policy::ToolDetails> tools = {};  ///< from granted_tools()
 };
 
 /// The one place where a token comes into being (RFC 9068 shape). Every grant

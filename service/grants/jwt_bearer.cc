@@ -6,6 +6,7 @@
 #include "crypto/hash.h"
 #include "grants/entitlement.h"
 #include "grants/token_exchange.h"
+#include "grants/tool_details.h"
 
 namespace postern::grants {
 
@@ -77,6 +78,7 @@ Result<IssuedToken> JwtBearer::grant(const policy::TenantSnapshot& snapshot, con
       return fail(ErrorCode::ScopeRefused, "the assertion's scope leaves nothing at this backend");
     }
   }
+  POSTERN_TRY(auto tools, granted_tools(snapshot, target, subject, request.tools));
   // Whatever else issue() could refuse, so that a refusal does not use up the assertion.
   POSTERN_CHECK(policy::narrow_scope(permitted, request.scope));
   POSTERN_CHECK(of_assertion(confirmation_of(caller, subject.bound_to)));
@@ -97,7 +99,7 @@ Result<IssuedToken> JwtBearer::grant(const policy::TenantSnapshot& snapshot, con
       issue(snapshot,
             {&caller, std::move(target), subject.issued_subject, std::move(permitted),
              request.scope, subject.expires_at, std::move(act).value(), subject.auth_context,
-             subject.bound_to, &subject},
+             subject.bound_to, &subject, nullptr, std::move(tools)},
             clock_, record));
 }
 

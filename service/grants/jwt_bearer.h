@@ -16,6 +16,7 @@ struct JwtBearerRequest {
   std::vector<std::string_view> audiences;
   std::vector<std::string_view> resources;
   std::optional<std::string_view> scope;
+  std::optional<policy::ToolDetails> tools = {};
 };
 
 /// RFC 7523 §2.1: a JWT that a trusted issuer made for this authorization server

@@ -4,6 +4,7 @@
 
 #include "grants/entitlement.h"
 #include "grants/token_exchange.h"
+#include "grants/tool_details.h"
 
 namespace postern::grants {
 namespace {
@@ -132,6 +133,7 @@ Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot, co
       item.scope ? std::optional<std::string_view>(*item.scope) : std::nullopt;
 
   if (backend.answer == policy::AnswerKind::Vaulted) {
+    POSTERN_CHECK(check_all_tools(snapshot, backend, subject, std::nullopt));
     POSTERN_TRY(const auto opened, open_credential(snapshot, backend, subject, permitted, scope,
                                                    Wait::Database, record));
     ReleasedItem released{backend.name, {}, {}, {}, opened.expires_at, opened.used, {}};
@@ -140,11 +142,13 @@ Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot, co
   }
 
   record.with("audience", target.audience);
+  POSTERN_TRY(auto tools, granted_tools(snapshot, target, subject, std::nullopt));
   POSTERN_TRY(auto act, actor_chain(subject, nullptr, client));
   POSTERN_TRY(auto issued, issue(snapshot,
                                  {&caller, std::move(target), subject.issued_subject,
                                   std::move(permitted), scope, subject.expires_at, std::move(act),
-                                  subject.auth_context, subject.bound_to, &subject},
+                                  subject.auth_context, subject.bound_to, &subject, nullptr,
+                                  std::move(tools)},
                                  clock_, record));
   ReleasedItem released{backend.name, {}, {}, {}, issued.expires_at, {}, std::move(issued.scope)};
   vault::Fields fields;

@@ -21,6 +21,7 @@
 #include "grants/opaque_tokens.h"
 #include "policy/authorize.h"
 #include "policy/snapshot.h"
+#include "policy/tools.h"
 
 namespace postern::token {
 class UnverifiedJwt;
@@ -54,6 +55,8 @@ struct VerifiedToken {
   token::Json act;           ///< null when absent
   token::Json may_act;       ///< null when absent
   token::Json auth_context;  ///< those of auth_time, acr, amr that were there
+  /// Its `authorization_details` of type mcp_tool; nothing when there are none.
+  std::optional<policy::ToolDetails> tools = {};
 
   /// Ids by which it can be revoked: its own, then those of the tokens that it
   /// rests on, nearest first.

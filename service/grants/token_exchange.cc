@@ -5,6 +5,7 @@
 
 #include "grants/entitlement.h"
 #include "grants/release.h"
+#include "grants/tool_details.h"
 #include "token/jws.h"
 
 namespace postern::grants {
@@ -178,7 +179,11 @@ Result<IssuedToken> TokenExchange::issue_for(const policy::TenantSnapshot& snaps
                 "this backend is not answered with a token of the requested type");
   }
   POSTERN_TRY(auto permitted, entitled_scope(snapshot, client, backend, subject, clock_.now()));
-  if (!minted) return vaulted(snapshot, backend, parties, permitted, asked, wait, record);
+  if (!minted) {
+    POSTERN_CHECK(check_all_tools(snapshot, backend, subject, asked.tools));
+    return vaulted(snapshot, backend, parties, permitted, asked, wait, record);
+  }
+  POSTERN_TRY(auto tools, granted_tools(snapshot, target, subject, asked.tools));
 
   auto not_beyond = subject.expires_at;
   if (parties.actor) not_beyond = std::min(not_beyond, parties.actor->expires_at);
@@ -188,7 +193,7 @@ Result<IssuedToken> TokenExchange::issue_for(const policy::TenantSnapshot& snaps
               issue(snapshot,
                     {&caller, std::move(target), subject.issued_subject, std::move(permitted),
                      asked.scope, not_beyond, parties.act, subject.auth_context,
-                     std::move(inherited), &subject, parties.actor.get()},
+                     std::move(inherited), &subject, parties.actor.get(), std::move(tools)},
                     clock_, record));
   // Gateways refuse an answer whose type is not the one they asked for.
   issued.issued_token_type = wanted;

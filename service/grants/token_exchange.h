@@ -32,6 +32,7 @@ struct ExchangeTarget {
   std::vector<std::string_view> resources;
   std::optional<std::string_view> scope;
   std::optional<std::string_view> requested_token_type;
+  std::optional<policy::ToolDetails> tools;  ///< `authorization_details` (RFC 9396 §6)
 };
 struct TokenExchangeRequest : ExchangeTokens, ExchangeTarget {};
 

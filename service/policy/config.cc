@@ -57,6 +57,12 @@ Result<Role> read_role(const Json& value, const std::string& pointer) {
   };
   POSTERN_CHECK(permissions("allow", role.allow));
   POSTERN_CHECK(permissions("deny", role.deny));
+  POSTERN_CHECK(reader.texts("tools", [&](const auto& item, const auto& place) -> Status {
+    auto permission = ToolPermission::parse(item);
+    if (!permission.ok()) return at(place, permission.error().detail);
+    role.tools.push_back(std::move(permission).value());
+    return {};
+  }));
   POSTERN_CHECK(reader.finish());
   return role;
 }
@@ -110,6 +116,7 @@ Json write(const Role& role) {
   for (const auto& permission : role.deny) {
     json["deny"].push_back(permission.backend + ":" + permission.scope);
   }
+  for (const auto& permission : role.tools) json["tools"].push_back(permission.str());
   return json;
 }
 
@@ -188,6 +195,13 @@ Status TenantConfig::check() const {
     };
     POSTERN_CHECK(known(role.allow, "allow"));
     POSTERN_CHECK(known(role.deny, "deny"));
+    for (std::size_t i = 0; i < role.tools.size(); ++i) {
+      const auto& backend = role.tools[i].backend;
+      if (backend != "*" && backends.count(backend) == 0) {
+        return at("/roles/" + name + "/tools/" + std::to_string(i),
+                  "names a backend that does not exist");
+      }
+    }
   }
   // What one request may have to walk through, and every replica holds in memory.
   constexpr std::size_t kMaxBound = 100'000;

@@ -14,6 +14,7 @@
 #include "crypto/signature.h"
 #include "policy/guardrails.h"
 #include "policy/scope.h"
+#include "policy/tools.h"
 #include "token/json.h"
 
 /// The configuration of a tenant as typed values, read strictly from JSON:
@@ -216,6 +217,9 @@ struct Role {
   std::string name;
   std::vector<Permission> allow;
   std::vector<Permission> deny;  ///< wins over every allow of every role
+  /// Where a role of the user names tools of a backend, these are all there are
+  /// for the user; roles without do not speak of tools.
+  std::vector<ToolPermission> tools;
 };
 
 struct Binding {

@@ -260,6 +260,7 @@ void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {
       {"token_endpoint_auth_methods_supported", methods},
       {"token_endpoint_auth_signing_alg_values_supported", {"RS256", "PS256", "ES256", "EdDSA"}},
       {"dpop_signing_alg_values_supported", {"ES256", "ES384", "EdDSA", "RS256", "PS256"}},
+      {"authorization_details_types_supported", {kToolDetailType}},  // RFC 9396 §10
   };
   if (by_certificate || bound_to_certificate) {
     metadata["tls_client_certificate_bound_access_tokens"] = true;  // RFC 8705 §3.3

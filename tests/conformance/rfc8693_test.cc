@@ -398,6 +398,196 @@ TEST_F(VaultedAnswer, X17_IsOneRecordOfAReleaseWithoutTheSecret) {
   EXPECT_EQ(Json(records).dump().find("ghp_recorded"), std::string::npos);
 }
 
+// ---- many targets in one call ----
+
+struct BatchExchange : testing::Test {
+  static TestTenant& tenant() {
+    static TestTenant made("batch");
+    static const bool ready = [] {
+      made.part("backends", "github")["token_field"] = "token";
+      made.part("backends", "search")["require"] = {{"acr", {"urn:gold"}}, {"max_auth_age", 600}};
+      EXPECT_THAT(made.apply(), HasStatus(200));
+      made.store("alice", "github", {{"token", "ghp_batch"}});
+      return true;
+    }();
+    EXPECT_TRUE(ready);
+    return made;
+  }
+  static WireReply post(const Json& body) { return post(body, basic("gw-01", tenant().secret)); }
+  static WireReply post(const Json& body, const std::string& authorization) {
+    return tenant().ask("POST", "/api/v1/tenants/batch/exchange",
+                        {{"Authorization", authorization}, {"Content-Type", "application/json"}},
+                        body.dump());
+  }
+  static Json body(Json items) {
+    return {{"subject_token", tenant().user_token("alice")}, {"items", std::move(items)}};
+  }
+};
+
+TEST_F(BatchExchange, EachItemHasItsOwnOutcomeAndRecord) {
+  const auto before = tenant().audit().size();
+  const auto reply = post(
+      body({{{"audience", "files"}, {"scope", "files:read"}},
+            {{"backend", "github"}},
+            {{"resource", "https://github.example.com/mcp"}, {"requested_token_type", kCredential}},
+            {{"audience", "files"}, {"scope", "files:admin"}},
+            {{"audience", "nowhere"}},
+            {{"backend", "search"}},
+            {{"backend", "jira"}},
+            {{"resource", kFiles}, {"requested_token_type", TestTenant::kJwt}}}));
+  ASSERT_THAT(reply, HasStatus(200));
+  EXPECT_EQ(reply.header("Cache-Control"), "no-store");
+  EXPECT_EQ(item_of(reply, 0).at("status"), "allowed");
+  EXPECT_EQ(item_of(reply, 0).at("backend"), "files");
+  EXPECT_EQ(claims_of(item_of(reply, 0).at("access_token").get<std::string>()).at("aud"), kFiles);
+  EXPECT_EQ(item_of(reply, 0).at("scope"), "files:read");
+  EXPECT_EQ(item_of(reply, 0).at("token_type"), "Bearer");
+  EXPECT_TRUE(item_of(reply, 0).at("expires_in").is_number_integer());
+  EXPECT_EQ(item_of(reply, 1).at("access_token"), "ghp_batch");
+  EXPECT_EQ(item_of(reply, 2).at("token_type"), "N_A");
+  EXPECT_EQ(item_of(reply, 2).at("issued_token_type"), kCredential);
+  EXPECT_EQ(item_of(reply, 3).at("error"), "invalid_scope");
+  EXPECT_EQ(item_of(reply, 4).at("error"), "invalid_target");
+  EXPECT_EQ(item_of(reply, 5).at("error"), "insufficient_user_authentication");
+  EXPECT_EQ(item_of(reply, 5).at("acr_values"), "urn:gold");
+  EXPECT_EQ(item_of(reply, 5).at("max_age"), 600);
+  EXPECT_EQ(item_of(reply, 6).at("error"), "invalid_target");
+  EXPECT_EQ(item_of(reply, 7).at("issued_token_type"), TestTenant::kJwt);
+  for (std::size_t i = 3; i < 7; ++i) {
+    EXPECT_EQ(item_of(reply, i).at("status"), "refused");
+    EXPECT_FALSE(item_of(reply, i).contains("access_token"));
+  }
+
+  const auto records = tenant().audit();
+  ASSERT_EQ(records.size(), before + 8);
+  EXPECT_EQ(records[before].at("event").at("action"), "token.exchange");
+  EXPECT_EQ(records[before + 1].at("event").at("action"), "credential.release");
+  EXPECT_EQ(records[before + 3].at("event").at("outcome"), "refused");
+  EXPECT_EQ(Json(records).dump().find("ghp_batch"), std::string::npos);
+}
+
+TEST_F(BatchExchange, WhoConnectsNothingIsToldWhereForThatItem) {
+  auto asked = body({{{"backend", "github"}}, {{"backend", "files"}}});
+  asked["subject_token"] = tenant().user_token("bob");
+  const auto reply = post(asked);
+  EXPECT_EQ(item_of(reply, 0).at("error"), "interaction_required");
+  EXPECT_EQ(item_of(reply, 0).at("connect_url"), "https://portal.example/connect?backend=github");
+  EXPECT_EQ(item_of(reply, 1).at("status"), "allowed");
+}
+
+TEST_F(BatchExchange, ABadCallIsRefusedWhole) {
+  const Json one{{{"audience", "files"}}};
+  EXPECT_THAT(post(body(one), basic("gw-01", "wrong")), IsProblem(401, "invalid-client"));
+  auto bad = body(one);
+  bad["subject_token"] = "garbage";
+  EXPECT_THAT(post(bad), IsProblem(422, "invalid-token"));
+  bad.erase("subject_token");
+  EXPECT_THAT(post(bad), IsProblem(400, "malformed-request"));
+  bad = body(one);
+  bad["actor_token"] = tenant().user_token("robot");
+  EXPECT_THAT(post(bad), IsProblem(400, "malformed-request"));
+  bad["actor_token_type"] = TestTenant::kJwt;
+  EXPECT_EQ(claims_of(item_of(post(bad)).at("access_token").get<std::string>()).at("act").at("sub"),
+            "robot");
+  for (const Json& items :
+       {Json::array(), Json(1), Json{Json::array()}, Json{Json::object()},
+        Json{{{"audience", "files"}, {"resource", kFiles}}}, Json{{{"audience", ""}}},
+        Json{{{"audience", 1}}}, Json{{{"audience", "files"}, {"unknown", "x"}}},
+        Json{{{"audience", std::string(2001, 'x')}}}, Json(65, Json{{"audience", "files"}})}) {
+    EXPECT_THAT(post(body(items)), IsProblem(400, "malformed-request"))
+        << items.dump().substr(0, 99);
+  }
+  auto unknown = body(one);
+  unknown["scope"] = "files:read";
+  EXPECT_THAT(post(unknown), IsProblem(400, "malformed-request"));
+}
+
+TEST_F(BatchExchange, SixtyFourItemsAreOneCall) {
+  const auto reply = post(body(Json(64, Json{{"audience", "files"}})));
+  ASSERT_THAT(reply, HasStatus(200));
+  std::set<std::string> ids;
+  for (const auto& item : json_of(reply, "items")) {
+    ids.insert(claims_of(item.at("access_token").get<std::string>()).at("jti"));
+  }
+  EXPECT_EQ(ids.size(), 64u);
+}
+
+// ---- step-up, and Entra ID's words for an exchange ----
+
+TEST(Rfc9470, ABackendsDemandReachesTheGateway) {
+  TestTenant tenant("step-up");
+  tenant.part("backends", "files")["require"] = {{"acr", {"urn:gold"}}, {"max_auth_age", 600}};
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  const auto refused = tenant.exchange(tenant.user_token("alice"), "files");
+  EXPECT_THAT(refused, IsOAuthError(400, "insufficient_user_authentication"));
+  EXPECT_EQ(json_of(refused).at("acr_values"), "urn:gold");
+  EXPECT_EQ(json_of(refused).at("max_age"), 600);
+  EXPECT_EQ(
+      item_of(tenant.release(tenant.user_token("alice"), {{{"backend", "files"}}})).at("error"),
+      "insufficient_user_authentication");
+  auto claims = tenant.claims("alice");
+  claims["acr"] = "urn:gold";
+  claims["auth_time"] = seconds_of(SystemClock().now() - 700s);
+  EXPECT_THAT(tenant.exchange(tenant.idp.sign(claims), "files"),
+              IsOAuthError(400, "insufficient_user_authentication"));
+  claims["auth_time"] = seconds_of(SystemClock().now() - 7s);
+  EXPECT_THAT(tenant.exchange(tenant.idp.sign(claims), "files"), HasStatus(200));
+}
+
+struct OnBehalfOf : testing::Test {
+  static constexpr const char* kJwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+  static WireReply ask(const std::string& assertion, Pairs more) {
+    Pairs fields{{"grant_type", kJwtBearer},
+                 {"requested_token_use", "on_behalf_of"},
+                 {"assertion", assertion}};
+    fields.insert(fields.end(), more.begin(), more.end());
+    return acme().token(fields);
+  }
+};
+
+TEST_F(OnBehalfOf, IsAnExchangeInOtherWords) {
+  const auto alice = acme().user_token("alice");
+  const std::string files(kFiles);
+  for (const Pairs& more : std::vector<Pairs>{{{"scope", files + "/.default"}},
+                                              {{"scope", files + "/.default offline_access"}},
+                                              {{"audience", "files"}},
+                                              {{"resource", kFiles}, {"scope", "openid"}}}) {
+    const auto reply = ask(alice, more);
+    EXPECT_EQ(issued(reply).at("aud"), kFiles);
+    EXPECT_EQ(json_of(reply).at("scope"), "files:read files:write");
+    EXPECT_FALSE(json_of(reply).contains("issued_token_type"));
+  }
+  EXPECT_EQ(issued(ask(alice, {{"scope", files + "/files:read"}})).at("scope"), "files:read");
+  EXPECT_EQ(acme()
+                .audit("action=token.exchange&limit=1000")
+                .back()
+                .at("event")
+                .at("fields")
+                .at("subject"),
+            "alice");
+}
+
+TEST_F(OnBehalfOf, FailsAsAnExchange) {
+  const auto alice = acme().user_token("alice");
+  EXPECT_THAT(ask("garbage", {{"audience", "files"}}), IsOAuthError(400, "invalid_request"));
+  EXPECT_THAT(ask(alice, {}), IsOAuthError(400, "invalid_target"));
+  EXPECT_THAT(ask(alice, {{"scope", "https://nowhere.example/.default"}}),
+              IsOAuthError(400, "invalid_target"));
+  EXPECT_THAT(ask(alice, {{"scope", std::string(kFiles) + "/files:admin"}}),
+              IsOAuthError(400, "invalid_scope"));
+  EXPECT_THAT(ask(alice, {{"scope", std::string(kFiles) +
+                                        "/.default https://search.example.com/mcp/.default"}}),
+              IsOAuthError(400, "invalid_target"));
+  EXPECT_THAT(acme().token({{"grant_type", kJwtBearer},
+                            {"requested_token_use", "on_behalf_of"},
+                            {"audience", "files"}}),
+              IsOAuthError(400, "invalid_request"));
+  EXPECT_THAT(
+      acme().token(
+          {{"grant_type", kJwtBearer}, {"requested_token_use", "other"}, {"assertion", alice}}),
+      IsOAuthError(400, "invalid_request"));
+}
+
 // ---- the tokens (RFC 9068) ----
 
 TEST(Rfc9068_2, J1_J2_J4_J7_ATokenHasWhatABackendChecks) {

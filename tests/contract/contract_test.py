@@ -37,6 +37,7 @@ from openapi import METHODS, Answer, Contract, Operation  # noqa: E402
 
 # What no call can show, and why. An entry that a call does show is a failure.
 UNPROVOKED = {
+    ("exchange", 404): "the tenant is deleted between the decision and its audit record",
     ("release", 404): "the tenant is deleted between the decision and its audit record",
     ("applyManifest", 404): "the tenant is deleted while its manifest is being applied",
     ("withdrawSigningKey", 409): "the tenant changes between two statements",
@@ -59,6 +60,7 @@ UNSEEN = {
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
+CREDENTIAL = "https://postern-project.org/oauth/token-type/credential"
 LATER = "2999-12-31T23:59:59Z"
 SECRET = "a-secret-of-this-test-and-long-enough-for-it"
 OVERSIZE = b'{"fields": "' + b"x" * 1024 * 1024 + b'"}'
@@ -215,7 +217,8 @@ def manifest(tenant: str, jwks: dict) -> dict:
             "algorithms": ["ES256"], "audiences": ["gw-01"],
             "token_types": ["access_token", "jwt", "id_token"],
             "claims": {"subject": "sub", "groups": "groups", "scope": ""},
-            "subject_prefix": "corp:", "max_token_age": 86400, "enabled": True}],
+            "subject_prefix": "corp:", "max_token_age": 86400, "id_jag_reuse": False,
+            "enabled": True}],
         "clients": [
             {"id": "gw-01", "secret": f"{tenant}-{SECRET}", "backends": ["*"], "scopes": ["*"],
              "grants": ["token-exchange", "client_credentials"], "audiences": ["gateway"],
@@ -232,13 +235,16 @@ def manifest(tenant: str, jwks: dict) -> dict:
                           "headers": {"Authorization": "Bearer {access_token}"}}},
             {"name": "reports", "audience": "https://reports.mcp.example/mcp",
              "scopes": ["reports:read"], "signing_algorithm": "RS256"},
+            {"name": "ledger", "audience": "https://ledger.mcp.example/mcp",
+             "require": {"acr": ["urn:gold"], "amr": ["hwk"], "max_auth_age": 600}},
             {"name": "github", "audience": "https://github.mcp.example/mcp",
              "scopes": ["repo:read"], "answer": "vaulted",
-             "credential": {"name": "github", "owner": "principal"},
+             "credential": {"name": "github", "owner": "principal"}, "token_field": "token",
              "delivery": {"env": {"GITHUB_TOKEN": "{token}"},
                           "files": [{"name": "github.json", "env": "GITHUB_FILE",
                                      "content": "{token}"}]}}],
-        "roles": [{"name": "developer", "allow": ["*:*"], "deny": ["files:files:write"]}],
+        "roles": [{"name": "developer", "allow": ["*:*"], "deny": ["files:files:write"],
+                   "tools": ["reports:*:*"]}],
         "bindings": [{"name": "devs", "role": "developer", "groups": ["corp:engineering"],
                       "subjects": [{"issuer": f"https://idp.{tenant}.example",
                                     "subject": "carol"}]}],
@@ -260,7 +266,8 @@ def make_tenants(tester: Tester, folder: pathlib.Path) -> dict:
         admin = tester.call("createAdminToken", 201, who="operator", tenant=tenant,
                             body={"description": "contract", "expires_at": LATER}).json
         issuer = f"https://idp.{tenant}.example"
-        for user, groups in (("alice", "engineering"), ("bob", "support")):
+        for user, groups in (("alice", "engineering"), ("bob", "support"),
+                             ("carol", "engineering")):
             made[user + suffix] = idp.token(keys, issuer, user, "gw-01", groups, "")
         basic = base64.b64encode(f"gw-01:{tenant}-{SECRET}".encode()).decode()
         second = base64.b64encode(f"gw-02:{tenant}-2-{SECRET}".encode()).decode()
@@ -446,6 +453,59 @@ def check_signing_keys(tester: Tester) -> None:
     for who, kid in (("operator", retired[0]), ("admin", retired[1])):
         tester.call("withdrawSigningKey", 204, who=who, kid=kid)
         tester.call("withdrawSigningKey", 404, "again", who=who, kid=kid)
+
+
+def check_step_up_and_credentials(tester: Tester, made: dict) -> None:
+    exchange = {"grant_type": EXCHANGE, "subject_token": made["alice"],
+                "subject_token_type": ACCESS_TOKEN}
+    detail = json.dumps([{"type": "mcp_tool", "identifier": "read_*", "actions": ["call"]}])
+    tester.token(200, "authorization details",
+                 {**exchange, "audience": ["files"], "authorization_details": detail}, who="client")
+    answer = tester.token(200, "a stored credential", {**exchange, "audience": ["github"]},
+                          who="client")
+    report(answer.json["token_type"] == "Bearer", "a stored credential is a Bearer")
+    answer = tester.token(200, "a stored credential by its type",
+                          {**exchange, "audience": ["github"], "requested_token_type": CREDENTIAL},
+                          who="client")
+    report(answer.json["token_type"] == "N_A", "a stored credential by its type is N_A")
+    for error, members, form in (
+            ("interaction_required", {"error_uri"},
+             {**exchange, "subject_token": made["carol"], "audience": "github"}),
+            ("insufficient_user_authentication", {"acr_values", "max_age"},
+             {**exchange, "audience": "ledger"}),
+            ("invalid_authorization_details", set(),
+             {**exchange, "audience": "files", "authorization_details": "[]"})):
+        answer = tester.token(400, error, form, who="client")
+        report(answer.json.get("error") == error and members <= set(answer.json),
+               f"token {error}", answer.body.decode())
+
+
+def check_exchange(tester: Tester, made: dict) -> None:
+    def ask(*items, token: str = made["alice"], **more) -> dict:
+        return {"subject_token": token, "items": list(items), **more}
+
+    detail = {"type": "mcp_tool", "identifier": "read_*", "actions": ["call"], "locations": [FILES],
+              "constraints": {"path": ["/reports"]}}
+    full = {"resource": FILES, "scope": "files:read", "requested_token_type": JWT,
+            "authorization_details": [detail]}
+    answer = tester.call("exchange", 200, who="client", body=ask(
+        full, {"backend": "github"}, {"audience": "nothing"}, {"backend": "ledger"},
+        subject_token_type=ACCESS_TOKEN))
+    stands = [item.get("error", item["status"]) for item in answer.json["items"]]
+    report(stands == ["allowed", "allowed", "invalid_target", "insufficient_user_authentication"],
+           "exchange, item by item", str(stands))
+    tester.call("exchange", 200, "with an actor", who="client",
+                body=ask({"audience": "files"}, actor_token=made["bob"], actor_token_type=JWT))
+    tester.call("exchange", 403, "client without users", who="client without users", body=ask(full))
+    for token in ("x.y.z", made["alice of globex"]):
+        tester.call("exchange", 422, "a token not accepted", who="client",
+                    body=ask({"backend": "files"}, token=token))
+    check_broken(tester, "exchange",
+                 [{**ask(full), "subject_token_type": ACCESS_TOKEN}, ask({"backend": "files"}),
+                  ask({"audience": "files"}),
+                  ask(full, actor_token=made["bob"], actor_token_type=JWT)], who="client")
+    for item in ({}, {"backend": "files", "audience": "files"}):
+        tester.call("exchange", 400, "not one target", who="client", body=ask(item))
 
 
 def check_release(tester: Tester, made: dict) -> None:
@@ -828,6 +888,8 @@ def main() -> int:
                 check_signing_keys(tester)
                 check_tenants(tester, made)
                 check_credentials(tester)
+                check_step_up_and_credentials(tester, made)
+                check_exchange(tester, made)
                 check_release(tester, made)
                 check_admin_tokens(tester, made)
                 check_client_secrets(tester)

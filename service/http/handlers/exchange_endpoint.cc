@@ -32,6 +32,16 @@ Result<Item> read_item(const Json& value, const std::string& pointer) {
   Item item;
   int targets = 0;
   for (const auto& [name, member] : value.items()) {
+    if (name == "authorization_details") {
+      auto details = policy::read_tool_details(member);
+      if (!details.ok()) {
+        Error error = std::move(details).error();
+        error.pointer = pointer + "/" + name;
+        return error;
+      }
+      item.target.tools = std::move(details).value();
+      continue;
+    }
     const bool target = name == "backend" || name == "audience" || name == "resource";
     if (!target && name != "scope" && name != "requested_token_type") {
       return at(pointer, "has an unknown member");
@@ -96,6 +106,9 @@ Json issued_json(const BackendId& backend, const grants::IssuedToken& issued) {
             {"issued_token_type", issued.issued_token_type},
             {"expires_in", issued.expires_in.count()}};
   if (!issued.scope.empty()) json["scope"] = issued.scope.str();
+  if (!issued.authorization_details.empty()) {
+    json["authorization_details"] = token::parse_json(issued.authorization_details).value();
+  }
   return json;
 }
 

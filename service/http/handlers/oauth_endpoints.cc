@@ -69,6 +69,14 @@ bool secret_in_query(std::string_view query) {
   return false;
 }
 
+/// `authorization_details` (RFC 9396 §6). Errors: InvalidAuthorizationDetails.
+Result<std::optional<policy::ToolDetails>> tool_details(const Form& form) {
+  POSTERN_TRY(const auto text, form.optional_single("authorization_details"));
+  if (!text) return std::optional<policy::ToolDetails>();
+  POSTERN_TRY(auto details, policy::parse_tool_details(*text));
+  return std::optional(std::move(details));
+}
+
 /// Entra ID's on-behalf-of flow: an exchange in other words. Its `assertion` is
 /// the user's access token, and it names the target within `scope`:
 /// `<audience>/.default` for all, or `<audience>/<scope>`.
@@ -81,6 +89,7 @@ Result<grants::IssuedToken> on_behalf_of(const Services& services,
   asked.subject_token_type = "urn:ietf:params:oauth:token-type:access_token";
   asked.audiences = form.all("audience");
   asked.resources = form.all("resource");
+  POSTERN_TRY(asked.tools, tool_details(form));
   POSTERN_TRY(asked.scope, form.optional_single("scope"));
   std::string scopes;
   if (asked.scope) {
@@ -119,8 +128,13 @@ Result<grants::IssuedToken> grant(const Services& services, const policy::Tenant
   const auto audiences = form.all("audience");
   const auto resources = form.all("resource");
   const auto wait = wait_of(request);
+  POSTERN_TRY(auto tools, tool_details(form));
   switch (type) {
     case Grant::ClientCredentials:
+      if (tools) {
+        return fail(ErrorCode::InvalidAuthorizationDetails,
+                    "authorization_details are for the tokens of users");
+      }
       return services.client_credentials.grant(snapshot, caller, audiences, resources, scope,
                                                record);
     case Grant::JwtBearer: {
@@ -128,7 +142,8 @@ Result<grants::IssuedToken> grant(const Services& services, const policy::Tenant
         return fail(ErrorCode::UnsupportedGrant, "this grant_type is not offered");
       }
       POSTERN_TRY(const auto assertion, form.required_single("assertion"));
-      return services.jwt_bearer->grant(snapshot, caller, {assertion, audiences, resources, scope},
+      return services.jwt_bearer->grant(snapshot, caller,
+                                        {assertion, audiences, resources, scope, std::move(tools)},
                                         wait, record);
     }
     case Grant::OnBehalfOf: return on_behalf_of(services, snapshot, caller, form, wait, record);
@@ -143,6 +158,7 @@ Result<grants::IssuedToken> grant(const Services& services, const policy::Tenant
   asked.audiences = audiences;
   asked.resources = resources;
   asked.scope = scope;
+  asked.tools = std::move(tools);
   return services.exchange.exchange(snapshot, caller, asked, wait, record);
 }
 
@@ -167,6 +183,10 @@ Reply token_reply(const grants::IssuedToken& issued) {
     body += R"(,"scope":")";
     body += issued.scope.str();
     body += '"';
+  }
+  if (!issued.authorization_details.empty()) {
+    body += R"(,"authorization_details":)";
+    body += issued.authorization_details;
   }
   if (!issued.issued_token_type.empty()) {
     body += R"(,"issued_token_type":")";
