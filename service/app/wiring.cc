@@ -138,6 +138,7 @@ struct Service::Impl {
     http::add_exchange_endpoint(router, gate, services);
     http::add_release_endpoint(router, gate, services);
     http::add_audit_endpoints(router, gate, services);
+    http::add_explanation_endpoint(router, gate, services);
     add_health(router);
     add_health(ops_router);
     ops_router.add("GET", "/metrics", http::Pool::Inline,

@@ -36,6 +36,7 @@ struct VerifiedToken {
   Principal principal;
   std::string issued_subject;  ///< `sub` in tokens issued for this principal
   std::vector<std::string> groups;
+  policy::Attributes attributes;  ///< claims that some binding of the tenant asks for
   std::optional<policy::ScopeSet> scope;
   std::vector<std::string> audiences;
   std::string authorized_party;  ///< `azp`, else `client_id`
@@ -50,7 +51,9 @@ struct VerifiedToken {
   token::Json may_act;       ///< null when absent
   token::Json auth_context;  ///< those of auth_time, acr, amr that were there
 
-  policy::SubjectRights rights() const { return {principal, groups, scope}; }
+  policy::SubjectRights rights() const {
+    return {principal, groups, scope, attributes, issued_subject};
+  }
 };
 using VerifiedTokenPtr = std::shared_ptr<const VerifiedToken>;
 

@@ -235,6 +235,18 @@ Status read_scope(const policy::TrustedIssuer& issuer, const Json& claims, Verif
   return {};
 }
 
+/// Only what bindings ask for is kept; what is no text or list of texts is not there.
+void read_attributes(const policy::TenantSnapshot& snapshot, const Json& claims,
+                     VerifiedToken& token) {
+  for (const auto& name : snapshot.binding_claims()) {
+    const auto* claim = policy::claim_at(claims, name);
+    if (claim == nullptr) continue;
+    if (auto values = policy::claim_texts(*claim, 100)) {
+      token.attributes.emplace(name, std::move(*values));
+    }
+  }
+}
+
 Status read_actors(const Json& claims, VerifiedToken& token) {
   token.authorized_party = text_claim(claims, "azp");
   if (token.authorized_party.empty()) token.authorized_party = text_claim(claims, "client_id");
@@ -267,6 +279,7 @@ Result<VerifiedToken> read_claims(const policy::TenantSnapshot& snapshot,
   }
   POSTERN_CHECK(read_subject(snapshot, issuer, claims, token));
   POSTERN_CHECK(read_groups(snapshot, issuer, claims, token));
+  read_attributes(snapshot, claims, token);
   POSTERN_CHECK(read_scope(issuer, claims, token));
   POSTERN_CHECK(read_actors(claims, token));
   token.auth_context = rebuilt_auth_context(claims);

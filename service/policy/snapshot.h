@@ -1,8 +1,10 @@
 #pragma once
 
+#include <compare>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -31,6 +33,13 @@ struct IssuerEntry {
   TrustedIssuer config;
   std::shared_ptr<const token::JwkSet> static_keys;  ///< null when keys are fetched
   std::uint64_t revision = 0;
+};
+
+/// A role, and the binding by which somebody has it.
+struct BoundRole {
+  const Binding* binding = nullptr;
+  const Role* role = nullptr;
+  auto operator<=>(const BoundRole&) const = default;
 };
 
 /// Everything an exchange needs of one tenant: immutable, in memory, replaced
@@ -72,9 +81,12 @@ class TenantSnapshot {
   /// The token's id when this is a live tenant-admin token.
   std::optional<std::string> admin_token_id(const BearerToken& token, sys_seconds now) const;
 
-  /// Roles bound to the principal or one of its groups.
-  std::vector<const Role*> roles_of(const Principal& principal,
-                                    const std::vector<std::string>& groups) const;
+  /// Roles that this principal has, each with a binding whose conditions it meets.
+  std::vector<BoundRole> roles_of(const Principal& principal,
+                                  const std::vector<std::string>& groups,
+                                  const Attributes& attributes = {}) const;
+  /// Names of the claims that some binding asks for: what a verified token keeps.
+  const std::set<std::string>& binding_claims() const noexcept { return binding_claims_; }
 
   /// The newest active key for an algorithm; null when the tenant has none.
   const TokenSigner* signer(crypto::Algorithm algorithm) const;
@@ -103,8 +115,10 @@ class TenantSnapshot {
   TenantConfig config_;
   std::unordered_map<std::string, IssuerEntry> issuers_;  // by iss
   std::unordered_map<std::string, const Backend*> targets_;
-  std::unordered_map<std::string, std::vector<const Role*>> roles_by_group_;
-  std::map<Principal, std::vector<const Role*>> roles_by_subject_;
+  std::unordered_map<std::string, std::vector<BoundRole>> roles_by_group_;
+  std::map<Principal, std::vector<BoundRole>> roles_by_subject_;
+  std::vector<BoundRole> roles_by_claims_;  // of bindings that name claims alone
+  std::set<std::string> binding_claims_;
   std::vector<StoredClientSecret> client_secrets_;
   std::vector<StoredAdminToken> admin_tokens_;
   std::map<crypto::Algorithm, TokenSigner> signers_;
@@ -120,6 +134,12 @@ class TenantSnapshot {
 crypto::Hash256 client_secret_hash(const TenantId& tenant, std::string_view client,
                                    const ClientSecret& secret);
 crypto::Hash256 admin_token_hash(const TenantId& tenant, const BearerToken& token);
+
+/// The conditions of a binding, one by one.
+bool issuer_fits(const Binding& binding, const Principal& principal, const TenantConfig& config);
+bool claim_fits(const std::string& claim, const std::vector<std::string>& values,
+                const Attributes& attributes);
+bool claims_fit(const Binding& binding, const Attributes& attributes);
 
 /// Reads stored objects into a configuration. Errors: Internal.
 Result<TenantConfig> read_config(const StoredTenant& stored);

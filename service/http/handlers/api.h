@@ -80,5 +80,6 @@ void add_credential_endpoints(Router& router, Gate& gate, Services& services);
 void add_exchange_endpoint(Router& router, Gate& gate, Services& services);
 void add_release_endpoint(Router& router, Gate& gate, Services& services);
 void add_audit_endpoints(Router& router, Gate& gate, Services& services);
+void add_explanation_endpoint(Router& router, Gate& gate, Services& services);
 
 }  // namespace postern::http
