@@ -73,6 +73,20 @@ struct AuditOptions {
 int run_audit_tail(const Settings& settings, const AuditOptions& options);
 int run_audit_verify(const Settings& settings);
 
+struct ExplainOptions {
+  std::string client;
+  std::string issuer;
+  std::string subject;
+  std::vector<std::string> groups;
+  std::vector<std::string> claims;  ///< NAME=VALUE
+  std::string token_scope;
+  std::string target;  ///< name, alias, audience or URI
+  std::string scope;
+  bool as_client = false;
+};
+/// Exit code kRefused when the request would be refused.
+int run_explain(const Settings& settings, const ExplainOptions& options);
+
 struct TenantOptions {
   std::string tenant;
   std::string confirm;

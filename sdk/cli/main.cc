@@ -45,6 +45,7 @@ struct Options {
   CredentialOptions credential;
   ExecOptions exec;
   AuditOptions audit;
+  ExplainOptions explain;
   TenantOptions tenant;
   AdminTokenOptions admin_token;
   ClientSecretOptions client_secret;
@@ -189,6 +190,34 @@ void add_audit(CLI::App& app, Options& options, Action& action) {
   verify->callback([&] { action = [&] { return run_audit_verify(options.settings); }; });
 }
 
+void add_explain(CLI::App& app, Options& options, Action& action) {
+  auto& explain = options.explain;
+  auto* command = app.add_subcommand(
+      "explain", "Say why a request is allowed or refused; for operators and tenant admins");
+  command->footer(
+      "\nThe user is --issuer and --subject, or the token of --subject-token-file.\n"
+      "Exit codes: 0 allowed, 1 refused, 2 wrong options, 3 no answer.");
+  command->add_option("--client", explain.client, "Client that asks")->required();
+  command->add_option("--target", explain.target, "Backend by name, alias or audience");
+  command->add_option("--scope", explain.scope, "Scopes asked for, with spaces between them");
+  auto* subject = command->add_option("--subject", explain.subject, "The user's `sub`");
+  auto* issuer = command->add_option("--issuer", explain.issuer, "The user's issuer");
+  subject->needs(issuer);
+  issuer->needs(subject);
+  command->add_option("--group", explain.groups, "Group of the user, as the token says it")
+      ->allow_extra_args(false)
+      ->needs(subject);
+  command->add_option("--claim", explain.claims, "NAME=VALUE: claim of the user's token")
+      ->allow_extra_args(false)
+      ->needs(subject);
+  command->add_option("--token-scope", explain.token_scope, "Scope of the user's token")
+      ->needs(subject);
+  command->add_flag("--as-client", explain.as_client, "The client asks for itself")
+      ->excludes(subject);
+  command->callback(
+      [&] { action = [&] { return run_explain(options.settings, options.explain); }; });
+}
+
 void add_tenant(CLI::App& app, Options& options, Action& action) {
   auto* group = app.add_subcommand("tenant", "Tenants and their admin tokens");
   group->require_subcommand(1);
@@ -312,6 +341,7 @@ int run(int argc, char** argv) {
   add_credential(app, options, action);
   add_exec(app, options, action);
   add_audit(app, options, action);
+  add_explain(app, options, action);
   add_tenant(app, options, action);
   add_client(app, options, action);
   add_keys(app, options, action);

@@ -167,6 +167,7 @@ struct Service::Impl {
     http::add_resource_metadata_endpoint(router, gate, services);
     http::add_signing_key_endpoints(router, gate, services);
     http::add_audit_endpoints(router, gate, services);
+    http::add_explanation_endpoint(router, gate, services);
     add_health(router);
     add_health(ops_router);
     ops_router.add("GET", "/metrics", http::Pool::Inline,

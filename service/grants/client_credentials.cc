@@ -17,7 +17,7 @@ Result<IssuedToken> ClientCredentials::grant(const policy::TenantSnapshot& snaps
   if (target.backend->answer == policy::AnswerKind::Vaulted) {
     return fail(ErrorCode::TargetRefused, "this backend takes a stored credential, not a token");
   }
-  POSTERN_TRY(auto permitted, policy::permitted_scope_of_client(client, *target.backend));
+  POSTERN_TRY(auto permitted, policy::permitted_scope_of_client(client, *target.backend, scope));
   return issue(snapshot,
                {&caller, std::move(target), client.id.str(), std::move(permitted), scope,
                 std::nullopt, token::Json(), token::Json::object()},

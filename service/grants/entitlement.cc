@@ -61,9 +61,12 @@ Status check_authentication(const policy::AuthenticationDemand& demand, const Js
 Result<policy::ScopeSet> entitled_scope(const policy::TenantSnapshot& snapshot,
                                         const policy::Client& client,
                                         const policy::Backend& backend,
-                                        const VerifiedToken& subject, sys_seconds now) {
+                                        const VerifiedToken& subject,
+                                        const std::optional<std::string_view>& requested,
+                                        sys_seconds now, policy::PolicyTrace* trace) {
   // Rights first: whoever has none is not sent to authenticate for nothing.
-  POSTERN_TRY(auto scope, policy::permitted_scope(snapshot, client, backend, subject.rights()));
+  POSTERN_TRY(auto scope, policy::permitted_scope(snapshot, client, backend, subject.rights(),
+                                                  requested, trace));
   POSTERN_CHECK(check_authentication(backend.require, subject.auth_context, now));
   return within_chain(subject, backend, std::move(scope));
 }

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <optional>
+#include <string_view>
+
 #include "core/clock.h"
 #include "core/result.h"
 #include "grants/subject.h"
@@ -12,11 +15,14 @@ namespace postern::grants {
 /// what policy permits (policy::permitted_scope), if the user authenticated as
 /// the backend demands, and never more than a token of ours was granted there
 /// earlier in its chain. Every grant and every release for a user asks here.
+/// @param requested, trace  as for policy::permitted_scope.
 /// Errors: as policy::permitted_scope and check_authentication.
 Result<policy::ScopeSet> entitled_scope(const policy::TenantSnapshot& snapshot,
                                         const policy::Client& client,
                                         const policy::Backend& backend,
-                                        const VerifiedToken& subject, sys_seconds now);
+                                        const VerifiedToken& subject,
+                                        const std::optional<std::string_view>& requested,
+                                        sys_seconds now, policy::PolicyTrace* trace = nullptr);
 
 /// Step-up (RFC 9470): whether how the user authenticated, as the subject token
 /// tells it, is what the backend demands. What the token does not say is not so.

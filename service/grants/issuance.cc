@@ -21,10 +21,7 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
 
   // Guardrails hold for what was configured before them as well.
   const auto& guardrails = snapshot.settings().guardrails;
-  if (!guardrails.allows_signing(backend.signing_algorithm)) {
-    return fail(ErrorCode::TargetRefused,
-                "the operator does not allow the algorithm that signs for this backend");
-  }
+  POSTERN_CHECK(policy::check_signing(snapshot, backend));
   const auto* signer = snapshot.signer(backend.signing_algorithm, now);
   if (signer == nullptr) {
     return fail(ErrorCode::Unavailable, "", "tenant has no active key for the backend's algorithm");

@@ -8,6 +8,7 @@
 
 #include "crypto/base64url.h"
 #include "crypto/hash.h"
+#include "grants/subject_claims.h"
 #include "policy/authorize.h"
 
 namespace postern::grants {
@@ -71,6 +72,14 @@ Status read_own_claim(const Json& own, VerifiedToken& token) {
   }
   token.lineage.insert(token.lineage.end(), ancestors->begin(), ancestors->end());
   token.groups = std::move(*groups);
+  if (const auto it = own.find("claims"); it != own.end()) {
+    if (!it->is_object()) return malformed();
+    for (const auto& [claim, values] : it->items()) {
+      auto read = texts_of(*it, claim.c_str());
+      if (!read) return malformed();
+      token.attributes.emplace(claim, std::move(*read));
+    }
+  }
   if (const auto* scope = text_of(own, "scope")) {
     POSTERN_TRY(token.scope, scope_in(scope));
   }
@@ -116,6 +125,11 @@ Result<Json> own_claim(const policy::TenantSnapshot& snapshot, const VerifiedTok
     if (snapshot.binds(group)) groups.push_back(group);
   }
   if (!groups.empty()) own["groups"] = std::move(groups);
+  for (const auto& [claim, values] : subject.attributes) {
+    for (const auto& value : values) {
+      if (snapshot.binds_claim(claim, value)) own["claims"][claim].push_back(value);
+    }
+  }
   // Whom the user's token lets act may not pass that on to others. What is too
   // large to carry names nobody (RFC 8693 §4.4), which is the safe side.
   if (!subject.may_act.is_null()) {
@@ -185,6 +199,7 @@ Result<VerifiedToken> OwnTokens::read(const policy::TenantSnapshot& snapshot,
   for (const char* name : {"auth_time", "acr", "amr"}) {
     if (const auto it = claims.find(name); it != claims.end()) token.auth_context[name] = *it;
   }
+  POSTERN_CHECK(read_tools(claims, token));
   token.own.emplace();
   POSTERN_TRY(token.own->scope, scope_in(text_of(claims, "scope")));
   if (const auto* backend = snapshot.resolve(*audience)) {
@@ -224,7 +239,9 @@ Status OwnTokens::check(const policy::TenantSnapshot& snapshot, const VerifiedTo
     if (snapshot.groups_denied_at() > own.epoch) {
       return refused("groups were denied since the token was issued; send the user's own token");
     }
-    if (snapshot.disabled(token.principal, token.groups)) return refused("this user is disabled");
+    if (snapshot.disabled(token.principal, token.groups, token.attributes)) {
+      return refused("this user is disabled");
+    }
   }
   return check_revocation(snapshot.tenant(), token);
 }

@@ -21,11 +21,12 @@
 ///   ancestors  ids of the tokens it rests on, nearest first (VerifiedToken::lineage)
 ///   iss, sub   the principal; `sub` only where the token's own has a prefix
 ///   groups     those of the principal's groups that a binding named
+///   claims     those values of other claims that a binding asked for
 ///   scope      the principal's ceiling, where the issuer's scope counts
 ///   may_act    of the token at the root: only the party that it names may act
 ///   within     for each backend earlier in the chain, the scope granted there
 ///   iat        when the token at the root was issued
-///   epoch      the tenant's when groups was written
+///   epoch      the tenant's when groups and claims were written
 ///
 /// A token of client_credentials has none of it: its subject is the client.
 namespace postern::grants {

@@ -128,9 +128,10 @@ Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot, co
   POSTERN_TRY(auto target, policy::resolve_target(snapshot, client, audiences, resources));
   const auto& backend = *target.backend;
   record.with("backend", backend.name.str());
-  POSTERN_TRY(auto permitted, entitled_scope(snapshot, client, backend, subject, clock_.now()));
   const std::optional<std::string_view> scope =
       item.scope ? std::optional<std::string_view>(*item.scope) : std::nullopt;
+  POSTERN_TRY(auto permitted,
+              entitled_scope(snapshot, client, backend, subject, scope, clock_.now()));
 
   if (backend.answer == policy::AnswerKind::Vaulted) {
     POSTERN_CHECK(check_all_tools(snapshot, backend, subject, std::nullopt));
@@ -171,14 +172,8 @@ Result<OpenedCredential> Release::open_credential(const policy::TenantSnapshot& 
                 "a token issued here opens no vault; send the user's own token");
   }
   using policy::CredentialOwnerRule;
-  // Whoever gets it has all of the backend's scopes, and so must be entitled to
-  // all of them. Anything less would make a deny, or a client's limit, worth
-  // nothing here.
   POSTERN_CHECK(policy::narrow_scope(permitted, scope));
-  if (!backend.scopes.subset_of(permitted)) {
-    return fail(ErrorCode::ScopeRefused,
-                "the stored credential opens more of this backend than is permitted here");
-  }
+  POSTERN_CHECK(policy::check_whole_backend(backend, permitted));
   if (wait == Wait::No) return fail(ErrorCode::NeedsDatabase, "");
 
   record.with("credential", backend.credential->str());

@@ -305,7 +305,9 @@ Status SubjectVerifier::check_now(const policy::TenantSnapshot& snapshot,
   }
   const auto* issuer = snapshot.find_issuer(token.principal.issuer);
   if (issuer == nullptr) return refused("the token's issuer is not trusted by this tenant");
-  if (snapshot.disabled(token.principal, token.groups)) return refused("this user is disabled");
+  if (snapshot.disabled(token.principal, token.groups, token.attributes)) {
+    return refused("this user is disabled");
+  }
   POSTERN_CHECK(own_tokens_.check_revocation(snapshot.tenant(), token));
   const auto& config = issuer->config;
   if (config.max_token_age) {

@@ -42,6 +42,7 @@ struct VerifiedToken {
   Principal principal;
   std::string issued_subject;  ///< `sub` in tokens issued for this principal
   std::vector<std::string> groups;
+  policy::Attributes attributes;  ///< claims that some binding of the tenant asks for
   std::optional<policy::ScopeSet> scope;
   std::vector<std::string> audiences;
   std::string authorized_party;  ///< `azp`, else `client_id`
@@ -74,7 +75,9 @@ struct VerifiedToken {
   };
   std::optional<Own> own;
 
-  policy::SubjectRights rights() const { return {principal, groups, scope}; }
+  policy::SubjectRights rights() const {
+    return {principal, groups, scope, attributes, issued_subject};
+  }
 };
 using VerifiedTokenPtr = std::shared_ptr<const VerifiedToken>;
 

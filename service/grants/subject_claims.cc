@@ -235,24 +235,16 @@ Status read_scope(const policy::TrustedIssuer& issuer, const Json& claims, Verif
   return {};
 }
 
-/// RFC 9396 §9.1. Details of other types are for others; ours must be well formed,
-/// since what is not understood of a limit would be passed over.
-Status read_tools(const Json& claims, VerifiedToken& token) {
-  const auto details = claims.find("authorization_details");
-  if (details == claims.end()) return {};
-  const auto malformed = [] { return refused("the token's authorization_details are malformed"); };
-  if (!details->is_array() || details->size() > 64) return malformed();
-  Json ours = Json::array();
-  for (const auto& detail : *details) {
-    const auto type = detail.is_object() ? detail.find("type") : detail.end();
-    if (!detail.is_object() || type == detail.end() || !type->is_string()) return malformed();
-    if (*type == Json(policy::kToolDetailType)) ours.push_back(detail);
+/// Only what bindings ask for is kept; what is no text or list of texts is not there.
+void read_attributes(const policy::TenantSnapshot& snapshot, const Json& claims,
+                     VerifiedToken& token) {
+  for (const auto& name : snapshot.binding_claims()) {
+    const auto* claim = policy::claim_at(claims, name);
+    if (claim == nullptr) continue;
+    if (auto values = policy::claim_texts(*claim, 100)) {
+      token.attributes.emplace(name, std::move(*values));
+    }
   }
-  if (ours.empty()) return {};
-  auto read = policy::read_tool_details(ours);
-  if (!read.ok()) return malformed();
-  token.tools = std::move(read).value();
-  return {};
 }
 
 Status read_actors(const Json& claims, VerifiedToken& token) {
@@ -271,6 +263,24 @@ Status read_actors(const Json& claims, VerifiedToken& token) {
 
 }  // namespace
 
+Status read_tools(const Json& claims, VerifiedToken& token) {
+  const auto details = claims.find("authorization_details");
+  if (details == claims.end()) return {};
+  const auto malformed = [] { return refused("the token's authorization_details are malformed"); };
+  if (!details->is_array() || details->size() > 64) return malformed();
+  Json ours = Json::array();
+  for (const auto& detail : *details) {
+    const auto type = detail.is_object() ? detail.find("type") : detail.end();
+    if (!detail.is_object() || type == detail.end() || !type->is_string()) return malformed();
+    if (*type == Json(policy::kToolDetailType)) ours.push_back(detail);
+  }
+  if (ours.empty()) return {};
+  auto read = policy::read_tool_details(ours);
+  if (!read.ok()) return malformed();
+  token.tools = std::move(read).value();
+  return {};
+}
+
 Result<VerifiedToken> read_claims(const policy::TenantSnapshot& snapshot,
                                   const policy::TrustedIssuer& issuer, const Json& claims,
                                   const std::vector<std::string>& expected, sys_seconds now) {
@@ -287,6 +297,7 @@ Result<VerifiedToken> read_claims(const policy::TenantSnapshot& snapshot,
   }
   POSTERN_CHECK(read_subject(snapshot, issuer, claims, token));
   POSTERN_CHECK(read_groups(snapshot, issuer, claims, token));
+  read_attributes(snapshot, claims, token);
   POSTERN_CHECK(read_scope(issuer, claims, token));
   POSTERN_CHECK(read_actors(claims, token));
   POSTERN_CHECK(read_tools(claims, token));

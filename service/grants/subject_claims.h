@@ -21,6 +21,11 @@ Result<VerifiedToken> read_claims(const policy::TenantSnapshot& snapshot,
                                   const policy::TrustedIssuer& issuer, const token::Json& claims,
                                   const std::vector<std::string>& expected, sys_seconds now);
 
+/// RFC 9396 §9.1: the token's own limits on tools. Details of other types are for
+/// others; ours must be well formed, since what is not understood of a limit would
+/// be passed over. Errors: InvalidToken.
+Status read_tools(const token::Json& claims, VerifiedToken& token);
+
 /// What an assertion says of the grant it is: its `jti` and, for an ID-JAG, the
 /// client, resource and scope it is for.
 /// Errors: InvalidToken when something required is missing, or it is for another client.

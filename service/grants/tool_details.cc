@@ -18,8 +18,9 @@ Error refused(std::string detail) {
 std::optional<ToolDetails> of_roles(const policy::TenantSnapshot& snapshot,
                                     const policy::Backend& backend, const VerifiedToken& subject) {
   std::optional<ToolDetails> details;
-  for (const auto* role : snapshot.roles_of(subject.principal, subject.groups)) {
-    for (const auto& permission : role->tools) {
+  for (const auto& bound :
+       snapshot.roles_of(subject.principal, subject.groups, subject.attributes)) {
+    for (const auto& permission : bound.role->tools) {
       if (permission.backend != "*" && permission.backend != backend.name.str()) continue;
       if (!details) details.emplace();
       ToolDetail detail{{}, {permission.action}, permission.tool, {}};

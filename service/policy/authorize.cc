@@ -12,13 +12,44 @@ Error unknown_target() {
               "the audience or resource is unknown, or not open to this client");
 }
 
-ScopeSet within_client(const Client& client, const ScopeSet& scopes) {
-  if (client.scopes.all) return scopes;
-  std::vector<std::string> kept;
-  for (const auto& scope : scopes) {
-    if (client.scopes.contains(scope)) kept.push_back(scope);
+/// What may be asked for at a backend: its scopes, and those resources among the
+/// requested tokens that it has a pattern for.
+std::vector<std::string> candidates(const Backend& backend,
+                                    const std::optional<std::string_view>& requested) {
+  std::vector<std::string> scopes(backend.scopes.begin(), backend.scopes.end());
+  if (backend.scope_patterns.empty() || !requested) return scopes;
+  const auto asked = ScopeSet::parse(*requested);
+  if (!asked.ok()) return scopes;  // narrow_scope says so
+  for (const auto& token : asked.value()) {
+    const bool known =
+        std::any_of(backend.scope_patterns.begin(), backend.scope_patterns.end(),
+                    [&](const std::string& pattern) { return scope_matches(pattern, token, {}); });
+    if (known && is_resource_token(token) && !backend.scopes.contains(token)) {
+      scopes.push_back(token);
+    }
   }
-  return ScopeSet(std::move(kept));
+  return scopes;
+}
+
+/// Whether a permission among these matches; all that do, when they are wanted.
+bool any_matches(const std::vector<BoundRole>& roles, std::vector<Permission> Role::*member,
+                 std::string_view backend, std::string_view scope,
+                 const PatternVariables& variables, std::vector<Matched>* all) {
+  bool any = false;
+  for (const auto& bound : roles) {
+    for (const auto& permission : bound.role->*member) {
+      if (!permission.matches(backend, scope, variables)) continue;
+      any = true;
+      if (all == nullptr) return true;
+      all->push_back({bound, &permission});
+    }
+  }
+  return any;
+}
+
+PatternVariables variables_of(const TenantSnapshot& snapshot, const SubjectRights& subject) {
+  const auto* issuer = snapshot.find_issuer(subject.principal.issuer);
+  return {subject.issued_subject, issuer != nullptr ? issuer->config.name : std::string()};
 }
 
 }  // namespace
@@ -75,44 +106,76 @@ Result<Target> resolve_target(const TenantSnapshot& snapshot, const Client& clie
 }
 
 Result<ScopeSet> permitted_scope(const TenantSnapshot& snapshot, const Client& client,
-                                 const Backend& backend, const SubjectRights& subject) {
+                                 const Backend& backend, const SubjectRights& subject,
+                                 const std::optional<std::string_view>& requested,
+                                 PolicyTrace* trace) {
   const auto& name = backend.name.str();
-  const auto roles = snapshot.roles_of(subject.principal, subject.groups);
-  const auto any = [&](auto member, std::string_view scope) {
-    return std::any_of(roles.begin(), roles.end(), [&](const Role* role) {
-      const auto& permissions = role->*member;
-      return std::any_of(permissions.begin(), permissions.end(), [&](const Permission& permission) {
-        return permission.matches(name, scope);
-      });
-    });
-  };
+  const auto roles = snapshot.roles_of(subject.principal, subject.groups, subject.attributes);
+  const auto variables = variables_of(snapshot, subject);
+  if (trace != nullptr) trace->roles = roles;
 
   // A backend without scopes is opened by `backend:*` alone, which is what an
   // empty token matches; a deny of everything closes any backend.
-  std::vector<std::string> granted;
-  for (const auto& scope : backend.scopes) {
-    if (any(&Role::allow, scope) && !any(&Role::deny, scope)) granted.push_back(scope);
+  auto scopes = candidates(backend, requested);
+  if (!backend.has_scopes()) scopes.emplace_back();
+  if (scopes.empty()) {
+    return fail(ErrorCode::ScopeRefused, "name the resources of this backend in scope");
   }
-  const bool open =
-      backend.scopes.empty() ? any(&Role::allow, "") && !any(&Role::deny, "") : !granted.empty();
-  if (!open) {
+  std::vector<std::string> granted;
+  bool any_open = false;
+  for (const auto& scope : scopes) {
+    auto* told = trace != nullptr ? &trace->scopes.emplace_back() : nullptr;
+    const bool allowed = any_matches(roles, &Role::allow, name, scope, variables,
+                                     told != nullptr ? &told->allowed_by : nullptr);
+    if (!allowed && told == nullptr) continue;
+    const bool denied = any_matches(roles, &Role::deny, name, scope, variables,
+                                    told != nullptr ? &told->denied_by : nullptr);
+    const bool within_client = scope.empty() || client.scopes.contains(scope);
+    const bool within_token = scope.empty() || !subject.ceiling || subject.ceiling->contains(scope);
+    if (told != nullptr) {
+      told->scope = scope;
+      told->within_client = within_client;
+      told->within_token = within_token;
+    }
+    if (!allowed || denied) continue;
+    any_open = true;
+    if (within_client && within_token && !scope.empty()) granted.push_back(scope);
+  }
+  if (!any_open) {
     return fail(ErrorCode::TargetRefused, "no role of this user opens this backend");
   }
-  ScopeSet scopes = within_client(client, ScopeSet(std::move(granted)));
-  if (subject.ceiling) scopes = scopes.intersect(*subject.ceiling);
-  if (scopes.empty() && !backend.scopes.empty()) {
+  if (granted.empty() && backend.has_scopes()) {
     return fail(ErrorCode::ScopeRefused,
                 "the client's or the subject token's scope leaves nothing at this backend");
   }
-  return scopes;
+  return ScopeSet(std::move(granted));
 }
 
-Result<ScopeSet> permitted_scope_of_client(const Client& client, const Backend& backend) {
-  ScopeSet scopes = within_client(client, backend.scopes);
-  if (scopes.empty() && !backend.scopes.empty()) {
+Result<ScopeSet> permitted_scope_of_client(const Client& client, const Backend& backend,
+                                           const std::optional<std::string_view>& requested,
+                                           PolicyTrace* trace) {
+  std::vector<std::string> granted;
+  for (const auto& scope : candidates(backend, requested)) {
+    const bool within_client = client.scopes.contains(scope);
+    if (trace != nullptr) trace->scopes.push_back({scope, {}, {}, false, within_client, true});
+    if (within_client) granted.push_back(scope);
+  }
+  if (granted.empty() && backend.has_scopes()) {
     return fail(ErrorCode::ScopeRefused, "this client has no scope at this backend");
   }
-  return scopes;
+  return ScopeSet(std::move(granted));
+}
+
+Status check_whole_backend(const Backend& backend, const ScopeSet& permitted) {
+  if (backend.scopes.subset_of(permitted)) return {};
+  return fail(ErrorCode::ScopeRefused,
+              "the stored credential opens more of this backend than is permitted here");
+}
+
+Status check_signing(const TenantSnapshot& snapshot, const Backend& backend) {
+  if (snapshot.settings().guardrails.allows_signing(backend.signing_algorithm)) return {};
+  return fail(ErrorCode::TargetRefused,
+              "the operator does not allow the algorithm that signs for this backend");
 }
 
 Result<ScopeSet> narrow_scope(const ScopeSet& permitted,

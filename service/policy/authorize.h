@@ -33,17 +33,59 @@ struct SubjectRights {
   Principal principal;
   std::vector<std::string> groups;
   std::optional<ScopeSet> ceiling;  ///< scope of the subject token, when its issuer's scope counts
+  Attributes attributes = {};
+  std::string issued_subject = {};  ///< `sub` of tokens issued here: {sub} in permissions
+};
+
+/// A permission that matched, and how the subject has it.
+struct Matched {
+  BoundRole by;
+  const Permission* permission = nullptr;
+};
+
+/// How one scope fared. A backend without scopes has one, the empty one.
+struct ScopeTrace {
+  std::string scope;
+  std::vector<Matched> allowed_by;
+  std::vector<Matched> denied_by;
+  bool needs_role = true;  ///< a client for itself needs none
+  bool within_client = false;
+  bool within_token = true;
+  bool open() const { return (!needs_role || !allowed_by.empty()) && denied_by.empty(); }
+  bool granted() const { return open() && within_client && within_token; }
+};
+
+/// What permitted_scope looked at, for explanations; deciding does not read it.
+struct PolicyTrace {
+  std::vector<BoundRole> roles;
+  std::vector<ScopeTrace> scopes;
 };
 
 /// The widest scope this subject may have at this backend through this client:
 /// backend's ∩ client's ∩ roles' (deny wins) ∩ token's. Deny by default.
+/// @param requested  only for the resources it names (Backend::scope_patterns):
+///                   there is no list of them, so each must be asked for.
+/// @param trace      filled when not null; the decision is the same.
 /// Errors: TargetRefused when the subject has no right to the backend at all.
 Result<ScopeSet> permitted_scope(const TenantSnapshot& snapshot, const Client& client,
-                                 const Backend& backend, const SubjectRights& subject);
+                                 const Backend& backend, const SubjectRights& subject,
+                                 const std::optional<std::string_view>& requested = std::nullopt,
+                                 PolicyTrace* trace = nullptr);
 
 /// As permitted_scope, for a client acting on its own behalf: its registration
 /// is its right.
-Result<ScopeSet> permitted_scope_of_client(const Client& client, const Backend& backend);
+Result<ScopeSet> permitted_scope_of_client(
+    const Client& client, const Backend& backend,
+    const std::optional<std::string_view>& requested = std::nullopt, PolicyTrace* trace = nullptr);
+
+/// A stored credential cannot be narrowed: its bearer has every scope of the
+/// backend, and so must be entitled to all of them. Anything less would make a
+/// deny, or a client's limit, worth nothing here. Errors: ScopeRefused.
+Status check_whole_backend(const Backend& backend, const ScopeSet& permitted);
+
+/// Whether the guardrails let tokens for this backend be signed as it wants.
+/// Errors: TargetRefused.
+Status check_signing(const TenantSnapshot& snapshot, const Backend& backend);
 
 /// What is issued: the request when it lies within `permitted`, all of
 /// `permitted` when nothing was asked. `openid`, `profile`, `email` and

@@ -21,6 +21,7 @@ Result<Permission> Permission::parse(std::string_view text) {
   if (permission.scope != "*" && !ScopeSet::is_token(permission.scope)) {
     return fail(ErrorCode::MalformedRequest, "must end with a scope token or *");
   }
+  POSTERN_CHECK(check_scope_pattern(permission.scope, Variables::Allow));
   return permission;
 }
 
@@ -47,16 +48,21 @@ Result<Role> read_role(const Json& value, const std::string& pointer) {
   POSTERN_TRY(auto reader, Reader::of(value, pointer));
   Role role;
   POSTERN_CHECK(read_slug(reader, "name", role.name));
-  const auto permissions = [&](const char* name, std::vector<Permission>& out) {
-    return reader.texts(name, [&](const auto& item, const auto& place) -> Status {
+  const auto permissions = [&](const char* name, std::vector<Permission>& out,
+                               Variables variables) {
+    return reader.texts(name, [&out, variables](const auto& item, const auto& place) -> Status {
       auto permission = Permission::parse(item);
       if (!permission.ok()) return at(place, permission.error().detail);
+      if (auto taken = check_scope_pattern(permission.value().scope, variables); !taken.ok()) {
+        return at(place, taken.error().detail);
+      }
       out.push_back(std::move(permission).value());
       return {};
     });
   };
-  POSTERN_CHECK(permissions("allow", role.allow));
-  POSTERN_CHECK(permissions("deny", role.deny));
+  POSTERN_CHECK(permissions("allow", role.allow, Variables::Allow));
+  // A deny that a user's own name could keep from matching would deny nothing.
+  POSTERN_CHECK(permissions("deny", role.deny, Variables::Refuse));
   POSTERN_CHECK(reader.texts("tools", [&](const auto& item, const auto& place) -> Status {
     auto permission = ToolPermission::parse(item);
     if (!permission.ok()) return at(place, permission.error().detail);
@@ -94,8 +100,10 @@ Result<Binding> read_binding(const Json& value, const std::string& pointer) {
   std::sort(binding.groups.begin(), binding.groups.end());
   binding.groups.erase(std::unique(binding.groups.begin(), binding.groups.end()),
                        binding.groups.end());
-  if (binding.groups.empty() && binding.subjects.empty()) {
-    return at(reader.pointer(), "binds the role to nobody; name groups or subjects");
+  if (reader.find("issuer") != nullptr) POSTERN_CHECK(read_slug(reader, "issuer", binding.issuer));
+  POSTERN_CHECK(read_claim_rules(reader, "claims", binding.claims));
+  if (binding.groups.empty() && binding.subjects.empty() && binding.claims.empty()) {
+    return at(reader.pointer(), "binds the role to nobody; name groups, subjects or claims");
   }
   POSTERN_CHECK(reader.finish());
   return binding;
@@ -128,8 +136,20 @@ Json write(const Binding& binding) {
   for (const auto& subject : binding.subjects) {
     json["subjects"].push_back({{"issuer", subject.issuer}, {"subject", subject.subject}});
   }
+  if (!binding.issuer.empty()) json["issuer"] = binding.issuer;
+  if (!binding.claims.empty()) json["claims"] = binding.claims;
   return json;
 }
+
+namespace {
+
+bool could_match(const std::string& pattern, const Backend& backend) {
+  const auto overlaps = [&](const std::string& other) { return patterns_overlap(pattern, other); };
+  return std::any_of(backend.scopes.begin(), backend.scopes.end(), overlaps) ||
+         std::any_of(backend.scope_patterns.begin(), backend.scope_patterns.end(), overlaps);
+}
+
+}  // namespace
 
 Status TenantConfig::check() const {
   std::map<std::string, std::string> targets;  // comparable form → backend
@@ -187,7 +207,7 @@ Status TenantConfig::check() const {
         if (permission.backend == "*") continue;
         const auto backend = backends.find(permission.backend);
         if (backend == backends.end()) return at(pointer, "names a backend that does not exist");
-        if (permission.scope != "*" && !backend->second.scopes.contains(permission.scope)) {
+        if (permission.scope != "*" && !could_match(permission.scope, backend->second)) {
           return at(pointer, "names a scope that the backend does not have");
         }
       }
@@ -205,8 +225,18 @@ Status TenantConfig::check() const {
   }
   // What one request may have to walk through, and every replica holds in memory.
   constexpr std::size_t kMaxBound = 100'000;
+  constexpr std::size_t kMaxConditional = 1'000;
+  constexpr std::size_t kMaxClaims = 100;
   std::size_t bound = 0;
+  std::size_t conditional = 0;
+  std::set<std::string, std::less<>> claims;
   for (const auto& [name, binding] : bindings) {
+    conditional += !binding.claims.empty() || !binding.issuer.empty();
+    for (const auto& [claim, values] : binding.claims) claims.insert(claim);
+    if (conditional > kMaxConditional || claims.size() > kMaxClaims) {
+      return at("/bindings/" + name,
+                "more than 1000 bindings name claims or an issuer, or more than 100 claims");
+    }
     bound += binding.groups.size() + binding.subjects.size();
     if (bound > kMaxBound) {
       return at("/bindings/" + name,
@@ -214,6 +244,14 @@ Status TenantConfig::check() const {
     }
     if (roles.count(binding.role) == 0) {
       return at("/bindings/" + name + "/role", "names a role that does not exist");
+    }
+    if (!binding.issuer.empty() && issuers.count(binding.issuer) == 0) {
+      return at("/bindings/" + name + "/issuer", "names an issuer that does not exist");
+    }
+    // One issuer's `department` is not another's.
+    if (!binding.claims.empty() && binding.issuer.empty() && issuers.size() > 1) {
+      return at("/bindings/" + name + "/issuer",
+                "must name the issuer whose claims count, because this tenant trusts several");
     }
     for (const auto& subject : binding.subjects) {
       const bool trusted = std::any_of(issuers.begin(), issuers.end(), [&](const auto& entry) {

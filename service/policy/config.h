@@ -14,6 +14,7 @@
 #include "crypto/signature.h"
 #include "policy/guardrails.h"
 #include "policy/scope.h"
+#include "policy/scope_pattern.h"
 #include "policy/tools.h"
 #include "token/json.h"
 
@@ -191,6 +192,10 @@ struct Backend {
   std::vector<std::string> aliases;
   bool aud_as_requested = false;
   ScopeSet scopes;
+  /// Resources that a request may name as scope, each ending in `*`; a token that
+  /// matches one is a scope of this backend (see is_resource_token).
+  std::vector<std::string> scope_patterns;
+  bool has_scopes() const { return !scopes.empty() || !scope_patterns.empty(); }
   AnswerKind answer = AnswerKind::Minted;
   crypto::Algorithm signing_algorithm = crypto::Algorithm::ES256;
   seconds max_expires_in{300};
@@ -203,14 +208,18 @@ struct Backend {
   bool enabled = true;
 };
 
-/// `backend:scope`; either part may be `*`. The backend part ends at the first colon.
+/// `backend:scope`; either part may be `*`, and the scope a pattern
+/// (policy/scope_pattern.h). The backend part ends at the first colon.
 struct Permission {
   std::string backend;
   std::string scope;
   static Result<Permission> parse(std::string_view text);
-  bool matches(std::string_view backend_name, std::string_view scope_token) const {
-    return (backend == "*" || backend == backend_name) && (scope == "*" || scope == scope_token);
+  bool matches(std::string_view backend_name, std::string_view scope_token,
+               const PatternVariables& variables = {}) const {
+    return (backend == "*" || backend == backend_name) &&
+           scope_matches(scope, scope_token, variables);
   }
+  std::string str() const { return backend + ":" + scope; }
 };
 
 struct Role {
@@ -222,11 +231,19 @@ struct Role {
   std::vector<ToolPermission> tools;
 };
 
+/// Claims of a verified token that some binding of the tenant asks for, by the
+/// name the binding gives them.
+using Attributes = std::map<std::string, std::vector<std::string>>;
+
+/// Who has a role: one of the groups or subjects, or everybody when there are
+/// neither, provided that issuer and claims are as said.
 struct Binding {
   std::string name;
   std::string role;
   std::vector<std::string> groups;
   std::vector<Principal> subjects;
+  std::string issuer;  ///< name of a trusted issuer; empty: any
+  ClaimRules claims;   ///< every one of them with one of its values
 };
 
 // Readers. `pointer` is the place of `value` in the request, for error messages.

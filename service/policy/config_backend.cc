@@ -229,6 +229,15 @@ Result<Backend> read_backend(const Json& value, const std::string& pointer) {
       },
       ScopeSet::kMaxTokens));
   backend.scopes = ScopeSet(std::move(scopes));
+  POSTERN_CHECK(reader.texts("scope_patterns", [&](const auto& item, const auto& place) -> Status {
+    const bool ends_well = item.ends_with("/*") || item.ends_with(":*");
+    if (!ends_well || !is_resource_token(std::string_view(item).substr(0, item.size() - 2))) {
+      return at(place, "must be text such as user/ and then *");
+    }
+    backend.scope_patterns.push_back(item);
+    return {};
+  }));
+  std::sort(backend.scope_patterns.begin(), backend.scope_patterns.end());
   text = "minted";
   POSTERN_CHECK(reader.text("answer", text));
   POSTERN_CHECK(read_enum(kAnswers, text, reader.below("answer"), backend.answer));
@@ -283,6 +292,9 @@ Result<Backend> read_backend(const Json& value, const std::string& pointer) {
   if (backend.answer == AnswerKind::Vaulted && !backend.credential) {
     return at(reader.below("credential"), "is required when answer is vaulted");
   }
+  if (backend.answer == AnswerKind::Vaulted && !backend.scope_patterns.empty()) {
+    return at(reader.below("scope_patterns"), "is only for minted answers: a credential is whole");
+  }
   if (backend.answer == AnswerKind::Minted) {
     if (!backend.token_field.empty()) {
       return at(reader.below("token_field"), "is only for backends whose answer is vaulted");
@@ -312,6 +324,7 @@ Json write(const Backend& backend) {
             {"signing_algorithm", std::string(crypto::to_string(backend.signing_algorithm))},
             {"max_expires_in", backend.max_expires_in.count()},
             {"enabled", backend.enabled}};
+  if (!backend.scope_patterns.empty()) json["scope_patterns"] = backend.scope_patterns;
   if (backend.credential) {
     json["credential"] = {{"name", backend.credential->str()},
                           {"owner", std::string(spell(kOwnerRules, backend.credential_owner))}};

@@ -146,13 +146,14 @@ Status plan_settings(const Manifest& manifest, Plan& made, StoredTenant& next,
   const auto old = before.ok() ? before.value() : TenantSettings{};
   auto wanted = manifest.settings.value_or(old);
   wanted.guardrails = manifest.guardrails.value_or(old.guardrails);
-  if (manifest.names_lifetime) {
+  const bool new_lifetime = !before.ok() || wanted.max_token_lifetime != old.max_token_lifetime;
+  if (manifest.names_lifetime && (made.creates || new_lifetime)) {
     if (const auto beyond = breach(wanted.guardrails, wanted)) {
       Error error = fail(ErrorCode::Forbidden, beyond->detail);
       error.pointer = "/settings/" + beyond->member;
       return error;
     }
-  } else if (manifest.settings || made.creates) {
+  } else if (!manifest.names_lifetime && (manifest.settings || made.creates)) {
     wanted.max_token_lifetime = wanted.lifetime_ceiling();  // a default gives way
   }
   const auto text = token::dump_json(write(wanted));

@@ -31,9 +31,22 @@ std::string comparable(std::string_view text) {
   return std::string(text);
 }
 
-void keep_unique(std::vector<const Role*>& roles) {
-  std::sort(roles.begin(), roles.end());
-  roles.erase(std::unique(roles.begin(), roles.end()), roles.end());
+bool unconditional(const BoundRole& bound) {
+  return bound.binding->issuer.empty() && bound.binding->claims.empty();
+}
+
+/// One binding is enough to have a role: what could not matter goes.
+template <class Enough>
+void keep_unique(std::vector<BoundRole>& roles, const Enough& enough) {
+  std::sort(roles.begin(), roles.end(), [](const BoundRole& a, const BoundRole& b) {
+    return std::tuple(a.role, !unconditional(a), a.binding) <
+           std::tuple(b.role, !unconditional(b), b.binding);
+  });
+  roles.erase(std::unique(roles.begin(), roles.end(),
+                          [&](const BoundRole& a, const BoundRole& b) {
+                            return a.role == b.role && (a.binding == b.binding || enough(a));
+                          }),
+              roles.end());
 }
 
 template <class T, class Read, class Key>
@@ -164,7 +177,7 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
       const auto& binding = made->config_.bindings.at(object.name);
       const auto role = made->config_.roles.find(binding.role);
       if (role != made->config_.roles.end() && !role->second.deny.empty() &&
-          !binding.groups.empty()) {
+          (!binding.groups.empty() || !binding.claims.empty())) {
         made->groups_denied_at_ = std::max(made->groups_denied_at_, object.revision);
       }
     }
@@ -218,13 +231,14 @@ void TenantSnapshot::index() {
     const auto role = config_.roles.find(binding.role);
     if (role == config_.roles.end()) continue;  // check() refuses this on write
     disables_ |= denies_everything(role->second);
-    for (const auto& group : binding.groups) roles_by_group_[group].push_back(&role->second);
-    for (const auto& subject : binding.subjects) {
-      roles_by_subject_[subject].push_back(&role->second);
-    }
-    footprint_ += 256 * (binding.groups.size() + binding.subjects.size());
+    const BoundRole bound{&binding, &role->second};
+    for (const auto& group : binding.groups) roles_by_group_[group].push_back(bound);
+    for (const auto& subject : binding.subjects) roles_by_subject_[subject].push_back(bound);
+    if (binding.groups.empty() && binding.subjects.empty()) roles_by_claims_.push_back(bound);
+    for (const auto& [claim, values] : binding.claims) binding_claims_.insert(claim);
+    footprint_ += 256 * (binding.groups.size() + binding.subjects.size() + binding.claims.size());
   }
-  for (auto& [group, roles] : roles_by_group_) keep_unique(roles);
+  for (auto& [group, roles] : roles_by_group_) keep_unique(roles, unconditional);
   footprint_ += sizeof(TenantSnapshot) + 8192 + 256 * client_secrets_.size();
 }
 
@@ -342,27 +356,61 @@ std::optional<std::string> TenantSnapshot::admin_token_id(const BearerToken& tok
   return found;
 }
 
-std::vector<const Role*> TenantSnapshot::roles_of(const Principal& principal,
-                                                  const std::vector<std::string>& groups) const {
-  std::vector<const Role*> roles;
+bool issuer_fits(const Binding& binding, const Principal& principal, const TenantConfig& config) {
+  if (binding.issuer.empty()) return true;
+  const auto issuer = config.issuers.find(binding.issuer);
+  return issuer != config.issuers.end() && issuer->second.issuer == principal.issuer;
+}
+
+bool claim_fits(const std::string& claim, const std::vector<std::string>& values,
+                const Attributes& attributes) {
+  const auto has = attributes.find(claim);
+  if (has == attributes.end()) return false;
+  return std::any_of(has->second.begin(), has->second.end(), [&](const std::string& value) {
+    return std::find(values.begin(), values.end(), value) != values.end();
+  });
+}
+
+bool claims_fit(const Binding& binding, const Attributes& attributes) {
+  return std::all_of(binding.claims.begin(), binding.claims.end(), [&](const auto& rule) {
+    return claim_fits(rule.first, rule.second, attributes);
+  });
+}
+
+std::vector<BoundRole> TenantSnapshot::roles_of(const Principal& principal,
+                                                const std::vector<std::string>& groups,
+                                                const Attributes& attributes) const {
+  std::vector<BoundRole> roles = roles_by_claims_;
   if (const auto it = roles_by_subject_.find(principal); it != roles_by_subject_.end()) {
-    roles = it->second;
+    roles.insert(roles.end(), it->second.begin(), it->second.end());
   }
   for (const auto& group : groups) {
     const auto it = roles_by_group_.find(group);
     if (it == roles_by_group_.end()) continue;
     roles.insert(roles.end(), it->second.begin(), it->second.end());
   }
-  keep_unique(roles);
+  std::erase_if(roles, [&](const BoundRole& bound) {
+    return !issuer_fits(*bound.binding, principal, config_) ||
+           !claims_fit(*bound.binding, attributes);
+  });
+  keep_unique(roles, [](const BoundRole&) { return true; });
   return roles;
 }
 
-bool TenantSnapshot::disabled(const Principal& principal,
-                              const std::vector<std::string>& groups) const {
+bool TenantSnapshot::disabled(const Principal& principal, const std::vector<std::string>& groups,
+                              const Attributes& attributes) const {
   if (!disables_) return false;
-  const auto roles = roles_of(principal, groups);
+  const auto roles = roles_of(principal, groups, attributes);
   return std::any_of(roles.begin(), roles.end(),
-                     [](const Role* role) { return denies_everything(*role); });
+                     [](const BoundRole& bound) { return denies_everything(*bound.role); });
+}
+
+bool TenantSnapshot::binds_claim(const std::string& claim, const std::string& value) const {
+  return std::any_of(config_.bindings.begin(), config_.bindings.end(), [&](const auto& entry) {
+    const auto rule = entry.second.claims.find(claim);
+    return rule != entry.second.claims.end() &&
+           std::find(rule->second.begin(), rule->second.end(), value) != rule->second.end();
+  });
 }
 
 const TokenSigner* TenantSnapshot::signer(crypto::Algorithm algorithm, sys_seconds now) const {

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <compare>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -67,6 +69,13 @@ struct ClientKeys {
   std::uint64_t revision = 0;
 };
 
+/// A role, and the binding by which somebody has it.
+struct BoundRole {
+  const Binding* binding = nullptr;
+  const Role* role = nullptr;
+  auto operator<=>(const BoundRole&) const = default;
+};
+
 /// Everything an exchange needs of one tenant: immutable, in memory, replaced
 /// as a whole when the tenant's epoch changes. Reading it needs no lock.
 class TenantSnapshot {
@@ -108,17 +117,23 @@ class TenantSnapshot {
   /// The token's id when this is a live tenant-admin token.
   std::optional<std::string> admin_token_id(const BearerToken& token, sys_seconds now) const;
 
-  /// Roles bound to the principal or one of its groups.
-  std::vector<const Role*> roles_of(const Principal& principal,
-                                    const std::vector<std::string>& groups) const;
+  /// Roles that this principal has, each with a binding whose conditions it meets.
+  std::vector<BoundRole> roles_of(const Principal& principal,
+                                  const std::vector<std::string>& groups,
+                                  const Attributes& attributes = {}) const;
   /// Whether one of these roles denies everything (`*:*`): the user is disabled,
   /// wherever a token of theirs is shown.
-  bool disabled(const Principal& principal, const std::vector<std::string>& groups) const;
+  bool disabled(const Principal& principal, const std::vector<std::string>& groups,
+                const Attributes& attributes = {}) const;
   /// Whether a binding names the group.
   bool binds(const std::string& group) const { return roles_by_group_.contains(group); }
-  /// The epoch of the last change to a binding of groups to a role that denies
-  /// something. Who was not known to be in those groups before may be denied since.
+  /// Whether a binding asks for this value of the claim.
+  bool binds_claim(const std::string& claim, const std::string& value) const;
+  /// The epoch of the last change to a binding of groups or claims to a role that
+  /// denies something. Who was not known to have those before may be denied since.
   std::uint64_t groups_denied_at() const noexcept { return groups_denied_at_; }
+  /// Names of the claims that some binding asks for: what a verified token keeps.
+  const std::set<std::string>& binding_claims() const noexcept { return binding_claims_; }
 
   /// The key that signs now; null when the tenant has none for the algorithm.
   const TokenSigner* signer(crypto::Algorithm algorithm, sys_seconds now) const;
@@ -150,8 +165,10 @@ class TenantSnapshot {
   std::unordered_map<std::string, IssuerEntry> issuers_;  // by iss
   std::map<std::string, ClientKeys, std::less<>> client_keys_;
   std::unordered_map<std::string, const Backend*> targets_;
-  std::unordered_map<std::string, std::vector<const Role*>> roles_by_group_;
-  std::map<Principal, std::vector<const Role*>> roles_by_subject_;
+  std::unordered_map<std::string, std::vector<BoundRole>> roles_by_group_;
+  std::map<Principal, std::vector<BoundRole>> roles_by_subject_;
+  std::vector<BoundRole> roles_by_claims_;  // of bindings that name claims alone
+  std::set<std::string> binding_claims_;
   bool disables_ = false;  // some role denies everything
   std::uint64_t groups_denied_at_ = 0;
   std::vector<StoredClientSecret> client_secrets_;
@@ -170,6 +187,12 @@ class TenantSnapshot {
 crypto::Hash256 client_secret_hash(const TenantId& tenant, std::string_view client,
                                    const ClientSecret& secret);
 crypto::Hash256 admin_token_hash(const TenantId& tenant, const BearerToken& token);
+
+/// The conditions of a binding, one by one.
+bool issuer_fits(const Binding& binding, const Principal& principal, const TenantConfig& config);
+bool claim_fits(const std::string& claim, const std::vector<std::string>& values,
+                const Attributes& attributes);
+bool claims_fit(const Binding& binding, const Attributes& attributes);
 
 /// Reads stored objects into a configuration. Errors: Internal.
 Result<TenantConfig> read_config(const StoredTenant& stored);

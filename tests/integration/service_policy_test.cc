@@ -95,5 +95,84 @@ TEST(Guardrails, HoldForTokensOfWhatWasConfiguredBefore) {
               IsProblem(403, "forbidden"));
 }
 
+TEST(Explanations, AreForAdministratorsAlone) {
+  TestTenant t("explain-who");
+  TestTenant other("explain-other");
+  const Json question{
+      {"client", "gw-01"},
+      {"subject", {{"issuer", t.idp.issuer()}, {"subject", "bob"}, {"groups", {"sales"}}}},
+      {"audience", "files"}};
+  for (const auto& admin : {t.admin, t.operator_token()}) {
+    const auto reply = t.api("POST", "/explanations", admin, question);
+    ASSERT_THAT(reply, HasStatus(200));
+    EXPECT_EQ(json_of(reply).at("allowed"), false);
+    EXPECT_EQ(json_of(reply).at("refused_by"), "roles");
+    EXPECT_FALSE(json_of(reply).at("would_allow").empty());
+  }
+  EXPECT_THAT(t.api("POST", "/explanations", t.user_token("alice"), question),
+              IsProblem(403, "forbidden"));
+  EXPECT_THAT(t.api("POST", "/explanations", other.admin, question),
+              IsProblem(401, "unauthenticated"));
+  EXPECT_THAT(
+      http_ask(shared_service().port(), "POST", "/api/v1/tenants/" + t.name + "/explanations",
+               {{"Authorization", basic("gw-01", t.secret)}, {"Content-Type", "application/json"}},
+               question.dump()),
+      IsProblem(401, "unauthenticated"));
+  // Who looked, and at whom, is on record; also who was not let.
+  std::size_t explained = 0, refused = 0;
+  for (const auto& record : t.audit()) {
+    if (record.at("action") != "policy.explain") continue;
+    record.at("outcome") == "allowed" ? ++explained : ++refused;
+    if (record.at("outcome") == "allowed") {
+      EXPECT_EQ(record.at("fields").at("subject"), "bob");
+      EXPECT_EQ(record.at("fields").at("would_be"), "refused");
+    }
+  }
+  EXPECT_EQ(explained, 2u);
+  EXPECT_GE(refused, 1u);
+}
+
+TEST(Explanations, SayOfATokenWhatTheExchangeDoes) {
+  TestTenant t("explain-token");
+  const auto user = t.user_token("alice");
+  const auto ask = [&](Json more) {
+    Json question{{"client", "gw-01"}, {"subject_token", user}, {"audience", "files"}};
+    question.update(more);
+    return json_of(t.api("POST", "/explanations", t.admin, question));
+  };
+  const auto issued = json_of(t.exchange(user, "files"));
+  const auto allowed = ask(Json::object());
+  EXPECT_EQ(allowed.at("allowed"), true);
+  EXPECT_EQ(allowed.at("scope"), issued.at("scope"));
+  EXPECT_EQ(ask({{"scope", "no:such"}}).at("refused_by"), "request");
+  // One that was made for somebody else.
+  auto claims = t.claims("alice");
+  claims["aud"] = "gw-elsewhere";
+  const auto foreign = ask({{"subject_token", t.idp.sign(claims)}});
+  EXPECT_EQ(foreign.at("refused_by"), "subject");
+}
+
+TEST(Explanations, RefuseBadQuestions) {
+  TestTenant t("explain-bad");
+  const Json subject{{"issuer", t.idp.issuer()}, {"subject", "bob"}};
+  const auto pointer = [&](const Json& question) {
+    const auto reply = t.api("POST", "/explanations", t.admin, question);
+    EXPECT_THAT(reply, IsProblem(400, "malformed-request")) << question;
+    return json_of(reply).value("pointer", "");
+  };
+  EXPECT_EQ(pointer({{"subject", subject}}), "/client");
+  EXPECT_EQ(pointer({{"client", 1}}), "/client");
+  EXPECT_EQ(pointer({{"client", "gw-01"}, {"subject", "bob"}}), "/subject");
+  EXPECT_EQ(pointer({{"client", "gw-01"}, {"subject", {{"issuer", "x"}}}}), "/subject/subject");
+  EXPECT_EQ(pointer({{"client", "gw-01"}, {"subject", subject}, {"subject_token", "x"}}),
+            "/subject");
+  EXPECT_EQ(pointer({{"client", "gw-01"}, {"target", "files"}}), "/target");
+  auto odd = subject;
+  odd["groups"] = "sales";
+  EXPECT_EQ(pointer({{"client", "gw-01"}, {"subject", odd}}), "/subject/groups");
+  EXPECT_THAT(t.api("POST", "/explanations", t.admin, {{"client", "gw-99"}}),
+              IsProblem(404, "not-found"));
+}
+
 }  // namespace
 }  // namespace postern::test

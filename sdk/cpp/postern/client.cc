@@ -438,6 +438,32 @@ Result<std::string> Client::manifest(const TenantId& tenant) {
   return read(answer, [&](const Json&) { return public_text(answer); });
 }
 
+Result<std::string> Client::explain(const TenantId& tenant, const ExplainQuestion& question) {
+  SecretJson body{Json::object()};
+  const auto add = [](Json& object, const char* name, const std::string& text) {
+    if (!text.empty()) object[name] = text;
+  };
+  add(*body, "client", question.client);
+  add(*body, "audience", question.audience);
+  add(*body, "resource", question.resource);
+  add(*body, "scope", question.scope);
+  if (question.subject_token != nullptr) {
+    question.subject_token->expose(
+        [&](ByteView token) { (*body)["subject_token"] = std::string(as_text(token)); });
+    add(*body, "subject_token_type", question.subject_token_type);
+  } else if (!question.subject.empty()) {
+    Json subject{
+        {"issuer", question.issuer}, {"subject", question.subject}, {"groups", question.groups}};
+    add(subject, "scope", question.token_scope);
+    for (const auto& [name, value] : question.claims) subject["claims"][name].push_back(value);
+    (*body)["subject"] = std::move(subject);
+  }
+  POSTERN_TRY(const auto answer,
+              call(json_request("POST", tenant_path(tenant, "/explanations"), *body),
+                   Authenticate::Bearer));
+  return read(answer, [&](const Json&) { return public_text(answer); });
+}
+
 Result<NewAdminToken> Client::create_admin_token(const TenantId& tenant,
                                                  const std::string& description,
                                                  std::optional<sys_seconds> expires_at) {

@@ -252,6 +252,24 @@ struct Credentials {
 };
 
 /// Every function may fail as Transport::send does, or be Refused. Not thread-safe.
+/// A request whose decision is to be explained. Without subject and token the
+/// client asks for itself.
+struct ExplainQuestion {
+  std::string client;
+  const SubjectToken* subject_token = nullptr;
+  std::string subject_token_type;
+  // Or the user, described.
+  std::string issuer;
+  std::string subject;
+  std::vector<std::string> groups;
+  std::vector<std::pair<std::string, std::string>> claims;
+  std::string token_scope;  ///< of the user's token
+  // What is asked for.
+  std::string audience;
+  std::string resource;
+  std::string scope;
+};
+
 class Client {
  public:
   static Result<Client> create(TransportOptions options, Credentials credentials);
@@ -268,6 +286,9 @@ class Client {
                             const ApplyOptions& options);
   /// The current configuration as JSON text, without secrets.
   Result<std::string> manifest(const TenantId& tenant);
+
+  /// Why a request would be allowed or refused, as JSON text (schema Explanation).
+  Result<std::string> explain(const TenantId& tenant, const ExplainQuestion& question);
 
   Result<NewAdminToken> create_admin_token(const TenantId& tenant, const std::string& description,
                                            std::optional<sys_seconds> expires_at);

@@ -82,5 +82,6 @@ void add_release_endpoint(Router& router, Gate& gate, Services& services);
 void add_resource_metadata_endpoint(Router& router, Gate& gate, Services& services);
 void add_signing_key_endpoints(Router& router, Gate& gate, Services& services);
 void add_audit_endpoints(Router& router, Gate& gate, Services& services);
+void add_explanation_endpoint(Router& router, Gate& gate, Services& services);
 
 }  // namespace postern::http

@@ -1,0 +1,315 @@
+#include "grants/explain.h"
+
+#include <algorithm>
+
+#include "grants/entitlement.h"
+
+namespace postern::grants {
+
+using namespace policy;
+using token::Json;
+
+namespace {
+
+constexpr std::size_t kMaxHints = 50;
+
+Json by_json(const Matched& matched) {
+  return {{"role", matched.by.role->name},
+          {"binding", matched.by.binding->name},
+          {"permission", matched.permission->str()}};
+}
+
+class Explainer {
+ public:
+  Explainer(const TenantSnapshot& snapshot, const Question& question, sys_seconds now)
+      : snapshot_(snapshot), question_(question), client_(*question.client), now_(now) {}
+
+  Explanation run() {
+    auto decided = decide();
+    if (!decided.ok()) out_.refusal = std::move(decided).error();
+    out_.names_actor =
+        question_.subject != nullptr && !snapshot_.settings().guardrails.impersonation;
+    return std::move(out_);
+  }
+
+ private:
+  /// The way of a request through service/grants.
+  Status decide() {
+    out_.refused_by = "client";
+    const auto grant = question_.subject ? GrantType::TokenExchange : GrantType::ClientCredentials;
+    if (client_.grants.count(grant) == 0) {
+      hint("client_grant", "the client may not use this grant; add it to its grants",
+           {{"client", client_.id.str()},
+            {"grant", question_.subject ? "token-exchange" : "client_credentials"}});
+      return fail(ErrorCode::UnauthorizedClient,
+                  question_.subject ? "this client may not exchange tokens"
+                                    : "this client may not use client_credentials");
+    }
+    auto target = resolve_target(snapshot_, client_, question_.audiences, question_.resources);
+    if (!target.ok()) {
+      explain_target(target.error());
+      return std::move(target).error();
+    }
+    const auto& backend = *target.value().backend;
+    out_.backend = &backend;
+    out_.audience = target.value().audience;
+    if (!question_.subject && backend.answer == AnswerKind::Vaulted) {
+      out_.refused_by = "target";
+      hint("target", "a stored credential is released for a user only", {});
+      return fail(ErrorCode::TargetRefused, "this backend takes a stored credential, not a token");
+    }
+
+    auto permitted =
+        question_.subject
+            ? entitled_scope(snapshot_, client_, backend, *question_.subject, question_.scope, now_,
+                             &out_.trace)
+            : permitted_scope_of_client(client_, backend, question_.scope, &out_.trace);
+    if (!permitted.ok()) {
+      const auto code = permitted.error().code;
+      if (code == ErrorCode::InsufficientAuthentication) {
+        out_.refused_by = "authentication";
+        explain_authentication(backend.require);
+      } else {
+        out_.refused_by = code == ErrorCode::TargetRefused ? "roles" : "ceilings";
+        explain_scopes(backend, asked());
+      }
+      return std::move(permitted).error();
+    }
+    auto granted = narrow_scope(permitted.value(), question_.scope);
+    if (!granted.ok()) {
+      out_.refused_by = "request";
+      explain_scopes(backend, asked());
+      return std::move(granted).error();
+    }
+    if (backend.answer == AnswerKind::Vaulted) {
+      if (auto whole = check_whole_backend(backend, permitted.value()); !whole.ok()) {
+        out_.refused_by = "credential";
+        explain_scopes(backend, std::nullopt);
+        return whole;
+      }
+      out_.granted = backend.scopes;
+    } else {
+      if (auto signing = check_signing(snapshot_, backend); !signing.ok()) {
+        out_.refused_by = "guardrails";
+        hint("guardrail", "an operator must allow the algorithm, or the backend take another",
+             {{"backend", backend.name.str()}});
+        return signing;
+      }
+      out_.granted = std::move(granted).value();
+    }
+    out_.refused_by.clear();
+    return {};
+  }
+
+  void hint(const char* kind, std::string text, Json details) {
+    if (out_.hints.size() < kMaxHints) {
+      out_.hints.push_back({kind, std::move(text), std::move(details)});
+    }
+  }
+
+  void explain_authentication(const AuthenticationDemand& demand) {
+    Json details = Json::object();
+    if (!demand.acr.empty()) details["one_of_acr"] = demand.acr;
+    if (!demand.amr.empty()) details["every_amr"] = demand.amr;
+    if (demand.max_auth_age) details["max_auth_age"] = demand.max_auth_age->count();
+    hint("authentication", "the user must authenticate as the backend demands", std::move(details));
+  }
+
+  void explain_target(const Error& error) {
+    if (error.code == ErrorCode::UnauthorizedClient) {
+      if (!snapshot_.enabled()) hint("client", "an operator must enable the tenant", {});
+      if (!client_.enabled) {
+        hint("client", "enable the client", {{"client", client_.id.str()}});
+      }
+      if (breach(snapshot_.settings().guardrails, client_)) {
+        hint("guardrail",
+             "the operator's guardrails do not allow the way this client authenticates",
+             {{"client", client_.id.str()}});
+      }
+      return;
+    }
+    out_.refused_by = "target";
+    const auto look = [&](std::string_view value) {
+      const auto* backend = snapshot_.resolve(value);
+      if (backend == nullptr) {
+        hint("target", "no enabled backend has this name, alias or audience", {});
+      } else if (!client_.backends.contains(backend->name.str())) {
+        hint("client_backend", "add the backend to those of the client",
+             {{"client", client_.id.str()}, {"backend", backend->name.str()}});
+      }
+    };
+    for (const auto value : question_.audiences) look(value);
+    for (const auto value : question_.resources) look(value);
+    if (question_.audiences.empty() && question_.resources.empty()) {
+      if (client_.default_backend) {
+        look(client_.default_backend->str());
+      } else {
+        hint("target", "name a target, or give the client a default_backend",
+             {{"client", client_.id.str()}});
+      }
+    }
+  }
+
+  std::optional<ScopeSet> asked() const {
+    if (!question_.scope) return std::nullopt;
+    auto scopes = ScopeSet::parse(*question_.scope);
+    if (!scopes.ok() || scopes.value().empty()) return std::nullopt;
+    return std::move(scopes).value();
+  }
+
+  /// What keeps each of these, or any at all, from being granted.
+  void explain_scopes(const Backend& backend, const std::optional<ScopeSet>& wanted) {
+    for (const auto& trace : out_.trace.scopes) {
+      if (trace.granted()) continue;
+      if (wanted && !trace.scope.empty() && !wanted->contains(trace.scope)) continue;
+      if (question_.subject) explain_roles(backend, trace);
+      if (!trace.within_client) {
+        hint("client_scope", "add the scope to those of the client",
+             {{"client", client_.id.str()}, {"scope", trace.scope}});
+      }
+      if (!trace.within_token) {
+        hint("token_scope", "the subject token's own scope does not have it",
+             {{"scope", trace.scope}});
+      }
+    }
+    if (!wanted) return;
+    for (const auto& scope : *wanted) {
+      const bool known = std::any_of(out_.trace.scopes.begin(), out_.trace.scopes.end(),
+                                     [&](const ScopeTrace& trace) { return trace.scope == scope; });
+      if (!known) {
+        hint("unknown_scope", "the backend does not have one of the scopes that were asked for",
+             {{"backend", backend.name.str()}});
+      }
+    }
+  }
+
+  void explain_roles(const Backend& backend, const ScopeTrace& trace) {
+    for (const auto& matched : trace.denied_by) {
+      auto details = by_json(matched);
+      details["scope"] = trace.scope;
+      hint("deny", "a role of this user denies it; a deny wins over every allow",
+           std::move(details));
+    }
+    if (!trace.allowed_by.empty()) return;
+    const auto& name = backend.name.str();
+    const auto* issuer = snapshot_.find_issuer(question_.subject->principal.issuer);
+    const PatternVariables variables{question_.subject->issued_subject,
+                                     issuer != nullptr ? issuer->config.name : std::string()};
+    bool some_role = false;
+    for (const auto& [role_name, role] : snapshot_.config().roles) {
+      const auto allows =
+          std::find_if(role.allow.begin(), role.allow.end(), [&](const Permission& permission) {
+            return permission.matches(name, trace.scope, variables);
+          });
+      if (allows == role.allow.end()) continue;
+      some_role = true;
+      bool bound = false;
+      for (const auto& [binding_name, binding] : snapshot_.config().bindings) {
+        if (binding.role != role_name) continue;
+        bound = true;
+        hint("binding", "a role that allows it is bound to others; the user lacks what it asks for",
+             {{"scope", trace.scope},
+              {"role", role_name},
+              {"permission", allows->str()},
+              {"binding", binding_name},
+              {"lacks", lacks(binding)}});
+      }
+      if (!bound) {
+        hint("binding", "a role that allows it is bound to nobody",
+             {{"scope", trace.scope}, {"role", role_name}, {"permission", allows->str()}});
+      }
+    }
+    if (!some_role) {
+      hint("permission", "no role allows it; add the permission to a role that the user has",
+           {{"scope", trace.scope},
+            {"permission", name + ":" + (trace.scope.empty() ? "*" : trace.scope)}});
+    }
+  }
+
+  /// The conditions of a binding that the subject does not meet.
+  Json lacks(const Binding& binding) const {
+    const auto& subject = *question_.subject;
+    Json missing = Json::object();
+    const bool named = binding.groups.empty() && binding.subjects.empty();
+    const bool in_group =
+        std::any_of(binding.groups.begin(), binding.groups.end(), [&](const std::string& group) {
+          return std::find(subject.groups.begin(), subject.groups.end(), group) !=
+                 subject.groups.end();
+        });
+    const bool is_subject = std::find(binding.subjects.begin(), binding.subjects.end(),
+                                      subject.principal) != binding.subjects.end();
+    if (!named && !in_group && !is_subject) {
+      if (!binding.groups.empty()) missing["one_of_groups"] = binding.groups;
+      if (!binding.subjects.empty()) missing["to_be_one_of_subjects"] = binding.subjects.size();
+    }
+    if (!issuer_fits(binding, subject.principal, snapshot_.config())) {
+      missing["issuer"] = binding.issuer;
+    }
+    for (const auto& [claim, values] : binding.claims) {
+      if (!claim_fits(claim, values, subject.attributes)) missing["claims"][claim] = values;
+    }
+    return missing;
+  }
+
+  const TenantSnapshot& snapshot_;
+  const Question& question_;
+  const Client& client_;
+  const sys_seconds now_;
+  Explanation out_;
+};
+
+}  // namespace
+
+Explanation explain(const TenantSnapshot& snapshot, const Question& question, sys_seconds now) {
+  return Explainer(snapshot, question, now).run();
+}
+
+Json write(const TenantSnapshot& snapshot, const Explanation& explanation) {
+  Json json{{"allowed", explanation.allowed()},
+            {"roles", Json::array()},
+            {"scopes", Json::array()},
+            {"would_allow", Json::array()}};
+  if (explanation.refusal) {
+    json["refused_by"] = explanation.refused_by;
+    json["code"] = std::string(to_string(explanation.refusal->code));
+    json["reason"] = explanation.refusal->detail;
+  }
+  if (const auto* backend = explanation.backend) {
+    json["backend"] = backend->name.str();
+    json["audience"] = explanation.audience;
+    if (explanation.allowed() && backend->answer == AnswerKind::Minted) {
+      json["max_expires_in"] =
+          std::min(backend->max_expires_in, snapshot.settings().lifetime_ceiling()).count();
+      json["names_actor"] = explanation.names_actor;
+    }
+    json["answer"] = backend->answer == AnswerKind::Minted ? "minted" : "vaulted";
+  }
+  if (explanation.allowed()) json["scope"] = explanation.granted.str();
+  for (const auto& bound : explanation.trace.roles) {
+    json["roles"].push_back({{"role", bound.role->name}, {"binding", bound.binding->name}});
+  }
+  for (const auto& trace : explanation.trace.scopes) {
+    Json scope{{"scope", trace.scope},
+               {"granted", explanation.allowed() && explanation.granted.contains(trace.scope)},
+               {"allowed_by", Json::array()},
+               {"denied_by", Json::array()},
+               {"closed_by", Json::array()}};
+    for (const auto& matched : trace.allowed_by) scope["allowed_by"].push_back(by_json(matched));
+    for (const auto& matched : trace.denied_by) scope["denied_by"].push_back(by_json(matched));
+    auto& closed = scope["closed_by"];
+    if (trace.needs_role && trace.allowed_by.empty()) closed.push_back("roles");
+    if (!trace.denied_by.empty()) closed.push_back("deny");
+    if (!trace.within_client) closed.push_back("client");
+    if (!trace.within_token) closed.push_back("token");
+    json["scopes"].push_back(std::move(scope));
+  }
+  for (const auto& hint : explanation.hints) {
+    Json entry = hint.details.is_object() ? hint.details : Json::object();
+    entry["kind"] = hint.kind;
+    entry["text"] = hint.text;
+    json["would_allow"].push_back(std::move(entry));
+  }
+  return json;
+}
+
+}  // namespace postern::grants

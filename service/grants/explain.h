@@ -1,0 +1,59 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/result.h"
+#include "grants/subject.h"
+#include "policy/authorize.h"
+#include "policy/snapshot.h"
+#include "token/json.h"
+
+namespace postern::grants {
+
+/// A request whose decision is to be explained, after verification.
+struct Question {
+  const policy::Client* client = nullptr;
+  /// Null: the client asks for itself.
+  VerifiedTokenPtr subject;
+  std::vector<std::string_view> audiences;
+  std::vector<std::string_view> resources;
+  std::optional<std::string_view> scope;
+};
+
+/// Something that stands in the way, and what would take it out of the way.
+struct Hint {
+  /// client, client_grant, client_backend, client_scope, target, permission,
+  /// binding, deny, token_scope, unknown_scope, authentication, guardrail
+  std::string kind;
+  std::string text;     ///< for people; our words and names of this tenant's configuration
+  token::Json details;  ///< the names in it
+};
+
+struct Explanation {
+  std::optional<Error> refusal;  ///< exactly what the client is told
+  /// Where it was refused: client, target, roles, ceilings, authentication,
+  /// request, credential, guardrails. Empty when it is allowed.
+  std::string refused_by;
+  const policy::Backend* backend = nullptr;
+  std::string audience;
+  policy::ScopeSet granted;
+  policy::PolicyTrace trace;
+  std::vector<Hint> hints;
+  bool names_actor = false;  ///< tokens for a user name in `act` who acts, by guardrail
+  bool allowed() const { return !refusal.has_value(); }
+};
+
+/// Decides as every grant does, by the same functions in the same order, and
+/// keeps what they looked at. Reveals the policy: for a tenant's administrators
+/// only, never for the client or the user whom it is about.
+Explanation explain(const policy::TenantSnapshot& snapshot, const Question& question,
+                    sys_seconds now);
+
+/// The explanation as the REST API answers it.
+token::Json write(const policy::TenantSnapshot& snapshot, const Explanation& explanation);
+
+}  // namespace postern::grants

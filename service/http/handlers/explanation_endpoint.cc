@@ -1,0 +1,176 @@
+#include "grants/explain.h"
+
+#include "http/handlers/api.h"
+
+/// POST /api/v1/tenants/{tenant}/explanations: why a request is, or would be,
+/// allowed or refused. It shows the tenant's policy, so it is for administrators.
+namespace postern::http {
+namespace {
+
+using Kind = Caller::Kind;
+using token::Json;
+
+Error at(std::string pointer, std::string detail) {
+  Error error = fail(ErrorCode::MalformedRequest, std::move(detail));
+  error.pointer = std::move(pointer);
+  return error;
+}
+
+/// Not verified, and so no answer to a question but a refusal of the subject.
+struct Refused {
+  Error error;
+  std::string text;
+};
+
+Json write(const Refused& refused) {
+  return {{"allowed", false},
+          {"refused_by", "subject"},
+          {"code", std::string(to_string(refused.error.code))},
+          {"reason", refused.error.detail},
+          {"roles", Json::array()},
+          {"scopes", Json::array()},
+          {"would_allow", {{{"kind", "subject"}, {"text", refused.text}}}}};
+}
+
+Result<std::vector<std::string>> texts_member(const Json& object, const char* name,
+                                              const std::string& pointer) {
+  std::vector<std::string> out;
+  const auto it = object.find(name);
+  if (it == object.end()) return out;
+  if (!it->is_array() || it->size() > 1000) return at(pointer, "must be a list of texts");
+  for (const auto& item : *it) {
+    if (!item.is_string() || item.get_ref<const std::string&>().size() > 512) {
+      return at(pointer, "must be a list of texts of at most 512 bytes");
+    }
+    out.push_back(item.get<std::string>());
+  }
+  return out;
+}
+
+/// A subject as it is described, in the place of a token that says so.
+Result<grants::VerifiedTokenPtr> described(const Json& subject,
+                                           const policy::TenantSnapshot& snapshot) {
+  if (!subject.is_object()) return at("/subject", "must be an object");
+  for (const auto& [name, value] : subject.items()) {
+    if (name != "issuer" && name != "subject" && name != "groups" && name != "claims" &&
+        name != "scope" && name != "acr" && name != "amr" && name != "auth_time") {
+      return at("/subject", "takes issuer, subject, groups, claims, scope, acr, amr and auth_time");
+    }
+  }
+  grants::VerifiedToken rights;
+  rights.auth_context = Json::object();
+  for (const char* name : {"acr", "amr", "auth_time"}) {
+    if (subject.contains(name)) rights.auth_context[name] = subject.at(name);
+  }
+  const auto text = [&](const char* name, std::size_t max) -> Result<std::string> {
+    const auto it = subject.find(name);
+    const auto pointer = std::string("/subject/") + name;
+    if (it == subject.end() || !it->is_string()) return at(pointer, "is required, as text");
+    if (it->get_ref<const std::string&>().size() > max) return at(pointer, "is too long");
+    return it->get<std::string>();
+  };
+  POSTERN_TRY(rights.principal.issuer, text("issuer", 2000));
+  POSTERN_TRY(rights.principal.subject, text("subject", 255));
+  POSTERN_TRY(rights.groups, texts_member(subject, "groups", "/subject/groups"));
+  const auto* issuer = snapshot.find_issuer(rights.principal.issuer);
+  if (issuer != nullptr) {
+    // As SubjectVerifier does with what a token says.
+    const auto& prefix = issuer->config.subject_prefix;
+    for (auto& group : rights.groups) group.insert(0, prefix);
+    rights.issued_subject = prefix + rights.principal.subject;
+  }
+  if (subject.contains("scope")) {
+    POSTERN_TRY(const auto scope, text("scope", 8192));
+    if (issuer != nullptr && !issuer->config.claims.scope.empty()) {
+      auto parsed = policy::ScopeSet::parse(scope);
+      if (!parsed.ok()) return at("/subject/scope", parsed.error().detail);
+      rights.scope = std::move(parsed).value();
+    }
+  }
+  if (const auto claims = subject.find("claims"); claims != subject.end()) {
+    if (!claims->is_object() || claims->size() > 50) {
+      return at("/subject/claims", "must be an object of at most 50 claims, each with a list");
+    }
+    for (const auto& [name, values] : claims->items()) {
+      POSTERN_TRY(rights.attributes[name], texts_member(*claims, name.c_str(), "/subject/claims"));
+    }
+  }
+  return std::make_shared<const grants::VerifiedToken>(std::move(rights));
+}
+
+Result<Done> explanation(const Services& services, const Request& request,
+                         const policy::TenantSnapshot& snapshot, audit::Event& record) {
+  POSTERN_TRY(auto body,
+              json_body(request, {"client", "subject", "subject_token", "subject_token_type",
+                                  "audience", "resource", "scope"}));
+  POSTERN_TRY(const auto client_id, text_member(body, "client", 200));
+  if (!client_id) return at("/client", "is required: the client that asks");
+  const auto* client = snapshot.find_client(*client_id);
+  if (client == nullptr) return fail(ErrorCode::NotFound, "no such client");
+  record.with("client", *client_id);
+  POSTERN_TRY(const auto audience, text_member(body, "audience"));
+  POSTERN_TRY(const auto resource, text_member(body, "resource"));
+  POSTERN_TRY(const auto scope, text_member(body, "scope", 8192));
+  POSTERN_TRY(const auto type, text_member(body, "subject_token_type", 200));
+  const bool by_token = body.contains("subject_token");
+  if (by_token && body.contains("subject")) {
+    return at("/subject", "describes the user whom subject_token proves; send one of the two");
+  }
+
+  grants::Question question;
+  question.client = client;
+  if (audience) question.audiences.push_back(*audience);
+  if (resource) question.resources.push_back(*resource);
+  if (scope) question.scope = *scope;
+  std::optional<Refused> refused;
+  if (by_token) {
+    auto& text = body["subject_token"];
+    if (!text.is_string()) return at("/subject_token", "must be text");
+    const SubjectToken token(SecureBuffer::take(std::move(text.get_ref<std::string&>())));
+    POSTERN_TRY(
+        const auto token_type,
+        grants::parse_token_type(type.value_or("urn:ietf:params:oauth:token-type:access_token")));
+    auto verified = token.expose([&](ByteView bytes) {
+      return services.verifier.verify(snapshot, grants::Caller(*client), as_text(bytes), token_type,
+                                      wait_of(request));
+    });
+    if (verified.ok()) {
+      question.subject = verified.value();
+    } else if (verified.error().code == ErrorCode::InvalidToken) {
+      refused = Refused{std::move(verified).error(), "the subject token is refused as it says"};
+    } else {
+      return std::move(verified).error();
+    }
+  } else if (const auto subject = body.find("subject"); subject != body.end()) {
+    POSTERN_TRY(question.subject, described(*subject, snapshot));
+    if (snapshot.find_issuer(question.subject->principal.issuer) == nullptr) {
+      refused =
+          Refused{fail(ErrorCode::InvalidToken, "the token's issuer is not trusted by this tenant"),
+                  "trust the issuer: it is unknown, disabled, or beyond the guardrails"};
+    }
+  }
+  if (question.subject) {
+    record.with("subject_issuer", question.subject->principal.issuer)
+        .with("subject", question.subject->principal.subject);
+  }
+  if (refused) return Done{json_reply(200, write(*refused)), Done::Recorded::ByGate};
+  const auto answer = grants::explain(snapshot, question, services.clock.now());
+  if (answer.backend != nullptr) record.with("backend", answer.backend->name.str());
+  record.with("would_be", answer.allowed() ? "allowed" : "refused");
+  return Done{json_reply(200, grants::write(snapshot, answer)), Done::Recorded::ByGate};
+}
+
+}  // namespace
+
+void add_explanation_endpoint(Router& router, Gate& gate, Services& services) {
+  gate.add(router, "POST", "/api/v1/tenants/{}/explanations", Pool::Compute,
+           [&services](const Request& request) {
+             return tenant_call(
+                 services, request, "policy.explain", {Kind::Operator, Kind::TenantAdmin},
+                 [&](const policy::TenantSnapshot& snapshot, const Caller&, audit::Event& record) {
+                   return explanation(services, request, snapshot, record);
+                 });
+           });
+}
+
+}  // namespace postern::http
