@@ -145,12 +145,12 @@ Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot, co
   record.with("audience", target.audience);
   POSTERN_TRY(auto tools, granted_tools(snapshot, target, subject, std::nullopt));
   POSTERN_TRY(auto act, actor_chain(subject, nullptr, client));
-  POSTERN_TRY(auto issued, issue(snapshot,
-                                 {&caller, std::move(target), subject.issued_subject,
-                                  std::move(permitted), scope, subject.expires_at, std::move(act),
-                                  subject.auth_context, subject.bound_to, &subject, nullptr,
-                                  std::move(tools)},
-                                 clock_, record));
+  POSTERN_TRY(auto issued,
+              issue(snapshot,
+                    {&caller, std::move(target), subject.issued_subject, std::move(permitted),
+                     scope, subject.expires_at, std::move(act), subject.auth_context,
+                     subject.bound_to, &subject, nullptr, std::move(tools)},
+                    clock_, record));
   ReleasedItem released{backend.name, {}, {}, {}, issued.expires_at, {}, std::move(issued.scope)};
   vault::Fields fields;
   fields.emplace("access_token", issued.access_token.expose([](ByteView bytes) {

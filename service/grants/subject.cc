@@ -278,9 +278,11 @@ Status SubjectVerifier::verify_workload(const policy::TenantSnapshot& snapshot,
                                         Wait wait) {
   if (!snapshot.enabled()) return refused("this tenant is disabled");
   if (compact.size() > token::kMaxTokenBytes) return refused("the token is too long");
-  POSTERN_TRY(const auto opened, open(snapshot, compact, wait));
+  POSTERN_TRY(const auto unverified, token::UnverifiedJwt::parse(compact));
+  POSTERN_TRY(const auto opened, open(snapshot, unverified, wait));
   if (opened.issuer->config.name != rule.issuer) return refused("the token is of another issuer");
-  POSTERN_TRY(const auto token, read(snapshot, opened, {rule.audience}));
+  POSTERN_TRY(auto token, read(snapshot, opened, {rule.audience}));
+  token.lineage = {foreign_token_id(snapshot.tenant(), compact)};
   POSTERN_CHECK(check_now(snapshot, token, std::nullopt));
   // Who acts for a workload, or lacks the key the token is bound to, is not the workload.
   if (!token.act.is_null() || !token.bound_to.empty()) {

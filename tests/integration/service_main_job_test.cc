@@ -134,9 +134,9 @@ TEST(MainJob, ATokenOfOursOpensNoVault) {
                           .get<std::string>();
   EXPECT_THAT(tenant.exchange(issued, "search"), HasStatus(200));
   EXPECT_THAT(tenant.exchange(issued, "github"), IsOAuthError(400, "invalid_target"));
-  EXPECT_THAT(tenant.token(tenant.exchange_fields(issued, "files"),
-                           basic("gw-files", tenant.files_secret)),
-              IsOAuthError(400, "invalid_request"));
+  EXPECT_THAT(
+      tenant.token(tenant.exchange_fields(issued, "files"), basic("gw-files", tenant.files_secret)),
+      IsOAuthError(400, "invalid_request"));
   EXPECT_THAT(tenant.release(issued, {{{"backend", "github"}}}), IsProblem(422, "invalid-token"));
   EXPECT_THAT(tenant.api("GET", "/credentials", issued), IsProblem(401, "unauthenticated"));
 }
