@@ -183,27 +183,23 @@ class SecretsFolder {
     return ::access((path_ + "/" + name).c_str(), F_OK) == 0;
   }
 
-  /// Keeps one secret. When its file cannot be written it is printed instead,
-  /// because it cannot be had again; the error is then that of the file.
+  /// Keeps one secret: in a file, or, only when there is no folder, on standard output.
   sdk::Status keep(const std::string& name, const std::string& label, ByteView secret) const {
-    sdk::Status saved;
     if (!path_.empty()) {
       const auto file = path_ + "/" + name;
-      saved = detail::is_name(name)
-                  ? sdk::write_secret_file(file, as_text(secret))
-                  : sdk::fail(sdk::ErrorKind::BrokenAnswer, "not a usable file name");
-      if (saved.ok()) {
-        say_error(label + " is in " + file);
-        return {};
+      if (!detail::is_name(name)) {
+        return sdk::fail(sdk::ErrorKind::BrokenAnswer, "not a usable file name");
       }
+      POSTERN_CHECK(sdk::write_secret_file(file, as_text(secret)));
+      say_error(label + " is in " + file);
+      return {};
     }
     say_error("warning: " + label + " follows on standard output and is never shown again");
     sdk::SecretBytes line;
     sdk::append(line, label + ": ");
     sdk::append(line, as_text(secret));
     line.push_back('\n');
-    POSTERN_CHECK(print(sdk::view(line)));
-    return saved;
+    return print(sdk::view(line));
   }
 
  private:
@@ -220,7 +216,11 @@ int keep_secrets(sdk::Client& client, const ApplyOptions& options, const Secrets
     const auto status = made.secret.expose([&](ByteView secret) {
       return folder.keep(tenant.str() + "." + made.client + ".secret", label, secret);
     });
-    if (!status.ok()) code = std::max(code, report(status.error(), "keep the " + label));
+    if (!status.ok()) {
+      code = report_lost(status.error(), label,
+                         "postern client secret list " + printable(made.client) + " --tenant " +
+                             tenant.str() + ", remove it, and add another");
+    }
   }
   const auto file = tenant.str() + ".admin.token";
   if (!options.admin_token || folder.has(file)) return code;
@@ -232,7 +232,9 @@ int keep_secrets(sdk::Client& client, const ApplyOptions& options, const Secrets
     return folder.keep(file, "admin token of tenant " + tenant.str(), bytes);
   });
   if (status.ok()) return code;
-  return std::max(code, report(status.error(), "keep the admin token of tenant " + tenant.str()));
+  return report_lost(status.error(), "admin token of tenant " + tenant.str(),
+                     "postern tenant admin-token delete " + printable(token.value().token_id) +
+                         " --tenant " + tenant.str() + ", then make another");
 }
 
 }  // namespace
@@ -244,6 +246,12 @@ int run_apply(const Settings& settings, const ApplyOptions& options) {
   if (!client.ok()) return report(client.error(), "apply");
   const auto folder = SecretsFolder::open(options.dry_run ? "" : options.secrets_dir);
   if (!folder.ok()) return report(folder.error(), "apply");
+  if (!options.dry_run && options.secrets_dir.empty()) {
+    // New clients' secrets come with the answer, and only the server knows which are new.
+    if (const auto output = check_standard_output(); !output.ok()) {
+      return report(output.error(), "apply");
+    }
+  }
 
   // Each manifest is atomic on the server. Several are tried first, so that a
   // fault in the last does not leave the others applied.
@@ -286,7 +294,10 @@ int run_apply(const Settings& settings, const ApplyOptions& options) {
     const auto text = "tenant " + printable(result.value().tenant) + ": " +
                       summary(result.value()) + "\n" +
                       shown_changes(result.value(), nullptr, document.json());
-    if (const auto status = print(text); !status.ok()) return report(status.error(), "");
+    if (const auto status = print(text); !status.ok()) {
+      report(status.error(), "");
+      return exit_code::kNotKept;
+    }
     show_hints(result.value());
   }
   return code;

@@ -141,9 +141,28 @@ sdk::Result<int> make_sealed_file(std::string_view content) {
   return fd;
 }
 
+namespace {
+
+// Options without a value; every other `--name` takes the next argument.
+constexpr std::array kFlags{"--help"sv, "-h"sv, "--verbose"sv, "-v"sv, "--version"sv, "--json"sv};
+
+}  // namespace
+
+std::vector<std::string> words_of(const std::vector<std::string>& arguments) {
+  std::vector<std::string> words;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const auto& argument = arguments[i];
+    if (argument.empty() || argument[0] != '-') {
+      words.push_back(argument);
+    } else if (std::find(kFlags.begin(), kFlags.end(), argument) == kFlags.end() &&
+               argument.find('=') == argument.npos) {
+      ++i;
+    }
+  }
+  return words;
+}
+
 ExecArguments split_exec(const std::vector<std::string>& arguments) {
-  // Options without a value; every other `--name` takes the next argument.
-  constexpr std::array kFlags{"--help"sv, "-h"sv, "--verbose"sv, "-v"sv, "--version"sv, "--json"sv};
   ExecArguments out;
   int words = 0;  // that are no options: "exec", the backends, the command
   for (std::size_t i = 0; i < arguments.size(); ++i) {

@@ -50,4 +50,8 @@ struct ExecArguments {
 };
 ExecArguments split_exec(const std::vector<std::string>& arguments);
 
+/// The arguments that are neither options nor values of global ones: command
+/// and subcommands come first among them.
+std::vector<std::string> words_of(const std::vector<std::string>& arguments);
+
 }  // namespace postern::cli

@@ -25,7 +25,8 @@ namespace {
 constexpr const char* kFooter =
     "\nOptions may stand before or after the command. Files with secrets must not be readable by\n"
     "others. Exit codes: 0 done, 1 refused by the server (diff: differences), 2 wrong use,\n"
-    "3 server not reachable. exec: 77 refused, 69 not reachable, 78 wrong use, 126 and 127 when\n"
+    "3 server not reachable, 4 done, but what came of it could not be shown or kept. exec: 77 "
+    "refused, 69 not reachable, 78 wrong use, 126 and 127 when\n"
     "the command cannot be run or found; else the command's own.";
 
 constexpr const char* kExecFooter =
@@ -315,10 +316,25 @@ void add_token(CLI::App& app, Options& options, Action& action) {
   revoke->callback([&] { action = [&] { return run_token_revoke(options.settings); }; });
 }
 
+/// The command that is missing or does not exist, as a person would say it.
+std::string missing_command(const CLI::App& app, const std::vector<std::string>& words) {
+  const auto* at = &app;
+  std::string path = "postern";
+  for (const auto& word : words) {
+    const auto found =
+        at->get_subcommands([&](const CLI::App* command) { return command->get_name() == word; });
+    if (found.empty()) return "there is no command \"" + word + "\" in `" + path + "`";
+    at = found.front();
+    path += " " + word;
+  }
+  return "which command of `" + path + "`?";
+}
+
 /// A secret file opened as descriptor 0 to 2 would be mistaken for a terminal.
+/// What is written to one that was closed fails, rather than vanish.
 void occupy_standard_descriptors() {
   for (int fd = 0; fd <= 2; ++fd) {
-    if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", O_RDWR) != fd) std::abort();
+    if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", O_RDONLY) != fd) std::abort();
   }
 }
 
@@ -359,12 +375,16 @@ int run(int argc, char** argv) {
   options.exec.command = std::move(arguments.command);
   const bool is_exec =
       std::find(arguments.ours.begin(), arguments.ours.end(), "exec") != arguments.ours.end();
+  const auto words = words_of(arguments.ours);
   try {
     std::reverse(arguments.ours.begin(), arguments.ours.end());  // as CLI11 wants it
     app.parse(arguments.ours);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
-    say_error(printable(error.what()));
+    const bool no_command =
+        error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError) &&
+        std::string_view(error.what()).find("subcommand") != std::string_view::npos;
+    say_error(printable(no_command ? missing_command(app, words) : error.what()));
     say_note("`postern --help`, or --help after a command, shows how it is used");
     return is_exec ? exit_code::kExecUsage : exit_code::kUsage;
   }

@@ -4,6 +4,10 @@
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/mark.h>
 #include <yaml-cpp/parser.h>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
 
 #include <algorithm>
 #include <charconv>
@@ -433,8 +437,16 @@ sdk::Result<std::string> read_file(const std::string& path, std::size_t max_byte
   std::ifstream file;
   std::istream* in = &std::cin;
   if (path != "-") {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(path, ignored)) {
+      return sdk::fail(sdk::ErrorKind::Usage, "is a directory; name a file in it");
+    }
+    errno = 0;
     file.open(path, std::ios::binary);
-    if (!file) return sdk::fail(sdk::ErrorKind::Usage, "cannot read this file");
+    if (!file) {
+      return sdk::fail(sdk::ErrorKind::Usage,
+                       std::string("cannot read this file: ") + std::strerror(errno));
+    }
     in = &file;
   }
   in->read(content.data(), static_cast<std::streamsize>(content.size()));

@@ -1,5 +1,6 @@
 #include "cli/output.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -117,7 +118,8 @@ int report(const sdk::Error& error, std::string_view doing) {
   line += printable(error.detail);
   if (error.kind == sdk::ErrorKind::Refused) {
     line += " (";
-    if (!error.code.empty() && error.code != error.detail) line += printable(error.code) + ", ";
+    const bool code = !error.code.empty() && error.code != "blank" && error.code != error.detail;
+    if (code) line += printable(error.code) + ", ";
     line += "HTTP " + std::to_string(error.status) + ")";
   }
   say_error(line);
@@ -159,6 +161,30 @@ sdk::Status print(std::string_view text) {
     text.remove_prefix(static_cast<std::size_t>(count));
   }
   return {};
+}
+
+sdk::Status check_standard_output() {
+  const auto refused = [](const char* why) {
+    return sdk::fail(sdk::ErrorKind::Usage,
+                     std::string("what is shown once would be lost on standard output: ") + why +
+                         "; nothing was sent");
+  };
+  // A full device refuses even nothing; a closed descriptor is there for reading only (main.cc).
+  if (::write(STDOUT_FILENO, "", 0) < 0) {
+    return refused(errno == EBADF ? "it is closed" : std::strerror(errno));
+  }
+  pollfd output{STDOUT_FILENO, POLLOUT, 0};
+  if (::poll(&output, 1, 0) > 0 && (output.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
+    return refused("nobody reads it");
+  }
+  return {};
+}
+
+int report_lost(const sdk::Error& error, const std::string& label, const std::string& again) {
+  report(error, "keep the " + label);
+  say_note("it was made all the same, is on the server, and cannot be shown again");
+  say_note("next: " + again);
+  return exit_code::kNotKept;
 }
 
 }  // namespace postern::cli

@@ -17,6 +17,7 @@ inline constexpr int kOk = 0;
 inline constexpr int kRefused = 1;      ///< the server said no; diff: there are differences
 inline constexpr int kUsage = 2;        ///< wrong options or files; nothing was sent
 inline constexpr int kUnreachable = 3;  ///< no answer that can be used; trying later may help
+inline constexpr int kNotKept = 4;      ///< done, but what came of it could not be shown or kept
 
 inline constexpr int kExecUnreachable = 69;
 inline constexpr int kExecRefused = 77;
@@ -61,5 +62,14 @@ std::string shown(const std::optional<sys_seconds>& time);
 /// Writes to standard output and notices when that fails (a full disk, a
 /// closed pipe), so that a lost secret or token does not look like success.
 sdk::Status print(std::string_view text);
+
+/// Whether standard output takes anything now: it is not closed, not full, and
+/// somebody reads it. Asked before the server makes what is shown once.
+/// Errors: Usage.
+sdk::Status check_standard_output();
+
+/// Says that a secret was made and is lost, and how to get another.
+/// Returns kNotKept.
+int report_lost(const sdk::Error& error, const std::string& label, const std::string& again);
 
 }  // namespace postern::cli

@@ -33,28 +33,26 @@ sdk::Result<ClientId> client_named(const std::string& text) {
   return std::move(id).value();
 }
 
-/// Before the server makes a secret: whether --out could take it.
+/// Before the server makes a secret: whether --out, or standard output, could take it.
 sdk::Status check_out(const std::string& file) {
-  return file.empty() ? sdk::Status() : sdk::check_secret_target(file);
+  return file.empty() ? check_standard_output() : sdk::check_secret_target(file);
 }
 
 /// Shows a secret once: into a file of mode 0600, or alone on standard output.
-sdk::Status hand_out(const std::string& file, ByteView secret, const std::string& label) {
+/// Never there when a file was named: output is often kept in a log.
+int hand_out(const std::string& file, ByteView secret, const std::string& label,
+             const std::string& again) {
   sdk::SecretBytes line;
   sdk::append(line, as_text(secret));
   line.push_back('\n');
   if (file.empty()) {
     say_error("warning: " + label + " is on standard output and is never shown again");
-    return print(sdk::view(line));
   }
-  auto status = sdk::write_secret_file(file, sdk::view(line));
-  if (!status.ok()) {
-    say_error("warning: " + printable(status.error().detail) + "; printing it instead");
-    POSTERN_CHECK(print(sdk::view(line)));
-    return status;
-  }
-  say_error(label + " is in " + printable(file));
-  return {};
+  const auto status =
+      file.empty() ? print(sdk::view(line)) : sdk::write_secret_file(file, sdk::view(line));
+  if (!status.ok()) return report_lost(status.error(), label, again);
+  if (!file.empty()) say_error(label + " is in " + printable(file));
+  return exit_code::kOk;
 }
 
 Json summary_json(const sdk::TenantSummary& tenant) {
@@ -162,9 +160,12 @@ int run_admin_token_create(const Settings& settings, const AdminTokenOptions& op
   const auto made =
       client.value().create_admin_token(tenant.value(), options.description, expires_at.value());
   if (!made.ok()) return report(made.error(), kDoing);
-  return finish(made.value().token.expose([&](ByteView token) {
-    return hand_out(options.out, token, "admin token " + printable(made.value().token_id));
-  }));
+  const auto token_id = printable(made.value().token_id);
+  return made.value().token.expose([&](ByteView token) {
+    return hand_out(options.out, token, "admin token " + token_id,
+                    "postern tenant admin-token delete " + token_id + " --tenant " +
+                        tenant.value().str() + ", then make another");
+  });
 }
 
 int run_admin_token_list(const Settings& settings, const AdminTokenOptions& options) {
@@ -214,11 +215,12 @@ int run_client_secret_add(const Settings& settings, const ClientSecretOptions& o
   const auto made =
       client.value().add_client_secret(tenant.value(), id.value(), expires_at.value());
   if (!made.ok()) return report(made.error(), kDoing);
-  return finish(made.value().secret.expose([&](ByteView secret) {
-    return hand_out(
-        options.out, secret,
-        "secret " + printable(made.value().secret_id) + " of client " + id.value().str());
-  }));
+  const auto secret_id = printable(made.value().secret_id);
+  return made.value().secret.expose([&](ByteView secret) {
+    return hand_out(options.out, secret, "secret " + secret_id + " of client " + id.value().str(),
+                    "postern client secret remove " + id.value().str() + " " + secret_id +
+                        " --tenant " + tenant.value().str() + ", then add another");
+  });
 }
 
 int run_client_secret_list(const Settings& settings, const ClientSecretOptions& options) {

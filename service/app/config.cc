@@ -214,6 +214,16 @@ Environment process_environment() {
   };
 }
 
+std::vector<std::string> process_settings() {
+  std::vector<std::string> names;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text(*entry);
+    const auto name = text.substr(0, text.find('='));
+    if (name.starts_with("POSTERND_")) names.emplace_back(name);
+  }
+  return names;
+}
+
 std::optional<std::filesystem::path> systemd_credential(const Environment& environment,
                                                         std::string_view name) {
   const auto directory = environment("CREDENTIALS_DIRECTORY");
@@ -254,7 +264,8 @@ Result<SecureBuffer> read_secret_file(const std::filesystem::path& file) {
 }
 
 std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& file,
-                                                 const Environment& environment) {
+                                                 const Environment& environment,
+                                                 const std::vector<std::string>& settings) {
   Config config;
   config.ops.port = 8712;
   config.listen.port = 8711;
@@ -277,9 +288,16 @@ std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& fi
     }
   }
   const auto known = keys(config, scratch);
+  std::set<std::string> variables;
   for (const auto& [name, setter] : known) {
+    variables.insert(variable_of(name));
     if (const auto text = environment(variable_of(name))) {
       values[name] = Value{*text, variable_of(name), std::nullopt};
+    }
+  }
+  for (const auto& name : settings) {
+    if (variables.count(name) == 0) {
+      problems.push_back(name + ": is the environment variable of no key");
     }
   }
   for (const auto& [name, value] : values) {

@@ -45,11 +45,15 @@ struct ConfigProblems {
 
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 Environment process_environment();
+/// Names of this process's variables that begin with POSTERND_.
+std::vector<std::string> process_settings();
 
 /// Reads and validates everything; on failure every problem is listed.
 /// @param file  may be empty: then all comes from the environment.
+/// @param settings  names of variables; one that is no key's is a problem.
 std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& file,
-                                                 const Environment& environment);
+                                                 const Environment& environment,
+                                                 const std::vector<std::string>& settings = {});
 
 /// `name` in $CREDENTIALS_DIRECTORY when it is set and the file is there
 /// (systemd LoadCredential), else nothing.

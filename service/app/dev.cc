@@ -18,15 +18,39 @@ std::filesystem::path default_dev_directory(const Environment& environment) {
   return home ? std::filesystem::path(*home) / ".local/share/postern" : std::filesystem::path();
 }
 
+namespace {
+
+/// Empty, or with what an earlier run made first.
+bool may_be_used(const std::filesystem::path& directory) {
+  std::error_code error;
+  for (const char* ours : {"root.key", "root.key.new", "postgres/pgdata/PG_VERSION"}) {
+    if (std::filesystem::exists(directory / ours, error)) return true;
+  }
+  return std::filesystem::is_empty(directory, error) && !error;
+}
+
+}  // namespace
+
 Result<DevEnvironment> prepare_dev(DevOptions options, const Environment& environment) {
   const auto directory = std::filesystem::absolute(
       options.directory.empty() ? default_dev_directory(environment) : options.directory);
   if (options.directory.empty() && default_dev_directory(environment).empty()) {
     return fail(ErrorCode::Unavailable, "HOME is not set; say where to keep data with --data-dir");
   }
+  if (options.port == 0) {
+    return fail(ErrorCode::Unavailable,
+                "the port must be chosen (--port 1 to 65535): it is a part of every issuer's URL");
+  }
   std::error_code error;
   if (std::filesystem::create_directories(directory, error); error) {
-    return fail(ErrorCode::Unavailable, directory.string() + ": cannot be created");
+    return fail(ErrorCode::Unavailable,
+                directory.string() + ": cannot be created: " + error.message());
+  }
+  // Its mode is about to change, and --data-dir may be a slip.
+  if (!may_be_used(directory)) {
+    return fail(
+        ErrorCode::Unavailable,
+        directory.string() + ": is not empty and holds no data of posternd; name a new directory");
   }
   // As root the database runs as another user, who must be able to pass
   // through; the secrets in here have modes of their own.

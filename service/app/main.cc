@@ -92,7 +92,7 @@ int run_until_signalled(
 }
 
 std::optional<app::Config> read_config(const std::string& file) {
-  auto loaded = app::load_config(file, app::process_environment());
+  auto loaded = app::load_config(file, app::process_environment(), app::process_settings());
   if (auto* config = std::get_if<app::Config>(&loaded)) return std::move(*config);
   for (const auto& problem : std::get<app::ConfigProblems>(loaded).problems) {
     std::cerr << "posternd: " << problem << '\n';

@@ -1,7 +1,5 @@
-#include <fcntl.h>
-#include <unistd.h>
-
 #include "app/wiring.h"
+#include "core/new_file.h"
 #include "crypto/random.h"
 
 namespace postern::app {
@@ -38,18 +36,10 @@ Result<OperatorTokens> OperatorTokens::load(const std::filesystem::path& file) {
 }
 
 Status OperatorTokens::create(const std::filesystem::path& file) {
-  const int descriptor = ::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (descriptor < 0) {
-    return fail(ErrorCode::Unavailable, file.string() + ": cannot be created, or exists already");
-  }
   std::string line = std::string(kPrefix) + crypto::random_token() + "\n";
-  const bool written =
-      ::write(descriptor, line.data(), line.size()) == static_cast<ssize_t>(line.size()) &&
-      ::fsync(descriptor) == 0;
-  ::close(descriptor);
+  auto made = make_private_file(file, line);
   wipe(line);
-  if (!written) return fail(ErrorCode::Unavailable, file.string() + ": cannot be written");
-  return {};
+  return made;
 }
 
 bool OperatorTokens::contains(const BearerToken& token) const {

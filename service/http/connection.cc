@@ -412,8 +412,11 @@ void Connection::refuse(int status) {
   Slot slot;
   slot.request_id = make_request_id();
   const auto surface = surface_of(parser_.path());
+  const auto detail = status != 413 ? std::string()
+                                    : "the body is larger than " +
+                                          std::to_string(edge_.limits.max_body_bytes) + " bytes";
   if (const auto sequence = open_slot(std::move(slot))) {
-    deliver(*sequence, edge_error(status, surface));
+    deliver(*sequence, edge_error(status, surface, detail));
   }
 }
 

@@ -180,14 +180,15 @@ Surface surface_of(std::string_view path) noexcept {
   return Surface::OAuth;
 }
 
-Reply edge_error(int status, Surface surface) {
+Reply edge_error(int status, Surface surface, std::string_view detail) {
   const auto reason = std::string(reason_phrase(status));
   Reply reply(status);
   switch (surface) {
     case Surface::Rest:
       reply.set_header("Content-Type", "application/problem+json");
       reply.body(R"({"type":"about:blank","title":")" + reason + R"(","status":)" +
-                 std::to_string(status) + '}');
+                 std::to_string(status) +
+                 (detail.empty() ? "" : ",\"detail\":\"" + description(detail) + '"') + '}');
       break;
     case Surface::Vault:
       reply.set_header("Content-Type", "application/json");
@@ -200,7 +201,9 @@ Reply edge_error(int status, Surface surface) {
                          : status >= 500 ? "server_error"
                                          : "invalid_request";
       reply.set_header("Content-Type", "application/json");
-      reply.body(std::string(R"({"error":")") + name + R"("})");
+      reply.body(std::string(R"({"error":")") + name + '"' +
+                 (detail.empty() ? "" : ",\"error_description\":\"" + description(detail) + '"') +
+                 '}');
       break;
     }
   }

@@ -39,7 +39,8 @@ enum class Surface { OAuth, Rest, Vault };
 Surface surface_of(std::string_view path) noexcept;
 
 /// What the server itself answers when no handler does: 404, 405, 408, 413, …
-Reply edge_error(int status, Surface surface);
+/// `detail` is ours: ASCII without quote or backslash.
+Reply edge_error(int status, Surface surface, std::string_view detail = {});
 
 /// The reason phrase of a status code; "Unknown" when we never send it.
 std::string_view reason_phrase(int status) noexcept;

@@ -143,8 +143,8 @@ std::string in_quotes(const std::string& value) {
   return out + "'";
 }
 
-/// Processes that work in the cluster's directory, as every process of a server
-/// does: found even when postmaster.pid is gone or names a reused number.
+/// Servers that work in the cluster's directory, as every process of one does
+/// (a shell may be there too): found even when postmaster.pid is gone or names a reused number.
 std::vector<pid_t> servers_in(const fs::path& data) {
   std::vector<pid_t> out;
   std::error_code error;
@@ -155,7 +155,9 @@ std::vector<pid_t> servers_in(const fs::path& data) {
     if (pid <= 0) continue;
     std::error_code unreadable;
     const auto at = fs::read_symlink(entry.path() / "cwd", unreadable);
-    if (!unreadable && at == wanted) out.push_back(pid);
+    const auto program = fs::read_symlink(entry.path() / "exe", unreadable).filename().string();
+    // After an upgrade it is called `postgres (deleted)`.
+    if (!unreadable && at == wanted && program.starts_with("postgres")) out.push_back(pid);
   }
   return out;
 }
@@ -222,8 +224,8 @@ Status EmbeddedPostgres::Impl::prepare() {
   data = options.directory / "pgdata";
   log = options.directory / "postgres.log";
 
-  lock =
-      Descriptor(::open((options.directory / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  lock = Descriptor(::open((options.directory / "lock").c_str(),
+                           O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (lock.get() < 0) return problem("the lock file cannot be opened");
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
     return problem("the data directory is in use by another process");

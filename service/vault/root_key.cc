@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "core/bytes.h"
+#include "core/new_file.h"
 #include "crypto/base64url.h"
 #include "crypto/hash.h"
 #include "crypto/random.h"
@@ -43,7 +44,7 @@ class File {
 };
 
 Error problem(const std::filesystem::path& file, const std::string& what) {
-  return fail(ErrorCode::Unavailable, "the root key file " + what, file.string());
+  return fail(ErrorCode::Unavailable, "the root key file " + file.string() + " " + what);
 }
 
 std::string reason(int error) { return std::system_category().message(error); }
@@ -98,23 +99,6 @@ std::optional<SecureBuffer> read_all(int fd, std::size_t limit) {
     size += static_cast<std::size_t>(count);
   }
   return std::nullopt;
-}
-
-bool write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const auto count = ::write(fd, text.data(), text.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return false;
-    text.remove_prefix(static_cast<std::size_t>(count));
-  }
-  return true;
-}
-
-/// Makes the directory entry durable too.
-bool sync_directory(std::filesystem::path directory) {
-  if (directory.empty()) directory = ".";
-  const File opened(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  return opened.ok() && ::fsync(opened.fd()) == 0;
 }
 
 }  // namespace
@@ -178,31 +162,20 @@ Result<RootKeys> RootKeys::load(const std::filesystem::path& path) {
   auto keys = parse(as_text(text->readable()));
   if (keys.ok()) return keys;
   auto error = std::move(keys).error();
-  error.diagnostic = path.string();
+  error.detail += ": " + path.string();
   return error;
 }
 
 Status RootKeys::create(const std::filesystem::path& path) {
-  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-  const File file(::open(path.c_str(), kFlags, S_IRUSR | S_IWUSR));
-  if (!file.ok()) {
-    if (errno == EEXIST)
-      return fail(ErrorCode::Conflict, "the root key file exists", path.string());
-    return problem(path, "cannot be created: " + reason(errno));
-  }
   const auto key = fresh_key();
   auto line = std::string(kPrefix) + id_of(key) + ':';
   line.reserve(line.size() + 64);  // no second copy of the key on the heap
   auto encoded = key.expose([](ByteView bytes) { return crypto::base64url(bytes); });
   line.append(encoded).append("\n");
-  const bool written =
-      write_all(file.fd(), line) && ::fsync(file.fd()) == 0 && sync_directory(path.parent_path());
-  const int error = errno;
+  auto made = make_private_file(path, line);
   wipe(encoded);
   wipe(line);
-  if (written) return {};
-  ::unlink(path.c_str());  // the name was free before
-  return problem(path, "cannot be written: " + reason(error));
+  return made;
 }
 
 }  // namespace postern::vault

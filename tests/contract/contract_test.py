@@ -101,7 +101,9 @@ class Server:
         return (self.data / "operator.token").read_text().split()[0]
 
     def stop_database(self) -> None:
-        pid = int((self.data / "postgres/pgdata/postmaster.pid").read_text().split()[0])
+        data = self.data / "postgres/pgdata"
+        pid = int((data / "postmaster.pid").read_text().split()[0])
+        data.rename(data.with_name("pgdata.away"))  # or posternd starts it again
         os.kill(pid, signal.SIGINT)
 
     def stop(self) -> int:

@@ -32,6 +32,7 @@ shows "and a narrow scope" '"scope": "files:read"'
 for reason in invalid_client invalid_scope invalid_target; do
   shows "a refusal says $reason" "$reason"
 done
+shows "stopping works from any folder, for this directory" "POSTERN_QUICKSTART_DIR=$scratch/data .*$quickstart --stop"
 shows "the audit trail is verified" 'intact|verified'
 token=$(sed -n 's/^tkt_//p' "$scratch/data/alice.ticket")
 if grep -rqs "$token" "$scratch/first" "$scratch/data/posternd.log"; then bad "no secret is shown or logged"; else ok "no secret is shown or logged"; fi
@@ -46,6 +47,23 @@ succeeds "start after a stop" "$quickstart"
 echo "   the run after a stop took $((SECONDS - started)) s"
 succeeds "clean" "$quickstart" --clean
 if [[ -e $scratch/data ]]; then bad "its data is gone"; else ok "its data is gone"; fi
+
+says() { # says WORDS NAME COMMAND...: it does, whatever it returns
+  local words=$1 name=$2; shift 2
+  "$@" >"$scratch/out" 2>&1 || true
+  if grep -qF -- "$words" "$scratch/out"; then ok "$name"; else cat "$scratch/out"; bad "$name"; fi
+}
+says "nothing to stop" "stop says when nothing runs" "$quickstart" --stop
+says "nothing to delete" "clean says when there is nothing" "$quickstart" --clean
+mkdir "$scratch/other" && touch "$scratch/other/posternd.log"
+export POSTERN_QUICKSTART_DIR=$scratch/other
+says "nothing was deleted" "clean refuses a directory of others" "$quickstart" --clean
+says "is not empty" "start refuses a directory of others" "$quickstart"
+if [[ -e $scratch/other/posternd.log ]]; then ok "and leaves it alone"; else bad "and leaves it alone"; fi
+for bad_port in 0 65535 x "1 2" 08; do
+  POSTERN_QUICKSTART_PORT=$bad_port says "must be a number" "port $bad_port is refused" "$quickstart" --stop
+done
+export POSTERN_QUICKSTART_DIR=$scratch/data  # for the trap
 
 echo "$passed passed, $failed failed"
 ((failed == 0))

@@ -130,7 +130,9 @@ Result<SecureBuffer> read_token_file(const std::string& path, std::string_view w
   return trim_token(content, std::string(what) + " in " + path);
 }
 
-Status check_secret_target(const std::string& path) {
+namespace {
+
+Status check_replaceable(const std::string& path) {
   struct stat there {};
   if (::lstat(path.c_str(), &there) != 0) {
     if (errno == ENOENT) return {};
@@ -143,8 +145,19 @@ Status check_secret_target(const std::string& path) {
                   ", which is not replaced; give the path of a new or a regular file");
 }
 
+}  // namespace
+
+Status check_secret_target(const std::string& path) {
+  POSTERN_CHECK(check_replaceable(path));
+  std::string temporary = path + ".XXXXXX";
+  const Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));
+  if (file.get() < 0) return cannot("create", "secret", path);
+  ::unlink(temporary.c_str());
+  return {};
+}
+
 Status write_secret_file(const std::string& path, std::string_view content) {
-  POSTERN_CHECK(check_secret_target(path));
+  POSTERN_CHECK(check_replaceable(path));
   std::string temporary = path + ".XXXXXX";
   const Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));  // creates with mode 0600
   if (file.get() < 0) return cannot("create", "secret", path);

@@ -22,12 +22,14 @@ Result<SecureBuffer> read_secret_file(const std::string& path, std::string_view 
 /// white space or control characters inside it are refused.
 Result<SecureBuffer> read_token_file(const std::string& path, std::string_view what);
 
-/// Whether write_secret_file() would replace nothing but a regular file. Errors:
-/// Usage, for a symbolic link, a device, a folder and the like.
+/// Whether write_secret_file() could write now, and would replace nothing but a
+/// regular file: makes and removes a file beside it. Errors: Usage, for a
+/// symbolic link, a device, a folder and the like, and a folder that is not
+/// there or cannot be written to.
 Status check_secret_target(const std::string& path);
 
 /// Writes a file of mode 0600, whole or not at all: a temporary file beside it
-/// is written, synced and renamed over it. Errors: Usage, also those of
+/// is written, synced and renamed over it. Errors: Usage, as those of
 /// check_secret_target().
 Status write_secret_file(const std::string& path, std::string_view content);
 

@@ -122,6 +122,11 @@ TEST(EdgeError, TakesTheShapeOfTheSurface) {
   EXPECT_EQ(edge_error(503, Surface::OAuth).header("Retry-After"), "1");
   EXPECT_EQ(edge_error(413, Surface::Rest).body(),
             R"({"type":"about:blank","title":"Content Too Large","status":413})");
+  EXPECT_EQ(
+      edge_error(413, Surface::Rest, "too much").body(),
+      R"({"type":"about:blank","title":"Content Too Large","status":413,"detail":"too much"})");
+  EXPECT_EQ(edge_error(413, Surface::OAuth, "too much").body(),
+            R"({"error":"invalid_request","error_description":"too much"})");
   EXPECT_EQ(edge_error(404, Surface::Vault).body(), R"({"errors":[]})");
   EXPECT_EQ(edge_error(405, Surface::Vault).body(), R"({"errors":["Method Not Allowed"]})");
 }

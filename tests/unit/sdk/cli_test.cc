@@ -32,6 +32,7 @@ using test::problem_reply;
 using test::SeenRequest;
 using test::TempFolder;
 using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -258,7 +259,8 @@ TEST(CliApply, DoesNotLetAServerChooseWhereASecretIsWritten) {
       cli.run({"apply", "-f", cli.folder.path("t.yaml"), "--secrets-dir", cli.folder.path("new")});
   EXPECT_TRUE(std::filesystem::is_empty(cli.folder.path("new")));
   EXPECT_FALSE(std::filesystem::exists(cli.folder.path("escaped.secret")));
-  EXPECT_THAT(finished.out, HasSubstr("made-now"));  // printed rather than lost
+  EXPECT_EQ(finished.code, 4);
+  EXPECT_THAT(finished.out, Not(HasSubstr("made-now")));  // output is often kept in a log
 }
 
 TEST(CliApply, KeepsTheOtherSecretsWhenOneFileCannotBeWritten) {
@@ -271,9 +273,12 @@ TEST(CliApply, KeepsTheOtherSecretsWhenOneFileCannotBeWritten) {
   std::filesystem::create_directories(cli.folder.path("new/acme.gw-01.secret"));
   const auto finished =
       cli.run({"apply", "-f", cli.folder.path("t.yaml"), "--secrets-dir", cli.folder.path("new")});
-  EXPECT_EQ(finished.code, 2);
-  EXPECT_THAT(finished.out, AllOf(HasSubstr("made-first"), Not(HasSubstr("made-second"))));
-  EXPECT_THAT(finished.err, HasSubstr("cannot keep the secret of client gw-01 of tenant acme"));
+  EXPECT_EQ(finished.code, 4);
+  EXPECT_THAT(finished.out, Not(AnyOf(HasSubstr("made-first"), HasSubstr("made-second"))));
+  EXPECT_THAT(finished.err,
+              AllOf(HasSubstr("cannot keep the secret of client gw-01 of tenant acme"),
+                    HasSubstr("it was made all the same"),
+                    HasSubstr("next: postern client secret list gw-01")));
   EXPECT_EQ(cli.folder.read("new/acme.gw-02.secret"), "made-second");
 }
 
@@ -293,8 +298,53 @@ TEST(CliApply, KeepsSecretsWhenNobodyReadsItsOutput) {
   const auto finished =
       test::run_program({"/bin/bash", "-c", command, POSTERN_PROGRAM}, cli.environment());
   ::close(nobody[1]);
-  EXPECT_EQ(finished.code, 2);  // and not 128 + SIGPIPE
+  EXPECT_EQ(finished.code, 4);  // and not 128 + SIGPIPE
   EXPECT_EQ(cli.folder.read("new/acme.gw-01.secret"), "made-now");
+}
+
+TEST(Cli, AsksForNoSecretThatWouldBeLost) {
+  const Cli cli([](const SeenRequest&) {
+    return json_reply(201, R"({"secret_id":"s1","client_secret":"made-now"})");
+  });
+  cli.folder.write("t.yaml", "tenant: acme\n");
+  const auto file = cli.folder.path("t.yaml");
+  // Closed; full; a pipe that nobody reads: its reader is gone before the command begins.
+  for (const char* output : {">&-", ">/dev/full", "3> >(exit); wait $!; exec \"$0\" $1 >&3"}) {
+    for (const std::string& command :
+         {"apply -f " + file, std::string("client secret add gw-01 --tenant acme"),
+          std::string("tenant admin-token create acme --description x")}) {
+      const auto script =
+          *output == '>' ? std::string("exec \"$0\" $1 ") + output : std::string("exec ") + output;
+      const auto finished = test::run_program({"/bin/bash", "-c", script, POSTERN_PROGRAM, command},
+                                              cli.environment());
+      EXPECT_EQ(finished.code, 2) << command << output;
+      EXPECT_THAT(finished.err, HasSubstr("nothing was sent")) << command << output;
+    }
+  }
+  for (const char* out : {"/nonexistent/x", "/proc/x"}) {
+    const auto finished =
+        cli.run({"client", "secret", "add", "gw-01", "--tenant", "acme", "--out", out});
+    EXPECT_EQ(finished.code, 2) << out;
+    EXPECT_THAT(finished.err, HasSubstr("cannot create the secret file")) << out;
+  }
+  EXPECT_TRUE(cli.server.requests().empty());
+}
+
+TEST(Cli, SaysThatASecretWasMadeAndLost) {
+  std::string folder;
+  const Cli cli([&](const SeenRequest&) {
+    std::filesystem::remove_all(folder);  // between the check and the answer
+    return json_reply(201, R"({"secret_id":"s1","client_secret":"made-now"})");
+  });
+  folder = cli.folder.path("gone");
+  std::filesystem::create_directory(folder);
+  const auto finished =
+      cli.run({"client", "secret", "add", "gw-01", "--tenant", "acme", "--out", folder + "/x"});
+  EXPECT_EQ(finished.code, 4);
+  EXPECT_EQ(finished.out, "");
+  EXPECT_THAT(finished.err,
+              AllOf(HasSubstr("it was made all the same"), Not(HasSubstr("made-now")),
+                    HasSubstr("next: postern client secret remove gw-01 s1 --tenant acme")));
 }
 
 TEST(CliApply, ChecksThatSecretsCanBeKeptBeforeAnythingChanges) {
@@ -938,6 +988,41 @@ TEST(CliStatus, ShowsTheServer) {
   EXPECT_EQ(finished.code, 0);
   EXPECT_THAT(finished.out, AllOf(HasSubstr("version   0.1.0"), HasSubstr("tenants   2")));
   EXPECT_EQ(json::parse(cli.run({"status", "--json"}).out).at("root_key_id"), "k1");
+}
+
+TEST(Cli, NamesACommandThatDoesNotExist) {
+  const Cli cli;
+  const std::vector<std::pair<std::vector<std::string>, const char*>> table = {
+      {{"bogus"}, "there is no command \"bogus\" in `postern`"},
+      {{"--url", "http://127.0.0.1:1", "bogus"}, "there is no command \"bogus\" in `postern`"},
+      {{"tenant", "bogus"}, "there is no command \"bogus\" in `postern tenant`"},
+      {{"client", "secret"}, "which command of `postern client secret`?"},
+      {{"--json"}, "which command of `postern`?"}};
+  for (const auto& [arguments, words] : table) {
+    const auto finished = cli.run(arguments);
+    EXPECT_EQ(finished.code, 2);
+    EXPECT_THAT(finished.err, HasSubstr(words));
+  }
+}
+
+TEST(Cli, SaysWhyAFileCannotBeRead) {
+  const Cli cli;
+  EXPECT_THAT(cli.run({"apply", "-f", cli.folder.path("nope.yaml")}).err,
+              HasSubstr("nope.yaml: cannot read this file: No such file or directory"));
+  EXPECT_THAT(cli.run({"apply", "-f", cli.folder.path("")}).err, HasSubstr("is a directory"));
+}
+
+TEST(CliCredential, WarnsWhenTheFieldsAreNotEnough) {
+  const Cli cli([](const SeenRequest&) {
+    return json_reply(201, R"({"name":"github","owner":{"type":"tenant"},"version":1,)"
+                           R"("fields":["tokne"],"created_at":"2026-11-21T05:40:00Z",)"
+                           R"("warnings":["backend github cannot be used: it needs token"]})");
+  });
+  const auto finished = cli.run(
+      {"credential", "set", "github", "--tenant", "acme", "--tenant-owned", "--field", "tokne"},
+      "x\n");
+  EXPECT_EQ(finished.code, 0) << finished.err;
+  EXPECT_THAT(finished.err, HasSubstr("warning: backend github cannot be used: it needs token"));
 }
 
 TEST(Cli, NoticesWhenItsOutputIsLost) {

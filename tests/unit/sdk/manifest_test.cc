@@ -316,7 +316,7 @@ TEST(ReadManifests, ReportsEveryReferenceThatDoesNotWork) {
   const auto reading = read_manifests(folder.path("t.yaml"));
 
   const std::string expected[] = {
-      ":3:15: issuers[0].jwks_file: missing.json: cannot read this file",
+      ":3:15: issuers[0].jwks_file: missing.json: cannot read this file: No such file or directory",
       ":4:15: issuers[1].jwks_file: dup.json is not acceptable JSON: it names one member twice",
       ":5:15: issuers[2].jwks_file: is given together with jwks",
       ":6:15: issuers[3].jwks_file: must be the path of a file",
@@ -356,7 +356,8 @@ TEST(ReadManifests, NeedsATenant) {
 TEST(ReadManifests, SaysWhichFileCannotBeRead) {
   const auto reading = read_manifests("/nonexistent/t.yaml");
   ASSERT_EQ(reading.faults.size(), 1u);
-  EXPECT_EQ(reading.faults[0].text(), "/nonexistent/t.yaml: cannot read this file");
+  EXPECT_EQ(reading.faults[0].text(),
+            "/nonexistent/t.yaml: cannot read this file: No such file or directory");
   EXPECT_EQ(read_manifests("/").faults.size(), 1u);
 }
 

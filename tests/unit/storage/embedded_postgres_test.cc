@@ -63,6 +63,37 @@ TEST(EmbeddedPostgres, KeepsDataAndPasswordsFromStartToStart) {
   EXPECT_TRUE(server.value().provision().ok()) << "provisioning again must change nothing";
 }
 
+TEST(EmbeddedPostgres, StopsNothingButServersInItsDirectory) {
+  test::TempDirectory temp;
+  const auto directory = temp.path() / "postgres";
+  { ASSERT_TRUE(EmbeddedPostgres::start(in(directory)).ok()); }
+  const pid_t shell = ::fork();
+  ASSERT_GE(shell, 0);
+  if (shell == 0) {
+    if (::chdir((directory / "pgdata").c_str()) != 0) ::_exit(1);
+    ::execl("/bin/sleep", "sleep", "600", nullptr);
+    ::_exit(1);
+  }
+  std::error_code ignored;
+  while (fs::read_symlink("/proc/" + std::to_string(shell) + "/exe", ignored).filename() !=
+             fs::canonical("/bin/sleep").filename() &&
+         ::waitpid(shell, nullptr, WNOHANG) == 0) {
+  }
+  EXPECT_TRUE(EmbeddedPostgres::start(in(directory)).ok());
+  EXPECT_EQ(::waitpid(shell, nullptr, WNOHANG), 0) << "it was signalled";
+  ::kill(shell, SIGKILL);
+  ::waitpid(shell, nullptr, 0);
+}
+
+TEST(EmbeddedPostgres, FollowsNoLinkAsItsLock) {
+  test::TempDirectory temp;
+  const auto directory = temp.path() / "postgres";
+  fs::create_directory(directory);
+  fs::create_symlink(temp.path() / "elsewhere", directory / "lock");
+  EXPECT_FALSE(EmbeddedPostgres::start(in(directory)).ok());
+  EXPECT_FALSE(fs::exists(temp.path() / "elsewhere"));
+}
+
 TEST(EmbeddedPostgres, IsPrivateToItsUser) {
   auto& server = test::shared_postgres();
   const auto directory = server.log_file().parent_path();

@@ -64,7 +64,7 @@ struct RootKeyFile : ::testing::Test {
     const auto keys = RootKeys::load(file);
     ASSERT_EQ(code_of(keys), ErrorCode::Unavailable);
     EXPECT_NE(keys.error().detail.find(why), std::string::npos) << keys.error().detail;
-    EXPECT_EQ(keys.error().diagnostic, file.string());
+    EXPECT_NE(keys.error().detail.find(file.string()), std::string::npos) << keys.error().detail;
   }
 
   fs::path directory;

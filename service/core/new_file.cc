@@ -1,0 +1,70 @@
+#include "core/new_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+#include <system_error>
+
+namespace postern {
+namespace {
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) noexcept : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const noexcept { return fd_; }
+
+ private:
+  int fd_;
+};
+
+bool write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const auto count = ::write(fd, text.data(), text.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return false;
+    text.remove_prefix(static_cast<std::size_t>(count));
+  }
+  return true;
+}
+
+bool sync_directory(std::filesystem::path directory) {
+  if (directory.empty()) directory = ".";
+  const Descriptor opened(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return opened.get() >= 0 && ::fsync(opened.get()) == 0;
+}
+
+}  // namespace
+
+Status make_private_file(const std::filesystem::path& path, std::string_view content) {
+  const auto failed = [&](const char* what) {
+    const int error = errno;
+    return fail(error == EEXIST ? ErrorCode::Conflict : ErrorCode::Unavailable,
+                path.string() + ": " + what + ": " + std::system_category().message(error));
+  };
+  const auto fresh = path.string() + ".new";
+  ::unlink(fresh.c_str());  // of a run that was interrupted
+  const Descriptor file(
+      ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (file.get() < 0) return failed("cannot be created");
+  const auto give_up = [&](const char* what) {
+    auto error = failed(what);
+    ::unlink(fresh.c_str());
+    return error;
+  };
+  if (!write_all(file.get(), content) || ::fsync(file.get()) != 0) {
+    return give_up("cannot be written");
+  }
+  if (::link(fresh.c_str(), path.c_str()) != 0) return give_up("cannot be created");
+  ::unlink(fresh.c_str());
+  if (!sync_directory(path.parent_path())) return failed("its directory cannot be synced");
+  return {};
+}
+
+}  // namespace postern

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+
+#include "core/result.h"
+
+namespace postern {
+
+/// Makes a file of mode 0600 that holds `content`, whole or not at all, also
+/// when the machine stops half-way: it is written and synced under another name
+/// (`path` with `.new`), then given its own. Never replaces what is there.
+/// Errors: Conflict when there is something of that name; Unavailable.
+Status make_private_file(const std::filesystem::path& path, std::string_view content);
+
+}  // namespace postern
