@@ -38,6 +38,7 @@ function makeProvider(issuer, alg, keys, format) {
         redirect_uris: [],
         grant_types: [],
         response_types: [],
+        id_token_signed_response_alg: alg,
       },
     ],
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256'] },
