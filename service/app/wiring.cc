@@ -131,6 +131,7 @@ struct Service::Impl {
                                        : grants::DpopProofs::Nonce::NotAsked,
              clock),
         throttle(clock, config.throttle),
+        jwt_bearer(verifier, replays, clock),
         introspection(own_tokens),
         revocation(verifier, own_tokens, revocations),
         audit_writer(audit_log),
@@ -158,6 +159,7 @@ struct Service::Impl {
             config.base_url,
             [this](const BearerToken& token) { return operator_tokens.contains(token); },
             [this] { return status(); }} {
+    services.jwt_bearer = &jwt_bearer;
     http::add_oauth_endpoints(router, gate, services);
     http::add_token_status_endpoints(router, gate, services);
     http::add_admin_endpoints(router, gate, services);
@@ -247,6 +249,7 @@ struct Service::Impl {
   grants::DpopNonces nonces;
   grants::DpopProofs dpop;
   grants::Throttle throttle;
+  grants::JwtBearer jwt_bearer;
   grants::Introspection introspection;
   grants::Revocation revocation;
   // Declared before the servers, so destroyed after them: replies in flight

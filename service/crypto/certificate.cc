@@ -85,6 +85,19 @@ std::optional<Part> take_part(std::string_view& text) {
   return part;
 }
 
+/// RFC 4514 §3: its keywords are written in any case. OpenSSL's own names are not.
+std::string openssl_name(const std::string& type) {
+  constexpr std::array<std::string_view, 9> kKeywords{"CN", "L",      "ST", "O",  "OU",
+                                                      "C",  "street", "DC", "UID"};
+  for (const auto keyword : kKeywords) {
+    if (std::equal(type.begin(), type.end(), keyword.begin(), keyword.end(),
+                   [](char a, char b) { return lower(a) == lower(b); })) {
+      return std::string(keyword);
+    }
+  }
+  return type;
+}
+
 std::string_view text_of(const ASN1_STRING* string) {
   return {reinterpret_cast<const char*>(ASN1_STRING_get0_data(string)),
           static_cast<std::size_t>(ASN1_STRING_length(string))};
@@ -122,7 +135,8 @@ Result<DistinguishedName> DistinguishedName::parse(std::string_view text) {
     if (!part) return problem();
     separator = part->separator;
     if (separator != 0 && text.empty()) return problem();
-    const Owned<ASN1_OBJECT> type(OBJ_txt2obj(part->type.c_str(), 0), ASN1_OBJECT_free);
+    const Owned<ASN1_OBJECT> type(OBJ_txt2obj(openssl_name(part->type).c_str(), 0),
+                                  ASN1_OBJECT_free);
     if (!type) return problem();
     if (X509_NAME_add_entry_by_OBJ(name.get(), type.get(), MBSTRING_UTF8,
                                    reinterpret_cast<const unsigned char*>(part->value.data()),
@@ -157,6 +171,7 @@ Result<Certificate> Certificate::from_der(ByteView der) {
 }
 
 Result<Certificate> Certificate::from_pem(std::string_view pem) {
+  if (pem.empty()) return malformed("the certificate is malformed");
   if (pem.size() > 2 * kMaxBytes) return malformed("the certificate is too large");
   const Owned<BIO> in(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())), BIO_free_all);
   if (!in) throw std::bad_alloc();

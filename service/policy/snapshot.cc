@@ -10,6 +10,7 @@ namespace {
 
 using token::Json;
 
+constexpr std::string_view kJwtBearerGrant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 constexpr std::string_view kExchangeGrant = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 Error unreadable(std::string what) {
@@ -276,6 +277,20 @@ void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {
       {"dpop_signing_alg_values_supported", {"ES256", "ES384", "EdDSA", "RS256", "PS256"}},
       {"authorization_details_types_supported", {kToolDetailType}},  // RFC 9396 §10
   };
+  const bool assertions = std::any_of(
+      config_.clients.begin(), config_.clients.end(),
+      [](const auto& entry) { return entry.second.grants.contains(GrantType::JwtBearer); });
+  if (assertions) {
+    metadata["grant_types_supported"].push_back(kJwtBearerGrant);
+    const bool id_jag =
+        std::any_of(config_.issuers.begin(), config_.issuers.end(), [](const auto& entry) {
+          return entry.second.token_types.contains(SubjectTokenType::IdJag);
+        });
+    if (id_jag) {
+      metadata["authorization_grant_profiles_supported"] = {
+          "urn:ietf:params:oauth:grant-profile:id-jag"};
+    }
+  }
   if (by_certificate || bound_to_certificate) {
     metadata["tls_client_certificate_bound_access_tokens"] = true;  // RFC 8705 §3.3
   }

@@ -309,6 +309,102 @@ TEST(Rfc8693_2_2_1, TheIssuedTypeIsTheOneAskedFor) {
   }
 }
 
+TEST(Rfc8693_2_1, AParameterLostOnTheWayNeverWidensTheResult) {
+  // A client that may also act for itself, and a request with everything in it.
+  const auto actor = acme().user_token("robot");
+  const Pairs full{{"grant_type", TestTenant::kExchange},
+                   {"subject_token", acme().user_token("alice")},
+                   {"subject_token_type", TestTenant::kJwt},
+                   {"actor_token", actor},
+                   {"actor_token_type", TestTenant::kJwt},
+                   {"audience", "files"},
+                   {"resource", kFiles},
+                   {"scope", "files:read"},
+                   {"requested_token_type", TestTenant::kAccessToken}};
+  ASSERT_EQ(issued(acme().token(full)).at("scope"), "files:read");
+  for (std::size_t i = 0; i < full.size(); ++i) {
+    const auto& name = full[i].first;
+    auto left_out = full;
+    left_out.erase(left_out.begin() + static_cast<std::ptrdiff_t>(i));
+    auto blank = full;
+    blank[i].second.clear();
+    for (const auto& fields : {left_out, blank}) {
+      const auto reply = acme().token(fields);
+      const bool optional = name == "audience" || name == "resource" || name == "scope" ||
+                            name == "requested_token_type";
+      ASSERT_EQ(reply.status, optional ? 200 : 400) << name << reply.body;
+      if (!optional) continue;
+      const auto claims = issued(reply);
+      EXPECT_EQ(claims.at("sub"), "alice") << name;  // never the client's own token
+      EXPECT_EQ(claims.at("aud"), kFiles) << name;
+      EXPECT_EQ(claims.at("act").at("sub"), "robot") << name;
+      if (name != "scope") {
+        EXPECT_EQ(claims.at("scope"), "files:read") << name;
+      }
+    }
+    auto twice = full;
+    twice.push_back(full[i]);
+    EXPECT_EQ(acme().token(twice).status, name == "audience" || name == "resource" ? 200 : 400)
+        << name;
+  }
+}
+
+TEST(Rfc8693_2_2_2, NoClientReachesATargetThatIsNotItsOwn) {
+  // gw-files may have files alone, whatever the user may.
+  const auto alice = acme().user_token("alice");
+  for (const char* target : {"files", "search", "github", "db", "jira", "nowhere"}) {
+    const auto reply =
+        acme().token(acme().exchange_fields(alice, target), basic("gw-files", acme().files_secret));
+    if (std::string_view(target) == "files") {
+      EXPECT_EQ(issued(reply).at("scope"), "files:read");
+    } else {
+      EXPECT_THAT(reply, IsOAuthError(400, "invalid_target")) << target;
+    }
+  }
+}
+
+// ---- authorization details (RFC 9396) ----
+
+TEST(Rfc9396_7, WhatIsGrantedIsInTheAnswerAndInTheToken) {
+  const auto alice = acme().user_token("alice");
+  const std::string asked =
+      R"([{"type":"mcp_tool","identifier":"read_*","actions":["call"],"constraints":{"path":["/a"]}}])";
+  const auto reply = acme().exchange(alice, "files", {{"authorization_details", asked}});
+  const Json granted = Json::array({{{"type", "mcp_tool"},
+                                     {"identifier", "read_*"},
+                                     {"actions", Json::array({"call"})},
+                                     {"constraints", {{"path", Json::array({"/a"})}}},
+                                     {"locations", Json::array({kFiles})}}});
+  EXPECT_EQ(issued(reply).at("authorization_details"), granted);
+  EXPECT_EQ(json_of(reply).at("authorization_details"), granted);
+  EXPECT_FALSE(json_of(acme().exchange(alice, "files")).contains("authorization_details"));
+  const auto metadata =
+      json_of(acme().ask("GET", "/.well-known/oauth-authorization-server/t/rfc8693"));
+  EXPECT_EQ(metadata.at("authorization_details_types_supported"), Json::array({"mcp_tool"}));
+}
+
+TEST(Rfc9396_5, WhatMayNotBeGrantedIsInvalid) {
+  const auto alice = acme().user_token("alice");
+  for (
+      const char* asked :
+      {"x", "{}", "[]", R"([{"type":"payment"}])",
+       R"([{"type":"mcp_tool","identifier":"x","actions":["call"],"datatypes":["a"]}])",
+       R"([{"type":"mcp_tool","identifier":"x","identifier":"y","actions":["call"]}])",
+       R"([{"type":"mcp_tool","identifier":"x","actions":["call"],"locations":["https://search.example.com/mcp"]}])"}) {
+    EXPECT_THAT(acme().exchange(alice, "files", {{"authorization_details", asked}}),
+                IsOAuthError(400, "invalid_authorization_details"))
+        << asked;
+  }
+  const std::string good = R"([{"type":"mcp_tool","identifier":"x","actions":["call"]}])";
+  EXPECT_THAT(acme().exchange(alice, "files",
+                              {{"authorization_details", good}, {"authorization_details", good}}),
+              IsOAuthError(400, "invalid_request"));
+  EXPECT_THAT(acme().token({{"grant_type", "client_credentials"},
+                            {"audience", "files"},
+                            {"authorization_details", good}}),
+              IsOAuthError(400, "invalid_authorization_details"));
+}
+
 // ---- a stored credential as the answer ----
 
 constexpr const char* kCredential = "https://postern-project.org/oauth/token-type/credential";

@@ -100,7 +100,7 @@ TEST(Explanations, AreForAdministratorsAlone) {
   TestTenant other("explain-other");
   const Json question{
       {"client", "gw-01"},
-      {"subject", {{"issuer", t.idp.issuer()}, {"subject", "bob"}, {"groups", {"sales"}}}},
+      {"subject", {{"issuer", t.idp.issuer()}, {"subject", "bob"}, {"groups", {"guests"}}}},
       {"audience", "files"}};
   for (const auto& admin : {t.admin, t.operator_token()}) {
     const auto reply = t.api("POST", "/explanations", admin, question);

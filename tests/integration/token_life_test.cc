@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "crypto/random.h"
 #include "support/service_fixture.h"
 
 namespace postern::test {
@@ -58,6 +59,12 @@ const std::set<Path> kAll{Path::ExchangeWarm,      Path::ExchangeCold, Path::Cha
 /// A tenant of the first replica, asked through either.
 class Tenant : public TestTenant {
  public:
+  /// Differs from any other, also from one of the same second.
+  std::string new_token() const {
+    auto claims = this->claims("alice");
+    claims["jti"] = crypto::random_id();
+    return idp.sign(claims);
+  }
   explicit Tenant(const std::string& called) : TestTenant(replicas().one, called) {
     manifest["clients"].push_back({{"id", "files-rs"},
                                    {"grants", {"token-exchange"}},
@@ -86,8 +93,7 @@ class Tenant : public TestTenant {
       case Path::ExchangeWarm:
         return post(at, "/token", exchange_fields(warm_, "files"), gateway).status == 200;
       case Path::ExchangeCold:
-        return post(at, "/token", exchange_fields(user_token("alice"), "files"), gateway).status ==
-               200;
+        return post(at, "/token", exchange_fields(new_token(), "files"), gateway).status == 200;
       case Path::Chained:
         return post(at, "/token", exchange_fields(issued_, "files"), basic("files-rs", rs_secret_))
                    .status == 200;

@@ -294,6 +294,7 @@ void TestService::start(const Adjust& adjust) {
   config_.root_key_file = keys_ / "root.key";
   config_.operator_token_file = keys_ / "operator.token";
   config_.log_level = log::Level::Error;
+  config_.throttle.free_failures = 1000;  // every test comes from one address
   config_.listen.max_connections = 500;
   config_.listen.max_connections_per_address = 500;
   config_.ops.max_connections = 50;
@@ -510,6 +511,7 @@ ServiceProcess::ServiceProcess(const std::filesystem::path& directory,
          << "database.url_file = \"" << (directory / "database.url").string() << "\"\n"
          << "keys.root_key_file = \"" << (directory / "keys/root.key").string() << "\"\n"
          << "operator.token_file = \"" << (directory / "keys/operator.token").string() << "\"\n";
+  config << "authentication.free_failures = 1000\n";  // every test comes from one address
   for (const auto& [key, value] : settings) config << key << " = " << value << "\n";
 }
 

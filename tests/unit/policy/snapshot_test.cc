@@ -81,7 +81,7 @@ TEST(TenantSnapshot, WritesMetadataThatMcpClientsTake) {
   EXPECT_EQ(metadata.at("grant_types_supported"),
             Json({"urn:ietf:params:oauth:grant-type:token-exchange", "client_credentials"}));
   EXPECT_EQ(metadata.at("token_endpoint_auth_methods_supported"),
-            Json({"client_secret_basic", "client_secret_post"}));
+            Json({"client_secret_basic", "client_secret_post", "private_key_jwt"}));
   EXPECT_EQ(metadata.at("scopes_supported"),
             Json({"files:read", "files:write", "repo:read", "repo:write"}));
   // RFC 8414 §3.2: no empty lists.

@@ -1,0 +1,152 @@
+// Assertions as grants, on the wire: RFC 7523 §2.1, and ID-JAG as
+// draft-ietf-oauth-identity-assertion-authz-grant and MCP's enterprise-managed
+// authorization have it. What the grant decides is in unit/grants/jwt_bearer_test.cc.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <future>
+#include <string>
+#include <vector>
+
+#include "support/service_fixture.h"
+
+namespace postern::test {
+namespace {
+
+constexpr const char* kJwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+constexpr const char* kFiles = "https://files.example.com/mcp";
+
+struct Rfc7523 : testing::Test {
+  static TestTenant& acme() {
+    static TestTenant tenant("rfc7523");
+    static const bool ready = [] {
+      tenant.part("clients", "gw-01")["grants"] = {"token-exchange", "jwt-bearer"};
+      tenant.part("issuers", "corp")["token_types"] = {"access_token", "jwt", "jwt_bearer",
+                                                       "id_jag"};
+      EXPECT_THAT(tenant.apply(), HasStatus(200));
+      return true;
+    }();
+    EXPECT_TRUE(ready);
+    return tenant;
+  }
+  static Json claims() {
+    static int number = 0;
+    auto claims = acme().claims("alice");
+    claims["aud"] = std::string(kBaseUrlOfTests) + "/t/rfc7523";
+    claims["jti"] = "wire-" + std::to_string(++number);
+    return claims;
+  }
+  static Json jag_claims() {
+    auto jag = claims();
+    jag["client_id"] = "gw-01";
+    jag["resource"] = kFiles;
+    return jag;
+  }
+  static std::string jag(const Json& claims) { return acme().idp.sign(claims, "oauth-id-jag+jwt"); }
+  static Pairs fields(const std::string& assertion, const Pairs& more = {}) {
+    Pairs all{{"grant_type", kJwtBearer}, {"assertion", assertion}};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  static WireReply ask(const std::string& assertion, const Pairs& more = {}) {
+    return acme().token(fields(assertion, more));
+  }
+};
+
+TEST_F(Rfc7523, AnAssertionIsAGrant) {
+  const auto reply = ask(acme().idp.sign(claims()), {{"audience", "files"}});
+  ASSERT_THAT(reply, HasStatus(200));
+  const auto json = json_of(reply);
+  EXPECT_EQ(json.at("token_type"), "Bearer");
+  EXPECT_FALSE(json.contains("issued_token_type"));
+  EXPECT_FALSE(json.contains("refresh_token"));
+  const auto issued = claims_of(json.at("access_token").get<std::string>());
+  EXPECT_EQ(issued.at("aud"), kFiles);
+  EXPECT_EQ(issued.at("sub"), "alice");
+  const auto record = acme().audit().back().at("event");
+  EXPECT_EQ(record.at("action"), "token.jwt_bearer");
+  EXPECT_EQ(record.dump().find("eyJ"), std::string::npos);
+}
+
+TEST_F(Rfc7523, EveryFailureIsInvalidGrant) {
+  auto expired = claims();
+  expired["exp"] = seconds_of(SystemClock().now() - 1s);
+  auto elsewhere = claims();
+  elsewhere["aud"] = "gw-01";
+  const Idp impostor(acme().idp.issuer());
+  for (const auto& assertion :
+       {std::string("garbage"), acme().idp.sign(expired), acme().idp.sign(elsewhere),
+        impostor.sign(claims()), acme().idp.sign(claims(), "at+jwt"), jag(claims())}) {
+    EXPECT_THAT(ask(assertion, {{"audience", "files"}}), IsOAuthError(400, "invalid_grant"));
+  }
+  EXPECT_THAT(acme().token({{"grant_type", kJwtBearer}}), IsOAuthError(400, "invalid_request"));
+  const auto twice = fields(acme().idp.sign(claims()), {{"assertion", "x"}});
+  EXPECT_THAT(acme().token(twice), IsOAuthError(400, "invalid_request"));
+}
+
+TEST_F(Rfc7523, TheClientAuthenticatesFirst) {
+  const auto assertion = acme().idp.sign(claims());
+  EXPECT_THAT(acme().token(fields(assertion, {{"audience", "files"}}), basic("gw-01", "wrong")),
+              IsOAuthError(401, "invalid_client"));
+  EXPECT_THAT(acme().token(fields(assertion, {{"audience", "files"}}),
+                           basic("gw-files", acme().files_secret)),
+              IsOAuthError(400, "unauthorized_client"));
+  EXPECT_THAT(ask(assertion, {{"audience", "files"}}), HasStatus(200));  // still good
+}
+
+TEST_F(Rfc7523, OfManyAtOnceOneIsFirst) {
+  const auto assertion = acme().idp.sign(claims());
+  std::vector<std::future<int>> asked;
+  for (int i = 0; i < 8; ++i) {
+    asked.push_back(std::async(std::launch::async, [&] {
+      return ask(assertion, {{"audience", "files"}}).status;
+    }));
+  }
+  int granted = 0;
+  for (auto& each : asked) granted += each.get() == 200 ? 1 : 0;
+  EXPECT_EQ(granted, 1);
+  EXPECT_THAT(ask(assertion, {{"audience", "files"}}), IsOAuthError(400, "invalid_grant"));
+}
+
+TEST_F(Rfc7523, IdJag_GrantsWhatItNamesOnce) {
+  auto named = jag_claims();
+  named["scope"] = "files:read";
+  const auto assertion = jag(named);
+  const auto reply = ask(assertion);  // as the MCP client: grant_type and assertion alone
+  ASSERT_THAT(reply, HasStatus(200));
+  EXPECT_EQ(json_of(reply).at("scope"), "files:read");
+  EXPECT_EQ(claims_of(json_of(reply).at("access_token").get<std::string>()).at("aud"), kFiles);
+  EXPECT_THAT(ask(assertion), IsOAuthError(400, "invalid_grant"));
+}
+
+TEST_F(Rfc7523, IdJag_WhatDoesNotFitIsInvalidGrant) {
+  const auto with = [](const char* name, const Json& value) {
+    auto claims = jag_claims();
+    claims[name] = value;
+    return jag(claims);
+  };
+  const auto url = std::string(kBaseUrlOfTests) + "/t/rfc7523";
+  for (const auto& assertion :
+       {with("client_id", "gw-02"), with("aud", url + "/token"), with("aud", url + "/"),
+        with("aud", Json::array({url, "https://elsewhere.example"})), with("jti", nullptr),
+        with("iat", nullptr), with("cnf", Json{{"jkt", "x"}}),
+        acme().idp.sign(jag_claims(), "dpop+jwt")}) {
+    EXPECT_THAT(ask(assertion, {{"audience", "files"}}), IsOAuthError(400, "invalid_grant"));
+  }
+  EXPECT_THAT(ask(jag(jag_claims()), {{"audience", "search"}}), IsOAuthError(400, "invalid_grant"));
+  // And it is no subject token.
+  EXPECT_THAT(acme().exchange(with("aud", "gw-01"), "files"), IsOAuthError(400, "invalid_request"));
+}
+
+TEST_F(Rfc7523, TheMetadataSaysSo) {
+  const auto metadata =
+      json_of(acme().ask("GET", "/.well-known/oauth-authorization-server/t/rfc7523"));
+  const auto& grants = metadata.at("grant_types_supported");
+  EXPECT_NE(std::find(grants.begin(), grants.end(), Json(kJwtBearer)), grants.end());
+  EXPECT_EQ(metadata.at("authorization_grant_profiles_supported"),
+            Json::array({"urn:ietf:params:oauth:grant-profile:id-jag"}));
+}
+
+}  // namespace
+}  // namespace postern::test
