@@ -236,7 +236,7 @@ TEST(TokenEndpoint, T15_TheGrantMustBeAllowedBeforeAnythingOfItIsRead) {
 
 TEST(TokenEndpoint, UnknownGrantsAreUnsupported) {
   for (const char* grant : {"password", "authorization_code", "refresh_token", "implicit",
-                            "urn:ietf:params:oauth:grant-type:jwt-bearer", "TOKEN-EXCHANGE"}) {
+                            "urn:ietf:params:oauth:grant-type:saml2-bearer", "TOKEN-EXCHANGE"}) {
     EXPECT_THAT(acme().token({{"grant_type", grant}}), IsOAuthError(400, "unsupported_grant_type"))
         << grant;
   }

@@ -20,7 +20,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   if (const auto normal = grants::normalised_htu(text)) {
-    if (normal->find_first_of("?#@ ") != normal->npos) std::abort();
+    if (normal->find_first_of("?# ") != normal->npos) std::abort();
+    const auto host = normal->substr(0, normal->find('/', normal->find("://") + 3));
+    if (host.find('@') != host.npos) std::abort();
     if (grants::normalised_htu(*normal) != normal) std::abort();
   }
   test::InMemoryReplayGuard replays;

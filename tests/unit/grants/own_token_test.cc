@@ -541,7 +541,7 @@ TEST(Introspection, I2_IsFalseAndNothingElseForWhateverIsNotOurs) {
 TEST(Introspection, ScopeIsWhatIsStillPermitted) {
   Chain f;
   const auto token = f.files_token();
-  f.role()["deny"] = Json::array({"files:write"});
+  f.role()["deny"] = Json::array({"files:files:write"});
   f.load();
   EXPECT_EQ(f.look("files-gw", token).at("scope"), "files:read");
 }
