@@ -6,8 +6,8 @@
 
 #include "core/clock.h"
 #include "core/result.h"
-#include "grants/revocation_list.h"
 #include "grants/subject.h"
+#include "policy/revocation_list.h"
 #include "policy/snapshot.h"
 #include "token/json.h"
 #include "token/jws.h"
@@ -47,7 +47,7 @@ std::string foreign_token_id(const TenantId& tenant, std::string_view compact);
 /// Thread-safe.
 class OwnTokens {
  public:
-  OwnTokens(const RevocationList& revocations, const Clock& clock)
+  OwnTokens(const policy::RevocationList& revocations, const Clock& clock)
       : revocations_(revocations), clock_(clock) {}
 
   /// A token of this tenant, by signature, type and form, that has not expired.
@@ -69,7 +69,7 @@ class OwnTokens {
   Status check_revocation(const TenantId& tenant, const VerifiedToken& token) const;
 
  private:
-  const RevocationList& revocations_;
+  const policy::RevocationList& revocations_;
   const Clock& clock_;
 };
 

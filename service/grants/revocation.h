@@ -6,8 +6,8 @@
 #include "core/result.h"
 #include "grants/caller.h"
 #include "grants/own_token.h"
-#include "grants/revocation_list.h"
 #include "grants/subject.h"
+#include "policy/revocation_list.h"
 #include "policy/snapshot.h"
 
 namespace postern::grants {
@@ -16,7 +16,7 @@ namespace postern::grants {
 /// Thread-safe.
 class Revocation {
  public:
-  Revocation(SubjectVerifier& verifier, const OwnTokens& own_tokens, RevocationList& list)
+  Revocation(SubjectVerifier& verifier, const OwnTokens& own_tokens, policy::RevocationList& list)
       : verifier_(verifier), own_tokens_(own_tokens), list_(list) {}
 
   /// Revokes a token that this tenant issued to the caller, or a trusted issuer's
@@ -34,7 +34,7 @@ class Revocation {
 
   SubjectVerifier& verifier_;
   const OwnTokens& own_tokens_;
-  RevocationList& list_;
+  policy::RevocationList& list_;
 };
 
 }  // namespace postern::grants

@@ -10,7 +10,7 @@
 #include "core/clock.h"
 #include "core/ids.h"
 #include "core/result.h"
-#include "grants/revocation_list.h"
+#include "policy/revocation_list.h"
 #include "storage/database.h"
 
 namespace postern::storage {
@@ -18,7 +18,7 @@ namespace postern::storage {
 /// The revocation list of every tenant, in memory, kept current from the
 /// database by a thread of its own: woken by NOTIFY, and reading every second in
 /// any case. Entries go when the token has expired and clocks may differ no more.
-class PostgresRevocationList final : public grants::RevocationList {
+class PostgresRevocationList final : public policy::RevocationList {
  public:
   struct Options {
     std::chrono::milliseconds interval{1000};

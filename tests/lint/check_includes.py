@@ -22,9 +22,7 @@ MAY_INCLUDE = {
     "service/vault": ["core", "crypto", "audit"],
     "service/policy": ["core", "crypto", "token", "audit", "vault"],
     "service/grants": ["core", "crypto", "outbound", "token", "audit", "vault", "policy"],
-    # Of grants the interfaces of its stores only; it links nothing of it.
-    "service/storage": ["core", "crypto", "outbound", "token", "audit", "vault", "policy",
-                        "grants"],
+    "service/storage": ["core", "crypto", "outbound", "token", "audit", "vault", "policy"],
     "service/http": ["core", "crypto"],
     "service/http/handlers": ["core", "crypto", "outbound", "token", "audit", "vault", "policy",
                               "grants", "http"],

@@ -11,12 +11,12 @@
 #include "core/clock.h"
 #include "core/ids.h"
 #include "core/result.h"
-#include "grants/revocation_list.h"
+#include "policy/revocation_list.h"
 
 namespace postern::test {
 
 /// The revocation list of the tenants that were added, in memory. Thread-safe.
-class InMemoryRevocationList final : public grants::RevocationList {
+class InMemoryRevocationList final : public policy::RevocationList {
  public:
   void add_tenant(const TenantId& tenant) {
     const std::lock_guard lock(mutex_);

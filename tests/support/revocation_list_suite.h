@@ -1,6 +1,6 @@
 #pragma once
 
-// The contract of grants::RevocationList as tests. To hold an implementation to it:
+// The contract of policy::RevocationList as tests. To hold an implementation to it:
 //
 //   namespace postern::test {
 //   INSTANTIATE_TEST_SUITE_P(Postgres, RevocationListSuite,
@@ -20,7 +20,7 @@
 
 #include "core/clock.h"
 #include "core/ids.h"
-#include "grants/revocation_list.h"
+#include "policy/revocation_list.h"
 #include "support/code_of.h"
 
 namespace postern::test {
@@ -28,7 +28,7 @@ namespace postern::test {
 class RevocationListHarness {
  public:
   virtual ~RevocationListHarness() = default;
-  virtual grants::RevocationList& list() = 0;
+  virtual policy::RevocationList& list() = 0;
   virtual TenantId add_tenant() = 0;  ///< a new one
 };
 
@@ -41,7 +41,7 @@ struct RevocationListFactory {
 
 class RevocationListSuite : public ::testing::TestWithParam<RevocationListFactory> {
  protected:
-  grants::RevocationList& list() { return harness_->list(); }
+  policy::RevocationList& list() { return harness_->list(); }
   static sys_seconds later() { return SystemClock().now() + std::chrono::minutes(5); }
   bool revoked(const TenantId& tenant, const std::vector<std::string>& ids) {
     const auto answer = list().any_revoked(tenant, ids);

@@ -101,11 +101,12 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
   std::vector<audit::Event> records;
 
   const auto decide = [&]() -> Result<Reply> {
-    // By headers, or as in the form of the token endpoint: then the body is read first.
+    // By headers, or as in the form of the token endpoint: then the body is read
+    // first, and one that cannot be read names no client.
     std::optional<Json> body;
     ClientParameters offered;
-    if (request.count("authorization") == 0) {
-      POSTERN_TRY(body, release_body(request));
+    if (auto read = release_body(request); request.count("authorization") == 0 && read.ok()) {
+      body = std::move(read).value();
       offered = {member_of(*body, "client_id"), std::nullopt, member_of(*body, "client_assertion"),
                  member_of(*body, "client_assertion_type")};
     }

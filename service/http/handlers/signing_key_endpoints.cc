@@ -114,13 +114,14 @@ Result<Done> withdraw(const Services& services, const Request& request, const Te
 
 void add_signing_key_endpoints(Router& router, Gate& gate, Services& services) {
   const auto add = [&](const char* method, const char* pattern, const char* action, auto body) {
-    gate.add(router, method, pattern, Pool::Database,
-             [&services, action, body](const Request& request) {
-               return tenant_call(services, request, action, {Kind::Operator, Kind::TenantAdmin},
-                                  [&](const auto& snapshot, const auto&, auto& record) {
-                                    return body(services, request, snapshot, record);
-                                  });
-             });
+    gate.add(
+        router, method, pattern, Pool::Database, [&services, action, body](const Request& request) {
+          return tenant_call(services, request, action, {Kind::Operator, Kind::TenantAdmin},
+                             [&](const auto& snapshot, const auto&, auto& record) -> Result<Done> {
+                               POSTERN_CHECK(Query::none(request));
+                               return body(services, request, snapshot, record);
+                             });
+        });
   };
   using policy::TenantSnapshot;
   add("GET", "/api/v1/tenants/{}/signing-keys", "signing_key.list",

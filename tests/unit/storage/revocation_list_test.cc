@@ -25,7 +25,7 @@ using storage::PostgresRevocationList;
 class PostgresRevocations final : public RevocationListHarness {
  public:
   PostgresRevocations() { EXPECT_TRUE(list_.start().ok()); }
-  grants::RevocationList& list() override { return list_; }
+  policy::RevocationList& list() override { return list_; }
   TenantId add_tenant() override { return stores_.add_tenant(); }
 
  private:
@@ -36,7 +36,7 @@ class PostgresRevocations final : public RevocationListHarness {
 
 class InMemoryRevocations final : public RevocationListHarness {
  public:
-  grants::RevocationList& list() override { return list_; }
+  policy::RevocationList& list() override { return list_; }
   TenantId add_tenant() override {
     const TenantId tenant("tenant-" + std::to_string(++number_));
     list_.add_tenant(tenant);

@@ -8,7 +8,7 @@
 #include "core/ids.h"
 #include "core/result.h"
 
-namespace postern::grants {
+namespace postern::policy {
 
 /// Tokens that were revoked before they expired (RFC 7009). Shared by replicas:
 /// what one revokes, all refuse within a second. Thread-safe.
@@ -29,4 +29,4 @@ class RevocationList {
                         sys_seconds expires_at) = 0;
 };
 
-}  // namespace postern::grants
+}  // namespace postern::policy
