@@ -51,10 +51,6 @@ UNSEEN = {
     "TokenStatus.acr": "the demo provider does not say how a user authenticated",
     "TokenStatus.amr": "the demo provider does not say how a user authenticated",
     "TokenStatus.auth_time": "the demo provider does not say how a user authenticated",
-    "ServerMetadata.introspection_endpoint_auth_signing_alg_values_supported":
-        "no method that signs",
-    "ServerMetadata.revocation_endpoint_auth_signing_alg_values_supported":
-        "no method that signs",
 }
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -539,6 +535,82 @@ def check_release(tester: Tester, made: dict) -> None:
         tester.call("release", 400, "not one target", who="client", body=ask(item))
 
 
+def check_identities(tester: Tester, made: dict, folder: pathlib.Path) -> None:
+    """A tenant with every way to be somebody, and every limit on it."""
+    keys = folder / "acme"
+    jwks = json.loads((keys / "idp.jwks.json").read_text())
+    issuer = "https://idp.acme.example"
+    text = manifest("initech", jwks)
+    text["guardrails"] = {
+        "max_token_lifetime": 3600, "issuers": [issuer], "impersonation": False,
+        "client_authentication": ["client_secret", "private_key_jwt", "tls_client_auth",
+                                  "self_signed_tls_client_auth", "workload_identity"],
+        "signing_algorithms": ["ES256", "RS256"]}
+    text["issuers"][0] |= {
+        "issuer": issuer, "token_types": ["access_token", "jwt", "id_token", "id_jag", "jwt_bearer"],
+        "id_jag_reuse": True, "header_types": ["application/corp+jwt"],
+        "required_claims": {"iss": [issuer]},
+        "introspection": {"endpoint": issuer + "/introspect", "client_id": "postern",
+                          "credential": "provider", "cache_for": 30}}
+    by = {
+        "jwt": {"method": "private_key_jwt", "jwks": jwks, "algorithms": ["ES256"],
+                "token_endpoint_audience": True},
+        "uri": {"method": "private_key_jwt", "jwks_uri": issuer + "/keys"},
+        "own": {"method": "self_signed_tls_client_auth", "certificate_sha256": ["A" * 43]},
+        "load": {"method": "workload_identity",
+                 "workload": {"issuer": "corp", "audience": "gw-01", "claims": {"sub": ["alice"]}}}}
+    for kind, value in (("dn", "CN=gw"), ("dns", "gw.example"), ("uri", "spiffe://gw"),
+                        ("ip", "192.0.2.1"), ("email", "gw@example.com")):
+        by["tls-" + kind] = {"method": "tls_client_auth", "tls_subject": {kind: value}}
+    for name, rule in by.items():
+        text["clients"].append({"id": name, "authentication": rule, "backends": ["*"],
+                                "audiences": ["gw-01"],
+                                "scopes": ["*"], "dpop_bound": name == "jwt",
+                                "certificate_bound": name == "own",
+                                "grants": ["token-exchange", "client_credentials", "jwt-bearer"]})
+    text["backends"][0]["scope_patterns"] = ["user/*"]
+    text["bindings"].append({"name": "staff", "role": "developer", "issuer": "corp",
+                             "claims": {"department": ["finance"]}})
+    text["bindings"][0]["subjects"][0]["issuer"] = issuer
+    tester.call("applyManifest", 201, "every member", who="operator", body=text, tenant="initech")
+    tester.call("readManifest" if "readManifest" in tester.contract.operations else "getManifest",
+                200, "every member", who="operator", tenant="initech")
+    tester.call("metadata", 200, "every member", tenant="initech")
+
+    # A workload's token is its client's credential.
+    mine = {"client_id": "load", "client_assertion": made["alice"],
+            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}
+    tester.token(200, "a workload exchanges", tenant="initech", form={
+        **mine, "grant_type": EXCHANGE, "subject_token": made["alice"],
+        "subject_token_type": ACCESS_TOKEN, "resource": [FILES]})
+    tester.token(200, "a workload for itself", tenant="initech",
+                 form={**mine, "grant_type": "client_credentials", "resource": [FILES]})
+    tester.call("release", 200, "a workload", tenant="initech", body={
+        **mine, "subject_token": made["alice"], "items": [{"backend": "files"}]})
+
+    for question in (
+            {"client": "load", "audience": "files", "scope": "files:read",
+             "subject": {"issuer": issuer, "subject": "alice", "groups": ["corp:engineering"],
+                         "claims": {"department": ["finance"]}, "scope": "files:read",
+                         "acr": "urn:gold", "amr": ["hwk"], "auth_time": 1}},
+            {"client": "load", "resource": FILES, "subject_token": made["alice"],
+             "subject_token_type": ACCESS_TOKEN},
+            {"client": "gw-03", "audience": "nothing"},
+            {"client": "load", "audience": "ledger",
+             "subject": {"issuer": issuer, "subject": "bob"}}):
+        tester.call("explain", 200, str(sorted(question)), who="operator", tenant="initech",
+                    body=question)
+
+    # Whoever guesses is slowed down.
+    guess = {"client_id": "gw-02", "client_secret": "a guess", "grant_type": "client_credentials"}
+    for _ in range(21):
+        tester.token(401, "a guess", tenant="initech", form=guess)
+    tester.token(429, "one too many", tenant="initech", form=guess)
+    tester.credentials["guesser"] = "Basic " + base64.b64encode(b"gw-02:a guess").decode()
+    tester.call("release", 429, "one too many", who="guesser", tenant="initech",
+                body={"subject_token": made["alice"], "items": [{"backend": "files"}]})
+
+
 def check_tenants(tester: Tester, made: dict) -> None:
     tester.call("status", 200, who="operator")
     page = tester.call("listTenants", 200, who="operator", query={"limit": 1}).json
@@ -780,10 +852,12 @@ def check_edge(tester: Tester) -> None:
 def check_without_database(tester: Tester) -> None:
     """A replica that does not know whether it is current answers nobody: 503."""
     tester.server.stop_database()
-    for _ in range(600):
-        if tester.exchange("GET", "/readyz", {}, None).status == 503:
-            break
-        time.sleep(0.1)
+    # It notices in two places, and one of them a moment later.
+    for probe in ("/readyz", "/t/acme/jwks"):
+        for _ in range(600):
+            if tester.exchange("GET", probe, {}, None).status == 503:
+                break
+            time.sleep(0.1)
     for operation in tester.contract.operations.values():
         if 503 not in operation.responses:
             tester.call(operation.id, 200, "without a database")
@@ -893,6 +967,7 @@ def main() -> int:
                 check_step_up_and_credentials(tester, made)
                 check_exchange(tester, made)
                 check_release(tester, made)
+                check_identities(tester, made, folder)
                 check_admin_tokens(tester, made)
                 check_client_secrets(tester)
                 check_audit(tester)
