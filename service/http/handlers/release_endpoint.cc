@@ -105,8 +105,10 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
     // first, and one that cannot be read names no client.
     std::optional<Json> body;
     ClientParameters offered;
-    if (auto read = release_body(request); request.count("authorization") == 0 && read.ok()) {
-      body = std::move(read).value();
+    if (request.count("authorization") == 0) {
+      if (auto read = release_body(request); read.ok()) body = std::move(read).value();
+    }
+    if (body) {
       offered = {member_of(*body, "client_id"), std::nullopt, member_of(*body, "client_assertion"),
                  member_of(*body, "client_assertion_type")};
     }
