@@ -66,6 +66,10 @@ Result<ConfigChange> rotate_signing_keys(vault::Keyring& keyring, const StoredTe
       }
       signs |= state == SigningKeyState::Active;
       ++kept;
+      // Said outright: by its time alone it would tie with one made in the same second.
+      if (publish_for.count() == 0 && state == SigningKeyState::Active) {
+        change.set_signing_key_state.emplace_back(key.kid, SigningKeyState::Retired);
+      }
     }
     if (kept >= kMostKeys) {
       return fail(ErrorCode::Conflict,

@@ -408,7 +408,8 @@ TEST(ChainedExchange, OfOtherKindsNothingPasses) {
     EXPECT_EQ(f.onward(f.sign(good, typ)), ErrorCode::InvalidToken) << typ;
     EXPECT_FALSE(f.active(f.sign(good, typ))) << typ;
   }
-  auto asked = f.request(f.sign(good));
+  const auto token = f.sign(good);
+  auto asked = f.request(token);
   asked.subject_token_type = GrantsFixture::kIdToken;
   EXPECT_EQ(code_of(f.exchange(asked)), ErrorCode::InvalidToken);
 

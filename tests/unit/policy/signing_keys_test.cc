@@ -97,6 +97,17 @@ TEST(SigningKeys, RotateAtOnceInAnEmergency) {
   EXPECT_TRUE(f.published(old_kid));
 }
 
+TEST(SigningKeys, AtOnceHoldsWithinTheSameSecondInWhateverOrderTheStoreAnswers) {
+  Keys f;
+  for (int i = 0; i < 3; ++i) {
+    const auto new_kid = f.rotate(0s);
+    EXPECT_EQ(f.signer(), new_kid);
+    auto& keys = f.tenants.stored(f.tenant).signing_keys;
+    std::reverse(keys.begin(), keys.end());
+    EXPECT_EQ(f.signer(), new_kid);
+  }
+}
+
 TEST(SigningKeys, AtOnceHoldsForAReplicaWhoseClockIsBehind) {
   Keys f;
   const auto new_kid = f.rotate(0s);
