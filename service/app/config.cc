@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <utility>
 
 #include "vault/root_key_access.h"
 
@@ -205,7 +206,23 @@ bool loopback_origin(std::string_view url) {
   return false;
 }
 
+bool is_loopback(std::string_view address) {
+  const auto ip = outbound::IpAddress::parse(address);
+  return ip && ip->is_loopback();
+}
+
 }  // namespace
+
+std::function<bool(std::string_view)> peers_taken(const Config& config,
+                                                  std::vector<outbound::Network> proxies) {
+  if (config.listen.tls || !config.base_url.starts_with("https://")) return {};
+  return [proxies = std::move(proxies)](std::string_view address) {
+    const auto ip = outbound::IpAddress::parse(address);
+    return ip && (ip->is_loopback() ||
+                  std::any_of(proxies.begin(), proxies.end(),
+                              [&](const auto& network) { return network.contains(*ip); }));
+  };
+}
 
 Environment process_environment() {
   return [](const std::string& name) -> std::optional<std::string> {
@@ -356,6 +373,13 @@ std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& fi
     config.listen.tls = scratch.tls;
   } else if (!scratch.client_ca_file.empty() || scratch.tls.request_client_certificate) {
     problems.emplace_back("listen.tls: client certificates need certificate_file and key_file");
+  }
+  // RFC 6749 section 3.2. What a container with a loopback base_url publishes is its host's affair.
+  if (!any_tls && config.proxy_addresses.empty() && config.base_url.starts_with("https://") &&
+      !is_loopback(config.listen.address)) {
+    problems.emplace_back(
+        "listen.address: beyond loopback it takes listen.tls, or proxy.addresses to say which "
+        "proxy terminates TLS");
   }
   if (scratch.tls.accept_unverified_client_certificate &&
       (!any_tls || scratch.client_ca_file.empty())) {

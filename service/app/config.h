@@ -13,6 +13,7 @@
 #include "core/secret.h"
 #include "grants/throttle.h"
 #include "http/server.h"
+#include "outbound/address.h"
 
 namespace postern::app {
 
@@ -37,6 +38,12 @@ struct Config {
   log::Level log_level = log::Level::Info;
   std::size_t snapshot_memory_bytes = 256 * 1024 * 1024;
 };
+
+/// Whose connections are answered (RFC 6749 section 3.2): without TLS of our own
+/// loopback and the declared proxies, which have it. Empty: everybody's, over TLS
+/// or where base_url itself is plain http on loopback.
+std::function<bool(std::string_view address)> peers_taken(const Config& config,
+                                                          std::vector<outbound::Network> proxies);
 
 /// All that is wrong with a configuration, each with key and what to do.
 struct ConfigProblems {

@@ -278,6 +278,7 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
   POSTERN_TRY(auto networks,
               read_networks(config.outbound_allow_private, "outbound.allow_private"));
   POSTERN_TRY(auto proxies, read_networks(config.proxy_addresses, "proxy.addresses"));
+  config.listen.takes_peer = peers_taken(config, proxies);
   std::optional<crypto::CertificateAuthorities> proxy_authorities;
   if (!config.proxy_client_ca_file.empty()) {
     POSTERN_TRY(proxy_authorities,

@@ -67,6 +67,7 @@ class FunctionJob final : public WorkerPool::Job {
 
 bool Edge::admit(const std::string& address) {
   if (draining || stopping) return false;
+  if (options.takes_peer && !options.takes_peer(address)) return false;
   {
     const std::lock_guard lock(address_mutex);
     auto& count = per_address[address];

@@ -31,6 +31,9 @@ struct ServerOptions {
   std::string address = "127.0.0.1";
   std::uint16_t port = 0;  ///< 0: any free port, see Server::port()
   std::optional<TlsOptions> tls;
+  /// Which peers are answered, by numeric address; unset: all. Others are
+  /// disconnected before anything they send is read.
+  std::function<bool(std::string_view address)> takes_peer;
 
   int io_threads = 2;
   int compute_threads = 2;
