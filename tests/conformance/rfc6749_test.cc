@@ -3,9 +3,15 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <optional>
 #include <set>
 #include <sstream>
+#include <string>
+#include <variant>
+#include <vector>
 
+#include "app/config.h"
 #include "http/basic_auth.h"
 #include "support/service_fixture.h"
 
@@ -122,6 +128,81 @@ TEST(Rfc6749_2_3_1, T4_RefusesSecretsInTheQuery) {
   }
 }
 
+// ---- TLS (§3.2) ----
+
+/// What is wrong with a configuration of these keys and all that is required.
+std::vector<std::string> problems_with(std::map<std::string, std::string> variables) {
+  variables.try_emplace("POSTERND_BASE_URL", "https://sts.example.com");
+  variables.try_emplace("POSTERND_DATABASE_URL", "postgresql://db/postern");
+  variables.try_emplace("POSTERND_KEYS_ROOT_KEY_FILE", "root.key");
+  variables.try_emplace("POSTERND_OPERATOR_TOKEN_FILE", "operator.token");
+  const auto loaded =
+      app::load_config("", [&](const std::string& name) -> std::optional<std::string> {
+        const auto found = variables.find(name);
+        if (found == variables.end()) return std::nullopt;
+        return found->second;
+      });
+  const auto* found = std::get_if<app::ConfigProblems>(&loaded);
+  return found != nullptr ? found->problems : std::vector<std::string>();
+}
+std::vector<outbound::Network> networks(const char* network) {
+  return {must(outbound::Network::parse(network))};
+}
+
+TEST(Rfc6749_3_2, T5_PlainHttpIsForLoopbackAndDeclaredProxies) {
+  for (const std::map<std::string, std::string>& good :
+       std::vector<std::map<std::string, std::string>>{
+           {},
+           {{"POSTERND_LISTEN_ADDRESS", "127.0.0.1"}},
+           {{"POSTERND_LISTEN_ADDRESS", "::1"}},
+           {{"POSTERND_LISTEN_ADDRESS", "0.0.0.0"}, {"POSTERND_PROXY_ADDRESSES", "10.0.0.7/32"}},
+           {{"POSTERND_LISTEN_ADDRESS", "0.0.0.0"},
+            {"POSTERND_LISTEN_TLS_CERTIFICATE_FILE", "tls.crt"},
+            {"POSTERND_LISTEN_TLS_KEY_FILE", "tls.key"}},
+           {{"POSTERND_LISTEN_ADDRESS", "0.0.0.0"},
+            {"POSTERND_BASE_URL", "http://127.0.0.1:8711"}}}) {
+    EXPECT_THAT(problems_with(good), testing::IsEmpty());
+  }
+  app::Config config;
+  config.base_url = "https://sts.example.com";
+  const auto takes = app::peers_taken(config, networks("10.0.0.0/24"));
+  for (const char* peer : {"127.0.0.1", "127.0.0.2", "::1", "10.0.0.7"}) EXPECT_TRUE(takes(peer));
+  config.listen.tls.emplace();
+  EXPECT_FALSE(app::peers_taken(config, {})) << "over TLS everybody";
+}
+
+TEST(Rfc6749_3_2, T5_NobodyElseMaySendSecretsInTheClear) {
+  for (const char* address : {"0.0.0.0", "::", "10.0.0.1", "203.0.113.5"}) {
+    EXPECT_THAT(problems_with({{"POSTERND_LISTEN_ADDRESS", address}}),
+                testing::ElementsAre(HasSubstr("listen.address: beyond loopback")))
+        << address;
+  }
+  for (const char* url : {"http://sts.example.com", "http://127.0.0.1.example.com",
+                          "http://localhost.example.com", "http://10.0.0.1:8711"}) {
+    EXPECT_THAT(problems_with({{"POSTERND_BASE_URL", url}}),
+                testing::ElementsAre(HasSubstr("base_url: must begin with https://")))
+        << url;
+  }
+  app::Config config;
+  config.base_url = "https://sts.example.com";
+  const auto takes = app::peers_taken(config, networks("10.0.0.0/24"));
+  for (const char* peer : {"10.0.1.7", "203.0.113.5", "2001:db8::1", "::ffff:127.0.0.1", ""}) {
+    EXPECT_FALSE(takes(peer)) << peer;
+  }
+}
+
+TEST(Rfc6749_3_2, T5_AStrangersConnectionIsClosedUnread) {
+  http::ServerOptions options;
+  options.takes_peer = [](std::string_view) { return false; };
+  const http::Router router;
+  http::Server server(options, router);
+  ASSERT_TRUE(server.start().ok());
+  RawClient stranger(server.port());
+  EXPECT_EQ(stranger.get("/").status, 0);
+  EXPECT_TRUE(stranger.at_end());
+  EXPECT_EQ(server.stats().requests, 0u);
+}
+
 // ---- answers (§5) ----
 
 TEST(Rfc6749_5_1, T6_SuccessIsJsonThatNobodyKeeps) {
@@ -207,6 +288,48 @@ TEST(TokenEndpoint, T13_HasBounds) {
   auto long_token = without("subject_token");
   long_token.emplace_back("subject_token", std::string(17'000, 'x'));
   EXPECT_THAT(acme().token(long_token), IsOAuthError(400, "invalid_request"));
+}
+
+/// Many requests at once, on one connection, to a service with one place to wait.
+std::vector<WireReply> flood(TestService& service, const TestTenant& tenant,
+                             const std::vector<std::string>& endpoints) {
+  const auto body = form(tenant.exchange_fields("not.a.token", "files")) + "&token=x";
+  std::string requests;
+  for (std::size_t i = 0; i < 60; ++i) {
+    requests += "POST /t/" + tenant.name + endpoints[i % endpoints.size()] +
+                " HTTP/1.1\r\nHost: x\r\nAuthorization: " + basic("gw-01", tenant.secret) +
+                "\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: " +
+                std::to_string(body.size()) + "\r\n\r\n" + body;
+  }
+  RawClient client(service.port());
+  std::vector<WireReply> replies;
+  if (!client.send(requests)) return replies;
+  while (replies.size() < 60) replies.push_back(client.reply());
+  return replies;
+}
+
+TEST(TokenEndpoint, T14_OverloadIsTemporarilyUnavailableAndSaysWhenToComeBack) {
+  TestService service([](app::Config& config) {
+    config.listen.compute_threads = config.listen.database_threads = 1;
+    config.listen.pool_queue = 1;
+  });
+  TestTenant tenant(service, "t14");
+  int overloaded = 0;
+  for (const auto& reply : flood(service, tenant, {"/token", "/introspect", "/revoke"})) {
+    if (reply.status != 503) continue;
+    ++overloaded;
+    EXPECT_THAT(reply, IsOAuthError(503, "temporarily_unavailable"));
+    EXPECT_EQ(reply.header("Retry-After"), "1");
+  }
+  EXPECT_GT(overloaded, 0);
+  // Nothing is left of it.
+  EXPECT_THAT(tenant.exchange(tenant.user_token("alice"), "files"), HasStatus(200));
+}
+
+TEST(TokenEndpoint, T14_WithRoomToWaitNobodyIsTurnedAway) {
+  for (const auto& reply : flood(shared_service(), acme(), {"/token"})) {
+    EXPECT_THAT(reply, IsOAuthError(400, "invalid_request"));
+  }
 }
 
 TEST(TokenEndpoint, T15_NothingIsSaidOfTokensBeforeTheClientIsKnown) {

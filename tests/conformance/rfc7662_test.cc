@@ -125,6 +125,32 @@ TEST(Rfc7662_2_1, I6_AWrongHintChangesNothing) {
   }
 }
 
+TEST(Rfc7662_2_1, I6_AHintMakesNothingActive) {
+  for (const char* hint : {"access_token", "refresh_token", "id_token"}) {
+    EXPECT_EQ(acme()
+                  .introspect({{"token", acme().user_token("alice")}, {"token_type_hint", hint}},
+                              acme().as_rs())
+                  .body,
+              R"({"active":false})")
+        << hint;
+  }
+}
+
+TEST(Rfc7662_4, I5_RevocationIsLookedUpEachTime) {
+  const auto token = acme().issued("files");
+  const auto ask = [&] { return acme().introspect({{"token", token}}, acme().as_rs()); };
+  EXPECT_EQ(json_of(ask()).at("active"), Json(true));
+  EXPECT_EQ(json_of(ask()).at("active"), Json(true));
+  const auto revoked = acme().ask("POST", "/t/rfc7662/revoke",
+                                  {{"Content-Type", "application/x-www-form-urlencoded"},
+                                   {"Authorization", basic("gw-01", acme().secret)}},
+                                  form({{"token", token}}));
+  ASSERT_THAT(revoked, HasStatus(200));
+  const auto reply = ask();
+  EXPECT_EQ(reply.body, R"({"active":false})");
+  EXPECT_EQ(reply.header("Cache-Control"), "no-store");
+}
+
 TEST(Rfc9701_5, ASignedAnswerForWhoAsksForOne) {
   const auto token = acme().issued("files");
   const auto reply = acme().introspect({{"token", token}}, acme().as_rs(),

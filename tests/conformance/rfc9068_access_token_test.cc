@@ -85,6 +85,34 @@ TEST(Rfc9068_2_2, SubjectOfAClientIsItsClientId) {
   }
 }
 
+// §2.1: signed, with a key that only we have.
+TEST(Rfc9068_2_1, J1_NoBackendGetsAnUnsignedOrSymmetricToken) {
+  Issued f;
+  for (const char* algorithm : {"none", "HS256", "HS512", "ES384", "es256", ""}) {
+    auto manifest = f.manifest;
+    manifest["backends"][0]["signing_algorithm"] = algorithm;
+    EXPECT_FALSE(policy::Manifest::read(manifest).ok()) << algorithm;
+  }
+}
+
+// §3: a scope means one thing at one resource.
+TEST(Rfc9068_3, J6_AnotherTargetsScopeIsNoScopeHere) {
+  Issued f;
+  const auto token = f.subject_token();
+  auto request = f.request(token);
+  request.scope = "files:read";
+  EXPECT_TRUE(f.exchange(request).ok());
+  for (const char* scope : {"repo:read", "files:read repo:read", "search"}) {
+    request.scope = scope;
+    const auto refused = f.exchange(request);
+    ASSERT_FALSE(refused.ok()) << scope;
+    EXPECT_EQ(refused.error().code, ErrorCode::ScopeRefused) << scope;
+  }
+  request.audiences = {"search"};
+  request.scope = "files:read";
+  EXPECT_FALSE(f.exchange(request).ok());
+}
+
 // §5: nobody may obtain a token whose sub reads as a client's.
 TEST(Rfc9068_5, AUserCannotTakeAClientsSubject) {
   Issued f;

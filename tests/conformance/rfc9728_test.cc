@@ -61,6 +61,29 @@ TEST(Rfc6750_3_1, B1_ABadTokenIsInvalidToken) {
             std::string("Bearer error=\"invalid_token\", resource_metadata=\"") + kUrl + '"');
 }
 
+TEST(Rfc6750_2_1, B2_ATokenInTheHeaderIsRead) {
+  EXPECT_THAT(acme().api("GET", "", acme().admin), HasStatus(200));
+  EXPECT_THAT(
+      acme().ask("GET", "/api/v1/tenants/rfc9728", {{"Authorization", "bEARER " + acme().admin}}),
+      HasStatus(200));
+}
+
+TEST(Rfc6750_2_2, B2_ATokenAnywhereElseIsNot) {
+  const auto target = std::string("/api/v1/tenants/rfc9728");
+  for (const auto& reply : {acme().ask("GET", target + "?access_token=" + acme().admin),
+                            acme().ask("PUT", target + "/manifest",
+                                       {{"Content-Type", "application/x-www-form-urlencoded"}},
+                                       "access_token=" + acme().admin),
+                            acme().ask("GET", target, {{"Cookie", "access_token=" + acme().admin}}),
+                            acme().ask("GET", target, {{"Authorization", acme().admin}}),
+                            acme().ask("GET", target,
+                                       {{"Authorization", bearer(acme().admin)},
+                                        {"Authorization", bearer(acme().admin)}})}) {
+    EXPECT_EQ(reply.status / 100, 4) << reply.head;
+    EXPECT_NE(reply.status, 404);
+  }
+}
+
 TEST(Rfc6750_3_1, B1_TooFewRightsAreInsufficientScope) {
   const auto reply = acme().api("GET", "/manifest", acme().user_token("alice"));
   EXPECT_THAT(reply, IsProblem(403, "forbidden"));
