@@ -108,6 +108,7 @@ stage_install() { check "packages" tests/install-packages.sh --tests; }
 stage_lint() {
   check "folders include whom they may" python3 tests/lint/check_includes.py
   check "source rules" python3 tests/lint/check_sources.py
+  check "each rule has its tests" python3 tests/lint/check_conformance.py
   check "the lint scripts refuse bad samples" python3 tests/lint/test_lint.py
   check "shell scripts parse" bash -c 'for f; do bash -n "$f" || exit 1; done' _ \
     tests/*.sh tests/*/*.sh compose/quickstart .ci/run

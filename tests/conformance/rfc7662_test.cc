@@ -151,6 +151,21 @@ TEST(Rfc7662_4, I5_RevocationIsLookedUpEachTime) {
   EXPECT_EQ(reply.header("Cache-Control"), "no-store");
 }
 
+TEST(Rfc9396_9, IntrospectionSaysWhatWasGranted) {
+  const std::string asked = R"([{"type":"mcp_tool","identifier":"read_*","actions":["call"]}])";
+  const auto reply =
+      acme().exchange(acme().user_token("alice"), "files", {{"authorization_details", asked}});
+  ASSERT_THAT(reply, HasStatus(200));
+  const std::string token = json_of(reply).at("access_token");
+  const auto answer = json_of(acme().introspect({{"token", token}}, acme().as_rs()));
+  EXPECT_EQ(answer.at("authorization_details"), json_of(reply).at("authorization_details"));
+  // And nothing to anybody else.
+  EXPECT_EQ(acme()
+                .introspect({{"token", token}}, basic("gw-files", acme().files_secret))
+                .body.find("read_"),
+            std::string::npos);
+}
+
 TEST(Rfc9701_5, ASignedAnswerForWhoAsksForOne) {
   const auto token = acme().issued("files");
   const auto reply = acme().introspect({{"token", token}}, acme().as_rs(),

@@ -3,8 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <set>
+#include <string>
+#include <variant>
 
+#include "app/config.h"
 #include "support/service_fixture.h"
 
 namespace postern::test {
@@ -43,6 +47,22 @@ TEST(Rfc8414_3_3, M2_TheIssuerIsByteForByteTheOneInTokens) {
             issuer);
   const auto token = json_of(acme().exchange(acme().user_token("alice"), "files"));
   EXPECT_EQ(claims_of(token.at("access_token").get<std::string>()).at("iss"), issuer);
+}
+
+TEST(Rfc8414_2, M2_NoOtherOriginIsConfigured) {
+  for (const char* origin :
+       {"http://sts.example.com", "https://sts.example.com/", "https://sts.example.com?x=1",
+        "https://sts.example.com#x", "https://sts.example.com/path", "https://", "sts.example.com",
+        "ftp://sts.example.com", "https://sts.example.com/?"}) {
+    const auto loaded =
+        app::load_config("", [&](const std::string& name) -> std::optional<std::string> {
+          if (name == "POSTERND_BASE_URL") return origin;
+          return std::nullopt;
+        });
+    const auto* problems = std::get_if<app::ConfigProblems>(&loaded);
+    ASSERT_NE(problems, nullptr) << origin;
+    EXPECT_THAT(problems->problems, testing::Contains(HasSubstr("base_url: must"))) << origin;
+  }
 }
 
 TEST(Rfc8414_2, M3_RequiredMembersAreThere) {

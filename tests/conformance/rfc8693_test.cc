@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <set>
 
 #include "core/secret.h"
@@ -610,24 +611,40 @@ TEST_F(BatchExchange, SixtyFourItemsAreOneCall) {
 
 // ---- step-up, and Entra ID's words for an exchange ----
 
-TEST(Rfc9470, ABackendsDemandReachesTheGateway) {
-  TestTenant tenant("step-up");
-  tenant.part("backends", "files")["require"] = {{"acr", {"urn:gold"}}, {"max_auth_age", 600}};
-  ASSERT_THAT(tenant.apply(), HasStatus(200));
-  const auto refused = tenant.exchange(tenant.user_token("alice"), "files");
-  EXPECT_THAT(refused, IsOAuthError(400, "insufficient_user_authentication"));
-  EXPECT_EQ(json_of(refused).at("acr_values"), "urn:gold");
-  EXPECT_EQ(json_of(refused).at("max_age"), 600);
-  EXPECT_EQ(
-      item_of(tenant.release(tenant.user_token("alice"), {{{"backend", "files"}}})).at("error"),
-      "insufficient_user_authentication");
-  auto claims = tenant.claims("alice");
-  claims["acr"] = "urn:gold";
-  claims["auth_time"] = seconds_of(SystemClock().now() - 700s);
-  EXPECT_THAT(tenant.exchange(tenant.idp.sign(claims), "files"),
-              IsOAuthError(400, "insufficient_user_authentication"));
-  claims["auth_time"] = seconds_of(SystemClock().now() - 7s);
-  EXPECT_THAT(tenant.exchange(tenant.idp.sign(claims), "files"), HasStatus(200));
+TestTenant& step_up() {
+  static TestTenant tenant("step-up");
+  static const bool ready = [] {
+    tenant.part("backends", "files")["require"] = {{"acr", {"urn:gold"}}, {"max_auth_age", 600}};
+    EXPECT_THAT(tenant.apply(), HasStatus(200));
+    return true;
+  }();
+  EXPECT_TRUE(ready);
+  return tenant;
+}
+/// Of who signed in so, this long ago.
+std::string signed_in(const char* acr, std::chrono::seconds ago) {
+  auto claims = step_up().claims("alice");
+  claims["acr"] = acr;
+  claims["auth_time"] = seconds_of(SystemClock().now() - ago);
+  return step_up().idp.sign(claims);
+}
+
+TEST(Rfc9470_3, WhoDidNotIsToldWhatIsDemanded) {
+  const auto alice = step_up().user_token("alice");
+  for (const auto& token : {alice, signed_in("urn:gold", 700s), signed_in("urn:silver", 7s)}) {
+    const auto refused = step_up().exchange(token, "files");
+    EXPECT_THAT(refused, IsOAuthError(400, "insufficient_user_authentication"));
+    EXPECT_EQ(json_of(refused).at("acr_values"), "urn:gold");
+    EXPECT_EQ(json_of(refused).at("max_age"), 600);
+  }
+  EXPECT_EQ(item_of(step_up().release(alice, {{{"backend", "files"}}})).at("error"),
+            "insufficient_user_authentication");
+}
+
+TEST(Rfc9470_3, SignedInAsDemandedAUserGetsIn) {
+  EXPECT_THAT(step_up().exchange(signed_in("urn:gold", 7s), "files"), HasStatus(200));
+  // What demands nothing is reached as before.
+  EXPECT_THAT(step_up().exchange(step_up().user_token("alice"), "search"), HasStatus(200));
 }
 
 struct OnBehalfOf : testing::Test {

@@ -10,6 +10,7 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import check_conformance  # noqa: E402
 import check_includes  # noqa: E402  (found through the line above)
 import check_sources  # noqa: E402
 
@@ -92,6 +93,32 @@ class SourceRules(unittest.TestCase):
             self.assertEqual(check_sources.check(path, text), [], (path, text))
 
 
+class Conformance(unittest.TestCase):
+    TESTS = {"A.T1_Takes", "A.T1_Refuses", "A.Plain"}
+
+    def problems(self, *rows, rules=("T1",)):
+        head = "| Id | Level | Rule | Accepting | Refusing |\n| --- | --- | --- | --- | --- |\n"
+        return check_conformance.check(head + "".join(row + "\n" for row in rows), self.TESTS, rules)
+
+    def test_takes_a_rule_with_both_kinds_of_tests_or_a_reason(self):
+        self.assertEqual(self.problems("| T1 | M | it is | `A.T1_Takes` | `A.T1_Refuses`, `A.Plain` |"), [])
+        self.assertEqual(self.problems("| T1 | P | it is | | `A.Plain` |"), [])
+        self.assertEqual(self.problems("| T1 | it is | nobody asked |"), [])
+
+    def test_refuses_a_rule_that_is_not_shown(self):
+        for row in ("| T1 | M | it is | `A.T1_Takes` | |", "| T1 | S | it is | | `A.T1_Refuses` |",
+                    "| T1 | M | it is | `A.Plain` | `A.Plain` |", "| T1 | P | it is | | |",
+                    "| T1 | M | it is | `A.T1_Takes` | `A.T1_Refuses`, `A.T1_Gone` |"):
+            self.assertEqual(len(self.problems(row)), 1, row)
+
+    def test_refuses_rows_that_are_missing_unknown_twice_or_unreadable(self):
+        good = "| T1 | M | it is | `A.T1_Takes` | `A.T1_Refuses` |"
+        self.assertEqual(len(self.problems()), 1)
+        self.assertEqual(len(self.problems(good, good)), 1)
+        self.assertEqual(len(self.problems(good, good.replace("T1 | M", "T9 | P"))), 1)
+        self.assertEqual(len(self.problems(good, "| T2 | M |")), 1)
+
+
 class ExitStatus(unittest.TestCase):
     """What tests/run.sh sees."""
 
@@ -114,7 +141,7 @@ class ExitStatus(unittest.TestCase):
             self.assertIn("service/core/ids.h:2: ", run.stdout, script)
 
     def test_is_one_where_there_is_nothing_to_check(self):
-        for script in ("check_includes.py", "check_sources.py"):
+        for script in ("check_includes.py", "check_sources.py", "check_conformance.py"):
             self.assertEqual(self.run_on(script, {}).returncode, 1, script)
 
 
