@@ -1,6 +1,7 @@
 // The running Postern that run.sh started, as its operator.
 
 import { readFileSync } from 'node:fs'
+import * as jose from 'jose'
 
 export const url = process.env.POSTERN_TEST_URL
 export const programs = process.env.POSTERN_TEST_PROGRAMS
@@ -37,6 +38,20 @@ export async function onboard(name, issuers, backends) {
     },
   })
   return { issuer: `${url}/t/${name}`, secret: applied.client_secrets[0].client_secret }
+}
+
+/// An issuer without a server: its key set stands in the registration.
+export async function newIssuer(issuer, more = {}) {
+  const { privateKey, publicKey } = await jose.generateKeyPair('ES256')
+  const jwk = { ...(await jose.exportJWK(publicKey)), kid: 'k1', alg: 'ES256', use: 'sig' }
+  return {
+    registration: { name: 'idp', issuer, jwks: { keys: [jwk] }, audiences: ['gw-01'], ...more },
+    token: (user, claims = {}, typ = 'JWT') =>
+      new jose.SignJWT({ groups: ['engineering'], aud: 'gw-01', ...claims })
+        .setProtectedHeader({ alg: 'ES256', kid: 'k1', typ })
+        .setIssuer(issuer).setSubject(user).setIssuedAt().setExpirationTime('5m')
+        .sign(privateKey),
+  }
 }
 
 /// Until it no longer throws.
