@@ -20,7 +20,8 @@ build=(
   openssl python3  # the quickstart's identity provider and backend
 )
 tests=(libgtest-dev libgmock-dev libbenchmark-dev clang-format curl procps wrk nginx-light
-  python3-yaml python3-jsonschema)  # the contract test
+  python3-yaml python3-jsonschema   # the contract test
+  python3-authlib python3-requests)  # the interop tests
 # A Node.js of another origin may be on the PATH; Debian's would only be in its way.
 command -v npm >/dev/null || tests+=(npm nodejs)
 

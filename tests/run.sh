@@ -10,7 +10,7 @@
 #   build       everything into build/, and all tests that need no peer
 #   asan        build-asan/: address and undefined behaviour
 #   tsan        build-tsan/: data races, where threads meet
-#   interop     real clients and identity providers from npm
+#   interop     real clients and identity providers from npm, and Authlib
 #   quickstart  compose/quickstart on the build, and its second start
 #   docs        commands in README.md and docs/ do what they say
 #   contract    a running service and sdk/openapi.yaml, held to each other

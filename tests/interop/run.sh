@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Real peers from npm against a running Postern.
+# Real peers from npm, and Debian's Authlib, against a running Postern.
 #
 #   tests/interop/run.sh [BUILD]
 #
@@ -18,6 +18,9 @@ for needed in "$build/posternd" "$build/postern"; do
 done
 command -v npm >/dev/null || { echo "interop: needs npm (tests/install-packages.sh --tests)" >&2; exit 1; }
 
+/usr/bin/python3 -c 'import authlib, requests' 2>/dev/null ||
+  { echo "interop: needs python3-authlib and python3-requests (tests/install-packages.sh --tests)" >&2; exit 1; }
+
 mkdir -p "$work"
 node=
 if (( $(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0) < 22 )); then
@@ -32,7 +35,7 @@ if (( $(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0) < 2
       "$package@$node_version" >&2
 fi
 
-cp "$here"/package.json "$here"/package-lock.json "$here"/.npmrc "$here"/*.mjs "$work/"
+cp "$here"/package.json "$here"/package-lock.json "$here"/.npmrc "$here"/*.mjs "$here"/*.py "$work/"
 (cd "$work" && if ! cmp -s package-lock.json .installed; then npm ci --loglevel=error >&2 && cp package-lock.json .installed; fi)
 PATH=${node:+$node:}$PATH  # only now: Debian's npm works with Debian's Node.js alone
 
@@ -52,6 +55,7 @@ for attempt in 1 2 3; do
     const net = require("net"), a = net.createServer(), b = net.createServer();
     a.listen(0, "127.0.0.1", () => b.listen(0, "127.0.0.1", () => {
       console.log(a.address().port, b.address().port); a.close(); b.close(); }));')
+  : >"$work/posternd.out"  # or grep may find an earlier run ready
   "$build/posternd" dev --data-dir "$data/postern" --port "$port" --ops-port "$ops" \
     >"$work/posternd.out" 2>"$work/posternd.log" &
   service=$!
