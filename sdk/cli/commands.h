@@ -22,9 +22,11 @@ int run_apply(const Settings& settings, const ApplyOptions& options);
 int run_diff(const Settings& settings, const ApplyOptions& options);
 
 struct ExchangeOptions {
+  std::string backends;  ///< names with commas between them: a token for each
+  // Or one token, for a target by one or several of its names.
   std::vector<std::string> audience;
   std::vector<std::string> resource;
-  std::string scope;
+  std::vector<std::string> scopes;  ///< `a b`, or `backend=a b`
   std::string requested_token_type;
   std::string actor_token_file;
   std::string actor_token_type = "access_token";

@@ -1,6 +1,11 @@
 #include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "cli/commands.h"
+#include "cli/items.h"
 #include "cli/output.h"
 #include "core/time_format.h"
 #include "postern/json.h"
@@ -54,6 +59,84 @@ sdk::Status print_line(std::string_view text) {
   return print(sdk::view(line));
 }
 
+struct Tokens {
+  SubjectToken subject;
+  std::optional<ActorToken> actor;
+
+  /// Borrows the tokens.
+  sdk::ExchangeRequest request(const Settings& settings, const ExchangeOptions& options) const {
+    sdk::ExchangeRequest request{subject};
+    request.subject_token_type = token_type_urn(settings.subject_token_type);
+    if (!options.requested_token_type.empty()) {
+      request.requested_token_type = token_type_urn(options.requested_token_type);
+    }
+    if (actor) {
+      request.actor_token = &*actor;
+      request.actor_token_type = token_type_urn(options.actor_token_type);
+    }
+    return request;
+  }
+};
+
+sdk::Result<Tokens> read_tokens(const Settings& settings, const ExchangeOptions& options) {
+  POSTERN_TRY(auto subject, subject_token(settings));
+  Tokens tokens{std::move(subject), std::nullopt};
+  if (!options.actor_token_file.empty()) {
+    POSTERN_TRY(auto token, sdk::read_token_file(options.actor_token_file, "actor token"));
+    tokens.actor = ActorToken(std::move(token));
+  }
+  return tokens;
+}
+
+/// The token alone, or behind its backend's name and a tab, or its parts.
+sdk::Status show_token(const sdk::IssuedToken& issued, const ExchangeOptions& options,
+                       const std::string& backend) {
+  return issued.access_token.expose([&](ByteView token) -> sdk::Status {
+    if (options.decode) {
+      POSTERN_TRY(const auto text, decoded(as_text(token)));
+      return print((backend.empty() ? "" : "backend " + printable(backend) + "\n") + text);
+    }
+    sdk::SecretBytes line;
+    if (!backend.empty()) sdk::append(line, printable(backend) + "\t");
+    sdk::append(line, as_text(token));
+    return print_line(sdk::view(line));
+  });
+}
+
+/// One call for all. What is refused is said; the others are shown all the same.
+int exchange_each(const Settings& settings, const ExchangeOptions& options, const TenantId& tenant,
+                  sdk::Client& client) {
+  constexpr const char* kDoing = "exchange the token";
+  const auto ask = [&]() -> sdk::Result<sdk::ExchangedItems> {
+    if (options.as_client || !options.audience.empty() || !options.resource.empty()) {
+      return sdk::fail(sdk::ErrorKind::Usage,
+                       "backends go without --audience, --resource and --as-client");
+    }
+    POSTERN_TRY(const auto items, wanted_items(options.backends, options.scopes));
+    POSTERN_TRY(const auto tokens, read_tokens(settings, options));
+    return client.exchange(tenant, tokens.request(settings, options), items);
+  };
+  const auto answer = ask();
+  if (!answer.ok()) return report(answer.error(), kDoing);
+
+  bool refused = false;
+  const bool several = answer.value().items.size() > 1;
+  const auto show = [&]() -> sdk::Status {
+    if (settings.json) POSTERN_CHECK(print_line(sdk::view(answer.value().json)));
+    for (const auto& item : answer.value().items) {
+      if (!item.issued) {
+        refused = true;
+        show_refusal(item.backend, item.error, item.detail, item.connect_url);
+      } else if (!settings.json) {
+        POSTERN_CHECK(show_token(*item.issued, options, several ? item.backend : ""));
+      }
+    }
+    return {};
+  };
+  if (const auto status = show(); !status.ok()) return report(status.error(), "show the tokens");
+  return refused ? exit_code::kRefused : exit_code::kOk;
+}
+
 }  // namespace
 
 int run_exchange(const Settings& settings, const ExchangeOptions& options) {
@@ -63,45 +146,31 @@ int run_exchange(const Settings& settings, const ExchangeOptions& options) {
   auto client = oauth_client(settings);
   if (!client.ok()) return report(client.error(), kDoing);
 
+  if (!options.backends.empty())
+    return exchange_each(settings, options, tenant.value(), client.value());
   const auto issue = [&]() -> sdk::Result<sdk::IssuedToken> {
+    if (options.scopes.size() > 1) {
+      return sdk::fail(sdk::ErrorKind::Usage, "one target takes one --scope, with spaces in it");
+    }
+    const auto scope = options.scopes.empty() ? std::string() : options.scopes.front();
     if (options.as_client) {
       if (!options.audience.empty()) {
         return sdk::fail(sdk::ErrorKind::Usage,
                          "--as-client goes with --resource, not with --audience");
       }
-      return client.value().client_credentials(tenant.value(), options.resource, options.scope);
+      return client.value().client_credentials(tenant.value(), options.resource, scope);
     }
-    POSTERN_TRY(const auto subject, subject_token(settings));
-    std::optional<ActorToken> actor;
-    if (!options.actor_token_file.empty()) {
-      POSTERN_TRY(auto token, sdk::read_token_file(options.actor_token_file, "actor token"));
-      actor = ActorToken(std::move(token));
-    }
-    sdk::ExchangeRequest request{subject};
-    request.subject_token_type = token_type_urn(settings.subject_token_type);
+    POSTERN_TRY(const auto tokens, read_tokens(settings, options));
+    auto request = tokens.request(settings, options);
     request.audience = options.audience;
     request.resource = options.resource;
-    request.scope = options.scope;
-    if (!options.requested_token_type.empty()) {
-      request.requested_token_type = token_type_urn(options.requested_token_type);
-    }
-    if (actor) {
-      request.actor_token = &*actor;
-      request.actor_token_type = token_type_urn(options.actor_token_type);
-    }
+    request.scope = scope;
     return client.value().exchange(tenant.value(), request);
   };
   const auto issued = issue();
   if (!issued.ok()) return report(issued.error(), kDoing);
-
-  const auto status = [&]() -> sdk::Status {
-    if (settings.json) return print_line(sdk::view(issued.value().json));
-    return issued.value().access_token.expose([&](ByteView token) -> sdk::Status {
-      if (!options.decode) return print_line(as_text(token));
-      POSTERN_TRY(const auto text, decoded(as_text(token)));
-      return print(text);
-    });
-  }();
+  const auto status = settings.json ? print_line(sdk::view(issued.value().json))
+                                    : show_token(issued.value(), options, "");
   return status.ok() ? exit_code::kOk : report(status.error(), "show the token");
 }
 

@@ -12,6 +12,7 @@
 
 #include "cli/commands.h"
 #include "cli/environment.h"
+#include "cli/items.h"
 #include "cli/output.h"
 
 extern char** environ;
@@ -28,42 +29,6 @@ int exec_exit_code(const sdk::Error& error) {
 int fail_exec(const sdk::Error& error, const std::string& doing) {
   report(error, doing);
   return exec_exit_code(error);
-}
-
-sdk::Result<std::vector<sdk::ReleaseRequestItem>> wanted_items(const ExecOptions& options) {
-  std::vector<sdk::ReleaseRequestItem> items;
-  std::string rest = options.backends + ",";
-  while (!rest.empty()) {
-    const auto comma = rest.find(',');
-    sdk::ReleaseRequestItem item;
-    item.backend = rest.substr(0, comma);
-    rest.erase(0, comma + 1);
-    if (const auto id = BackendId::parse(item.backend); !id.ok()) {
-      return sdk::fail(sdk::ErrorKind::Usage,
-                       "\"" + item.backend + "\" is no backend: " + id.error().detail);
-    }
-    const auto same = [&](const auto& other) { return other.backend == item.backend; };
-    if (std::any_of(items.begin(), items.end(), same)) {
-      return sdk::fail(sdk::ErrorKind::Usage, "backend " + item.backend + " is named twice");
-    }
-    items.push_back(std::move(item));
-  }
-  for (const auto& option : options.scopes) {
-    const auto equals = option.find('=');
-    const auto name = option.substr(0, std::min(equals, option.size()));
-    const auto named = std::find_if(items.begin(), items.end(),
-                                    [&](const auto& item) { return item.backend == name; });
-    if (equals != option.npos && named != items.end()) {
-      named->scope = option.substr(equals + 1);
-    } else if (items.size() == 1) {
-      items[0].scope = option;
-    } else {
-      return sdk::fail(sdk::ErrorKind::Usage,
-                       "with several backends, --scope needs to say which: --scope \"" +
-                           items[0].backend + "=" + option + "\"");
-    }
-  }
-  return items;
 }
 
 /// Whether execvp would find the command. Asked before anything is released.
@@ -98,20 +63,6 @@ int cannot_run(const std::string& command, int error) {
   }
   say_error("cannot run " + printable(command) + ": " + std::strerror(error));
   return exit_code::kExecCannotRun;
-}
-
-/// Shows why items were refused. One line each, and where the user can act.
-void show_refusals(const std::vector<sdk::ReleasedItem>& items) {
-  for (const auto& item : items) {
-    if (item.allowed) continue;
-    const auto& why = item.detail.empty() ? item.error : item.detail;
-    say_error("backend " + printable(item.backend) + " is refused: " + printable(why) + " (" +
-              printable(item.error) + ")");
-    sdk::Error error = sdk::fail(sdk::ErrorKind::Refused, why);
-    error.code = item.error;
-    error.connect_url = item.connect_url;
-    if (const auto next = next_step(error); !next.empty()) say_note("next: " + next);
-  }
 }
 
 sdk::Status add_item(ChildEnvironment& child, const sdk::ReleasedItem& item) {
@@ -156,7 +107,7 @@ int run_exec(const Settings& settings, const ExecOptions& options) {
     say_error("which command? postern exec " + printable(options.backends) + " -- COMMAND …");
     return exit_code::kExecUsage;
   }
-  const auto items = wanted_items(options);
+  const auto items = wanted_items(options.backends, options.scopes);
   if (!items.ok()) return fail_exec(items.error(), "");
   auto child = ChildEnvironment::inherit(environ, options.pass);
   if (!child.ok()) return fail_exec(child.error(), "");
@@ -180,7 +131,9 @@ int run_exec(const Settings& settings, const ExecOptions& options) {
   }
   const auto refused = [](const sdk::ReleasedItem& item) { return !item.allowed; };
   if (std::any_of(released.begin(), released.end(), refused)) {
-    show_refusals(released);
+    for (const auto& item : released) {
+      if (!item.allowed) show_refusal(item.backend, item.error, item.detail, item.connect_url);
+    }
     return exit_code::kExecRefused;
   }
   close_inherited();  // before the files that the command is to have

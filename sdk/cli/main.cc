@@ -102,12 +102,16 @@ void add_apply(CLI::App& app, Options& options, Action& action) {
 
 void add_exchange(CLI::App& app, Options& options, Action& action) {
   auto& exchange = options.exchange;
-  auto* command = app.add_subcommand("exchange", "Exchange a user's token for a narrow one");
+  auto* command = app.add_subcommand("exchange", "Exchange a user's token for narrow ones");
+  command->add_option("backends", exchange.backends, "Backends, with commas: a token for each");
   command->add_option("--audience", exchange.audience, "Backend by name or audience")
       ->allow_extra_args(false);
   command->add_option("--resource", exchange.resource, "Backend by its resource URI")
       ->allow_extra_args(false);
-  command->add_option("--scope", exchange.scope, "Scopes, with spaces between them");
+  command
+      ->add_option("--scope", exchange.scopes,
+                   "Scopes, with spaces between them; BACKEND=SCOPES for one of several")
+      ->allow_extra_args(false);
   command->add_option("--requested-token-type", exchange.requested_token_type,
                       "access_token or jwt");
   command->add_option("--actor-token-file", exchange.actor_token_file, "Token of the acting party");

@@ -308,6 +308,51 @@ ReleasedItem read_released(const Json& json) {
   return out;
 }
 
+IssuedToken read_issued(const Json& json) {
+  IssuedToken out{secret<AccessToken>(json, "access_token"),
+                  optional_text(json, "issued_token_type"),
+                  text(json, "token_type"),
+                  std::nullopt,
+                  optional_text(json, "scope"),
+                  {}};
+  if (optional_member(json, "expires_in") != nullptr) {
+    out.expires_in = std::chrono::seconds(small_count(json, "expires_in"));
+  }
+  return out;
+}
+
+ExchangedItem read_exchanged(const Json& json) {
+  ExchangedItem out;
+  for (const char* name : {"backend", "resource", "audience"}) {
+    if (out.backend.empty()) out.backend = optional_text(json, name);
+  }
+  const auto& status = text(json, "status");
+  if (status == "allowed") {
+    out.issued = read_issued(json);
+  } else if (status == "refused") {
+    out.error = text(json, "error");
+    out.detail = optional_text(json, "detail");
+    out.connect_url = optional_text(json, "connect_url");
+  } else {
+    throw BadAnswer{"has an item that is neither allowed nor refused"};
+  }
+  return out;
+}
+
+Json target_items(const std::vector<TargetItem>& items, const std::string& requested_token_type) {
+  auto out = Json::array();
+  for (const auto& item : items) {
+    Json entry = Json::object();
+    if (!item.backend.empty()) entry["backend"] = item.backend;
+    if (!item.resource.empty()) entry["resource"] = item.resource;
+    if (!item.audience.empty()) entry["audience"] = item.audience;
+    if (!item.scope.empty()) entry["scope"] = item.scope;
+    if (!requested_token_type.empty()) entry["requested_token_type"] = requested_token_type;
+    out.push_back(std::move(entry));
+  }
+  return out;
+}
+
 AuditRecord read_record(const Json& json) {
   AuditRecord out;
   out.sequence = count(json, "sequence");
@@ -620,20 +665,12 @@ Result<Page<CredentialInfo>> Client::credentials(const TenantId& tenant,
 Result<std::vector<ReleasedItem>> Client::release(const TenantId& tenant,
                                                   const SubjectToken& subject_token,
                                                   std::string_view subject_token_type,
-                                                  const std::vector<ReleaseRequestItem>& items) {
+                                                  const std::vector<TargetItem>& items) {
   SecretJson body{Json::object()};
   subject_token.expose(
       [&](ByteView token) { (*body)["subject_token"] = std::string(as_text(token)); });
   if (!subject_token_type.empty()) (*body)["subject_token_type"] = std::string(subject_token_type);
-  auto& wanted = (*body)["items"] = Json::array();
-  for (const auto& item : items) {
-    Json entry = Json::object();
-    if (!item.backend.empty()) entry["backend"] = item.backend;
-    if (!item.resource.empty()) entry["resource"] = item.resource;
-    if (!item.audience.empty()) entry["audience"] = item.audience;
-    if (!item.scope.empty()) entry["scope"] = item.scope;
-    wanted.push_back(std::move(entry));
-  }
+  (*body)["items"] = target_items(items, "");
   POSTERN_TRY(const auto answer, call(json_request("POST", tenant_path(tenant, "/release"), *body),
                                       Authenticate::Client));
   return read(answer, [&](const Json& json) {
@@ -686,15 +723,7 @@ Result<IssuedToken> Client::token_request(const TenantId& tenant, SecretBytes fo
   post.body = std::move(form);
   POSTERN_TRY(auto answer, call(std::move(post), Authenticate::Client));
   return read(answer, [&](const Json& json) {
-    IssuedToken out{secret<AccessToken>(json, "access_token"),
-                    optional_text(json, "issued_token_type"),
-                    text(json, "token_type"),
-                    std::nullopt,
-                    optional_text(json, "scope"),
-                    {}};
-    if (optional_member(json, "expires_in") != nullptr) {
-      out.expires_in = std::chrono::seconds(small_count(json, "expires_in"));
-    }
+    auto out = read_issued(json);
     out.json = std::move(answer.body);
     return out;
   });
@@ -718,6 +747,29 @@ Result<IssuedToken> Client::exchange(const TenantId& tenant, const ExchangeReque
     append_form(form, "requested_token_type", request.requested_token_type);
   }
   return token_request(tenant, std::move(form));
+}
+
+Result<ExchangedItems> Client::exchange(const TenantId& tenant, const ExchangeRequest& request,
+                                        const std::vector<TargetItem>& items) {
+  SecretJson body{Json::object()};
+  request.subject_token.expose(
+      [&](ByteView token) { (*body)["subject_token"] = std::string(as_text(token)); });
+  (*body)["subject_token_type"] = request.subject_token_type;
+  if (request.actor_token != nullptr) {
+    request.actor_token->expose(
+        [&](ByteView token) { (*body)["actor_token"] = std::string(as_text(token)); });
+    (*body)["actor_token_type"] = request.actor_token_type;
+  }
+  (*body)["items"] = target_items(items, request.requested_token_type);
+  POSTERN_TRY(auto answer, call(json_request("POST", tenant_path(tenant, "/exchange"), *body),
+                                Authenticate::Client));
+  return read(answer, [&](const Json& json) {
+    ExchangedItems out;
+    for (const auto& item : list(json, "items")) out.items.push_back(read_exchanged(item));
+    if (out.items.size() != items.size()) throw BadAnswer{"does not have one item for each asked"};
+    out.json = std::move(answer.body);
+    return out;
+  });
 }
 
 Result<IssuedToken> Client::client_credentials(const TenantId& tenant,

@@ -150,7 +150,8 @@ struct CredentialFilter {
   std::uint32_t limit = 100;
 };
 
-struct ReleaseRequestItem {
+/// What one item of a release or an exchange is for.
+struct TargetItem {
   // Exactly one of these three.
   std::string backend;
   std::string resource;
@@ -246,6 +247,22 @@ struct IssuedToken {
   SecretBytes json;  ///< the whole answer
 };
 
+/// One of many: with a token, or with why not.
+struct ExchangedItem {
+  std::string backend;  ///< its name, or the target as it was asked for
+  std::optional<IssuedToken> issued;
+
+  // Of a refused item.
+  std::string error;
+  std::string detail;
+  std::string connect_url;
+};
+
+struct ExchangedItems {
+  std::vector<ExchangedItem> items;  ///< one for each asked, in that order
+  SecretBytes json;                  ///< the whole answer
+};
+
 struct Credentials {
   std::optional<BearerToken> token;  ///< operator, tenant admin, or a user's own
   std::optional<ClientCredentials> client;
@@ -329,13 +346,17 @@ class Client {
   Result<std::vector<ReleasedItem>> release(const TenantId& tenant,
                                             const SubjectToken& subject_token,
                                             std::string_view subject_token_type,
-                                            const std::vector<ReleaseRequestItem>& items);
+                                            const std::vector<TargetItem>& items);
 
   Result<AuditPage> audit(const TenantId& tenant, const AuditQuery& query);
   Result<AuditVerification> verify_audit(const TenantId& tenant);
 
   /// RFC 8693. Authenticates with the client credentials.
   Result<IssuedToken> exchange(const TenantId& tenant, const ExchangeRequest& request);
+  /// Tokens for many targets with one call; each is decided on its own. Of the
+  /// request only the tokens count, and the type that is asked for of each.
+  Result<ExchangedItems> exchange(const TenantId& tenant, const ExchangeRequest& request,
+                                  const std::vector<TargetItem>& items);
   /// RFC 6749 §4.4.
   Result<IssuedToken> client_credentials(const TenantId& tenant,
                                          const std::vector<std::string>& resource,

@@ -783,6 +783,58 @@ TEST(CliExchange, PrintsTheTokenAlone) {
   EXPECT_EQ(json::parse(cli.run(as_json).out).at("scope"), "a");
 }
 
+TEST(CliExchange, GetsATokenForEachBackendWithOneCall) {
+  const Cli cli([](const SeenRequest&) {
+    return json_reply(200, std::string(R"({"items":[{"backend":"a","status":"allowed",)") +
+                               R"("access_token":"t-a","token_type":"Bearer","expires_in":300},)" +
+                               R"({"backend":"b","status":"allowed","access_token":"t-b",)" +
+                               R"("token_type":"Bearer","expires_in":300,"scope":"z"}]})");
+  });
+  const auto finished = cli.run({"exchange", "a,b", "--scope", "b=y z"});
+  EXPECT_EQ(finished.code, 0) << finished.err;
+  EXPECT_EQ(finished.out, "a\tt-a\nb\tt-b\n");
+  ASSERT_EQ(cli.server.requests().size(), 1u);
+  EXPECT_EQ(cli.server.requests()[0].target, "/api/v1/tenants/acme/exchange");
+  const auto body = json::parse(cli.server.requests()[0].body);
+  EXPECT_EQ(body.at("items"), json({{{"backend", "a"}}, {{"backend", "b"}, {"scope", "y z"}}}));
+  EXPECT_TRUE(body.contains("subject_token"));
+  EXPECT_EQ(json::parse(cli.run({"exchange", "a,b", "--json"}).out).at("items").size(), 2u);
+}
+
+TEST(CliExchange, SaysWhichBackendIsRefusedAndShowsTheOthers) {
+  const Cli cli([](const SeenRequest&) {
+    return json_reply(
+        200, std::string(R"({"items":[{"backend":"a","status":"refused",)") +
+                 R"("error":"interaction_required","detail":"no credential of yours",)" +
+                 R"("connect_url":"https://portal.example/connect"},{"backend":"b\u001b[31m",)" +
+                 R"("status":"allowed","access_token":"t-b","token_type":"Bearer"}]})");
+  });
+  const auto finished = cli.run({"exchange", "a,b"});
+  EXPECT_EQ(finished.code, 1);
+  EXPECT_EQ(finished.out, "b\\x1b[31m\tt-b\n");
+  EXPECT_EQ(finished.err,
+            "postern: backend a is refused: no credential of yours (interaction_required)\n"
+            "  next: open https://portal.example/connect\n");
+}
+
+TEST(CliExchange, RefusesOptionsThatDoNotGoTogether) {
+  const Cli cli([](const SeenRequest&) { return json_reply(200, R"({"items":[]})"); });
+  for (const std::vector<std::string>& wrong : std::vector<std::vector<std::string>>{
+           {"exchange", "a,b", "--audience", "c"},
+           {"exchange", "a", "--resource", "https://c.example"},
+           {"exchange", "a", "--as-client"},
+           {"exchange", "a,a"},
+           {"exchange", "a,"},
+           {"exchange", "a b"},
+           {"exchange", "a,b", "--scope", "x"},
+           {"exchange", "--audience", "a", "--scope", "x", "--scope", "y"}}) {
+    EXPECT_EQ(cli.run(wrong).code, 2) << wrong.back();
+  }
+  EXPECT_TRUE(cli.server.requests().empty());
+  // An answer that does not fit the question is none.
+  EXPECT_NE(cli.run({"exchange", "a"}).code, 0);
+}
+
 TEST(CliDecode, ShowsPartsAndSaysThatNothingIsVerified) {
   const Cli cli;
   const auto finished = cli.run({"decode"}, kJwt);

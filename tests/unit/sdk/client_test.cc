@@ -334,6 +334,34 @@ TEST(Client, ReadsAReleaseItemByItem) {
   EXPECT_EQ(db.connect_url, "https://portal.example");
 }
 
+TEST(Client, ExchangesForManyTargetsAtOnce) {
+  FakeServer server([](const SeenRequest&) {
+    return json_reply(200, R"({"items":[{"backend":"files","status":"allowed",)"
+                           R"("access_token":"t","token_type":"Bearer","expires_in":9},)"
+                           R"({"audience":"x","status":"refused","error":"invalid_target"}]})");
+  });
+  auto client = client_of(server.url());
+  const auto user = subject("user");
+  ExchangeRequest request{user};
+  request.requested_token_type = token_type::kJwt;
+  const auto answer =
+      client.exchange(kTenant, request, {{"files", "", "", "a"}, {"", "", "x", ""}});
+  ASSERT_TRUE(answer.ok()) << answer.error().detail;
+  EXPECT_EQ(server.requests()[0].body,
+            R"({"items":[{"backend":"files","requested_token_type":)"
+            R"("urn:ietf:params:oauth:token-type:jwt","scope":"a"},)"
+            R"({"audience":"x","requested_token_type":"urn:ietf:params:oauth:token-type:jwt"}],)"
+            R"("subject_token":"user",)"
+            R"("subject_token_type":"urn:ietf:params:oauth:token-type:access_token"})");
+  ASSERT_TRUE(answer.value().items[0].issued);
+  EXPECT_EQ(answer.value().items[0].issued->expires_in, std::chrono::seconds(9));
+  EXPECT_FALSE(answer.value().items[1].issued);
+  EXPECT_EQ(answer.value().items[1].backend, "x");
+  EXPECT_EQ(answer.value().items[1].error, "invalid_target");
+  // One item too few, and one that is neither.
+  EXPECT_FALSE(client.exchange(kTenant, request, {{"files", "", "", ""}}).ok());
+}
+
 TEST(Client, RefusesAReleaseThatDoesNotFitTheQuestion) {
   const std::pair<const char*, const char*> table[] = {
       {R"({"items":[]})", "one item for each asked"},
