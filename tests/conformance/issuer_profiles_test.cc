@@ -1,6 +1,6 @@
 // Tokens as identity providers make them, against the manifest snippets of
 // docs/issuers.md: what is written there is what is tried here. RFC 8725 §3.8,
-// OpenID Connect Core §2, rows V7, V8, V11 and X3 to X6 of the checklist.
+// OpenID Connect Core §2, rows V7, V8, V11 and X3 to X6 of docs/conformance.md.
 
 #include <gtest/gtest.h>
 

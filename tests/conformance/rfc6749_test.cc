@@ -1,5 +1,5 @@
 // The token endpoint on the wire: RFC 6749 §2.3, 3.2, 3.3, 4.4 and 5, and what
-// it leaves open. Rows T, A and TV8 of the checklist.
+// it leaves open. Rows T, A and TV8 of docs/conformance.md.
 
 #include <gtest/gtest.h>
 

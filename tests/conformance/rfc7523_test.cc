@@ -1,5 +1,5 @@
 // Client authentication on the wire: RFC 7523 §2.2 with RFC 7521 §4.2, workload
-// identity, throttling, and two secrets at a time. Rows A of the checklist; the
+// identity, throttling, and two secrets at a time. Rows A of docs/conformance.md; the
 // rules of one assertion are in unit/grants/client_assertion_test.cc.
 
 #include <gtest/gtest.h>

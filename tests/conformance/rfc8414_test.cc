@@ -1,5 +1,4 @@
-// Discovery, key set and the REST API as a protected resource: RFC 8414, 7517,
-// 6750 and 9457. Rows M, K and B of the checklist.
+// Discovery (RFC 8414). Rows M of docs/conformance.md.
 
 #include <gtest/gtest.h>
 
@@ -138,76 +137,6 @@ TEST(Rfc8414_3, M9_TheAuthorizationEndpointNeverRedirects) {
   EXPECT_THAT(reply.body, Not(HasSubstr("evil")));
   EXPECT_THAT(reply.body, Not(HasSubstr("script")));
   EXPECT_EQ(reply.header("Cache-Control"), "no-store");
-}
-
-TEST(Rfc7517_5, K1_TheKeySetHasPublicKeysWithAllTheirMembers) {
-  TestTenant tenant("keys");
-  tenant.part("backends", "files")["signing_algorithm"] = "RS256";
-  ASSERT_THAT(tenant.apply(), HasStatus(200));
-  const auto reply = tenant.ask("GET", "/t/keys/jwks");
-  EXPECT_THAT(reply.header("Content-Type"), HasSubstr("json"));
-  std::set<std::string> kids, algorithms;
-  const auto keys = json_of(reply, "keys");
-  for (const auto& key : keys) {
-    EXPECT_TRUE(kids.insert(key.at("kid")).second);
-    algorithms.insert(key.at("alg"));
-    EXPECT_EQ(key.at("use"), "sig");
-    for (const char* member : {"d", "p", "q", "dp", "dq", "qi", "k"}) {
-      EXPECT_FALSE(key.contains(member)) << key;
-    }
-    // The kid is the thumbprint (RFC 7638): anybody can check it.
-    EXPECT_EQ(key.at("kid").get<std::string>().size(), 43u);
-  }
-  EXPECT_EQ(algorithms, (std::set<std::string>{"ES256", "EdDSA", "RS256"}));
-  // Another tenant's keys are others.
-  for (const auto& key : json_of(acme().ask("GET", "/t/rfc8414/jwks"), "keys")) {
-    EXPECT_FALSE(kids.contains(key.at("kid")));
-  }
-}
-
-// ---- the REST API as a resource (RFC 6750) ----
-
-TEST(Rfc6750_3, B1_WhoSendsNothingIsAskedForABearerTokenWithoutAnErrorCode) {
-  for (const char* path : {"", "/manifest", "/credentials", "/audit"}) {
-    const auto reply = acme().api("GET", path, "");
-    EXPECT_THAT(reply, IsProblem(401, "unauthenticated")) << path;
-    const auto challenge = reply.header("WWW-Authenticate");
-    EXPECT_TRUE(challenge.starts_with("Bearer")) << challenge;
-    EXPECT_THAT(challenge, Not(HasSubstr("error")));
-  }
-}
-
-TEST(Rfc6750_3_1, B1_WhoSendsABadTokenIsToldSo) {
-  const auto reply = acme().api("GET", "/credentials", "garbage");
-  EXPECT_THAT(reply, IsProblem(401, "unauthenticated"));
-  EXPECT_THAT(reply.header("WWW-Authenticate"), HasSubstr("error=\"invalid_token\""));
-  EXPECT_THAT(acme().api("GET", "/manifest", acme().user_token("alice")),
-              IsProblem(403, "forbidden"));
-}
-
-TEST(Rfc6750_3, B1_AClientIsAskedForBasic) {
-  const auto reply =
-      acme().release(acme().user_token("alice"), {{{"backend", "files"}}}, basic("gw-01", "wrong"));
-  EXPECT_THAT(reply, IsProblem(401, "invalid-client"));
-  EXPECT_EQ(reply.header("WWW-Authenticate"), "Basic realm=\"rfc8414\", charset=\"UTF-8\"");
-}
-
-TEST(Rfc6750_2_3, B2_ATokenInTheQueryIsNotRead) {
-  EXPECT_THAT(acme().ask("GET", "/api/v1/tenants/rfc8414?access_token=" + acme().admin),
-              IsProblem(401, "unauthenticated"));
-}
-
-TEST(Rfc9457_3, B4_ProblemsSayTypeTitleStatusAndDetail) {
-  const auto reply = acme().api("PUT", "/credentials/github", acme().user_token("alice"),
-                                {{"fields", {{"token", 1}}}});
-  ASSERT_THAT(reply, IsProblem(400, "malformed-request"));
-  const auto problem = json_of(reply);
-  EXPECT_TRUE(problem.at("type").get<std::string>().starts_with("urn:postern:problem:"));
-  EXPECT_EQ(problem.at("status"), 400);
-  EXPECT_FALSE(problem.at("title").get<std::string>().empty());
-  EXPECT_FALSE(problem.at("detail").get<std::string>().empty());
-  EXPECT_EQ(problem.at("pointer"), "/fields");
-  for (const auto& [name, value] : problem.items()) EXPECT_GE(name.size(), 3u);
 }
 
 }  // namespace

@@ -1,15 +1,11 @@
-// Token exchange and the tokens it issues, on the wire. Rows X, J and TV9 of the
-// checklist; what the grant decides by itself is in rfc8693_grant_test.cc.
+// Token exchange on the wire (RFC 8693, 8707). Rows X of docs/conformance.md; what
+// the grant decides by itself is in rfc8693_grant_test.cc.
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <set>
 
-#include "core/secret.h"
-#include "crypto/base64url.h"
 #include "support/service_fixture.h"
-#include "token/jws.h"
 
 namespace postern::test {
 namespace {
@@ -364,48 +360,6 @@ TEST(Rfc8693_2_2_2, NoClientReachesATargetThatIsNotItsOwn) {
   }
 }
 
-// ---- authorization details (RFC 9396) ----
-
-TEST(Rfc9396_7, WhatIsGrantedIsInTheAnswerAndInTheToken) {
-  const auto alice = acme().user_token("alice");
-  const std::string asked =
-      R"([{"type":"mcp_tool","identifier":"read_*","actions":["call"],"constraints":{"path":["/a"]}}])";
-  const auto reply = acme().exchange(alice, "files", {{"authorization_details", asked}});
-  const Json granted = Json::array({{{"type", "mcp_tool"},
-                                     {"identifier", "read_*"},
-                                     {"actions", Json::array({"call"})},
-                                     {"constraints", {{"path", Json::array({"/a"})}}},
-                                     {"locations", Json::array({kFiles})}}});
-  EXPECT_EQ(issued(reply).at("authorization_details"), granted);
-  EXPECT_EQ(json_of(reply).at("authorization_details"), granted);
-  EXPECT_FALSE(json_of(acme().exchange(alice, "files")).contains("authorization_details"));
-  const auto metadata =
-      json_of(acme().ask("GET", "/.well-known/oauth-authorization-server/t/rfc8693"));
-  EXPECT_EQ(metadata.at("authorization_details_types_supported"), Json::array({"mcp_tool"}));
-}
-
-TEST(Rfc9396_5, WhatMayNotBeGrantedIsInvalid) {
-  const auto alice = acme().user_token("alice");
-  for (
-      const char* asked :
-      {"x", "{}", "[]", R"([{"type":"payment"}])",
-       R"([{"type":"mcp_tool","identifier":"x","actions":["call"],"datatypes":["a"]}])",
-       R"([{"type":"mcp_tool","identifier":"x","identifier":"y","actions":["call"]}])",
-       R"([{"type":"mcp_tool","identifier":"x","actions":["call"],"locations":["https://search.example.com/mcp"]}])"}) {
-    EXPECT_THAT(acme().exchange(alice, "files", {{"authorization_details", asked}}),
-                IsOAuthError(400, "invalid_authorization_details"))
-        << asked;
-  }
-  const std::string good = R"([{"type":"mcp_tool","identifier":"x","actions":["call"]}])";
-  EXPECT_THAT(acme().exchange(alice, "files",
-                              {{"authorization_details", good}, {"authorization_details", good}}),
-              IsOAuthError(400, "invalid_request"));
-  EXPECT_THAT(acme().token({{"grant_type", "client_credentials"},
-                            {"audience", "files"},
-                            {"authorization_details", good}}),
-              IsOAuthError(400, "invalid_authorization_details"));
-}
-
 // ---- a stored credential as the answer ----
 
 constexpr const char* kCredential = "https://postern-project.org/oauth/token-type/credential";
@@ -609,43 +563,7 @@ TEST_F(BatchExchange, SixtyFourItemsAreOneCall) {
   EXPECT_EQ(ids.size(), 64u);
 }
 
-// ---- step-up, and Entra ID's words for an exchange ----
-
-TestTenant& step_up() {
-  static TestTenant tenant("step-up");
-  static const bool ready = [] {
-    tenant.part("backends", "files")["require"] = {{"acr", {"urn:gold"}}, {"max_auth_age", 600}};
-    EXPECT_THAT(tenant.apply(), HasStatus(200));
-    return true;
-  }();
-  EXPECT_TRUE(ready);
-  return tenant;
-}
-/// Of who signed in so, this long ago.
-std::string signed_in(const char* acr, std::chrono::seconds ago) {
-  auto claims = step_up().claims("alice");
-  claims["acr"] = acr;
-  claims["auth_time"] = seconds_of(SystemClock().now() - ago);
-  return step_up().idp.sign(claims);
-}
-
-TEST(Rfc9470_3, WhoDidNotIsToldWhatIsDemanded) {
-  const auto alice = step_up().user_token("alice");
-  for (const auto& token : {alice, signed_in("urn:gold", 700s), signed_in("urn:silver", 7s)}) {
-    const auto refused = step_up().exchange(token, "files");
-    EXPECT_THAT(refused, IsOAuthError(400, "insufficient_user_authentication"));
-    EXPECT_EQ(json_of(refused).at("acr_values"), "urn:gold");
-    EXPECT_EQ(json_of(refused).at("max_age"), 600);
-  }
-  EXPECT_EQ(item_of(step_up().release(alice, {{{"backend", "files"}}})).at("error"),
-            "insufficient_user_authentication");
-}
-
-TEST(Rfc9470_3, SignedInAsDemandedAUserGetsIn) {
-  EXPECT_THAT(step_up().exchange(signed_in("urn:gold", 7s), "files"), HasStatus(200));
-  // What demands nothing is reached as before.
-  EXPECT_THAT(step_up().exchange(step_up().user_token("alice"), "search"), HasStatus(200));
-}
+// ---- Entra ID's words for an exchange ----
 
 struct OnBehalfOf : testing::Test {
   static constexpr const char* kJwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -699,97 +617,6 @@ TEST_F(OnBehalfOf, FailsAsAnExchange) {
       acme().token(
           {{"grant_type", kJwtBearer}, {"requested_token_use", "other"}, {"assertion", alice}}),
       IsOAuthError(400, "invalid_request"));
-}
-
-// ---- the tokens (RFC 9068) ----
-
-TEST(Rfc9068_2, J1_J2_J4_J7_ATokenHasWhatABackendChecks) {
-  const auto reply = acme().exchange(acme().user_token("alice"), "files");
-  const auto compact = json_of(reply).at("access_token").get<std::string>();
-  const auto header = header_of(compact);
-  EXPECT_EQ(header.at("typ"), "at+jwt");
-  EXPECT_EQ(header.at("alg"), "ES256");
-  const auto jwks = json_of(acme().ask("GET", "/t/rfc8693/jwks"));
-  const auto claims = verified_claims(compact, jwks);
-  for (const char* name : {"iss", "exp", "aud", "sub", "client_id", "iat", "jti"}) {
-    EXPECT_TRUE(claims.contains(name)) << name;
-  }
-  EXPECT_TRUE(claims.at("aud").is_string());
-  const auto metadata =
-      json_of(acme().ask("GET", "/.well-known/oauth-authorization-server/t/rfc8693"));
-  EXPECT_EQ(claims.at("iss"), metadata.at("issuer"));
-  EXPECT_GE(claims.at("jti").get<std::string>().size(), 22u);  // 128 bits
-  for (const char* name : {"email", "name", "groups", "preferred_username"}) {
-    EXPECT_FALSE(claims.contains(name)) << name;
-  }
-}
-
-TEST(Rfc9068_2_2_1, J3_HowTheUserSignedInIsPassedOn) {
-  auto claims = acme().claims("alice");
-  claims["auth_time"] = seconds_of(SystemClock().now() - 100s);
-  claims["acr"] = "urn:acr:gold";
-  claims["amr"] = {"pwd", "otp"};
-  claims["email"] = "alice@example.com";
-  const auto token = issued(acme().exchange(acme().idp.sign(claims), "files"));
-  EXPECT_EQ(token.at("auth_time"), claims["auth_time"]);
-  EXPECT_EQ(token.at("acr"), "urn:acr:gold");
-  EXPECT_EQ(token.at("amr"), claims["amr"]);
-  EXPECT_FALSE(token.contains("email"));
-}
-
-TEST(Rfc9068_3, J6_EachTargetHasItsOwnAudienceAndScope) {
-  const auto alice = acme().user_token("alice");
-  const auto files = issued(acme().exchange(alice, "files"));
-  const auto search = issued(acme().exchange(alice, "search"));
-  EXPECT_NE(files.at("aud"), search.at("aud"));
-  EXPECT_FALSE(search.contains("scope"));
-}
-
-TEST(Rfc9068_2_1, J8_EachBackendMayChooseItsAlgorithm) {
-  TestTenant tenant("algorithms");
-  for (const char* name : {"RS256", "EdDSA", "ES256"}) {
-    tenant.manifest["backends"].push_back(
-        {{"name", std::string("b-") + (name[0] == 'R'   ? "rs"
-                                       : name[1] == 'd' ? "ed"
-                                                        : "es")},
-         {"audience", std::string("https://") + name + ".example/"},
-         {"signing_algorithm", name}});
-  }
-  tenant.manifest["roles"][0]["allow"].push_back("*:*");
-  ASSERT_THAT(tenant.apply(), HasStatus(200));
-  const auto jwks = json_of(tenant.ask("GET", "/t/algorithms/jwks"));
-  for (const auto& [backend, algorithm] :
-       Pairs{{"b-rs", "RS256"}, {"b-ed", "EdDSA"}, {"b-es", "ES256"}}) {
-    const auto compact = json_of(tenant.exchange(tenant.user_token("alice"), backend))
-                             .at("access_token")
-                             .get<std::string>();
-    EXPECT_EQ(header_of(compact).at("alg"), algorithm);
-    EXPECT_EQ(verified_claims(compact, jwks).at("sub"), "alice");
-  }
-}
-
-TEST(Rfc8037, TV9_ADeterministicAccessToken) {
-  const auto seed = must(crypto::base64url_decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"));
-  const auto key = must(crypto::SigningKey::import_private(
-      crypto::Algorithm::EdDSA, PrivateKey(SecureBuffer::copy_of(ByteView(seed)))));
-  const std::string kid = token::public_jwk(key).at("kid");
-  EXPECT_EQ(kid, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
-  const Json claims{{"act", {{"sub", "gw-01"}}},
-                    {"aud", "https://files.example.com/mcp"},
-                    {"client_id", "gw-01"},
-                    {"exp", 1790000300},
-                    {"iat", 1790000000},
-                    {"iss", "https://sts.example.com/t/acme"},
-                    {"jti", "0001"},
-                    {"scope", "files:read"},
-                    {"sub", "user-42"}};
-  EXPECT_EQ(token::sign_jwt(key, kid, "at+jwt", claims),
-            "eyJhbGciOiJFZERTQSIsImtpZCI6ImtQcktfcW14VldhWVZBOXd3QkY2SXVvM3ZWeno3VHhIQ1R3WEJ5Z3JT"
-            "NGsiLCJ0eXAiOiJhdCtqd3QifQ.eyJhY3QiOnsic3ViIjoiZ3ctMDEifSwiYXVkIjoiaHR0cHM6Ly9maWxlcy"
-            "5leGFtcGxlLmNvbS9tY3AiLCJjbGllbnRfaWQiOiJndy0wMSIsImV4cCI6MTc5MDAwMDMwMCwiaWF0IjoxNzk"
-            "wMDAwMDAwLCJpc3MiOiJodHRwczovL3N0cy5leGFtcGxlLmNvbS90L2FjbWUiLCJqdGkiOiIwMDAxIiwic2Nv"
-            "cGUiOiJmaWxlczpyZWFkIiwic3ViIjoidXNlci00MiJ9.1cufeCwnumnvYFYdRbacVl9NMyTjdEiwTPxA_5rW"
-            "o7TJZYP8TGrl4Jr1emz1c2d-uAk9FCeUIayXTE0Bkcm_Dg");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The REST API as a protected resource (RFC 9728) and its challenges (RFC 6750).
+// The REST API as a protected resource (RFC 9728). Its challenges are in rfc6750_test.cc.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -52,50 +52,6 @@ TEST(Rfc9728_5_1, B1_WhoSendsNothingIsToldWhereToLook) {
   EXPECT_THAT(reply, IsProblem(401, "unauthenticated"));
   EXPECT_EQ(reply.header("WWW-Authenticate"),
             std::string("Bearer resource_metadata=\"") + kUrl + '"');
-}
-
-TEST(Rfc6750_3_1, B1_ABadTokenIsInvalidToken) {
-  const auto reply = acme().api("GET", "/credentials", "garbage");
-  EXPECT_THAT(reply, IsProblem(401, "unauthenticated"));
-  EXPECT_EQ(reply.header("WWW-Authenticate"),
-            std::string("Bearer error=\"invalid_token\", resource_metadata=\"") + kUrl + '"');
-}
-
-TEST(Rfc6750_2_1, B2_ATokenInTheHeaderIsRead) {
-  EXPECT_THAT(acme().api("GET", "", acme().admin), HasStatus(200));
-  EXPECT_THAT(
-      acme().ask("GET", "/api/v1/tenants/rfc9728", {{"Authorization", "bEARER " + acme().admin}}),
-      HasStatus(200));
-}
-
-TEST(Rfc6750_2_2, B2_ATokenAnywhereElseIsNot) {
-  const auto target = std::string("/api/v1/tenants/rfc9728");
-  for (const auto& reply : {acme().ask("GET", target + "?access_token=" + acme().admin),
-                            acme().ask("PUT", target + "/manifest",
-                                       {{"Content-Type", "application/x-www-form-urlencoded"}},
-                                       "access_token=" + acme().admin),
-                            acme().ask("GET", target, {{"Cookie", "access_token=" + acme().admin}}),
-                            acme().ask("GET", target, {{"Authorization", acme().admin}}),
-                            acme().ask("GET", target,
-                                       {{"Authorization", bearer(acme().admin)},
-                                        {"Authorization", bearer(acme().admin)}})}) {
-    EXPECT_EQ(reply.status / 100, 4) << reply.head;
-    EXPECT_NE(reply.status, 404);
-  }
-}
-
-TEST(Rfc6750_3_1, B1_TooFewRightsAreInsufficientScope) {
-  const auto reply = acme().api("GET", "/manifest", acme().user_token("alice"));
-  EXPECT_THAT(reply, IsProblem(403, "forbidden"));
-  EXPECT_THAT(reply.header("WWW-Authenticate"), HasSubstr("error=\"insufficient_scope\""));
-}
-
-TEST(Rfc6750_3_1, ATokenOfOursIsInvalidToken) {
-  const std::string token =
-      json_of(acme().exchange(acme().user_token("alice"), "files")).at("access_token");
-  const auto reply = acme().api("GET", "/credentials", token);
-  EXPECT_THAT(reply, IsProblem(401, "unauthenticated"));
-  EXPECT_THAT(reply.header("WWW-Authenticate"), HasSubstr("invalid_token"));
 }
 
 TEST(Rfc9728_5_1, AnythingElseInThePathIsNotRepeated) {
