@@ -161,6 +161,29 @@ TEST(Rfc9449_6, AReleaseProvesTheKeyToo) {
       HasStatus(200));
 }
 
+TEST(Rfc9449_5, AProofBindsEveryTokenOfABatch) {
+  const Holder holder;
+  const Json body{{"subject_token", acme().user_token("alice")},
+                  {"items", {{{"backend", "files"}}, {{"backend", "search"}}}}};
+  const auto batch = [&](const std::string& proof) {
+    return acme().ask("POST", "/api/v1/tenants/rfc9449/exchange",
+                      {{"Authorization", basic("gw-01", acme().secret)},
+                       {"Content-Type", "application/json"},
+                       {"DPoP", proof}},
+                      body.dump());
+  };
+  EXPECT_THAT(batch(holder.proof()), IsProblem(401, "invalid-dpop-proof"));  // for another URL
+  const auto proof = holder.proof("https://sts.example.com/api/v1/tenants/rfc9449/exchange");
+  const auto reply = batch(proof);
+  ASSERT_THAT(reply, HasStatus(200));
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(item_of(reply, i).at("token_type"), "DPoP");
+    const auto claims = claims_of(item_of(reply, i).at("access_token").get<std::string>());
+    EXPECT_EQ(claims.at("cnf"), Json({{"jkt", holder.jkt()}}));
+  }
+  EXPECT_THAT(batch(proof), IsProblem(401, "invalid-dpop-proof"));  // a second time
+}
+
 TEST(Rfc9449_5_1, TheMetadataNamesTheAlgorithms) {
   const auto metadata =
       json_of(acme().ask("GET", "/.well-known/oauth-authorization-server/t/rfc9449"));
