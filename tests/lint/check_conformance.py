@@ -50,6 +50,9 @@ RULES = [
     "rar.2", "rar.7", "9701", "7636", "cimd", "7591", "8935",
 ]
 
+# Drafts number their sections anew; their tests carry the draft's name.
+DRAFTS = {"id-jag.": "IdJag", "cimd": "ClientIdMetadata"}
+
 ROW = re.compile(r"^\| ([\w.-]+) \| ([MSP]) \| (.+?) \| (.*?) ?\| (.*?) ?\|$")
 NOT_OFFERED = re.compile(r"^\| ([\w.-]+) \| ([^|]+) \| ([^|]+) \|$")
 HEAD = re.compile(r"^\| (?:---|Id) \|")
@@ -71,7 +74,7 @@ def by_rule(identifier, test):
     """Whether a test carries the rule's id, or a standard and its section, in its name."""
     if re.search(rf"[._]{re.escape(identifier)}_", test) or re.search(r"(^|\.)Rfc\d{4}_\d", test):
         return True
-    return identifier.startswith("id-jag.") and "IdJag" in test
+    return any(identifier.startswith(rule) and name in test for rule, name in DRAFTS.items())
 
 
 def check(page, tests, rules=RULES):
