@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/json_text.h"
 #include "crypto/random.h"
 #include "grants/own_token.h"
 #include "token/jws.h"
@@ -29,34 +30,37 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
 
   std::string jti = crypto::random_id();
   const std::string granted = scope.str();
-  // Member by member: an initialiser list would build and copy a pair for each.
-  token::Json claims = token::Json::object();
-  claims["iss"] = snapshot.issuer_url();
-  claims["sub"] = issuance.subject;
-  claims["aud"] = issuance.target.audience;
-  claims["client_id"] = issuance.caller->id();
-  claims["iat"] = now.time_since_epoch().count();
-  claims["exp"] = expires_at.time_since_epoch().count();
-  claims["jti"] = jti;
-  if (!granted.empty()) claims["scope"] = granted;
+  JsonObjectText claims;
+  claims.string("iss", snapshot.issuer_url())
+      .string("sub", issuance.subject)
+      .string("aud", issuance.target.audience)
+      .string("client_id", issuance.caller->id())
+      .number("iat", now.time_since_epoch().count())
+      .number("exp", expires_at.time_since_epoch().count())
+      .string("jti", jti);
+  if (!granted.empty()) claims.string("scope", granted);
   if (!issuance.act.is_null()) {
-    claims["act"] = issuance.act;
+    claims.json("act", token::dump_json(issuance.act));
   } else if (!guardrails.impersonation && issuance.subject != issuance.caller->id()) {
     // Nobody passes as the user: with no other actor it is the client that acts.
-    claims["act"] = {{"sub", issuance.caller->id()}};
+    claims.json("act", JsonObjectText().string("sub", issuance.caller->id()).str());
   }
-  for (const auto& [name, value] : issuance.auth_context.items()) claims[name] = value;
-  if (!bound.jkt.empty()) claims["cnf"]["jkt"] = bound.jkt;
-  if (!bound.x5t_s256.empty()) claims["cnf"]["x5t#S256"] = bound.x5t_s256;
+  for (const auto& [name, value] : issuance.auth_context.items()) {
+    claims.json(name, token::dump_json(value));
+  }
+  JsonObjectText confirmation;
+  if (!bound.jkt.empty()) confirmation.string("jkt", bound.jkt);
+  if (!bound.x5t_s256.empty()) confirmation.string("x5t#S256", bound.x5t_s256);
+  if (!confirmation.empty()) claims.json("cnf", confirmation.str());
 
   if (issuance.subject_token != nullptr) {
-    POSTERN_TRY(claims[kOwnClaim],
-                own_claim(snapshot, *issuance.subject_token, issuance.actor_token));
+    POSTERN_TRY(const auto own, own_claim(snapshot, *issuance.subject_token, issuance.actor_token));
+    claims.json(kOwnClaim, own);
   }
   std::string details;
   if (issuance.tools) {
-    claims["authorization_details"] = policy::write(*issuance.tools);
-    details = token::dump_json(claims["authorization_details"]);
+    details = token::dump_json(policy::write(*issuance.tools));
+    claims.json("authorization_details", details);
   }
 
   record.with("scope", granted)
@@ -65,7 +69,8 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
       .with("bound_to", bound.jkt.empty() ? bound.x5t_s256 : bound.jkt)
       .with("expires_at", std::to_string(expires_at.time_since_epoch().count()));
   return IssuedToken{
-      AccessToken(SecureBuffer::take(token::sign_jwt(*signer->key, signer->kid, "at+jwt", claims))),
+      AccessToken(SecureBuffer::take(
+          token::sign_claims(*signer->key, signer->kid, "at+jwt", claims.str()))),
       {},
       bound.jkt.empty() ? "Bearer" : "DPoP",  // RFC 9449 §5; RFC 8705 §3 keeps Bearer
       expires_at - now,

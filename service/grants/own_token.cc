@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "core/json_text.h"
 #include "crypto/base64url.h"
 #include "crypto/hash.h"
 #include "grants/subject_claims.h"
@@ -38,17 +39,6 @@ std::optional<std::vector<std::string>> texts_of(const Json& object, const char*
     out.push_back(item.get<std::string>());
   }
   return out;
-}
-
-/// Scopes that some backend of the tenant has: no other can ever be granted.
-policy::ScopeSet known_scopes(const policy::TenantSnapshot& snapshot,
-                              const policy::ScopeSet& scopes) {
-  std::vector<std::string> known;
-  for (const auto& [name, backend] : snapshot.config().backends) {
-    const auto here = scopes.intersect(backend.scopes);
-    known.insert(known.end(), here.begin(), here.end());
-  }
-  return policy::ScopeSet(std::move(known));
 }
 
 Result<policy::ScopeSet> scope_in(const std::string* text) {
@@ -105,8 +95,8 @@ Status read_own_claim(const Json& own, VerifiedToken& token) {
 
 }  // namespace
 
-Result<Json> own_claim(const policy::TenantSnapshot& snapshot, const VerifiedToken& subject,
-                       const VerifiedToken* actor) {
+Result<std::string> own_claim(const policy::TenantSnapshot& snapshot, const VerifiedToken& subject,
+                              const VerifiedToken* actor) {
   auto ancestors = subject.lineage;
   if (actor != nullptr) {
     ancestors.insert(ancestors.end(), actor->lineage.begin(), actor->lineage.end());
@@ -116,35 +106,43 @@ Result<Json> own_claim(const policy::TenantSnapshot& snapshot, const VerifiedTok
   if (ancestors.size() > kMaxAncestors) {
     return fail(ErrorCode::MalformedRequest, "the token would rest on too many others");
   }
-  Json own = Json::object();
-  own["ancestors"] = std::move(ancestors);
-  own["iss"] = subject.principal.issuer;
-  if (subject.principal.subject != subject.issued_subject) own["sub"] = subject.principal.subject;
-  Json groups = Json::array();
+  JsonObjectText own;
+  own.strings("ancestors", ancestors).string("iss", subject.principal.issuer);
+  if (subject.principal.subject != subject.issued_subject) {
+    own.string("sub", subject.principal.subject);
+  }
+  std::vector<std::string> groups;
   for (const auto& group : subject.groups) {
     if (snapshot.binds(group)) groups.push_back(group);
   }
-  if (!groups.empty()) own["groups"] = std::move(groups);
+  if (!groups.empty()) own.strings("groups", groups);
+  JsonObjectText claims;
   for (const auto& [claim, values] : subject.attributes) {
+    std::vector<std::string> bound;
     for (const auto& value : values) {
-      if (snapshot.binds_claim(claim, value)) own["claims"][claim].push_back(value);
+      if (snapshot.binds_claim(claim, value)) bound.push_back(value);
     }
+    if (!bound.empty()) claims.strings(claim, bound);
   }
+  if (!claims.empty()) own.json("claims", claims.str());
   // Whom the user's token lets act may not pass that on to others. What is too
   // large to carry names nobody (RFC 8693 §4.4), which is the safe side.
   if (!subject.may_act.is_null()) {
-    const bool small = token::dump_json(subject.may_act).size() <= 512;
-    own["may_act"] = small ? subject.may_act : Json::object();
+    const auto text = token::dump_json(subject.may_act);
+    own.json("may_act", text.size() <= 512 ? std::string_view(text) : "{}");
   }
-  if (subject.scope) own["scope"] = known_scopes(snapshot, *subject.scope).str();
+  // Scopes that no backend of the tenant has can never be granted.
+  if (subject.scope) own.string("scope", subject.scope->intersect(snapshot.all_scopes()).str());
   // Groups were left out at the first exchange; what was bound later is unknown since.
-  own["epoch"] = subject.own ? subject.own->epoch : snapshot.epoch();
+  own.json("epoch", std::to_string(subject.own ? subject.own->epoch : snapshot.epoch()));
   const auto rooted_at = subject.own ? subject.own->rooted_at : subject.issued_at;
-  if (rooted_at) own["iat"] = rooted_at->time_since_epoch().count();
-  if (subject.own) {
-    for (const auto& [backend, scope] : subject.own->within) own["within"][backend] = scope.str();
+  if (rooted_at) own.number("iat", rooted_at->time_since_epoch().count());
+  if (subject.own && !subject.own->within.empty()) {
+    JsonObjectText within;
+    for (const auto& [backend, scope] : subject.own->within) within.string(backend, scope.str());
+    own.json("within", within.str());
   }
-  return own;
+  return own.str();
 }
 
 std::string foreign_token_id(const TenantId& tenant, std::string_view compact) {

@@ -35,9 +35,9 @@ inline constexpr const char* kOwnClaim = "postern";
 /// Five in a chain, each with an actor of at most two.
 inline constexpr std::size_t kMaxAncestors = 15;
 
-/// The claim for a token that rests on these.
+/// The claim for a token that rests on these, as JSON.
 /// Errors: MalformedRequest when it would rest on too many.
-Result<token::Json> own_claim(const policy::TenantSnapshot& snapshot, const VerifiedToken& subject,
+Result<std::string> own_claim(const policy::TenantSnapshot& snapshot, const VerifiedToken& subject,
                               const VerifiedToken* actor);
 
 /// An id by which a token that we did not issue can be revoked here: a digest of

@@ -18,6 +18,7 @@ Error refused(std::string detail) {
 std::optional<ToolDetails> of_roles(const policy::TenantSnapshot& snapshot,
                                     const policy::Backend& backend, const VerifiedToken& subject) {
   std::optional<ToolDetails> details;
+  if (!snapshot.names_tools()) return details;
   for (const auto& bound :
        snapshot.roles_of(subject.principal, subject.groups, subject.attributes)) {
     for (const auto& permission : bound.role->tools) {
@@ -59,7 +60,8 @@ Result<std::optional<ToolDetails>> granted_tools(const policy::TenantSnapshot& s
                                                  const VerifiedToken& subject,
                                                  const std::optional<ToolDetails>& requested) {
   const auto& backend = *target.backend;
-  auto granted = of_roles(snapshot, backend, subject);
+  const auto permitted = of_roles(snapshot, backend, subject);
+  auto granted = permitted;
   if (const auto own = of_subject(snapshot, backend, subject)) {
     if (requested) {
       for (const auto& detail : *requested) {
@@ -71,7 +73,6 @@ Result<std::optional<ToolDetails>> granted_tools(const policy::TenantSnapshot& s
     granted = granted ? policy::intersect(*own, *granted) : own;
   }
   if (requested) {
-    const auto permitted = of_roles(snapshot, backend, subject);
     for (const auto& detail : *requested) {
       // One token is for one backend, so its details are (RFC 8707 §2).
       for (const auto& location : detail.locations) {

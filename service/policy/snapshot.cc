@@ -222,12 +222,16 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
 }
 
 void TenantSnapshot::index() {
+  std::vector<std::string> scopes;
   for (const auto& [name, backend] : config_.backends) {
+    scopes.insert(scopes.end(), backend.scopes.begin(), backend.scopes.end());
     if (!backend.enabled) continue;
     targets_.emplace(name, &backend);
     targets_.emplace(comparable(backend.audience), &backend);
     for (const auto& alias : backend.aliases) targets_.emplace(comparable(alias), &backend);
   }
+  all_scopes_ = ScopeSet(std::move(scopes));
+  for (const auto& [name, role] : config_.roles) names_tools_ |= !role.tools.empty();
   for (const auto& [name, binding] : config_.bindings) {
     const auto role = config_.roles.find(binding.role);
     if (role == config_.roles.end()) continue;  // check() refuses this on write
@@ -240,7 +244,8 @@ void TenantSnapshot::index() {
     footprint_ += 256 * (binding.groups.size() + binding.subjects.size() + binding.claims.size());
   }
   for (auto& [group, roles] : roles_by_group_) keep_unique(roles, unconditional);
-  footprint_ += sizeof(TenantSnapshot) + 8192 + 256 * client_secrets_.size();
+  footprint_ +=
+      sizeof(TenantSnapshot) + 64 * all_scopes_.size() + 8192 + 256 * client_secrets_.size();
 }
 
 void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {

@@ -129,6 +129,10 @@ class TenantSnapshot {
   bool binds(const std::string& group) const { return roles_by_group_.contains(group); }
   /// Whether a binding asks for this value of the claim.
   bool binds_claim(const std::string& claim, const std::string& value) const;
+  /// Whether some role names tools.
+  bool names_tools() const noexcept { return names_tools_; }
+  /// The scopes of all backends; those that match patterns are not among them.
+  const ScopeSet& all_scopes() const noexcept { return all_scopes_; }
   /// The epoch of the last change to a binding of groups or claims to a role that
   /// denies something. Who was not known to have those before may be denied since.
   std::uint64_t groups_denied_at() const noexcept { return groups_denied_at_; }
@@ -170,6 +174,8 @@ class TenantSnapshot {
   std::vector<BoundRole> roles_by_claims_;  // of bindings that name claims alone
   std::set<std::string> binding_claims_;
   bool disables_ = false;  // some role denies everything
+  bool names_tools_ = false;
+  ScopeSet all_scopes_;
   std::uint64_t groups_denied_at_ = 0;
   std::vector<StoredClientSecret> client_secrets_;
   std::vector<StoredAdminToken> admin_tokens_;

@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/descriptor.h"
 #include "core/log.h"
 #include "crypto/hash.h"
 #include "crypto/random.h"
@@ -42,24 +43,6 @@ constexpr std::array kRoles{kSuperuser, "postern_owner", "postern_service", "pos
 Error problem(std::string detail, std::string diagnostic = {}) {
   return fail(ErrorCode::Unavailable, std::move(detail), std::move(diagnostic));
 }
-
-/// A file descriptor with an owner.
-class Descriptor {
- public:
-  explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const noexcept { return fd_; }
-
- private:
-  int fd_;
-};
 
 int number_in(const fs::path& name) {
   return std::atoi(name.string().c_str());  // 0 for what is not a number

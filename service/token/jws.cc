@@ -133,10 +133,15 @@ std::string header_text(std::string_view alg, std::string_view kid, std::string_
 
 std::string sign_jwt(const crypto::SigningKey& key, std::string_view kid, std::string_view typ,
                      const Json& claims) {
+  return sign_claims(key, kid, typ, dump_json(claims));
+}
+
+std::string sign_claims(const crypto::SigningKey& key, std::string_view kid, std::string_view typ,
+                        std::string_view claims) {
   auto token =
       crypto::base64url(as_bytes(header_text(crypto::to_string(key.algorithm()), kid, typ)));
   token += '.';
-  token += crypto::base64url(as_bytes(dump_json(claims)));
+  token += crypto::base64url(as_bytes(claims));
   const auto signature = key.sign(as_bytes(token));
   token += '.';
   token += crypto::base64url(signature);

@@ -57,5 +57,8 @@ class UnverifiedJwt {
 /// `kid` is the key's thumbprint, given so that it is not recomputed.
 std::string sign_jwt(const crypto::SigningKey& key, std::string_view kid, std::string_view typ,
                      const Json& claims);
+/// As sign_jwt, of claims that are a JSON object as text already.
+std::string sign_claims(const crypto::SigningKey& key, std::string_view kid, std::string_view typ,
+                        std::string_view claims);
 
 }  // namespace postern::token

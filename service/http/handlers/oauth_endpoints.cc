@@ -170,10 +170,12 @@ Reply token_reply(const grants::IssuedToken& issued) {
   body.reserve(2 * issued.access_token.size() + 4096);  // never moved: no copy of it stays behind
   body += R"({"access_token":")";
   issued.access_token.expose([&](ByteView bytes) {
-    for (const char c : as_text(bytes)) {
-      if (c == '"' || c == '\\') body += '\\';
-      body += c;
+    auto rest = as_text(bytes);
+    for (auto at = rest.find_first_of("\"\\"); at != rest.npos; at = rest.find_first_of("\"\\")) {
+      body.append(rest, 0, at).append(1, '\\').append(1, rest[at]);
+      rest.remove_prefix(at + 1);
     }
+    body.append(rest);
   });
   body += R"(","token_type":")";
   body += issued.token_type;
