@@ -7,16 +7,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "audit/event.h"
+#include "crypto/hash.h"
 #include "crypto/random.h"
 #include "crypto/signature.h"
 #include "http/form.h"
@@ -25,6 +28,7 @@
 #include "storage/postgres_audit_log.h"
 #include "storage/postgres_config_store.h"
 #include "storage/postgres_kek_store.h"
+#include "storage/postgres_replay_guard.h"
 #include "token/jwk.h"
 #include "token/jws.h"
 #include "vault/keyring.h"
@@ -53,6 +57,7 @@ void sign(benchmark::State& state, Algorithm algorithm) {
 }
 BENCHMARK_CAPTURE(sign, ES256, Algorithm::ES256);
 BENCHMARK_CAPTURE(sign, EdDSA, Algorithm::EdDSA);
+BENCHMARK_CAPTURE(sign, RS256, Algorithm::RS256);
 
 token::Json subject_claims() {
   return {{"iss", "https://idp.bench.example"},
@@ -131,68 +136,110 @@ double seconds_of_client() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
+void must(Status status) {
+  if (!status.ok()) throw std::runtime_error(status.error().detail + status.error().diagnostic);
+}
 template <class T>
 T must(Result<T> result) {
   if (!result.ok()) throw std::runtime_error(result.error().detail + result.error().diagnostic);
   return std::move(result).value();
 }
 
-void audit_record_in_batch_of_64(benchmark::State& state) {
-  char name[] = "/tmp/postern-parts-XXXXXX";
-  if (mkdtemp(name) == nullptr) return state.SkipWithError("no temporary directory");
-  chmod(name, 0711);
-  {
+/// A PostgreSQL with fsync on, and the service's tenant `bench` in it.
+class World {
+ public:
+  World() {
+    char name[] = "/tmp/postern-parts-XXXXXX";
+    if (mkdtemp(name) == nullptr) throw std::runtime_error("no temporary directory");
+    directory_ = name;
+    chmod(name, 0711);
     storage::EmbeddedPostgres::Options options;
-    options.directory = std::filesystem::path(name) / "postgres";
-    auto postgres = must(storage::EmbeddedPostgres::start(std::move(options)));
-    if (!postgres.provision().ok()) return state.SkipWithError("not provisioned");
+    options.directory = directory_ / "postgres";
+    postgres_.emplace(must(storage::EmbeddedPostgres::start(std::move(options))));
+    if (!postgres_->provision().ok()) throw std::runtime_error("not provisioned");
     storage::DatabaseOptions database_options;
-    database_options.conninfo = postgres.service_conninfo();
-    storage::Database database(database_options);
-    storage::PostgresKekStore keks(database);
-    vault::Keyring keyring(vault::RootKeys::generate(), keks);
-    storage::PostgresAuditLog log(database, keyring);
-    storage::PostgresConfigStore config(database, log);
+    database_options.conninfo = postgres_->service_conninfo();
+    database.emplace(database_options);
+    storage::PostgresKekStore keks(*database);
+    keyring_.emplace(vault::RootKeys::generate(), keks);
+    log.emplace(*database, *keyring_);
+    storage::PostgresConfigStore config(*database, *log);
 
-    const TenantId tenant("bench");
-    const sys_seconds now{std::chrono::seconds(1'795'000'000)};
     policy::ConfigChange change;
-    auto kek = keyring.create(tenant, KekVersion{1});
-    auto chain_key = must(keyring.chain_key_under(kek, tenant));
+    auto kek = keyring_->create(tenant, KekVersion{1});
+    auto chain_key = must(keyring_->chain_key_under(kek, tenant));
     change.create.emplace(policy::ConfigChange::Create{std::move(kek), std::move(chain_key)});
     change.display_name = "bench";
     change.settings = "{}";
     const audit::Event created{tenant, now, "config.apply", audit::Outcome::Allowed, "r", {}};
     must(config.apply(tenant, change, {&created, 1}));
-
-    audit::Event event{tenant, now, "token.exchange", audit::Outcome::Allowed, "y7elvjix754yvl5",
-                       {}};
-    event.with("source", "127.0.0.1")
-        .with("client", "gw-01")
-        .with("subject_issuer", "https://idp.bench.example")
-        .with("subject", "user-123456")
-        .with("subject_token", crypto::random_id())
-        .with("backend", "es256")
-        .with("audience", "https://es256.example.com/mcp")
-        .with("scope", "es256:read es256:write")
-        .with("jti", crypto::random_id())
-        .with("expires_at", "1795000300");
-    const std::vector<audit::Event> batch(64, event);
-    for (int i = 0; i < 50; ++i) {
-      if (!log.append(batch).ok()) return state.SkipWithError("append failed");
-    }
-    constexpr int kBatches = 600;
-    for (auto _ : state) {
-      const double before = seconds_of_server(postgres.pid()) + seconds_of_client();
-      for (int i = 0; i < kBatches; ++i) {
-        if (!log.append(batch).ok()) return state.SkipWithError("append failed");
-      }
-      const double used = seconds_of_server(postgres.pid()) + seconds_of_client() - before;
-      state.SetIterationTime(used / kBatches / static_cast<double>(batch.size()));
-    }
   }
-  std::filesystem::remove_all(name);
+  ~World() {
+    log.reset();
+    database.reset();
+    postgres_.reset();
+    std::filesystem::remove_all(directory_);
+  }
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
+  /// CPU of client and server so far.
+  double seconds() const { return seconds_of_server(postgres_->pid()) + seconds_of_client(); }
+
+  const TenantId tenant{"bench"};
+  const sys_seconds now{std::chrono::seconds(1'795'000'000)};
+  std::optional<storage::Database> database;
+  std::optional<storage::PostgresAuditLog> log;
+
+ private:
+  std::filesystem::path directory_;
+  std::optional<storage::EmbeddedPostgres> postgres_;
+  std::optional<vault::Keyring> keyring_;
+};
+
+void audit_record_in_batch_of_64(benchmark::State& state) {
+  World world;
+  audit::Event event{world.tenant,      world.now, "token.exchange", audit::Outcome::Allowed,
+                     "y7elvjix754yvl5", {}};
+  event.with("source", "127.0.0.1")
+      .with("client", "gw-01")
+      .with("subject_issuer", "https://idp.bench.example")
+      .with("subject", "user-123456")
+      .with("subject_token", crypto::random_id())
+      .with("backend", "es256")
+      .with("audience", "https://es256.example.com/mcp")
+      .with("scope", "es256:read es256:write")
+      .with("jti", crypto::random_id())
+      .with("expires_at", "1795000300");
+  const std::vector<audit::Event> batch(64, event);
+  for (int i = 0; i < 50; ++i) must(world.log->append(batch));
+  constexpr int kBatches = 600;
+  for (auto _ : state) {
+    const double before = world.seconds();
+    for (int i = 0; i < kBatches; ++i) must(world.log->append(batch));
+    state.SetIterationTime((world.seconds() - before) / kBatches /
+                           static_cast<double>(batch.size()));
+  }
 }
 BENCHMARK(audit_record_in_batch_of_64)->UseManualTime()->Iterations(1);
+
+/// What marking a `jti` as used takes: one row, committed.
+void single_use_row(benchmark::State& state) {
+  World world;
+  storage::PostgresReplayGuard guard(*world.database);
+  const auto use = [&] {
+    must(guard.first_use(world.tenant, "bench", crypto::sha256(as_bytes(crypto::random_id())),
+                         std::chrono::time_point_cast<std::chrono::seconds>(
+                             std::chrono::system_clock::now() + std::chrono::minutes(10))));
+  };
+  for (int i = 0; i < 100; ++i) use();
+  constexpr int kRows = 5000;
+  for (auto _ : state) {
+    const double before = world.seconds();
+    for (int i = 0; i < kRows; ++i) use();
+    state.SetIterationTime((world.seconds() - before) / kRows);
+  }
+}
+BENCHMARK(single_use_row)->UseManualTime()->Iterations(1);
 
 }  // namespace

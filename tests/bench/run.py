@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Load test of the whole service, as ratios within one run on one machine.
 
-Usage: run.py BUILD_DIRECTORY [--seconds N]
+Usage: run.py BUILD_DIRECTORY [--seconds N] [--tenants N] [--rows main|all]
+
+`--rows all` adds each signing algorithm, each client authentication, batches,
+DPoP, and all tenants in turn, first cold and then warm.
 
 Server, PostgreSQL (fsync on) and the load tool share the machine's cores. The
 yardsticks, under the same tool and settings, are nginx's static `return 200`
@@ -75,14 +78,13 @@ def peak_kib(pid):
 class Load:
     """One wrk run, with the CPU that the given processes used meanwhile."""
 
-    def __init__(self, name, url, pids, seconds, script=None, arguments=()):
+    def __init__(self, name, url, pids, seconds, requests=None):
         before = {p: cpu_seconds([p]) for group in pids for p in group}
         command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
-        if script:
-            command += ["-s", os.path.join(HERE, script)]
-        command.append(url)
-        if arguments:
-            command += ["--", *map(str, arguments)]
+        if requests:
+            command += ["-s", os.path.join(HERE, "requests.lua"), url, "--", requests]
+        else:
+            command.append(url)
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         used = [sum(cpu_seconds([p]) - before[p] for p in group) for group in pids]
         requests = int(re.search(r"(\d+) requests in", out).group(1))
@@ -158,15 +160,22 @@ http {{ access_log off; keepalive_requests 100000000;
     return port, process.pid
 
 
-def manifest(jwks):
+def manifest(jwks, assertion_keys):
     backend = lambda name, **more: {"name": name, "audience": f"https://{name}.example.com/mcp",
                                     "scopes": [f"{name}:read", f"{name}:write"], **more}
+    client = lambda name, **more: {"id": name, "backends": ["*"], "scopes": ["*"], **more}
     return {
         "tenant": "bench",
         "issuers": [{"name": "idp", "issuer": "https://idp.bench.example", "jwks": jwks,
                      "audiences": ["gw-01"]}],
-        "clients": [{"id": "gw-01", "backends": ["*"], "scopes": ["*"]}],
+        "clients": [client("gw-01"),
+                    client("gw-jwt", audiences=["gw-01"], authentication={
+                        "method": "private_key_jwt", "jwks": assertion_keys}),
+                    client("gw-workload", audiences=["gw-01"], authentication={
+                        "method": "workload_identity", "workload": {
+                            "issuer": "idp", "audience": "gw-01", "claims": {"sub": ["user-0"]}}})],
         "backends": [backend("es256"), backend("eddsa", signing_algorithm="EdDSA"),
+                     backend("rs256", signing_algorithm="RS256"),
                      backend("other"),
                      backend("vaulted", answer="vaulted",
                              credential={"name": "shared", "owner": "tenant"},
@@ -176,24 +185,71 @@ def manifest(jwks):
     }
 
 
-def many_tenants(api, count):
+def many_tenants(api, count, jwks):
+    """Makes tenants; returns the secret of gw-01 in each."""
+    secrets = []
     for i in range(count):
-        name = f"t{i:04d}"
-        spec = manifest_for_memory(name)
-        api.call("PUT", f"/api/v1/tenants/{name}/manifest", spec)
+        name = f"t{i:05d}"
+        answer = api.call("PUT", f"/api/v1/tenants/{name}/manifest", {
+            "tenant": name,
+            "issuers": [{"name": "idp", "issuer": "https://idp.bench.example", "jwks": jwks,
+                         "audiences": ["gw-01"]}],
+            "clients": [{"id": "gw-01", "backends": ["*"], "scopes": ["*"]}],
+            "backends": [{"name": f"backend-{k}", "audience": f"https://b{k}.{name}.example/mcp",
+                          "scopes": ["read", "write"]} for k in range(5)],
+            "roles": [{"name": "all", "allow": ["*:*"]}],
+            "bindings": [{"role": "all", "groups": ["engineering"]}],
+        })
+        secrets.append(answer["client_secrets"][0]["client_secret"])
+    return secrets
 
 
-def manifest_for_memory(name):
-    return {
-        "tenant": name,
-        "issuers": [{"name": "idp", "issuer": f"https://idp.{name}.example",
-                     "jwks_uri": f"https://idp.{name}.example/jwks", "audiences": ["gw-01"]}],
-        "clients": [{"id": "gw-01", "backends": ["*"], "scopes": ["*"]}],
-        "backends": [{"name": f"backend-{i}", "audience": f"https://b{i}.{name}.example/mcp",
-                      "scopes": ["read", "write"]} for i in range(5)],
-        "roles": [{"name": "all", "allow": ["*:*"]}],
-        "bindings": [{"role": "all", "groups": ["engineering"]}],
-    }
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+BODY = ("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange"
+        "&subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token")
+ASSERTION = "&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer"
+
+
+class Requests:
+    """Request files for requests.lua."""
+
+    def __init__(self, directory):
+        self.directory, self.number = directory, 0
+
+    def write(self, requests):
+        self.number += 1
+        path = os.path.join(self.directory, f"requests-{self.number}")
+        with open(path, "w") as file:
+            for target, headers, body in requests:
+                fields = "|".join(f"{name}: {value}" for name, value in headers.items())
+                file.write(f"{target}\t{fields}\t{body}\n")
+        return path
+
+    def exchange(self, tokens, audience, more="", headers=None):
+        return self.write(("/t/bench/token", {**FORM, **(headers or {})},
+                           f"{BODY}&subject_token={token}&audience={audience}{more}")
+                          for token in tokens)
+
+
+def lines_of(path):
+    with open(path) as file:
+        return file.read().split()
+
+
+def cold_tenants(port, secrets, token):
+    """The first exchange in each tenant after a start, one at a time: milliseconds, sorted."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    taken = []
+    for i, secret in enumerate(secrets):
+        body = f"{BODY}&subject_token={token}&audience=backend-0&client_id=gw-01&client_secret={secret}"
+        since = time.perf_counter()
+        connection.request("POST", f"/t/t{i:05d}/token", body, FORM)
+        reply = connection.getresponse()
+        text = reply.read().decode()
+        taken.append(1e3 * (time.perf_counter() - since))
+        if reply.status != 200:
+            raise SystemExit(f"bench: cold tenant: {reply.status} {text}")
+    return sorted(taken)
 
 
 def main():
@@ -201,6 +257,7 @@ def main():
     parser.add_argument("build")
     parser.add_argument("--seconds", type=int, default=8)
     parser.add_argument("--tenants", type=int, default=1000)
+    parser.add_argument("--rows", choices=("main", "all"), default="main")
     options = parser.parse_args()
     build, seconds = os.path.abspath(options.build), options.seconds
 
@@ -208,7 +265,7 @@ def main():
     os.chmod(directory, 0o711)
     stack = []
     try:
-        run(build, seconds, options.tenants, directory, stack)
+        run(build, seconds, options.tenants, options.rows == "all", directory, stack)
     finally:
         for process in reversed(stack):
             process.terminate()
@@ -216,69 +273,121 @@ def main():
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def run(build, seconds, tenants, directory, stack):
+def run(build, seconds, tenants, all_rows, directory, stack):
+    port, ops = free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
     tokens_per_run = 12000 * seconds
-    files = {}
-    for algorithm in ("ES256", "EdDSA"):
-        jwks, tokens = (os.path.join(directory, f"{algorithm}.{kind}") for kind in ("jwks", "tokens"))
-        subprocess.run([os.path.join(build, "tests/make_tokens"), algorithm,
-                        str(tokens_per_run), jwks, tokens], check=True)
+    single_use = 6000 * seconds
+
+    def made(kind, algorithm, count, *about):
+        """Public keys, and the lines that were signed with one of them."""
+        jwks, out = (os.path.join(directory, f"{kind}-{algorithm}.{end}") for end in ("jwks", "out"))
+        subprocess.run([os.path.join(build, "tests/make_tokens"), kind, algorithm, str(count), jwks,
+                        out, *about], check=True)
         with open(jwks) as file:
-            files[algorithm] = (json.load(file)["keys"], tokens)
+            return json.load(file)["keys"], lines_of(out)
+
+    es_keys, es = made("subject", "ES256", tokens_per_run)
+    ed_keys, ed = made("subject", "EdDSA", tokens_per_run)
+    assertion_keys, assertions = made("assertion", "ES256", single_use if all_rows else 1,
+                                      f"{url}/t/bench")
 
     nginx_port, nginx_pid = nginx(directory, stack)
-    port, ops = free_port(), free_port()
     data = os.path.join(directory, "data")
-    started = time.time()
-    with open(os.path.join(directory, "posternd.log"), "w") as log:
-        server = subprocess.Popen([os.path.join(build, "posternd"), "dev", "--data-dir", data,
-                                   "--port", str(port), "--ops-port", str(ops)],
-                                  stdout=log, stderr=log)
-    stack.append(server)
-    wait_for(port)
-    first_start = time.time() - started
 
+    def start(on_port, on_ops, log_name):
+        started = time.time()
+        with open(os.path.join(directory, log_name), "w") as log:
+            process = subprocess.Popen([os.path.join(build, "posternd"), "dev", "--data-dir", data,
+                                        "--port", str(on_port), "--ops-port", str(on_ops)],
+                                       stdout=log, stderr=log)
+        stack.append(process)
+        wait_for(on_port)
+        return process, time.time() - started
+
+    server, first_start = start(port, ops, "posternd.log")
     with open(os.path.join(data, "operator.token")) as file:
-        api = Api(port, file.read().strip())
-    spec = manifest({"keys": files["ES256"][0] + files["EdDSA"][0]})
-    secret = api.call("PUT", "/api/v1/tenants/bench/manifest", spec)["client_secrets"][0]["client_secret"]
+        operator_token = file.read().strip()
+    api = Api(port, operator_token)
+    answer = api.call("PUT", "/api/v1/tenants/bench/manifest",
+                      manifest({"keys": es_keys + ed_keys}, {"keys": assertion_keys}))
+    if all_rows:
+        api.call("POST", "/api/v1/tenants/bench/signing-keys/rotation",
+                 {"algorithm": "RS256", "publish_for": 0})
+    secret = answer["client_secrets"][0]["client_secret"]
     api.call("PUT", "/api/v1/tenants/bench/credentials/shared", {"fields": {"token": "s3cr3t-value"}})
-    basic = base64.b64encode(f"gw-01:{secret}".encode()).decode()
+    basic = {"Authorization": "Basic " + base64.b64encode(f"gw-01:{secret}".encode()).decode()}
+    post = f"&client_id=gw-01&client_secret={secret}"
+    as_json = {"Content-Type": "application/json", **basic}
 
-    url = f"http://127.0.0.1:{port}"
-    everything = children(server.pid)
-    posternd, postgres = [server.pid], [p for p in everything if p != server.pid]
-    es, ed = files["ES256"][1], files["EdDSA"][1]
+    files = Requests(directory)
     rows = []
 
-    def load(name, script, *arguments):
-        pids = children(server.pid)
-        rows.append(Load(name, url, [posternd, [p for p in pids if p != server.pid]], seconds,
-                         script, arguments))
+    def load(name, requests, parts=(), process=None, on=None):
+        process = process or server
+        pids = children(process.pid)
+        rows.append(Load(name, on or url, [[process.pid], [p for p in pids if p != process.pid]],
+                         seconds, requests))
+        rows[-1].parts = parts
         return rows[-1]
 
+    everything = children(server.pid)
+    groups = [[server.pid], [p for p in everything if p != server.pid]]
     static = Load("nginx return 200", f"http://127.0.0.1:{nginx_port}/", [children(nginx_pid), []],
                   seconds)
-    empty = Load("empty reply (GET /livez)", f"{url}/livez", [posternd, postgres], seconds)
+    empty = Load("empty reply (GET /livez)", f"{url}/livez", groups, seconds)
     # A few requests first, so that tenant and connections are warm.
-    Load("warm-up", url, [posternd, postgres], 1, "exchange.lua", (es, secret, "es256", 0, 64))
+    Load("warm-up", url, groups, 1, files.exchange(es[:64], "es256", post))
 
+    common = ["parse_and_serialise", "audit_record_in_batch_of_64"]
     queries = metric(ops, "postern_database_queries_total")
-    cold_es = load("exchange, new ES256 subject", "exchange.lua", es, secret, "es256", 64,
-                   tokens_per_run - 64)
-    cold_ed = load("exchange, new EdDSA subject", "exchange.lua", ed, secret, "eddsa", 0,
-                   tokens_per_run)
-    again = load("exchange, subject known, other backend", "exchange.lua", es, secret, "other", 0, 64)
+    cold_es = load("exchange, new ES256 subject", files.exchange(es[64:], "es256", post),
+                   common + ["verify/ES256", "sign/ES256"])
+    cold_ed = load("exchange, new EdDSA subject", files.exchange(ed, "eddsa", post),
+                   common + ["verify/EdDSA", "sign/EdDSA"])
+    again = load("exchange, subject known, other backend", files.exchange(es[:64], "other", post),
+                 common + ["sign/ES256"])
+    warm = cold_es.requests + cold_ed.requests + again.requests
     queries = metric(ops, "postern_database_queries_total") - queries
-    release = load("release of one credential", "release.lua", es, basic, 0, 64)
+    release = load("release of one credential", files.write(
+        ("/api/v1/tenants/bench/release", as_json,
+         json.dumps({"subject_token": token, "items": [{"backend": "vaulted"}]}))
+        for token in es[:64]))
+
+    if all_rows:
+        known = es[:64]
+        for algorithm in ("EdDSA", "RS256"):
+            load(f"known, {algorithm} token issued",
+                 files.exchange(known, algorithm.lower(), post), common + [f"sign/{algorithm}"])
+        load("known, client_secret_basic", files.exchange(known, "other", headers=basic),
+             common + ["sign/ES256"])
+        load("known, private_key_jwt", files.write(
+            ("/t/bench/token", FORM, f"{BODY}&subject_token={known[0]}&audience=other{ASSERTION}"
+             f"&client_assertion={assertion}") for assertion in assertions),
+            common + ["sign/ES256", "verify/ES256", "single_use_row"])
+        load("known, workload identity", files.exchange(
+            known, "other", f"{ASSERTION}&client_id=gw-workload&client_assertion={es[0]}"),
+            common + ["sign/ES256", "verify/ES256"])
+        _, proofs = made("dpop", "ES256", single_use, f"{url}/t/bench/token")
+        load("known, DPoP", files.write(
+            ("/t/bench/token", {**FORM, "DPoP": proof},
+             f"{BODY}&subject_token={known[0]}&audience=other{post}") for proof in proofs),
+            common + ["sign/ES256", "verify/ES256", "single_use_row"])
+        for size in (1, 8, 64):
+            names = ("es256", "other")
+            load(f"known, batch of {size}", files.write(
+                ("/api/v1/tenants/bench/exchange", as_json,
+                 json.dumps({"subject_token": token,
+                             "items": [{"audience": names[i % 2]} for i in range(size)]}))
+                for token in known), (common + ["sign/ES256"]) * size)
     load_peak = peak_kib(server.pid)
 
     parts = micro(build, "parts_bench", ".")
 
-    many_tenants(api, tenants)
+    secrets = many_tenants(api, tenants, {"keys": es_keys})
     for i in range(tenants):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        connection.request("GET", f"/t/t{i:04d}/jwks")
+        connection.request("GET", f"/t/t{i:05d}/jwks")
         connection.getresponse().read()
         connection.close()
     with open(f"/proc/{server.pid}/status") as file:
@@ -288,14 +397,17 @@ def run(build, seconds, tenants, directory, stack):
     server.wait()
     stack.remove(server)
     port2 = free_port()
-    with open(os.path.join(directory, "posternd2.log"), "w") as log:
-        started = time.time()
-        server = subprocess.Popen([os.path.join(build, "posternd"), "dev", "--data-dir", data,
-                                   "--port", str(port2), "--ops-port", str(free_port())],
-                                  stdout=log, stderr=log)
-    stack.append(server)
-    wait_for(port2)
-    second_start = time.time() - started
+    server2, second_start = start(port2, free_port(), "posternd2.log")
+    cold = None
+    if all_rows:
+        cold = cold_tenants(port2, secrets[:1000], es[0])
+        requests = files.write(
+            (f"/t/t{i:05d}/token", FORM, f"{BODY}&subject_token={es[0]}&audience=backend-0"
+             f"&client_id=gw-01&client_secret={one}") for i, one in enumerate(secrets))
+        on = f"http://127.0.0.1:{port2}"
+        load(f"{tenants} tenants in turn, cold at first", requests, common + ["sign/ES256"],
+             server2, on)
+        load(f"{tenants} tenants in turn, again", requests, common + ["sign/ES256"], server2, on)
 
     print(f"\n{'load (64 connections)':42} {'req/s':>9} {'p50':>9} {'p99':>9} "
           f"{'posternd µs':>12} {'postgres µs':>12}")
@@ -316,17 +428,16 @@ def run(build, seconds, tenants, directory, stack):
               ("known subject CPU / new ES256 subject CPU", total(again) / total(cold_es), "aim < 0.5"),
               ("release rate / exchange (new ES256) rate", release.rate / cold_es.rate, "aim ≥ 0.7"),
               ("release rate / exchange (known) rate", release.rate / again.rate, "")]
-    for algorithm, row in (("ES256", cold_es), ("EdDSA", cold_ed)):
-        names = [f"verify/{algorithm}", f"sign/{algorithm}", "parse_and_serialise",
-                 "audit_record_in_batch_of_64"]
-        if all(name in parts for name in names):
-            whole = sum(parts[name] for name in names) + total(empty)
-            ratios.append((f"exchange CPU / sum of its parts ({algorithm})", total(row) / whole,
-                           "aim ≤ 1.5"))
+    for row in rows:
+        if row.parts and all(name in parts for name in row.parts):
+            whole = sum(parts[name] for name in row.parts) + total(empty)
+            ratios.append((f"{row.name}: CPU / sum of parts", total(row) / whole, "aim ≤ 1.5"))
     for name, value, aim in ratios:
-        print(f"  {name:48} {value:6.2f}  {aim}")
-    print(f"\ndatabase reads during {cold_es.requests + cold_ed.requests + again.requests} warm "
-          f"exchanges: {queries:.0f}")
+        print(f"  {name:60} {value:6.2f}  {aim}")
+    if cold:
+        print(f"\nfirst exchange in a tenant after a start: p50 {cold[len(cold) // 2]:.2f} ms, "
+              f"p99 {cold[len(cold) * 99 // 100]:.2f} ms, one at a time")
+    print(f"\ndatabase reads during {warm} warm exchanges: {queries:.0f}")
     print(f"peak memory under load: {load_peak / 1024:.0f} MiB; resident with {tenants} tenants "
           f"loaded: {resident / 1024:.0f} MiB (aim < 150)")
     print(f"first start {first_start:.2f} s (with initdb), second start {second_start:.2f} s "
