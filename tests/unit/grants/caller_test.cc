@@ -52,6 +52,17 @@ struct Bound : GrantsFixture {
   }
 };
 
+TEST(Confirmation, NoTokenIsBoundToAKeyThatWasNotProven) {
+  Bound f;
+  auto who = f.caller();
+  EXPECT_EQ(confirmation_of(who, {}).value(), Confirmation());
+  EXPECT_EQ(code_of(confirmation_of(who, {kKey, ""})), ErrorCode::InvalidToken);
+  EXPECT_EQ(code_of(confirmation_of(who, {"", kCertificate})), ErrorCode::InvalidToken);
+  who.proven = {kOtherKey, kCertificate};
+  EXPECT_EQ(code_of(confirmation_of(who, {kKey, kCertificate})), ErrorCode::InvalidToken);
+  EXPECT_EQ(confirmation_of(who, {"", kCertificate}).value(), who.proven);
+}
+
 TEST(BoundTokens, X5_ABoundSubjectTokenNeedsTheProofOfItsKey) {
   Bound f;
   const auto by_key = f.subject_bound_to({{"jkt", kKey}});

@@ -176,6 +176,11 @@ TEST(JwtBearer, ARefusalDoesNotUseTheAssertionUp) {
   EXPECT_EQ(code_of(f.present(assertion, "github")), ErrorCode::TargetRefused);
   EXPECT_EQ(code_of(f.present(assertion, "files", std::nullopt, Wait::No)),
             ErrorCode::NeedsDatabase);
+  f.client()["dpop_bound"] = true;
+  f.load();
+  EXPECT_FALSE(f.present(assertion).ok());
+  f.client()["dpop_bound"] = false;
+  f.load();
   EXPECT_TRUE(f.present(assertion, "files", std::nullopt, Wait::Database).ok());
 }
 
@@ -207,6 +212,14 @@ TEST(JwtBearer, MayActAndActHoldHereToo) {
   const auto issued = f.jwt(claims);
   EXPECT_EQ(f.open(issued.value().access_token).at("act"),
             Json({{"sub", "gw-01"}, {"act", {{"sub", "agent"}}}}));
+  // One more would make six.
+  claims = f.jwt_claims();
+  Json act{{"sub", "first"}};
+  for (int i = 0; i < 4; ++i) act = {{"sub", "next"}, {"act", act}};
+  claims["act"] = act;
+  EXPECT_GRANT_REFUSED(f.jwt(claims));
+  claims["act"] = act.at("act");
+  EXPECT_TRUE(f.jwt(claims).ok());
 }
 
 // ---- ID-JAG ----
@@ -305,6 +318,17 @@ TEST(IdJag, ScopeIsTheIntersection) {
   EXPECT_EQ(code_of(f.jag(claims)), ErrorCode::ScopeRefused);
   claims["scope"] = 1;
   EXPECT_GRANT_REFUSED(f.jag(claims));
+}
+
+TEST(IdJag, ScopeIsACeilingWhereTheIssuersScopeIsNone) {
+  Assertions f;
+  f.issuer()["claims"] = {{"scope", ""}};
+  f.load();
+  auto claims = f.jag_claims();
+  claims["scope"] = "other:scope";
+  EXPECT_EQ(code_of(f.jag(claims)), ErrorCode::ScopeRefused);
+  claims["scope"] = "files:read";
+  EXPECT_EQ(f.jag(claims).value().scope.str(), "files:read");
 }
 
 TEST(IdJag, ABoundOneNeedsItsKey) {

@@ -169,6 +169,18 @@ TEST(Resources, AreTheUsersOwnAndOnlyWhenAsked) {
             "files:read");
 }
 
+TEST(Resources, OfABackendThatHasNothingElseMustBeNamed) {
+  Resources f;
+  f.backend("files")["scopes"] = token::Json::array();
+  f.manifest["roles"][0]["allow"] = {"files:*"};
+  f.load();
+  EXPECT_EQ(f.ask("alice", "user/alice/notes").value().str(), "user/alice/notes");
+  SubjectRights rights{{f.idp.issuer(), "alice"}, {"engineering"}, std::nullopt, {}, "alice"};
+  const auto unnamed =
+      permitted_scope(*f.snapshot, f.gateway(), *f.snapshot->find_backend("files"), rights);
+  EXPECT_EQ(code_of(unnamed), ErrorCode::ScopeRefused);
+}
+
 TEST(Resources, ADenyClosesThemForAll) {
   Resources f;
   f.manifest["roles"][0]["deny"] = {"files:user/alice/private/*"};

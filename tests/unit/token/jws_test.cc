@@ -288,6 +288,13 @@ TEST(Jws, HasExactlyThreeParts) {
   }
 }
 
+TEST(Jws, SaysInTheLogThatPartsAreMissing) {
+  const std::string good = signed_raw(kGoodHeader, kGoodClaims);
+  for (const auto& token : {good + ".AAAA", good.substr(0, good.rfind('.'))}) {
+    EXPECT_EQ(UnverifiedJwt::parse(token).error().diagnostic, "jws: not three parts");
+  }
+}
+
 TEST(Jws, RefusesJsonSerialisations) {
   const auto input = Json{{"payload", vectors::kPayload},
                           {"protected", vectors::kEs256Header},
