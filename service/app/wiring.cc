@@ -165,6 +165,7 @@ struct Service::Impl {
     http::add_admin_endpoints(router, gate, services);
     http::add_credential_endpoints(router, gate, services);
     http::add_exchange_endpoint(router, gate, services);
+    http::add_registration_endpoints(router, gate, services);
     http::add_release_endpoint(router, gate, services);
     http::add_resource_metadata_endpoint(router, gate, services);
     http::add_signing_key_endpoints(router, gate, services);

@@ -20,6 +20,10 @@ namespace detail {
 bool is_slug(std::string_view text) noexcept;
 /// [A-Za-z0-9][A-Za-z0-9._-]*, at most 200 bytes.
 bool is_name(std::string_view text) noexcept;
+/// An https URL that can name a client (draft-ietf-oauth-client-id-metadata-document
+/// §3): with a path, without dot segments, query, fragment and user info; at most 200
+/// bytes, in lower case up to the path, so that it is spelled one way only.
+bool is_client_url(std::string_view text) noexcept;
 }  // namespace detail
 
 /// A validated identifier of one kind. Constructing from unchecked text goes
@@ -56,7 +60,10 @@ struct BackendTag {
       "a backend name is 1 to 63 lower-case letters, digits or hyphens";
 };
 struct ClientTag {
-  static bool valid(std::string_view text) noexcept { return detail::is_name(text); }
+  // The two never meet: no name has a colon.
+  static bool valid(std::string_view text) noexcept {
+    return detail::is_name(text) || detail::is_client_url(text);
+  }
   static constexpr const char* kMessage =
       "a client id is 1 to 200 letters, digits, dots, hyphens or underscores";
 };

@@ -40,6 +40,10 @@ Result<TenantSettings> read_settings(const Json& value, const std::string& point
   if (const auto* guardrails = reader.find("guardrails")) {
     POSTERN_TRY(settings.guardrails, read_guardrails(*guardrails, reader.below("guardrails")));
   }
+  if (const auto* registration = reader.find("registration")) {
+    POSTERN_TRY(settings.registration,
+                read_registration(*registration, reader.below("registration")));
+  }
   POSTERN_CHECK(reader.finish());
   return settings;
 }
@@ -113,6 +117,7 @@ Json write(const TenantSettings& settings) {
   Json json{{"max_token_lifetime", settings.max_token_lifetime.count()},
             {"connect_url", settings.connect_url}};
   if (settings.guardrails != Guardrails{}) json["guardrails"] = write(settings.guardrails);
+  if (settings.registration) json["registration"] = write(*settings.registration);
   return json;
 }
 
@@ -195,6 +200,13 @@ Status TenantConfig::check() const {
       }
       if (!client.backends.contains(client.default_backend->str())) {
         return at("/clients/" + id + "/default_backend", "is not among this client's backends");
+      }
+    }
+  }
+  if (settings.registration) {
+    for (const auto& backend : settings.registration->backends.names) {
+      if (backends.count(backend) == 0) {
+        return at("/settings/registration/backends", "names a backend that does not exist");
       }
     }
   }

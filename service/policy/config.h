@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <set>
@@ -9,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/clock.h"
 #include "core/ids.h"
 #include "core/result.h"
 #include "crypto/signature.h"
@@ -33,11 +35,33 @@ struct NameSet {
   bool contains(std::string_view name) const { return all || names.find(name) != names.end(); }
 };
 
+enum class GrantType;
+
+/// What clients that register themselves may have, all of it and at most, by
+/// RFC 7591 or by a Client ID Metadata Document. Held when they register and
+/// whenever they act.
+struct Registration {
+  bool dynamic = false;  ///< RFC 7591, for whoever holds an initial access token
+  /// Client ids that are URLs of metadata documents: one that ends in `/` stands
+  /// for all below it. None: no such client.
+  std::vector<std::string> metadata_urls;
+  std::set<GrantType> grants;
+  std::set<ClientAuthentication> authentication;
+  NameSet backends;
+  NameSet scopes;
+  bool dpop_bound = false;         ///< every token they get is bound by DPoP
+  std::uint32_t max_clients = 50;  ///< that registered by RFC 7591
+  std::optional<seconds> secret_expires_in;
+
+  bool takes_metadata_of(std::string_view client_id) const;
+};
+
 struct TenantSettings {
   seconds max_token_lifetime{3600};
   std::string connect_url;  ///< where a user connects a missing credential; `{backend}` is replaced
   /// The operator's; a member of its own in manifests, stored with the settings.
   Guardrails guardrails;
+  std::optional<Registration> registration;  ///< none: no client registers itself
 
   /// The longest that any token of the tenant may live.
   seconds lifetime_ceiling() const {
@@ -127,6 +151,13 @@ struct AuthenticationRule {
   std::optional<WorkloadRule> workload;
 };
 
+/// How a client came to be that nobody configured (RFC 7591).
+struct Registered {
+  std::string token;  ///< id of the initial access token
+  sys_seconds at{};
+  std::string name;  ///< `client_name`: what it calls itself
+};
+
 struct Client {
   ClientId id{"unset"};
   AuthenticationRule authentication;
@@ -141,6 +172,8 @@ struct Client {
   NameSet introspects;  ///< backends that it is the resource server of (RFC 7662)
   crypto::Algorithm introspection_algorithm = crypto::Algorithm::RS256;  ///< RFC 9701
   bool enabled = true;
+  /// Then its backends, and the most it may have of all else, are Registration's.
+  std::optional<Registered> registered;
 };
 
 enum class AnswerKind { Minted, Vaulted };
@@ -247,6 +280,7 @@ struct Binding {
 };
 
 // Readers. `pointer` is the place of `value` in the request, for error messages.
+Result<Registration> read_registration(const Json& value, const std::string& pointer);
 Result<TenantSettings> read_settings(const Json& value, const std::string& pointer);
 Result<TrustedIssuer> read_issuer(const Json& value, const std::string& pointer);
 Result<Client> read_client(const Json& value, const std::string& pointer);
@@ -255,6 +289,7 @@ Result<Role> read_role(const Json& value, const std::string& pointer);
 Result<Binding> read_binding(const Json& value, const std::string& pointer);
 
 // Writers: every member, defaults included, so that equal meaning is equal text.
+Json write(const Registration& registration);
 Json write(const TenantSettings& settings);
 Json write(const TrustedIssuer& issuer);
 Json write(const Client& client);

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/time_format.h"
 #include "crypto/base64url.h"
 #include "crypto/certificate.h"
 #include "policy/config_reader.h"
@@ -55,7 +56,24 @@ Result<WorkloadRule> read_workload(const Json& value, const std::string& pointer
   return rule;
 }
 
-Result<AuthenticationRule> read_authentication(const Json& value, const std::string& pointer) {
+Result<Registered> read_registered(const Json& value, const std::string& pointer) {
+  POSTERN_TRY(auto reader, Reader::of(value, pointer));
+  Registered registered;
+  POSTERN_CHECK(reader.required_text("initial_access_token", registered.token, 100));
+  std::string text;
+  POSTERN_CHECK(reader.required_text("at", text, 40));
+  const auto when = parse_time(text);
+  if (!when) return at(reader.below("at"), "must be a time such as 2026-12-31T23:59:59Z");
+  registered.at = *when;
+  POSTERN_CHECK(reader.text("client_name", registered.name, 200));
+  POSTERN_CHECK(reader.finish());
+  return registered;
+}
+
+}  // namespace
+
+Result<AuthenticationRule> config::read_authentication(const Json& value,
+                                                       const std::string& pointer) {
   POSTERN_TRY(auto reader, Reader::of(value, pointer));
   AuthenticationRule rule;
   std::string text;
@@ -106,7 +124,7 @@ Result<AuthenticationRule> read_authentication(const Json& value, const std::str
   return rule;
 }
 
-Json write(const AuthenticationRule& rule) {
+Json config::write(const AuthenticationRule& rule) {
   Json json{{"method", std::string(method_name(rule.method))}};
   if (!rule.jwks.empty()) json["jwks"] = Json::parse(rule.jwks);
   if (!rule.jwks_uri.empty()) json["jwks_uri"] = rule.jwks_uri;
@@ -125,7 +143,11 @@ Json write(const AuthenticationRule& rule) {
   return json;
 }
 
-}  // namespace
+Status config::read_grant(const std::string& text, const std::string& pointer, GrantType& out) {
+  return read_enum(kGrantTypes, text, pointer, out);
+}
+
+std::string_view config::grant_name(GrantType grant) { return spell(kGrantTypes, grant); }
 
 Status config::read_method(const std::string& text, const std::string& pointer,
                            ClientAuthentication& out) {
@@ -141,6 +163,8 @@ Result<Client> read_client(const Json& value, const std::string& pointer) {
   Client client;
   std::string text;
   POSTERN_CHECK(reader.required_text("id", text, 200));
+  // A URL is a client by its metadata document, never by configuration.
+  if (!detail::is_name(text)) return at(reader.below("id"), ClientTag::kMessage);
   auto id = ClientId::parse(text);
   if (!id.ok()) return at(reader.below("id"), id.error().detail);
   client.id = std::move(id).value();
@@ -187,6 +211,18 @@ Result<Client> read_client(const Json& value, const std::string& pointer) {
     return at(reader.below("introspection_algorithm"), "must be one of: ES256, EdDSA, RS256");
   }
   POSTERN_CHECK(reader.flag("enabled", client.enabled));
+  if (const auto* registered = reader.find("registered")) {
+    POSTERN_TRY(client.registered, read_registered(*registered, reader.below("registered")));
+    const bool own = client.backends.all || !client.backends.names.empty() ||
+                     client.introspects.all || !client.introspects.names.empty() ||
+                     !client.audiences.empty() || client.default_backend ||
+                     client.authentication.method == ClientAuthentication::Workload;
+    if (own) {
+      return at(reader.below("registered"),
+                "gives the client what settings.registration says; leave it out to give the "
+                "client backends, audiences, introspects or a workload of its own");
+    }
+  }
   POSTERN_CHECK(reader.finish());
   return client;
 }
@@ -203,7 +239,7 @@ Json write(const Client& client) {
   }
   // What is as it always was is not written, so that stored text stays the same.
   if (client.authentication.method != ClientAuthentication::Secret) {
-    json["authentication"] = write(client.authentication);
+    json["authentication"] = config::write(client.authentication);
   }
   if (client.dpop_bound) json["dpop_bound"] = true;
   if (client.certificate_bound) json["certificate_bound"] = true;
@@ -215,6 +251,11 @@ Json write(const Client& client) {
         std::string(crypto::to_string(client.introspection_algorithm));
   }
   if (client.default_backend) json["default_backend"] = client.default_backend->str();
+  if (client.registered) {
+    auto& registered = json["registered"] = {{"initial_access_token", client.registered->token},
+                                             {"at", format_time(client.registered->at)}};
+    if (!client.registered->name.empty()) registered["client_name"] = client.registered->name;
+  }
   return json;
 }
 

@@ -10,7 +10,8 @@
 #include "core/ids.h"
 #include "policy/config.h"
 
-/// What the readers of configuration objects share. For policy/config_*.cc only.
+/// What the readers of configuration objects share. For policy/config_*.cc
+/// and policy/client_metadata.cc only.
 namespace postern::policy::config {
 
 /// MalformedRequest at a place in the request.
@@ -157,6 +158,11 @@ std::string_view spell(const Spelling<Enum, N>& spelling, Enum value) {
 /// A client's way to authenticate, as the manifest spells it.
 Status read_method(const std::string& text, const std::string& pointer, ClientAuthentication& out);
 std::string_view method_name(ClientAuthentication method);
+/// A grant, likewise.
+Status read_grant(const std::string& text, const std::string& pointer, GrantType& out);
+std::string_view grant_name(GrantType grant);
+Result<AuthenticationRule> read_authentication(const Json& value, const std::string& pointer);
+Json write(const AuthenticationRule& rule);
 Status read_slug(Reader& reader, const char* name, std::string& out);
 Status read_algorithm(const std::string& text, const std::string& pointer, crypto::Algorithm& out);
 /// A list of algorithms, sorted, each once. Absent: `out` stays as it is.

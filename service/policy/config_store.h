@@ -49,6 +49,20 @@ struct StoredAdminToken {
   std::optional<sys_seconds> expires_at;
 };
 
+/// What lets somebody register clients (RFC 7591 §1.2), stored as a hash only.
+struct StoredInitialToken {
+  std::string token_id;
+  std::string description;
+  crypto::Hash256 hash{};  ///< SHA-256 over length-prefixed ("postern-initial-token-v1", tenant,
+                           ///< token)
+  sys_seconds created_at{};
+  sys_seconds expires_at{};
+  std::uint32_t max_uses = 1;
+  std::uint32_t uses = 0;
+
+  bool live(sys_seconds now) const { return uses < max_uses && now < expires_at; }
+};
+
 enum class SigningKeyState { Pending, Active, Retired };
 struct StoredSigningKey {
   std::string kid;
@@ -78,6 +92,7 @@ struct StoredTenant {
   std::vector<StoredClientSecret> client_secrets;
   std::vector<StoredAdminToken> admin_tokens;
   std::vector<StoredSigningKey> signing_keys;
+  std::vector<StoredInitialToken> initial_tokens = {};
 };
 
 /// A set of changes to one tenant, applied in one transaction or not at all.
@@ -104,6 +119,10 @@ struct ConfigChange {
   std::vector<std::string> remove_signing_keys;
   std::vector<StoredSigningKey> add_signing_keys;
   std::vector<std::pair<std::string, SigningKeyState>> set_signing_key_state;
+  std::vector<std::string> remove_initial_tokens;
+  std::vector<StoredInitialToken> add_initial_tokens;
+  /// One use more of each. NotFound when it is gone or all its uses are used.
+  std::vector<std::string> use_initial_tokens;
 };
 
 /// Tenants and their configuration. Implemented by storage and in memory by tests/support.

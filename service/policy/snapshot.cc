@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "policy/client_metadata.h"
 #include "policy/resource_uri.h"
 
 namespace postern::policy {
@@ -78,6 +79,13 @@ crypto::Hash256 admin_token_hash(const TenantId& tenant, const BearerToken& toke
   return token.expose([&](ByteView bytes) {
     return crypto::sha256_parts(
         {as_bytes("postern-admin-token-v1"), as_bytes(tenant.str()), bytes});
+  });
+}
+
+crypto::Hash256 initial_token_hash(const TenantId& tenant, const BearerToken& token) {
+  return token.expose([&](ByteView bytes) {
+    return crypto::sha256_parts(
+        {as_bytes("postern-initial-token-v1"), as_bytes(tenant.str()), bytes});
   });
 }
 
@@ -160,8 +168,12 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
   made->created_at_ = stored.row.created_at;
   made->issuer_url_ = std::string(base_url) + "/t/" + stored.row.tenant.str();
   POSTERN_TRY(made->config_, read_config(stored));
+  for (auto& [id, client] : made->config_.clients) {
+    if (client.registered) hold_to(made->config_.settings.registration, client);
+  }
   made->client_secrets_ = stored.client_secrets;
   made->admin_tokens_ = stored.admin_tokens;
+  made->initial_tokens_ = stored.initial_tokens;
 
   for (const auto& object : stored.objects) {
     made->footprint_ += 512 + object.spec.size() * 3;
@@ -262,6 +274,11 @@ void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {
     by_certificate |= method == ClientAuthentication::SelfSignedTls;
     bound_to_certificate |= client.certificate_bound;
   }
+  const auto& registration = config_.settings.registration;
+  if (registration) {
+    by_certificate |= registration->authentication.contains(ClientAuthentication::Tls);
+    by_certificate |= registration->authentication.contains(ClientAuthentication::SelfSignedTls);
+  }
   // Whether TLS reaches us, or a proxy passes certificates on, shows in that some
   // client is registered for it.
   if (by_certificate) {
@@ -282,9 +299,12 @@ void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {
       {"dpop_signing_alg_values_supported", {"ES256", "ES384", "EdDSA", "RS256", "PS256"}},
       {"authorization_details_types_supported", {kToolDetailType}},  // RFC 9396 §10
   };
-  const bool assertions = std::any_of(
-      config_.clients.begin(), config_.clients.end(),
-      [](const auto& entry) { return entry.second.grants.contains(GrantType::JwtBearer); });
+  if (takes_registrations()) metadata["registration_endpoint"] = issuer_url_ + "/register";
+  const bool assertions =
+      (registration && registration->grants.contains(GrantType::JwtBearer)) ||
+      std::any_of(config_.clients.begin(), config_.clients.end(), [](const auto& entry) {
+        return entry.second.grants.contains(GrantType::JwtBearer);
+      });
   if (assertions) {
     metadata["grant_types_supported"].push_back(kJwtBearerGrant);
     const bool id_jag =
@@ -372,6 +392,18 @@ std::optional<std::string> TenantSnapshot::admin_token_id(const BearerToken& tok
   for (const auto& stored : admin_tokens_) {
     if (stored.expires_at && *stored.expires_at <= now) continue;
     if (crypto::equal(ByteView(stored.hash), ByteView(hash))) found = stored.token_id;
+  }
+  return found;
+}
+
+std::optional<std::string> TenantSnapshot::initial_token_id(const BearerToken& token,
+                                                            sys_seconds now) const {
+  const auto hash = initial_token_hash(tenant_, token);
+  std::optional<std::string> found;
+  for (const auto& stored : initial_tokens_) {
+    if (stored.live(now) && crypto::equal(ByteView(stored.hash), ByteView(hash))) {
+      found = stored.token_id;
+    }
   }
   return found;
 }

@@ -117,6 +117,9 @@ class TenantSnapshot {
   /// The token's id when this is a live tenant-admin token.
   std::optional<std::string> admin_token_id(const BearerToken& token, sys_seconds now) const;
 
+  /// The token's id when this is an initial access token with a use left.
+  std::optional<std::string> initial_token_id(const BearerToken& token, sys_seconds now) const;
+
   /// Roles that this principal has, each with a binding whose conditions it meets.
   std::vector<BoundRole> roles_of(const Principal& principal,
                                   const std::vector<std::string>& groups,
@@ -150,6 +153,11 @@ class TenantSnapshot {
   const std::string& metadata_document() const noexcept { return metadata_document_; }
 
   const std::vector<StoredAdminToken>& admin_tokens() const noexcept { return admin_tokens_; }
+  const std::vector<StoredInitialToken>& initial_tokens() const noexcept { return initial_tokens_; }
+  /// Whether clients may register by RFC 7591.
+  bool takes_registrations() const noexcept {
+    return config_.settings.registration && config_.settings.registration->dynamic;
+  }
   std::vector<const StoredClientSecret*> secrets_of(std::string_view client) const;
   /// Rough bytes held, for the cache's memory bound.
   std::size_t footprint() const noexcept { return footprint_; }
@@ -179,6 +187,7 @@ class TenantSnapshot {
   std::uint64_t groups_denied_at_ = 0;
   std::vector<StoredClientSecret> client_secrets_;
   std::vector<StoredAdminToken> admin_tokens_;
+  std::vector<StoredInitialToken> initial_tokens_;
   std::map<crypto::Algorithm, std::vector<TokenSigner>> signers_;  // newest first
   std::vector<PublishedKey> signing_keys_;
   token::JwkSet own_keys_;
@@ -187,12 +196,13 @@ class TenantSnapshot {
   std::size_t footprint_ = 0;
 };
 
-/// How a client secret and an admin token are hashed for storage and look-up.
-/// Both are 256 random bits (or at least 32 chosen characters), so one pass of
+/// How client secrets, admin tokens and initial access tokens are hashed for storage
+/// and look-up. All are 256 random bits (or at least 32 chosen characters), so one pass of
 /// SHA-256 is enough; a slow hash would only help against guessable secrets.
 crypto::Hash256 client_secret_hash(const TenantId& tenant, std::string_view client,
                                    const ClientSecret& secret);
 crypto::Hash256 admin_token_hash(const TenantId& tenant, const BearerToken& token);
+crypto::Hash256 initial_token_hash(const TenantId& tenant, const BearerToken& token);
 
 /// The conditions of a binding, one by one.
 bool issuer_fits(const Binding& binding, const Principal& principal, const TenantConfig& config);

@@ -54,6 +54,13 @@ constexpr Statement kSigningKeys{"signing_key.load", R"sql(
      WHERE tenant_id = $1
      ORDER BY created_at, kid)sql"};
 
+constexpr Statement kInitialTokens{"initial_access_token.load", R"sql(
+    SELECT token_id, description, hash, extract(epoch FROM created_at)::bigint,
+           extract(epoch FROM expires_at)::bigint, max_uses, uses
+      FROM initial_access_token
+     WHERE tenant_id = $1
+     ORDER BY created_at, token_id)sql"};
+
 constexpr Statement kCreateTenant{"tenant.create", R"sql(
     INSERT INTO tenant (tenant_id, display_name, enabled, settings)
     VALUES ($1, $2, $3, $4))sql"};
@@ -102,6 +109,16 @@ constexpr Statement kSetSigningKeyState{"signing_key.set_state", R"sql(
        SET state = $3,
            retired_at = CASE WHEN $3 = 'retired' THEN coalesce(retired_at, now()) END
      WHERE tenant_id = $1 AND kid = $2)sql"};
+constexpr Statement kAddInitialToken{"initial_access_token.add", R"sql(
+    INSERT INTO initial_access_token
+           (tenant_id, token_id, description, hash, created_at, expires_at, max_uses, uses)
+    VALUES ($1, $2, $3, $4, to_timestamp($5), to_timestamp($6), $7, $8))sql"};
+constexpr Statement kRemoveInitialToken{"initial_access_token.remove", R"sql(
+    DELETE FROM initial_access_token WHERE tenant_id = $1 AND token_id = $2)sql"};
+constexpr Statement kUseInitialToken{"initial_access_token.use", R"sql(
+    UPDATE initial_access_token
+       SET uses = uses + 1
+     WHERE tenant_id = $1 AND token_id = $2 AND uses < max_uses)sql"};
 constexpr Statement kNotify{"tenant.notify", "SELECT pg_notify('postern_epoch', $1)"};
 
 constexpr Statement kRemoveTenant{"tenant.remove", R"sql(
@@ -224,6 +241,18 @@ Status write_objects(TenantTransaction& tx, const TenantId& tenant, const Config
     POSTERN_CHECK(
         exactly_one(tx.run(kSetSigningKeyState, tenant.str(), kid, text_of(state)), "signing key"));
   }
+  for (const auto& token_id : change.remove_initial_tokens) {
+    POSTERN_CHECK(
+        exactly_one(tx.run(kRemoveInitialToken, tenant.str(), token_id), "initial access token"));
+  }
+  for (const auto& token : change.add_initial_tokens) {
+    tx.run(kAddInitialToken, tenant.str(), token.token_id, token.description, ByteView(token.hash),
+           seconds_of(token.created_at), seconds_of(token.expires_at), token.max_uses, token.uses);
+  }
+  for (const auto& token_id : change.use_initial_tokens) {
+    POSTERN_CHECK(
+        exactly_one(tx.run(kUseInitialToken, tenant.str(), token_id), "initial access token"));
+  }
   return {};
 }
 
@@ -280,6 +309,11 @@ Result<policy::StoredTenant> PostgresConfigStore::load(const TenantId& tenant) {
                                       instant(row[6]),
                                       optional_instant(row[7]),
                                       optional_instant(row[8])});
+        }
+        for (const auto& row : tx.run(kInitialTokens, tenant.str())) {
+          out.initial_tokens.push_back(
+              {text(row[0]), text(row[1]), hash_in(row[2]), instant(row[3]), instant(row[4]),
+               number<std::uint32_t>(row[5]), number<std::uint32_t>(row[6])});
         }
         return out;
       });

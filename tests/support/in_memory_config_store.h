@@ -178,6 +178,26 @@ class InMemoryConfigStore final : public policy::ConfigStore {
       }
       next.admin_tokens.push_back(token);
     }
+    for (const auto& token_id : change.remove_initial_tokens) {
+      if (std::erase_if(next.initial_tokens,
+                        [&](auto& token) { return token.token_id == token_id; }) == 0) {
+        return missing("initial access token");
+      }
+    }
+    for (const auto& token : change.add_initial_tokens) {
+      if (std::any_of(next.initial_tokens.begin(), next.initial_tokens.end(),
+                      [&](auto& other) { return other.token_id == token.token_id; })) {
+        return exists();
+      }
+      next.initial_tokens.push_back(token);
+    }
+    for (const auto& token_id : change.use_initial_tokens) {
+      const auto found = std::find_if(
+          next.initial_tokens.begin(), next.initial_tokens.end(),
+          [&](auto& token) { return token.token_id == token_id && token.uses < token.max_uses; });
+      if (found == next.initial_tokens.end()) return missing("initial access token");
+      ++found->uses;
+    }
     for (const auto& kid : change.remove_signing_keys) {
       if (std::erase_if(next.signing_keys, [&](auto& key) { return key.kid == kid; }) == 0) {
         return missing("signing key");

@@ -78,6 +78,7 @@ Result<Reply> versioned_reply(const Request& request, std::uint64_t version,
 void add_admin_endpoints(Router& router, Gate& gate, Services& services);
 void add_credential_endpoints(Router& router, Gate& gate, Services& services);
 void add_exchange_endpoint(Router& router, Gate& gate, Services& services);
+void add_registration_endpoints(Router& router, Gate& gate, Services& services);
 void add_release_endpoint(Router& router, Gate& gate, Services& services);
 void add_resource_metadata_endpoint(Router& router, Gate& gate, Services& services);
 void add_signing_key_endpoints(Router& router, Gate& gate, Services& services);

@@ -31,22 +31,6 @@ bool is_proxy(const Authentication& how, std::string_view address) {
                            [&](const auto& network) { return network.contains(*ip); });
 }
 
-/// Where the request comes from: behind declared proxies, the last address in
-/// X-Forwarded-For that is none of theirs.
-std::string source_of(const Authentication& how, const Request& request) {
-  if (!is_proxy(how, request.peer_address)) return request.peer_address;
-  const auto header = request.header("x-forwarded-for");
-  auto rest = header.value_or("");
-  while (!rest.empty()) {
-    const auto comma = rest.rfind(',');
-    const auto address = trimmed(comma == rest.npos ? rest : rest.substr(comma + 1));
-    if (!outbound::IpAddress::parse(address)) break;
-    if (!is_proxy(how, address)) return std::string(address);
-    rest = comma == rest.npos ? std::string_view() : rest.substr(0, comma);
-  }
-  return request.peer_address;
-}
-
 /// RFC 8941 §3.3.5: `:base64:`.
 Result<crypto::Certificate> certificate_item(std::string_view item) {
   item = trimmed(item);
@@ -179,6 +163,20 @@ Result<Attempt> attempt_of(const Services& services, const policy::TenantSnapsho
 }
 
 }  // namespace
+
+std::string source_of(const Authentication& how, const Request& request) {
+  if (!is_proxy(how, request.peer_address)) return request.peer_address;
+  const auto header = request.header("x-forwarded-for");
+  auto rest = header.value_or("");
+  while (!rest.empty()) {
+    const auto comma = rest.rfind(',');
+    const auto address = trimmed(comma == rest.npos ? rest : rest.substr(comma + 1));
+    if (!outbound::IpAddress::parse(address)) break;
+    if (!is_proxy(how, address)) return std::string(address);
+    rest = comma == rest.npos ? std::string_view() : rest.substr(0, comma);
+  }
+  return request.peer_address;
+}
 
 Result<ClientParameters> ClientParameters::of(const Form& form) {
   ClientParameters offered;

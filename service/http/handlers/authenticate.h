@@ -38,6 +38,10 @@ struct Authentication {
   std::optional<crypto::CertificateAuthorities> proxy_authorities;
 };
 
+/// Where the request comes from: behind declared proxies, the last address in
+/// X-Forwarded-For that is none of theirs.
+std::string source_of(const Authentication& how, const Request& request);
+
 /// What a request offers for authenticating its client, besides its headers.
 struct ClientParameters {
   std::optional<std::string_view> id;

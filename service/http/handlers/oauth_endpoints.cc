@@ -41,20 +41,6 @@ Result<Grant> grant_of(const Form& form, audit::Event& record) {
   return Grant::OnBehalfOf;
 }
 
-bool form_content_type(const Request& request) {
-  const auto type = request.header("content-type");
-  if (!type) return false;
-  constexpr std::string_view kForm = "application/x-www-form-urlencoded";
-  // Media-type parameters such as charset=UTF-8 are common and mean nothing here.
-  const auto end = std::min(type->find(';'), type->size());
-  auto media = type->substr(0, end);
-  while (!media.empty() && (media.back() == ' ' || media.back() == '\t')) media.remove_suffix(1);
-  return media.size() == kForm.size() &&
-         std::equal(media.begin(), media.end(), kForm.begin(), [](char a, char b) {
-           return (a >= 'A' && a <= 'Z' ? static_cast<char>(a + 32) : a) == b;
-         });
-}
-
 /// RFC 6749 §2.3.1: credentials never stand in the URI, where they are logged.
 bool secret_in_query(std::string_view query) {
   constexpr std::array<std::string_view, 9> kSecrets{
@@ -237,8 +223,21 @@ Reply document(const std::string& json) {
 
 }  // namespace
 
+bool has_media_type(const Request& request, std::string_view wanted) {
+  const auto type = request.header("content-type");
+  if (!type) return false;
+  // Media-type parameters such as charset=UTF-8 are common and mean nothing here.
+  const auto end = std::min(type->find(';'), type->size());
+  auto media = type->substr(0, end);
+  while (!media.empty() && (media.back() == ' ' || media.back() == '\t')) media.remove_suffix(1);
+  return media.size() == wanted.size() &&
+         std::equal(media.begin(), media.end(), wanted.begin(), [](char a, char b) {
+           return (a >= 'A' && a <= 'Z' ? static_cast<char>(a + 32) : a) == b;
+         });
+}
+
 Status check_oauth_request(const Request& request) {
-  if (!form_content_type(request)) {
+  if (!has_media_type(request, "application/x-www-form-urlencoded")) {
     return fail(ErrorCode::MalformedRequest, "the body must be application/x-www-form-urlencoded");
   }
   if (secret_in_query(request.query)) {

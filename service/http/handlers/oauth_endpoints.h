@@ -13,6 +13,9 @@ void add_oauth_endpoints(Router& router, Gate& gate, Services& services);
 /// Adds introspection (RFC 7662) and revocation (RFC 7009).
 void add_token_status_endpoints(Router& router, Gate& gate, Services& services);
 
+/// Whether the body is of this media type, given in lower case.
+bool has_media_type(const Request& request, std::string_view wanted);
+
 /// RFC 6749 §3.2: parameters come as a form, and none of them in the URI that
 /// must not be logged. Errors: MalformedRequest.
 Status check_oauth_request(const Request& request);
