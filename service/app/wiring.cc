@@ -11,6 +11,7 @@
 #include "audit/group_writer.h"
 #include "core/log.h"
 #include "grants/client_assertion.h"
+#include "grants/client_documents.h"
 #include "grants/dpop.h"
 #include "grants/issuer_keys.h"
 #include "grants/opaque_tokens.h"
@@ -124,6 +125,7 @@ struct Service::Impl {
         release(verifier, credentials, envelope, clock),
         exchange(verifier, release, clock),
         replays(database),
+        documents(fetcher, clock),
         assertions(issuer_keys, clock),
         nonces(keyring, clock),
         dpop(nonces,
@@ -141,24 +143,24 @@ struct Service::Impl {
               return server->post(pool, std::move(work));
             },
             config.base_url),
-        services{
-            snapshots,
-            config_store,
-            keyring,
-            credentials,
-            envelope,
-            audit_log,
-            verifier,
-            exchange,
-            client_credentials,
-            release,
-            introspection,
-            revocation,
-            {replays, assertions, dpop, throttle, std::move(proxies), std::move(proxy_authorities)},
-            clock,
-            config.base_url,
-            [this](const BearerToken& token) { return operator_tokens.contains(token); },
-            [this] { return status(); }} {
+        services{snapshots,
+                 config_store,
+                 keyring,
+                 credentials,
+                 envelope,
+                 audit_log,
+                 verifier,
+                 exchange,
+                 client_credentials,
+                 release,
+                 introspection,
+                 revocation,
+                 {replays, assertions, dpop, throttle, std::move(proxies),
+                  std::move(proxy_authorities), &documents},
+                 clock,
+                 config.base_url,
+                 [this](const BearerToken& token) { return operator_tokens.contains(token); },
+                 [this] { return status(); }} {
     services.jwt_bearer = &jwt_bearer;
     http::add_oauth_endpoints(router, gate, services);
     http::add_token_status_endpoints(router, gate, services);
@@ -246,6 +248,7 @@ struct Service::Impl {
   grants::Release release;
   grants::TokenExchange exchange;
   storage::PostgresReplayGuard replays;
+  grants::ClientDocuments documents;
   grants::ClientAssertions assertions;
   grants::DpopNonces nonces;
   grants::DpopProofs dpop;

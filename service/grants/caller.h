@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -26,12 +27,14 @@ struct Confirmation {
 };
 
 /// The client behind a request: authenticated, with the keys it proved in this
-/// very request to hold. Valid as long as the snapshot the client is from.
+/// very request to hold. Valid as long as the snapshot that the client is from;
+/// `keeps` keeps one that is from elsewhere.
 struct Caller {
   explicit Caller(const policy::Client& authenticated) : client(&authenticated) {}
 
   const policy::Client* client;
   Confirmation proven;
+  std::shared_ptr<const void> keeps;  ///< a client that is not the snapshot's
 
   const std::string& id() const noexcept { return client->id.str(); }
 };

@@ -50,7 +50,8 @@ std::optional<std::string> claimed_client(std::string_view assertion) {
 Result<const policy::Client*> ClientAssertions::authenticate(const policy::TenantSnapshot& snapshot,
                                                              std::string_view assertion,
                                                              policy::ReplayGuard& replays,
-                                                             Wait wait) const {
+                                                             Wait wait,
+                                                             const DocumentClient* document) const {
   const auto parsed = token::UnverifiedJwt::parse(assertion);
   if (!parsed.ok()) return refused("assertion: malformed");
   const auto& jwt = parsed.value();
@@ -62,6 +63,10 @@ Result<const policy::Client*> ClientAssertions::authenticate(const policy::Tenan
   if (!claimed) return refused("assertion: no iss");
   const auto* client = snapshot.find_client(*claimed);
   const auto* keys_of_client = snapshot.client_keys(*claimed);
+  if (document != nullptr && document->client.id.str() == *claimed) {
+    client = &document->client;
+    keys_of_client = &document->keys;
+  }
   if (client == nullptr || keys_of_client == nullptr || !client->enabled || !snapshot.enabled()) {
     return refused("assertion: no such client");
   }

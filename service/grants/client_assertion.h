@@ -6,6 +6,7 @@
 
 #include "core/clock.h"
 #include "core/result.h"
+#include "grants/client_documents.h"
 #include "grants/issuer_keys.h"
 #include "policy/replay_guard.h"
 #include "policy/snapshot.h"
@@ -26,11 +27,13 @@ class ClientAssertions {
  public:
   ClientAssertions(ClientKeySource& keys, const Clock& clock) : keys_(keys), clock_(clock) {}
 
+  /// @param document  the client, when it is known by its metadata document.
   /// Errors: InvalidClient, in the same words whatever was wrong; NeedsOutbound,
   /// Unavailable (the client's keys cannot be fetched); NeedsDatabase from `replays`.
   Result<const policy::Client*> authenticate(const policy::TenantSnapshot& snapshot,
                                              std::string_view assertion,
-                                             policy::ReplayGuard& replays, Wait wait) const;
+                                             policy::ReplayGuard& replays, Wait wait,
+                                             const DocumentClient* document = nullptr) const;
 
  private:
   ClientKeySource& keys_;

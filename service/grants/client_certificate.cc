@@ -33,7 +33,13 @@ Result<const policy::Client*> authenticate_by_certificate(const policy::TenantSn
                                                           const std::string& client_id,
                                                           const ShownCertificate& shown,
                                                           sys_seconds now) {
-  const auto* client = snapshot.find_client(client_id);
+  return authenticate_by_certificate(snapshot, snapshot.find_client(client_id), shown, now);
+}
+
+Result<const policy::Client*> authenticate_by_certificate(const policy::TenantSnapshot& snapshot,
+                                                          const policy::Client* client,
+                                                          const ShownCertificate& shown,
+                                                          sys_seconds now) {
   const auto matches = [&] {
     if (client == nullptr || !client->enabled || !snapshot.enabled()) return false;
     // The handshake may have been long ago: the connection outlives nothing.

@@ -21,7 +21,11 @@ std::string thumbprint(const crypto::Certificate& certificate);
 
 /// `tls_client_auth` (RFC 8705 §2.1: vouched for, and with the registered name)
 /// and `self_signed_tls_client_auth` (§2.2: one of the registered certificates).
-/// Errors: InvalidClient, in the same words whatever was wrong.
+/// `client` may be null. Errors: InvalidClient, in the same words whatever was wrong.
+Result<const policy::Client*> authenticate_by_certificate(const policy::TenantSnapshot& snapshot,
+                                                          const policy::Client* client,
+                                                          const ShownCertificate& shown,
+                                                          sys_seconds now);
 Result<const policy::Client*> authenticate_by_certificate(const policy::TenantSnapshot& snapshot,
                                                           const std::string& client_id,
                                                           const ShownCertificate& shown,

@@ -15,6 +15,7 @@ constexpr auto kRetryAfter = 60s;
 constexpr int kWaitingPerTenant = 3;
 constexpr auto kMinFresh = 5min;
 constexpr auto kMaxFresh = 24h;
+constexpr std::size_t kMaxEntries = 50'000;
 
 Error not_reachable(std::string diagnostic) {
   return fail(ErrorCode::Unavailable, "the keys that verify this cannot be fetched right now",
@@ -26,6 +27,14 @@ Error not_reachable(std::string diagnostic) {
 std::shared_ptr<FetchedIssuerKeys::Entry> FetchedIssuerKeys::entry_of(const TenantId& tenant,
                                                                       const Source& source) {
   const std::lock_guard lock(mutex_);
+  // Clients that nobody configured come and go: what nobody uses and is due anyway goes first.
+  if (entries_.size() >= kMaxEntries) {
+    const auto now = clock_.now();
+    std::erase_if(entries_, [&](const auto& known) {
+      return known.second.use_count() == 1 && now >= known.second->fresh_until &&
+             now >= known.second->next_attempt;
+    });
+  }
   // Tenant and revision are part of the key: one tenant's set never serves
   // another, and a changed registration starts anew.
   auto& entry = entries_[Key(tenant, source.name, source.revision)];

@@ -219,7 +219,7 @@ Result<VerifiedToken> OwnTokens::read(const policy::TenantSnapshot& snapshot,
 Status OwnTokens::check(const policy::TenantSnapshot& snapshot, const VerifiedToken& token) const {
   const auto& own = *token.own;
   if (own.backend.empty()) return refused("the token's backend is not open any more");
-  const auto* client = snapshot.find_client(token.authorized_party);
+  const auto* client = snapshot.client_of_token(token.authorized_party);
   if (client == nullptr || !client->enabled) return refused("the token's client is disabled");
   if (!own.of_client) {
     const auto* issuer = snapshot.find_issuer(token.principal.issuer);
@@ -227,7 +227,7 @@ Status OwnTokens::check(const policy::TenantSnapshot& snapshot, const VerifiedTo
     const auto& config = issuer->config;
     // The prefix may have changed: then `sub` may by now be somebody else's.
     if (config.subject_prefix + token.principal.subject != token.issued_subject ||
-        snapshot.find_client(token.issued_subject) != nullptr) {
+        snapshot.client_of_token(token.issued_subject) != nullptr) {
       return refused("the token names its subject as it was named before");
     }
     if (config.max_token_age &&
@@ -252,7 +252,7 @@ Status OwnTokens::check_revocation(const TenantId& tenant, const VerifiedToken& 
 
 Result<policy::ScopeSet> OwnTokens::scope(const policy::TenantSnapshot& snapshot,
                                           const VerifiedToken& token) const {
-  const auto* client = snapshot.find_client(token.authorized_party);
+  const auto* client = snapshot.client_of_token(token.authorized_party);
   const auto* backend = snapshot.find_backend(token.own->backend);
   if (client == nullptr || !client->enabled || backend == nullptr || !backend->enabled ||
       !client->backends.contains(backend->name.str())) {

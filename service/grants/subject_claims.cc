@@ -185,7 +185,7 @@ Status read_subject(const policy::TenantSnapshot& snapshot, const policy::Truste
   if (reads_as_anothers(snapshot, issuer, token.issued_subject)) {
     return refused("the token's subject could be taken for another issuer's");
   }
-  if (snapshot.find_client(token.issued_subject) != nullptr) {
+  if (snapshot.client_of_token(token.issued_subject) != nullptr) {
     return refused("the token's subject could be taken for a client");
   }
   return {};

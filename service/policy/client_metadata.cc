@@ -183,7 +183,18 @@ Result<ClientMetadata> read_client_metadata(const Json& value, const Registratio
   }
   const auto* jwks = reader.find("jwks");
   POSTERN_TRY(const auto rule, authentication_of(reader, method->second, jwks));
-  POSTERN_TRY(metadata.authentication, read_authentication(rule, ""));
+  auto authentication = read_authentication(rule, "");
+  if (!authentication.ok()) {
+    // In the words of the metadata.
+    auto error = std::move(authentication).error();
+    if (error.pointer.starts_with("/algorithms")) {
+      error.pointer = "/token_endpoint_auth_signing_alg";
+    } else if (error.pointer.starts_with("/tls_subject")) {
+      error.pointer = "/tls_client_auth_subject_dn";
+    }
+    return error;
+  }
+  metadata.authentication = std::move(authentication).value();
   if (jwks != nullptr && (method->second == PrivateKeyJwt || method->second == SelfSignedTls)) {
     metadata.jwks = *jwks;
   }
@@ -238,6 +249,7 @@ Client client_of(ClientId id, const ClientMetadata& metadata) {
 
 void hold_to(const std::optional<Registration>& allowed, Client& client) {
   client.backends = {};
+  client.audiences.clear();
   if (!allowed || !allowed->authentication.contains(client.authentication.method)) {
     client.enabled = false;
     client.grants.clear();
@@ -245,6 +257,7 @@ void hold_to(const std::optional<Registration>& allowed, Client& client) {
     return;
   }
   client.backends = allowed->backends;
+  client.audiences = allowed->audiences;
   std::erase_if(client.grants, [&](GrantType grant) { return !allowed->grants.contains(grant); });
   if (client.scopes.all) {
     client.scopes = allowed->scopes;

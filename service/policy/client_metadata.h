@@ -41,7 +41,7 @@ Json write(const ClientMetadata& metadata, const Registration& allowed);
 /// The client that these metadata describe, without backends yet.
 Client client_of(ClientId id, const ClientMetadata& metadata);
 
-/// Gives a client that nobody configured the backends such clients have, and takes
+/// Gives a client that nobody configured the backends and audiences such clients have, and takes
 /// whatever else they may not have, or not any more. Disabled when nothing is left.
 void hold_to(const std::optional<Registration>& allowed, Client& client);
 

@@ -49,8 +49,9 @@ struct Registration {
   std::set<ClientAuthentication> authentication;
   NameSet backends;
   NameSet scopes;
-  bool dpop_bound = false;         ///< every token they get is bound by DPoP
-  std::uint32_t max_clients = 50;  ///< that registered by RFC 7591
+  std::vector<std::string> audiences;  ///< further `aud` values that make each the presenter
+  bool dpop_bound = false;             ///< every token they get is bound by DPoP
+  std::uint32_t max_clients = 50;      ///< that registered by RFC 7591
   std::optional<seconds> secret_expires_in;
 
   bool takes_metadata_of(std::string_view client_id) const;

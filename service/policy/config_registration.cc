@@ -67,6 +67,7 @@ Result<Registration> read_registration(const Json& value, const std::string& poi
       return at(reader.below("scopes"), "has a malformed scope token");
     }
   }
+  POSTERN_CHECK(read_sorted(reader, "audiences", registration.audiences));
   POSTERN_CHECK(reader.flag("dpop_bound", registration.dpop_bound));
   if (const auto* most = reader.find("max_clients")) {
     if (!most->is_number_unsigned() || most->get<std::uint64_t>() < 1 ||
@@ -94,6 +95,7 @@ Json write(const Registration& registration) {
             {"authentication", Json::array()},
             {"backends", config::write(registration.backends)},
             {"scopes", config::write(registration.scopes)},
+            {"audiences", registration.audiences},
             {"dpop_bound", registration.dpop_bound},
             {"max_clients", registration.max_clients}};
   for (const auto grant : registration.grants) {

@@ -171,6 +171,15 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
   for (auto& [id, client] : made->config_.clients) {
     if (client.registered) hold_to(made->config_.settings.registration, client);
   }
+  if (const auto& allowed = made->config_.settings.registration;
+      allowed && !allowed->metadata_urls.empty()) {
+    Client most;
+    most.authentication.method = *allowed->authentication.begin();
+    most.grants = allowed->grants;
+    most.scopes.all = true;
+    hold_to(allowed, most);
+    made->document_client_ = std::move(most);
+  }
   made->client_secrets_ = stored.client_secrets;
   made->admin_tokens_ = stored.admin_tokens;
   made->initial_tokens_ = stored.initial_tokens;
@@ -299,6 +308,7 @@ void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {
       {"dpop_signing_alg_values_supported", {"ES256", "ES384", "EdDSA", "RS256", "PS256"}},
       {"authorization_details_types_supported", {kToolDetailType}},  // RFC 9396 §10
   };
+  if (document_client_) metadata["client_id_metadata_document_supported"] = true;
   if (takes_registrations()) metadata["registration_endpoint"] = issuer_url_ + "/register";
   const bool assertions =
       (registration && registration->grants.contains(GrantType::JwtBearer)) ||
@@ -356,6 +366,12 @@ const IssuerEntry* TenantSnapshot::find_issuer(std::string_view iss) const {
 const Client* TenantSnapshot::find_client(std::string_view id) const {
   const auto it = config_.clients.find(std::string(id));
   return it != config_.clients.end() ? &it->second : nullptr;
+}
+
+const Client* TenantSnapshot::client_of_token(std::string_view id) const {
+  if (const auto* client = find_client(id)) return client;
+  const bool by_document = document_client_ && settings().registration->takes_metadata_of(id);
+  return by_document ? &*document_client_ : nullptr;
 }
 
 const ClientKeys* TenantSnapshot::client_keys(std::string_view id) const {

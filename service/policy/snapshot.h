@@ -102,6 +102,9 @@ class TenantSnapshot {
   const IssuerEntry* find_issuer(std::string_view iss) const;
   /// Null when unknown; the caller checks `enabled`.
   const Client* find_client(std::string_view id) const;
+  /// The client as far as its issued tokens go: also one that is known by a metadata
+  /// document, as what such clients may have at most. Never for authenticating.
+  const Client* client_of_token(std::string_view id) const;
   /// Null for a client that does not authenticate by private_key_jwt.
   const ClientKeys* client_keys(std::string_view id) const;
   /// By name; null when unknown.
@@ -174,6 +177,7 @@ class TenantSnapshot {
   sys_seconds created_at_{};
   std::string issuer_url_;
   TenantConfig config_;
+  std::optional<Client> document_client_;                 // whom a metadata document describes
   std::unordered_map<std::string, IssuerEntry> issuers_;  // by iss
   std::map<std::string, ClientKeys, std::less<>> client_keys_;
   std::unordered_map<std::string, const Backend*> targets_;

@@ -236,6 +236,33 @@ TEST(Canaries, AreFoundNowhere) {
     granted(tenant.apply());
   }
 
+  // A client registers itself, and others try to.
+  {
+    tenant.manifest["settings"]["registration"] = {{"dynamic", true},
+                                                   {"authentication", {"client_secret"}},
+                                                   {"backends", {"files"}},
+                                                   {"audiences", {"gw-01"}}};
+    granted(tenant.apply());
+    const std::string initial =
+        json_of(granted(tenant.api("POST", "/initial-access-tokens", tenant.admin, Json::object())))
+            .at("token");
+    canaries.plant("initial access token", initial.substr(initial.size() - 43));
+    const auto post = [&](const std::string& bearer_token, const std::string& body) {
+      return raw("POST", "/t/canary/register", bearer(bearer_token), "application/json", body);
+    };
+    refused(post(initial, R"({"scope":")" + secret("as scope to register") + R"("})"));
+    refused(post(initial, R"({"client_name":[")" + secret("as name") + R"("]})"));
+    refused(post(initial, R"({"redirect_uris":[")" + secret("as redirect") + R"("]})"));
+    refused(post(initial, "{" + secret("no JSON to register")));
+    const auto client = json_of(granted(post(initial, "{}")));
+    const std::string client_secret = client.at("client_secret");
+    canaries.plant("registered secret", client_secret);
+    granted(tenant.token(tenant.exchange_fields(alice, "files"),
+                         basic(client.at("client_id").get<std::string>(), client_secret)));
+    refused(post(initial, "{}"));
+    refused(post("postern_ia_canary_" + secret("no initial token"), "{}"));
+  }
+
   // The same in every way that fails: at the token endpoint…
   const auto fields = tenant.exchange_fields(alice, "files");
   refused(tenant.token(fields, basic("gw-01", secret("wrong secret"))));

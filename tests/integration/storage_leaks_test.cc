@@ -93,6 +93,32 @@ TEST_F(StorageLeaks, AKeyThatIsThereAlready) {
   expect_clean(again.error());
 }
 
+TEST_F(StorageLeaks, ARegistrationThatFails) {
+  policy::ConfigChange change;
+  const crypto::Hash256 hash{};
+  change.add_initial_tokens.push_back({kCanary, kCanary, hash, {}, {}, 1, 0});
+  ASSERT_TRUE(apply(change).ok());
+  const auto again = apply(change);
+  ASSERT_FALSE(again.ok());
+  EXPECT_EQ(again.error().code, ErrorCode::Conflict);
+  expect_clean(again.error());
+
+  policy::ConfigChange unbounded;
+  unbounded.add_initial_tokens.push_back({"other", kCanary, hash, {}, {}, 0, 7});
+  const auto refused = apply(unbounded);
+  ASSERT_FALSE(refused.ok());
+  expect_clean(refused.error());
+
+  policy::ConfigChange unknown;
+  unknown.use_initial_tokens = {std::string(kCanary) + "-unknown"};
+  unknown.put.push_back({policy::Kind::Client, kCanary, "{}", 0});
+  unknown.add_client_secrets.push_back({ClientId(kCanary), kCanary, hash, std::nullopt});
+  const auto absent = apply(unknown);
+  ASSERT_FALSE(absent.ok());
+  EXPECT_EQ(absent.error().code, ErrorCode::NotFound);
+  EXPECT_THAT(absent.error().detail + absent.error().diagnostic, Not(HasSubstr("5ca1ab1e")));
+}
+
 TEST_F(StorageLeaks, AReferenceToWhatIsNot) {
   policy::ConfigChange change;
   change.add_client_secrets.push_back({ClientId(kCanary), kCanary, {}, std::nullopt});

@@ -35,7 +35,10 @@ class Isolation : public testing::TestWithParam<bool> {
       y->manifest["backends"].push_back(
           {{"name", "only-y"}, {"audience", "https://only-y.example.com/mcp"}});
       y->manifest["roles"][0]["allow"].push_back("only-y:*");
+      y->manifest["settings"]["registration"] = {{"dynamic", true}};
       if (y->apply().status != 200) throw std::runtime_error("tenant-y");
+      y_initial_id = json_of(y->api("POST", "/initial-access-tokens", y->admin, Json::object()))
+                         .at("token_id");
       const Json value{{"fields", {{"token", "of-y"}}}};
       for (const char* name : {"jira", "only-y"}) {
         if (y->api("PUT", std::string("/credentials/") + name, y->admin, value).status != 201) {
@@ -64,7 +67,7 @@ class Isolation : public testing::TestWithParam<bool> {
     TempDirectory keys;
     std::unique_ptr<TestService> service;
     std::unique_ptr<TestTenant> x, y;
-    std::string y_secret_id, y_admin_id;
+    std::string y_secret_id, y_admin_id, y_initial_id;
   };
 
   TestTenant& x() { return *world_->x; }
@@ -141,6 +144,10 @@ std::vector<Call> rest_calls() {
           {"GET", "/admin-tokens", nullptr},
           {"POST", "/admin-tokens", Json::object()},
           {"DELETE", "/admin-tokens/abc", nullptr},
+          {"GET", "/initial-access-tokens", nullptr},
+          {"POST", "/initial-access-tokens", Json::object()},
+          {"DELETE", "/initial-access-tokens/abc", nullptr},
+          {"DELETE", "/clients/gw-01", nullptr},
           {"GET", "/clients/gw-01/secrets", nullptr},
           {"POST", "/clients/gw-01/secrets", Json::object()},
           {"DELETE", "/clients/gw-01/secrets/abc", nullptr},
@@ -295,6 +302,9 @@ TEST_P(Isolation, AnotherTenantsIdsAreLikeNoIds) {
               "admin token");
   expect_same(with_admin("DELETE", "/clients/gw-01/secrets/*"), world().y_secret_id,
               "aaaaaaaaaaaaaaa", "client secret");
+  expect_same(with_admin("DELETE", "/initial-access-tokens/*"), world().y_initial_id,
+              "aaaaaaaaaaaaaaa", "initial access token");
+  expect_same(with_admin("DELETE", "/clients/*"), "only-y", "no-such", "client");
   expect_same(with_admin("GET", "/clients/*/secrets"), "only-y", "no-such", "client");
   expect_same(with_admin("POST", "/clients/*/secrets", Json::object()), "only-y", "no-such",
               "client secret");
@@ -312,6 +322,8 @@ TEST_P(Isolation, AnotherTenantsIdsAreLikeNoIds) {
         y().idp.issuer(), "https://idp.nowhere.example", method);
   }
   EXPECT_THAT(json_of(y().api("GET", "/admin-tokens", y().admin), "items"), testing::SizeIs(1));
+  EXPECT_THAT(json_of(y().api("GET", "/initial-access-tokens", y().admin), "items"),
+              testing::SizeIs(1));
   EXPECT_THAT(json_of(y().api("GET", "/clients/gw-01/secrets", y().admin), "items"),
               testing::SizeIs(1));
   EXPECT_THAT(y().api("GET", "/credentials/only-y", y().admin), HasStatus(200));

@@ -56,6 +56,7 @@ class RowLevelSecurity : public ::testing::Test {
     change.add_admin_tokens.push_back({"t1", "", {}, now, std::nullopt});
     change.add_signing_keys.push_back({"k1", "ES256", "{}", policy::SigningKeyState::Active,
                                        std::move(wrapped).value(), now, std::nullopt});
+    change.add_initial_tokens.push_back({"i1", "", {}, now, now, 1, 0});
     const std::vector events{audit::Event{tenant, now, "config.apply", {}, "r", {}}};
     ASSERT_TRUE(stores.config.apply(tenant, change, events).ok());
     const auto put = stores.credentials.put(
@@ -294,7 +295,7 @@ TEST_F(RowLevelSecurity, NoRowOfAnotherTenantCanBeChangedOrRemoved) {
         "UPDATE config_object SET spec = '[]'", "UPDATE signing_key SET state = 'retired'",
         "UPDATE credential SET current_version = 0",
         "UPDATE credential_version SET wrapped_dek = '\\x00'", "UPDATE audit_head SET sequence = 0",
-        "UPDATE used_once SET expires_at = now()"}) {
+        "UPDATE used_once SET expires_at = now()", "UPDATE initial_access_token SET uses = 0"}) {
     EXPECT_EQ(
         as_service({"postern.tenant_id=acme"}, std::string(update) + " WHERE tenant_id = 'beta'"),
         kNothing)
@@ -312,6 +313,8 @@ TEST_F(RowLevelSecurity, NoRowCanBeAddedForAnotherTenant) {
       "INSERT INTO config_object VALUES ('beta', 'role', 'r', '{}', 1)",
       "INSERT INTO client_secret VALUES ('beta', 'gateway', 's2', " + zeros + ", NULL)",
       "INSERT INTO admin_token VALUES ('beta', 't2', '', " + zeros + ", now(), NULL)",
+      "INSERT INTO initial_access_token VALUES ('beta', 'i2', '', " + zeros +
+          ", now(), now(), 1, 0)",
       "INSERT INTO signing_key VALUES ('beta', 'k2', 'ES256', '{}', 'active', 1, '\\x00', now())",
       "INSERT INTO credential VALUES ('beta', '', '', 'new', 1, 0)",
       "INSERT INTO credential_version VALUES ('beta', '', '', 'github', 2, 1, '\\x00', '\\x00', "

@@ -119,6 +119,9 @@ class ConfigStoreSuite : public ::testing::TestWithParam<ConfigStoreFactory> {
   static policy::StoredAdminToken token(const std::string& id) {
     return {id, "for " + id, hash(2), time(), std::nullopt};
   }
+  static policy::StoredInitialToken initial_token(const std::string& id, std::uint32_t max_uses) {
+    return {id, "for " + id, hash(3), time(), time(60), max_uses, 0};
+  }
   policy::StoredSigningKey signing_key(const TenantId& tenant, const std::string& kid) {
     auto wrapped = harness_->keyring().wrap_private(tenant, "token", kid,
                                                     PrivateKey(SecureBuffer::copy_of("private")));
@@ -460,6 +463,39 @@ TEST_P(ConfigStoreSuite, SigningKeysWaitAndGo) {
   EXPECT_EQ(code_of(apply(a_, removal)), ErrorCode::NotFound);
   ASSERT_EQ(load(a_).signing_keys.size(), 1u);
   EXPECT_EQ(load(a_).signing_keys[0].kid, "k2");
+}
+
+TEST_P(ConfigStoreSuite, InitialTokensAreUsedUpAndGo) {
+  Change change;
+  change.add_initial_tokens = {initial_token("t1", 2), initial_token("t2", 1)};
+  ASSERT_TRUE(apply(a_, change).ok());
+  EXPECT_EQ(code_of(apply(a_, change)), ErrorCode::Conflict);
+
+  Change use;
+  use.use_initial_tokens = {"t1"};
+  EXPECT_EQ(code_of(apply(b_, use)), ErrorCode::NotFound) << "another tenant's";
+  ASSERT_TRUE(apply(a_, use).ok());
+  ASSERT_TRUE(apply(a_, use).ok());
+  use.put.push_back({Kind::Client, "one-too-many", "{}", 0});
+  EXPECT_EQ(code_of(apply(a_, use)), ErrorCode::NotFound);
+  EXPECT_TRUE(load(a_).objects.empty()) << "nothing of it happened";
+  const auto tokens = load(a_).initial_tokens;
+  ASSERT_EQ(tokens.size(), 2u);
+  const auto& used = tokens[0].token_id == "t1" ? tokens[0] : tokens[1];
+  EXPECT_EQ(used.uses, 2u);
+  EXPECT_EQ(used.max_uses, 2u);
+  EXPECT_EQ(used.description, "for t1");
+  EXPECT_EQ(used.hash, hash(3));
+  EXPECT_EQ(used.created_at, time());
+  EXPECT_EQ(used.expires_at, time(60));
+
+  Change removal;
+  removal.remove_initial_tokens = {"t1"};
+  EXPECT_EQ(code_of(apply(b_, removal)), ErrorCode::NotFound) << "another tenant's";
+  ASSERT_TRUE(apply(a_, removal).ok());
+  EXPECT_EQ(code_of(apply(a_, removal)), ErrorCode::NotFound);
+  EXPECT_EQ(load(a_).initial_tokens.size(), 1u);
+  EXPECT_TRUE(load(b_).initial_tokens.empty());
 }
 
 // ---- a change and its audit events are one ----

@@ -83,7 +83,11 @@ Result<std::optional<grants::ShownCertificate>> shown_certificate(const Services
 struct Attempt {
   std::string claimed;
   std::function<Result<const policy::Client*>()> check;
+  /// A client that is known by its metadata document may authenticate so.
+  bool takes_document = false;
 };
+
+using Document = std::shared_ptr<const grants::DocumentClient>;
 
 Result<const policy::Client*> workload(const Services& services,
                                        const policy::TenantSnapshot& snapshot,
@@ -99,7 +103,8 @@ Result<const policy::Client*> workload(const Services& services,
 Result<Attempt> attempt_of(const Services& services, const policy::TenantSnapshot& snapshot,
                            const Request& request, const ClientParameters& offered,
                            policy::ReplayGuard& replays,
-                           const std::optional<grants::ShownCertificate>& certificate) {
+                           const std::optional<grants::ShownCertificate>& certificate,
+                           const Document& document) {
   const bool header = request.count("authorization") > 0;
   if (header + offered.secret.has_value() + offered.assertion.has_value() > 1) {
     return fail(ErrorCode::MalformedRequest, "use one client authentication method, not two");
@@ -139,10 +144,12 @@ Result<Attempt> attempt_of(const Services& services, const policy::TenantSnapsho
     }
     const auto claimed = grants::claimed_client(assertion).value_or("");
     if (!claimed.empty() && differs(claimed)) return two_ids();
-    return Attempt{claimed, [&services, &snapshot, &request, &replays, assertion] {
+    return Attempt{claimed,
+                   [&services, &snapshot, &request, &replays, &document, assertion] {
                      return services.authentication.assertions.authenticate(
-                         snapshot, assertion, replays, wait_of(request));
-                   }};
+                         snapshot, assertion, replays, wait_of(request), document.get());
+                   },
+                   true};
   }
   const std::string id(offered.id.value_or(""));
   if (offered.secret) {
@@ -154,9 +161,13 @@ Result<Attempt> attempt_of(const Services& services, const policy::TenantSnapsho
   }
   // RFC 8705 §2: the certificate says who it is, client_id which client to look at.
   if (certificate && !id.empty()) {
-    return Attempt{id, [&snapshot, &certificate, id, now] {
-                     return grants::authenticate_by_certificate(snapshot, id, *certificate, now);
-                   }};
+    return Attempt{id,
+                   [&snapshot, &certificate, &document, id, now] {
+                     return grants::authenticate_by_certificate(
+                         snapshot, document ? &document->client : snapshot.find_client(id),
+                         *certificate, now);
+                   },
+                   true};
   }
   // A public client (no secret) may not use any grant here.
   return Attempt{id, []() -> Result<const policy::Client*> { return failed(); }};
@@ -193,7 +204,8 @@ Result<grants::Caller> authenticate(const Services& services,
   auto& throttle = services.authentication.throttle;
   RequestReplays replays(services.authentication.replays, request);
   POSTERN_TRY(const auto certificate, shown_certificate(services, request));
-  auto offer = attempt_of(services, snapshot, request, offered, replays, certificate);
+  Document document;
+  auto offer = attempt_of(services, snapshot, request, offered, replays, certificate, document);
   if (!offer.ok() && offer.error().code == ErrorCode::InvalidClient) {
     // What cannot even be read counts against its source.
     offer =
@@ -214,7 +226,16 @@ Result<grants::Caller> authenticate(const Services& services,
   const auto note = [&](std::uint64_t uncounted) {
     if (uncounted > 0) record.with("attempts", std::to_string(uncounted));
   };
-  const auto client = attempt.check();
+  const auto check = [&]() -> Result<const policy::Client*> {
+    if (attempt.takes_document && services.authentication.documents != nullptr &&
+        detail::is_client_url(attempt.claimed)) {
+      POSTERN_TRY(document, services.authentication.documents->find(snapshot, attempt.claimed,
+                                                                    wait_of(request)));
+      record.with("client", attempt.claimed);
+    }
+    return attempt.check();
+  };
+  const auto client = check();
   if (!client.ok()) {
     if (client.error().code == ErrorCode::InvalidClient) {
       note(throttle.failed(snapshot.tenant(), attempt.claimed, source));
@@ -223,6 +244,7 @@ Result<grants::Caller> authenticate(const Services& services,
   }
   note(throttle.succeeded(snapshot.tenant(), attempt.claimed, source));
   grants::Caller caller(*client.value());
+  caller.keeps = document;
   if (certificate) caller.proven.x5t_s256 = grants::thumbprint(certificate->certificate);
   return caller;
 }

@@ -36,6 +36,8 @@ struct Authentication {
   std::vector<outbound::Network> proxies;
   /// Who vouches for certificates in Client-Cert; none: nobody does.
   std::optional<crypto::CertificateAuthorities> proxy_authorities;
+  /// Clients whose id is the URL of a document about them; null: there are none.
+  grants::ClientDocuments* documents = nullptr;
 };
 
 /// Where the request comes from: behind declared proxies, the last address in
