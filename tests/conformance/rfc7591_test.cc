@@ -33,7 +33,10 @@ Json template_of_tests() {
 
 /// A tenant that takes registrations.
 struct Tenant : TestTenant {
-  explicit Tenant(const std::string& called) : TestTenant(called) { allow(template_of_tests()); }
+  explicit Tenant(const std::string& called) : Tenant(shared_service(), called) {}
+  Tenant(TestService& service, const std::string& called) : TestTenant(service, called) {
+    allow(template_of_tests());
+  }
 
   void allow(const Json& registration) {
     if (registration.is_null()) {
@@ -388,7 +391,8 @@ TEST(Registration, EveryDecisionIsOnRecord) {
 }
 
 TEST(Registration, WhoGuessesTokensWaits) {
-  Tenant tenant("rfc7591-guess");
+  TestService strict([](app::Config& config) { config.throttle = {}; });
+  Tenant tenant(strict, "rfc7591-guess");
   const auto good = tenant.initial_token();
   WireReply last{};
   for (int i = 0; i < 40 && last.status != 429; ++i) last = tenant.post(Json::object(), "guess");

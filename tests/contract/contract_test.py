@@ -176,7 +176,7 @@ class Tester:
 
     @staticmethod
     def scheme(who: str) -> str:
-        return {"admin": "tenantAdmin"}.get(who, who)
+        return {"admin": "tenantAdmin", "initial": "initialToken"}.get(who, who)
 
     def faults_of_accepted(self, operation: Operation, query: dict, headers: dict, body, media):
         """What the server took must be what the document says it takes."""
@@ -209,7 +209,13 @@ def manifest(tenant: str, jwks: dict) -> dict:
         "display_name": f"The tenant {tenant}",
         "enabled": True,
         "settings": {"max_token_lifetime": 3600,
-                     "connect_url": "https://portal.example/connect?backend={backend}"},
+                     "connect_url": "https://portal.example/connect?backend={backend}",
+                     "registration": {
+                         "dynamic": True, "client_id_metadata": ["https://agents.example/"],
+                         "grants": ["token-exchange"], "backends": ["files"],
+                         "authentication": ["client_secret", "private_key_jwt", "tls_client_auth"],
+                         "scopes": ["files:read"], "audiences": ["gw-01"], "dpop_bound": False,
+                         "max_clients": 50, "secret_expires_in": 86400}},
         "issuers": [{
             "name": "corp", "issuer": f"https://idp.{tenant}.example", "jwks": jwks,
             "algorithms": ["ES256"], "audiences": ["gw-01"],
@@ -273,6 +279,9 @@ def make_tenants(tester: Tester, folder: pathlib.Path) -> dict:
             "admin" + suffix: "Bearer " + admin["token"], "client" + suffix: "Basic " + basic,
             "client without users" + suffix: "Basic " + second,
             "user" + suffix: "Bearer " + made["alice" + suffix]}
+        initial = tester.call("createInitialAccessToken", 201, who="operator", tenant=tenant,
+                              body={"description": "contract", "max_uses": 1000}).json
+        tester.credentials["initial" + suffix] = "Bearer " + initial["token"]
         made[tenant] = text
         made["admin id" + suffix] = admin["token_id"]
     return made
@@ -289,8 +298,9 @@ def check_callers(tester: Tester) -> None:
         # One that harms nothing: no body that is taken, no name that exists.
         harmless = {"body": []} if operation.request else {}
         for scheme, who in kinds.items():
-            # The tenant is new: what an admitted caller asks for is not there, or malformed.
-            wanted = {200, 400, 404} if scheme in operation.security else {401, 403}
+            # The tenant is new: what an admitted caller asks for is not there, malformed,
+            # or another operation's.
+            wanted = {200, 400, 404, 409} if scheme in operation.security else {401, 403}
             tester.call(operation.id, wanted, who=who, why=f"as {who}", **harmless)
         for who in ("", "garbage"):
             tester.call(operation.id, 401, who=who, why=f"as {who or 'nobody'}", **harmless)
@@ -307,12 +317,13 @@ def check_inputs(tester: Tester) -> None:
     for operation in tester.contract.operations.values():
         who = "client" if "client" in operation.security else "operator"
         who = who if who in operation.security else ""
+        who = "initial" if operation.security == {"initialToken"} else who
         if 404 in operation.responses and who == "operator" and operation.id != "applyManifest":
             tester.call(operation.id, 404, who=who, why="unknown tenant", tenant="nobody",
                         body={} if operation.request else None)
             tester.call(operation.id, 404, who=who, why="malformed tenant", tenant="No Tenant",
                         body={} if operation.request else None)
-        if who == "" and "tenant" in operation.names("path"):
+        if who in ("", "initial") and "tenant" in operation.names("path"):
             tester.call(operation.id, 404, why="unknown tenant", tenant="nobody")
         body = {} if operation.request else None
         if operation.path.startswith("/api/"):
@@ -541,6 +552,7 @@ def check_identities(tester: Tester, made: dict, folder: pathlib.Path) -> None:
     jwks = json.loads((keys / "idp.jwks.json").read_text())
     issuer = "https://idp.acme.example"
     text = manifest("initech", jwks)
+    del text["settings"]["registration"]
     text["guardrails"] = {
         "max_token_lifetime": 3600, "issuers": [issuer], "impersonation": False,
         "client_authentication": ["client_secret", "private_key_jwt", "tls_client_auth",
@@ -705,6 +717,72 @@ def check_client_secrets(tester: Tester) -> None:
     for name, more in (("addClientSecret", {"body": {}}), ("listClientSecrets", {}),
                        ("deleteClientSecret", {})):
         tester.call(name, 404, "unknown client", who="operator", client="nobody", **more)
+
+
+def check_registration(tester: Tester, made: dict) -> None:
+    tester.call("metadata", 200, "with registration")
+    jwks = json.loads(json.dumps(made["acme"]["issuers"][0]["jwks"]))
+    whole = {"client_name": "Agent", "grant_types": [EXCHANGE], "response_types": [],
+             "redirect_uris": ["https://agent.example/callback"], "scope": "files:read"}
+    one = tester.call("registerClient", 201, who="initial", body=whole).json
+    report(one["client_secret_expires_at"] > one["client_id_issued_at"], "a secret expires",
+           str(one))
+    basic = base64.b64encode(f"{one['client_id']}:{one['client_secret']}".encode()).decode()
+    tester.credentials["registered"] = "Basic " + basic
+    tester.token(200, "a registered client exchanges", who="registered", form={
+        "grant_type": EXCHANGE, "subject_token": made["alice"],
+        "subject_token_type": ACCESS_TOKEN, "resource": [FILES]})
+    signs = {"token_endpoint_auth_method": "private_key_jwt"}
+    for metadata in (
+            {**signs, "jwks": jwks, "token_endpoint_auth_signing_alg": "ES256"},
+            {**signs, "jwks_uri": "https://agent.example/jwks", "dpop_bound_access_tokens": True}):
+        tester.call("registerClient", 201, who="initial", body=metadata)
+    for kind, value in (("subject_dn", "CN=agent"), ("san_dns", "agent.example"),
+                        ("san_uri", "spiffe://agent"), ("san_ip", "192.0.2.1"),
+                        ("san_email", "agent@example.com")):
+        tester.call("registerClient", 201, who="initial", body={
+            "token_endpoint_auth_method": "tls_client_auth", "tls_client_auth_" + kind: value,
+            "tls_client_certificate_bound_access_tokens": True})
+
+    for error, metadata in (("invalid_redirect_uri", {"redirect_uris": ["javascript:x"]}),
+                            ("unapproved_software_statement", {"software_statement": "e30.e30.e30"}),
+                            ("invalid_client_metadata", {"scope": "files:write"})):
+        answer = tester.call("registerClient", 400, error, who="initial", body=metadata)
+        report(answer.json["error"] == error, f"registerClient {error}", answer.body.decode())
+    for who in ("", "admin", "initial of globex"):
+        tester.call("registerClient", 401, f"as {who or 'nobody'}", who=who, body={})
+
+    # What was registered is in the manifest, and goes on its own.
+    text = tester.call("getManifest", 200, "with registered clients", who="admin").json
+    tester.call("applyManifest", 200, "with registered clients", who="admin", body=text)
+    for who in ("operator", "admin"):
+        client = tester.call("registerClient", 201, who="initial", body={}).json["client_id"]
+        tester.call("deleteRegisteredClient", 204, who=who, client=client)
+        tester.call("deleteRegisteredClient", 404, "again", who=who, client=client)
+        tester.call("deleteRegisteredClient", 409, "configured", who=who)
+
+    check_broken(tester, "createInitialAccessToken", [{"description": "x", "max_uses": 2}],
+                 who="operator")
+    tester.call("createInitialAccessToken", 400, "too far", who="operator",
+                body={"expires_at": LATER})
+    soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+    for who in ("operator", "admin"):
+        token = tester.call("createInitialAccessToken", 201, who=who,
+                            body={"expires_at": soon}).json
+        tester.call("listInitialAccessTokens", 200, who=who)
+        tester.call("deleteInitialAccessToken", 204, who=who, token_id=token["token_id"])
+        tester.call("deleteInitialAccessToken", 404, "again", who=who, token_id=token["token_id"])
+    tester.call("createInitialAccessToken", 409, "no registrations", who="operator",
+                tenant="initech", body={})
+
+    text["settings"]["registration"]["max_clients"] = 1
+    tester.call("applyManifest", 200, "room for one", who="operator", body=text)
+    tester.call("registerClient", 403, "one too many", who="initial", body={})
+    tester.credentials["guessed"] = "Bearer postern_ia_globex_guessed"
+    for _ in range(21):
+        tester.call("registerClient", 401, "a guess", who="guessed", tenant="globex", body={})
+    tester.call("registerClient", 429, "one guess too many", who="guessed", tenant="globex",
+                body={})
 
 
 def check_credentials(tester: Tester) -> None:
@@ -970,6 +1048,7 @@ def main() -> int:
                 check_identities(tester, made, folder)
                 check_admin_tokens(tester, made)
                 check_client_secrets(tester)
+                check_registration(tester, made)
                 check_audit(tester)
                 check_edge(tester)
                 check_without_database(tester)

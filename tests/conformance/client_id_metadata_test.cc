@@ -1,0 +1,245 @@
+// Client ID Metadata Documents (draft-ietf-oauth-client-id-metadata-document)
+// over the wire, with a host of documents behind TLS. What a document may say is
+// in unit/grants/client_documents_test.cc.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "http/server.h"
+#include "support/certificates.h"
+#include "support/service_fixture.h"
+#include "support/temporary_directory.h"
+
+namespace postern::test {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr const char* kAssertion = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// An https server on the loopback interface that has documents.
+class DocumentHost {
+ public:
+  DocumentHost() {
+    const auto authority = make_certificate("documents");
+    CertificateDetails details;
+    details.alternative_names = "IP:127.0.0.1";
+    const auto own = make_certificate("127.0.0.1", &authority, details);
+    ca_file = directory_.write("ca.pem", authority.certificate_pem()).string();
+    http::ServerOptions options;
+    options.tls = http::TlsOptions{directory_.write("own.pem", own.certificate_pem()),
+                                   directory_.write("own.key", own.key_pem()), std::nullopt, false};
+    router_.add("GET", "/agents/{}", http::Pool::Inline,
+                [this](std::shared_ptr<http::Request> request, http::Responder responder) {
+                  responder.send(answer(request->path));
+                });
+    server_ = std::make_unique<http::Server>(options, router_);
+    if (!server_->start().ok()) throw std::runtime_error("document host");
+  }
+  std::string url(const std::string& path) const {
+    return "https://127.0.0.1:" + std::to_string(server_->port()) + path;
+  }
+  void serve(const std::string& path, const Json& document) {
+    const std::lock_guard lock(mutex_);
+    documents_[path] = document;
+  }
+  int asked() const {
+    const std::lock_guard lock(mutex_);
+    return asked_;
+  }
+
+  std::string ca_file;
+
+ private:
+  http::Reply answer(const std::string& path) {
+    const std::lock_guard lock(mutex_);
+    ++asked_;
+    const auto found = documents_.find(path);
+    if (found == documents_.end()) return http::Reply(404);
+    if (found->second.is_string()) {
+      http::Reply elsewhere(302);
+      elsewhere.set_header("Location", found->second.get<std::string>());
+      return elsewhere;
+    }
+    return http::Reply::json(200, found->second.dump());
+  }
+
+  TempDirectory directory_;
+  mutable std::mutex mutex_;
+  std::map<std::string, Json> documents_;
+  int asked_ = 0;
+  http::Router router_;
+  std::unique_ptr<http::Server> server_;
+};
+
+/// A service that reaches the host, and a tenant that takes its documents.
+class ClientIdMetadata : public ::testing::Test {
+ protected:
+  struct World {
+    World()
+        : service([this](app::Config& config) {
+            config.outbound_ca_file = host.ca_file;
+            config.outbound_allow_private = {"127.0.0.0/8"};
+          }),
+          tenant(service, "cimd") {
+      host.serve("/agents/one.json", document("/agents/one.json"));
+      allow({host.url("/agents/")});
+    }
+    void allow(const Json& urls) {
+      tenant.manifest["settings"]["registration"] = {
+          {"client_id_metadata", urls},
+          {"grants", {"token-exchange", "client_credentials"}},
+          {"backends", {"files"}},
+          {"scopes", {"files:read"}},
+          {"audiences", {"gw-01"}}};
+      if (tenant.apply().status != 200) throw std::runtime_error("cimd");
+    }
+    Json document(const std::string& path) const {
+      return {{"client_id", host.url(path)},
+              {"client_name", "Agent one"},
+              {"token_endpoint_auth_method", "private_key_jwt"},
+              {"jwks", key.jwks()}};
+    }
+    std::string assertion(const std::string& path) {
+      return key.sign({{"iss", host.url(path)},
+                       {"sub", host.url(path)},
+                       {"aud", "https://sts.example.com/t/cimd"},
+                       {"jti", "cimd-" + std::to_string(++jti)},
+                       {"exp", seconds_of(SystemClock().now() + 60s)}});
+    }
+    WireReply exchange(const std::string& compact, const std::string& audience = "files",
+                       const std::string& scope = "files:read") {
+      auto fields = tenant.exchange_fields(tenant.user_token("alice"), audience);
+      fields.emplace_back("client_assertion_type", kAssertion);
+      fields.emplace_back("client_assertion", compact);
+      if (!scope.empty()) fields.emplace_back("scope", scope);
+      return tenant.token(fields, "");
+    }
+
+    Idp key{"agent"};
+    DocumentHost host;
+    TestService service;
+    TestTenant tenant;
+    int jti = 0;
+  };
+  static World& world() {
+    static World made;
+    return made;
+  }
+};
+
+TEST_F(ClientIdMetadata, AUrlIsAClientWithoutBeingRegistered) {
+  const auto reply = world().exchange(world().assertion("/agents/one.json"));
+  ASSERT_THAT(reply, HasStatus(200));
+  const auto claims = claims_of(json_of(reply, "access_token").get<std::string>());
+  EXPECT_EQ(claims.at("client_id"), world().host.url("/agents/one.json"));
+  const auto records = world().tenant.audit("limit=1&order=desc&action=token.exchange");
+  EXPECT_EQ(records.at(0).at("event").at("fields").at("client"),
+            world().host.url("/agents/one.json"));
+}
+
+TEST_F(ClientIdMetadata, TheFirstRequestOnTheOutboundPoolUsesItsAssertionOnce) {
+  // The document is fetched in the middle of it: the request runs again elsewhere.
+  world().host.serve("/agents/fresh.json", world().document("/agents/fresh.json"));
+  const auto compact = world().assertion("/agents/fresh.json");
+  EXPECT_THAT(world().exchange(compact), HasStatus(200));
+  EXPECT_THAT(world().exchange(compact), IsOAuthError(401, "invalid_client")) << "once";
+}
+
+TEST_F(ClientIdMetadata, HasTheTenantsRightsOnly) {
+  EXPECT_THAT(world().exchange(world().assertion("/agents/one.json"), "search", ""),
+              IsOAuthError(400, "invalid_target"));
+  EXPECT_THAT(world().exchange(world().assertion("/agents/one.json"), "files", "files:write"),
+              IsOAuthError(400, "invalid_scope"));
+}
+
+TEST_F(ClientIdMetadata, ItsTokensAreActiveAndRevocableAsAnyOther) {
+  const std::string token =
+      json_of(world().exchange(world().assertion("/agents/one.json"))).at("access_token");
+  const auto ask = [&](const std::string& endpoint) {
+    return world().tenant.ask("POST", "/t/cimd/" + endpoint,
+                              {{"Content-Type", "application/x-www-form-urlencoded"}},
+                              form({{"token", token},
+                                    {"client_assertion_type", kAssertion},
+                                    {"client_assertion", world().assertion("/agents/one.json")}}));
+  };
+  EXPECT_EQ(json_of(ask("introspect")).at("active"), true);
+  EXPECT_THAT(ask("revoke"), HasStatus(200));
+  EXPECT_EQ(json_of(ask("introspect")).at("active"), false);
+}
+
+TEST_F(ClientIdMetadata, WhatIsNotTheUrlsOwnDocumentIsNoClient) {
+  auto& host = world().host;
+  auto others = world().document("/agents/one.json");
+  host.serve("/agents/copy.json", others);
+  EXPECT_THAT(world().exchange(world().assertion("/agents/copy.json")),
+              IsOAuthError(401, "invalid_client"));
+  host.serve("/agents/moved.json", Json(host.url("/agents/one.json")));
+  EXPECT_THAT(world().exchange(world().assertion("/agents/moved.json")),
+              IsOAuthError(401, "invalid_client"))
+      << "redirects are not followed";
+  EXPECT_THAT(world().exchange(world().assertion("/agents/none.json")),
+              IsOAuthError(401, "invalid_client"));
+  auto secret = world().document("/agents/secret.json");
+  secret["client_secret"] = "canary-in-a-document";
+  host.serve("/agents/secret.json", secret);
+  const auto reply = world().exchange(world().assertion("/agents/secret.json"));
+  EXPECT_THAT(reply, IsOAuthError(401, "invalid_client"));
+  EXPECT_THAT(reply.body, testing::Not(HasSubstr("canary-in-a-document")));
+}
+
+TEST_F(ClientIdMetadata, NoOtherUrlIsFetched) {
+  const auto before = world().host.asked();
+  EXPECT_THAT(world().exchange(world().assertion("/elsewhere/one.json")),
+              IsOAuthError(401, "invalid_client"));
+  TestTenant off(world().service, "cimd-off");
+  auto fields = off.exchange_fields(off.user_token("alice"), "files");
+  fields.emplace_back("client_assertion_type", kAssertion);
+  fields.emplace_back("client_assertion", world().assertion("/agents/one.json"));
+  EXPECT_THAT(off.token(fields, ""), IsOAuthError(401, "invalid_client"));
+  EXPECT_EQ(world().host.asked(), before);
+}
+
+TEST_F(ClientIdMetadata, AUrlHasNoSecretAndCannotBeConfigured) {
+  const auto fields = world().tenant.exchange_fields(world().tenant.user_token("alice"), "files");
+  EXPECT_THAT(world().tenant.token(
+                  fields, basic(percent_encoded(world().host.url("/agents/one.json")), "secret")),
+              IsOAuthError(401, "invalid_client"));
+  auto manifest = world().tenant.manifest;
+  manifest["clients"].push_back({{"id", world().host.url("/agents/one.json")}});
+  EXPECT_THAT(world().tenant.api("PUT", "/manifest", world().tenant.admin, manifest),
+              IsProblem(400, "malformed-request"));
+}
+
+TEST_F(ClientIdMetadata, TheMetadataSaysSo) {
+  const auto of = [&](const std::string& tenant) {
+    return json_of(
+        world().tenant.ask("GET", "/.well-known/oauth-authorization-server/t/" + tenant));
+  };
+  EXPECT_EQ(of("cimd").at("client_id_metadata_document_supported"), true);
+  EXPECT_FALSE(of("cimd").contains("registration_endpoint"));
+  TestTenant off(world().service, "cimd-silent");
+  EXPECT_FALSE(of("cimd-silent").contains("client_id_metadata_document_supported"));
+}
+
+TEST_F(ClientIdMetadata, ATenantThatTakesItNoMoreIsDoneWithItsTokensToo) {
+  const std::string token =
+      json_of(world().exchange(world().assertion("/agents/one.json"))).at("access_token");
+  world().allow({"https://agents.example.com/"});
+  EXPECT_THAT(world().exchange(world().assertion("/agents/one.json")),
+              IsOAuthError(401, "invalid_client"));
+  const auto asked = world().tenant.ask("POST", "/t/cimd/introspect",
+                                        {{"Content-Type", "application/x-www-form-urlencoded"},
+                                         {"Authorization", basic("gw-01", world().tenant.secret)}},
+                                        form({{"token", token}}));
+  EXPECT_EQ(json_of(asked).at("active"), false);
+  world().allow({world().host.url("/agents/")});
+}
+
+}  // namespace
+}  // namespace postern::test
