@@ -69,7 +69,7 @@ class DocumentHost {
     return http::Reply::json(200, found->second.dump());
   }
 
-  TempDirectory directory_;
+  TemporaryDirectory directory_;
   mutable std::mutex mutex_;
   std::map<std::string, Json> documents_;
   int asked_ = 0;
