@@ -241,6 +241,7 @@ TEST(Canaries, AreFoundNowhere) {
     tenant.manifest["settings"]["registration"] = {{"dynamic", true},
                                                    {"authentication", {"client_secret"}},
                                                    {"backends", {"files"}},
+                                                   {"scopes", {"files:read"}},
                                                    {"audiences", {"gw-01"}}};
     granted(tenant.apply());
     const std::string initial =
