@@ -149,6 +149,8 @@ std::map<std::string, Setter> keys(Config& config, Scratch& scratch) {
       {"outbound.allow_private", list(config.outbound_allow_private)},
       {"outbound.ca_file", text(config.outbound_ca_file)},
       {"outbound.allow_insecure_loopback", flag(config.outbound_allow_insecure_loopback)},
+      {"decision_point.allow_private", list(config.decision_point_allow_private)},
+      {"decision_point.allow_loopback", flag(config.decision_point_allow_loopback)},
       {"log.level", level(config.log_level)},
       {"snapshots.memory_bytes",
        number(config.snapshot_memory_bytes, 1024 * 1024, std::uint64_t{1} << 40)},

@@ -31,6 +31,10 @@ struct Config {
   std::vector<std::string> outbound_allow_private;
   std::string outbound_ca_file;
   bool outbound_allow_insecure_loopback = false;
+  /// Where tenants' decision points may be, besides public addresses. Theirs
+  /// alone: what tenants name (issuers) never gets there by these.
+  std::vector<std::string> decision_point_allow_private;
+  bool decision_point_allow_loopback = false;
   std::vector<std::string> proxy_addresses;  ///< networks whose Client-Cert is believed
   std::string proxy_client_ca_file;          ///< who vouches for certificates in Client-Cert
   grants::Throttle::Options throttle;

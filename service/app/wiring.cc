@@ -13,6 +13,7 @@
 #include "grants/client_assertion.h"
 #include "grants/client_documents.h"
 #include "grants/dpop.h"
+#include "grants/decision_point.h"
 #include "grants/issuer_keys.h"
 #include "grants/opaque_tokens.h"
 #include "grants/own_token.h"
@@ -66,6 +67,18 @@ outbound::FetchPolicy fetch_policy(const Config& config, std::vector<outbound::N
   return policy;
 }
 
+/// Of the operator's decision points, which only the operator names: what is open
+/// to them is not open to the addresses that tenants configure.
+outbound::FetchPolicy decision_policy(const Config& config,
+                                      std::vector<outbound::Network> networks) {
+  outbound::FetchPolicy policy;
+  policy.allow_insecure_loopback = config.decision_point_allow_loopback;
+  policy.allow_private = std::move(networks);
+  policy.ca_file = config.outbound_ca_file;
+  policy.max_body_bytes = 64 * 1024;
+  return policy;
+}
+
 Result<std::vector<outbound::Network>> read_networks(const std::vector<std::string>& texts,
                                                      const char* key) {
   std::vector<outbound::Network> networks;
@@ -91,7 +104,8 @@ void harden_process() {
 
 struct Service::Impl {
   Impl(Config given, vault::RootKeys root_keys, OperatorTokens tokens,
-       std::vector<outbound::Network> networks, std::vector<outbound::Network> proxies,
+       std::vector<outbound::Network> networks, std::vector<outbound::Network> decision_networks,
+       std::vector<outbound::Network> proxies,
        std::optional<crypto::CertificateAuthorities> proxy_authorities)
       : config(std::move(given)),
         operator_tokens(std::move(tokens)),
@@ -116,14 +130,18 @@ struct Service::Impl {
                    std::chrono::seconds(10)},
                   [this] { return watcher.last_confirmed(); }),
         fetcher(fetch_policy(config, std::move(networks))),
+        decision_fetcher(decision_policy(config, std::move(decision_networks))),
+        // Some threads are always left for issuers' keys.
+        decision_point(decision_fetcher, clock,
+                       static_cast<std::size_t>(std::max(1, config.listen.outbound_threads * 3 / 4))),
         issuer_keys(fetcher, clock),
         revocations(database, config.database_url, clock),
         own_tokens(revocations, clock),
         opaque_tokens(fetcher, credentials, envelope, clock),
         verifier(issuer_keys, opaque_tokens, own_tokens, clock),
-        client_credentials(clock),
-        release(verifier, credentials, envelope, clock),
-        exchange(verifier, release, clock),
+        client_credentials(clock, &decision_point),
+        release(verifier, credentials, envelope, clock, &decision_point),
+        exchange(verifier, release, clock, &decision_point),
         replays(database),
         documents(fetcher, clock),
         assertions(issuer_keys, clock),
@@ -133,7 +151,7 @@ struct Service::Impl {
                                        : grants::DpopProofs::Nonce::NotAsked,
              clock),
         throttle(clock, config.throttle),
-        jwt_bearer(verifier, replays, clock),
+        jwt_bearer(verifier, replays, clock, &decision_point),
         introspection(own_tokens),
         revocation(verifier, own_tokens, revocations),
         audit_writer(audit_log),
@@ -162,6 +180,7 @@ struct Service::Impl {
                  [this](const BearerToken& token) { return operator_tokens.contains(token); },
                  [this] { return status(); }} {
     services.jwt_bearer = &jwt_bearer;
+    services.decision_point = &decision_point;
     http::add_oauth_endpoints(router, gate, services);
     http::add_token_status_endpoints(router, gate, services);
     http::add_admin_endpoints(router, gate, services);
@@ -239,6 +258,8 @@ struct Service::Impl {
   storage::EpochWatcher watcher;  // started in start(), after what it calls exists
   policy::SnapshotCache snapshots;
   outbound::CurlFetcher fetcher;
+  outbound::CurlFetcher decision_fetcher;
+  grants::DecisionPoint decision_point;
   grants::FetchedIssuerKeys issuer_keys;
   storage::PostgresRevocationList revocations;
   grants::OwnTokens own_tokens;
@@ -281,6 +302,9 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
   POSTERN_TRY(auto tokens, OperatorTokens::load(config.operator_token_file));
   POSTERN_TRY(auto networks,
               read_networks(config.outbound_allow_private, "outbound.allow_private"));
+  POSTERN_TRY(
+      auto decision_networks,
+      read_networks(config.decision_point_allow_private, "decision_point.allow_private"));
   POSTERN_TRY(auto proxies, read_networks(config.proxy_addresses, "proxy.addresses"));
   config.listen.takes_peer = peers_taken(config, proxies);
   std::optional<crypto::CertificateAuthorities> proxy_authorities;
@@ -301,7 +325,7 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
   }
   return std::unique_ptr<Service>(new Service(std::make_unique<Impl>(
       std::move(config), std::move(root_keys), std::move(tokens), std::move(networks),
-      std::move(proxies), std::move(proxy_authorities))));
+      std::move(decision_networks), std::move(proxies), std::move(proxy_authorities))));
 }
 
 Status Service::start() {

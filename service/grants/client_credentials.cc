@@ -1,5 +1,7 @@
 #include "grants/client_credentials.h"
 
+#include "grants/entitlement.h"
+
 namespace postern::grants {
 
 Result<IssuedToken> ClientCredentials::grant(const policy::TenantSnapshot& snapshot,
@@ -7,7 +9,7 @@ Result<IssuedToken> ClientCredentials::grant(const policy::TenantSnapshot& snaps
                                              const std::vector<std::string_view>& audiences,
                                              const std::vector<std::string_view>& resources,
                                              std::optional<std::string_view> scope,
-                                             audit::Event& record) const {
+                                             audit::Event& record, Wait wait) const {
   const auto& client = *caller.client;
   if (client.grants.count(policy::GrantType::ClientCredentials) == 0) {
     return fail(ErrorCode::UnauthorizedClient, "this client may not use client_credentials");
@@ -17,7 +19,8 @@ Result<IssuedToken> ClientCredentials::grant(const policy::TenantSnapshot& snaps
   if (target.backend->answer == policy::AnswerKind::Vaulted) {
     return fail(ErrorCode::TargetRefused, "this backend takes a stored credential, not a token");
   }
-  POSTERN_TRY(auto permitted, policy::permitted_scope_of_client(client, *target.backend, scope));
+  POSTERN_TRY(auto permitted,
+              entitled_scope_of_client(snapshot, client, *target.backend, scope, {point_, wait}));
   return issue(snapshot,
                {&caller, std::move(target), client.id.str(), std::move(permitted), scope,
                 std::nullopt, token::Json(), token::Json::object()},

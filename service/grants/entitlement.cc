@@ -40,6 +40,19 @@ bool age_fits(const policy::AuthenticationDemand& demand, const Json& context, s
   return time && *time <= now + kSkew && now - *time <= *demand.max_auth_age;
 }
 
+Result<policy::ScopeSet> asked_outside(const policy::TenantSnapshot& snapshot,
+                                       const DecisionFacts& facts, policy::ScopeSet permitted,
+                                       const Outside& outside) {
+  if (!snapshot.settings().guardrails.decision_point) return permitted;
+  if (outside.point == nullptr) {
+    return fail(ErrorCode::Unavailable, "", "decision point: this service asks none");
+  }
+  POSTERN_TRY(const auto decision,
+              outside.point->decide(snapshot, facts, permitted, outside.wait));
+  if (outside.told != nullptr) *outside.told = decision;
+  return apply(decision, std::move(permitted));
+}
+
 }  // namespace
 
 Status check_authentication(const policy::AuthenticationDemand& demand, const Json& auth_context,
@@ -63,12 +76,25 @@ Result<policy::ScopeSet> entitled_scope(const policy::TenantSnapshot& snapshot,
                                         const policy::Backend& backend,
                                         const VerifiedToken& subject,
                                         const std::optional<std::string_view>& requested,
-                                        sys_seconds now, policy::PolicyTrace* trace) {
+                                        sys_seconds now, const Outside& outside,
+                                        policy::PolicyTrace* trace) {
   // Rights first: whoever has none is not sent to authenticate for nothing.
   POSTERN_TRY(auto scope, policy::permitted_scope(snapshot, client, backend, subject.rights(),
                                                   requested, trace));
   POSTERN_CHECK(check_authentication(backend.require, subject.auth_context, now));
-  return within_chain(subject, backend, std::move(scope));
+  POSTERN_TRY(scope, within_chain(subject, backend, std::move(scope)));
+  return asked_outside(snapshot, {&client, &backend, &subject, outside.actor}, std::move(scope),
+                       outside);
+}
+
+Result<policy::ScopeSet> entitled_scope_of_client(const policy::TenantSnapshot& snapshot,
+                                                  const policy::Client& client,
+                                                  const policy::Backend& backend,
+                                                  const std::optional<std::string_view>& requested,
+                                                  const Outside& outside,
+                                                  policy::PolicyTrace* trace) {
+  POSTERN_TRY(auto scope, policy::permitted_scope_of_client(client, backend, requested, trace));
+  return asked_outside(snapshot, {&client, &backend, nullptr, nullptr}, std::move(scope), outside);
 }
 
 }  // namespace postern::grants

@@ -21,8 +21,14 @@ Json by_json(const Matched& matched) {
 
 class Explainer {
  public:
-  Explainer(const TenantSnapshot& snapshot, const Question& question, sys_seconds now)
-      : snapshot_(snapshot), question_(question), client_(*question.client), now_(now) {}
+  Explainer(const TenantSnapshot& snapshot, const Question& question, sys_seconds now,
+            DecisionPoint* point, Wait wait)
+      : snapshot_(snapshot),
+        question_(question),
+        client_(*question.client),
+        now_(now),
+        point_(point),
+        wait_(wait) {}
 
   Explanation run() {
     auto decided = decide();
@@ -59,22 +65,31 @@ class Explainer {
       return fail(ErrorCode::TargetRefused, "this backend takes a stored credential, not a token");
     }
 
-    auto permitted =
-        question_.subject
-            ? entitled_scope(snapshot_, client_, backend, *question_.subject, question_.scope, now_,
-                             &out_.trace)
-            : permitted_scope_of_client(client_, backend, question_.scope, &out_.trace);
+    auto permitted = question_.subject
+                         ? entitled_scope(snapshot_, client_, backend, *question_.subject,
+                                          question_.scope, now_, outside(), &out_.trace)
+                         : entitled_scope_of_client(snapshot_, client_, backend, question_.scope,
+                                                    outside(), &out_.trace);
     if (!permitted.ok()) {
       const auto code = permitted.error().code;
+      const bool by_policy = std::none_of(out_.trace.scopes.begin(), out_.trace.scopes.end(),
+                                          [](const ScopeTrace& trace) { return trace.granted(); });
       if (code == ErrorCode::InsufficientAuthentication) {
         out_.refused_by = "authentication";
         explain_authentication(backend.require);
+      } else if (!by_policy) {
+        out_.refused_by = "decision_point";
+        hint("decision_point",
+             code == ErrorCode::TargetRefused ? "the operator's decision point does not allow it"
+                                              : "the operator's decision point did not answer",
+             {});
       } else {
         out_.refused_by = code == ErrorCode::TargetRefused ? "roles" : "ceilings";
         explain_scopes(backend, asked());
       }
       return std::move(permitted).error();
     }
+    out_.permitted = permitted.value();
     auto granted = narrow_scope(permitted.value(), question_.scope);
     if (!granted.ok()) {
       out_.refused_by = "request";
@@ -100,6 +115,8 @@ class Explainer {
     out_.refused_by.clear();
     return {};
   }
+
+  Outside outside() { return {point_, wait_, nullptr, &out_.decision}; }
 
   void hint(const char* kind, std::string text, Json details) {
     if (out_.hints.size() < kMaxHints) {
@@ -160,7 +177,14 @@ class Explainer {
   /// What keeps each of these, or any at all, from being granted.
   void explain_scopes(const Backend& backend, const std::optional<ScopeSet>& wanted) {
     for (const auto& trace : out_.trace.scopes) {
-      if (trace.granted()) continue;
+      if (trace.granted()) {
+        if (out_.permitted && !out_.permitted->contains(trace.scope) && !trace.scope.empty() &&
+            (!wanted || wanted->contains(trace.scope))) {
+          hint("decision_point", "the operator's decision point does not allow this scope",
+               {{"scope", trace.scope}});
+        }
+        continue;
+      }
       if (wanted && !trace.scope.empty() && !wanted->contains(trace.scope)) continue;
       if (question_.subject) explain_roles(backend, trace);
       if (!trace.within_client) {
@@ -255,13 +279,16 @@ class Explainer {
   const Question& question_;
   const Client& client_;
   const sys_seconds now_;
+  DecisionPoint* const point_;
+  const Wait wait_;
   Explanation out_;
 };
 
 }  // namespace
 
-Explanation explain(const TenantSnapshot& snapshot, const Question& question, sys_seconds now) {
-  return Explainer(snapshot, question, now).run();
+Explanation explain(const TenantSnapshot& snapshot, const Question& question, sys_seconds now,
+                    DecisionPoint* point, Wait wait) {
+  return Explainer(snapshot, question, now, point, wait).run();
 }
 
 Json write(const TenantSnapshot& snapshot, const Explanation& explanation) {
@@ -301,6 +328,10 @@ Json write(const TenantSnapshot& snapshot, const Explanation& explanation) {
     if (!trace.denied_by.empty()) closed.push_back("deny");
     if (!trace.within_client) closed.push_back("client");
     if (!trace.within_token) closed.push_back("token");
+    if (trace.granted() && explanation.permitted && !trace.scope.empty() &&
+        !explanation.permitted->contains(trace.scope)) {
+      closed.push_back("decision_point");
+    }
     json["scopes"].push_back(std::move(scope));
   }
   for (const auto& hint : explanation.hints) {

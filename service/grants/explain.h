@@ -7,6 +7,7 @@
 
 #include "core/clock.h"
 #include "core/result.h"
+#include "grants/decision_point.h"
 #include "grants/subject.h"
 #include "policy/authorize.h"
 #include "policy/snapshot.h"
@@ -27,7 +28,7 @@ struct Question {
 /// Something that stands in the way, and what would take it out of the way.
 struct Hint {
   /// client, client_grant, client_backend, client_scope, target, permission,
-  /// binding, deny, token_scope, unknown_scope, authentication, guardrail
+  /// binding, deny, token_scope, unknown_scope, authentication, decision_point, guardrail
   std::string kind;
   std::string text;     ///< for people; our words and names of this tenant's configuration
   token::Json details;  ///< the names in it
@@ -36,10 +37,12 @@ struct Hint {
 struct Explanation {
   std::optional<Error> refusal;  ///< exactly what the client is told
   /// Where it was refused: client, target, roles, ceilings, authentication,
-  /// request, credential, guardrails. Empty when it is allowed.
+  /// decision_point, request, credential, guardrails. Empty when it is allowed.
   std::string refused_by;
   const policy::Backend* backend = nullptr;
   std::string audience;
+  std::optional<policy::ScopeSet> permitted;  ///< once roles, ceilings and decision point agreed
+  std::optional<Decision> decision;           ///< of the decision point, when it gave one
   policy::ScopeSet granted;
   policy::PolicyTrace trace;
   std::vector<Hint> hints;
@@ -49,9 +52,10 @@ struct Explanation {
 
 /// Decides as every grant does, by the same functions in the same order, and
 /// keeps what they looked at. Reveals the policy: for a tenant's administrators
-/// only, never for the client or the user whom it is about.
+/// only, never for the client or the user whom it is about. The refusal is
+/// NeedsOutbound when a decision point must be asked and `wait` does not allow it.
 Explanation explain(const policy::TenantSnapshot& snapshot, const Question& question,
-                    sys_seconds now);
+                    sys_seconds now, DecisionPoint* point = nullptr, Wait wait = Wait::No);
 
 /// The explanation as the REST API answers it.
 token::Json write(const policy::TenantSnapshot& snapshot, const Explanation& explanation);

@@ -71,8 +71,8 @@ Result<IssuedToken> JwtBearer::grant(const policy::TenantSnapshot& snapshot, con
   if (backend.answer == policy::AnswerKind::Vaulted) {
     return fail(ErrorCode::TargetRefused, "this backend takes a stored credential, not a token");
   }
-  POSTERN_TRY(auto permitted,
-              entitled_scope(snapshot, client, backend, subject, request.scope, clock_.now()));
+  POSTERN_TRY(auto permitted, entitled_scope(snapshot, client, backend, subject, request.scope,
+                                             clock_.now(), {point_, wait}));
   if (assertion.scope) {
     permitted = permitted.intersect(*assertion.scope);
     if (permitted.empty() && backend.has_scopes()) {

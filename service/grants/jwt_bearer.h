@@ -10,6 +10,8 @@
 
 namespace postern::grants {
 
+class DecisionPoint;
+
 /// The parameters of RFC 7523 §2.1, still untrusted. Views into the request.
 struct JwtBearerRequest {
   std::string_view assertion;
@@ -25,8 +27,9 @@ struct JwtBearerRequest {
 /// resource and the scope it is for. Thread-safe.
 class JwtBearer {
  public:
-  JwtBearer(SubjectVerifier& verifier, policy::ReplayGuard& replays, const Clock& clock)
-      : verifier_(verifier), replays_(replays), clock_(clock) {}
+  JwtBearer(SubjectVerifier& verifier, policy::ReplayGuard& replays, const Clock& clock,
+            DecisionPoint* point = nullptr)
+      : verifier_(verifier), replays_(replays), clock_(clock), point_(point) {}
 
   /// An assertion is used once, by its `jti`. It is marked as used last, when
   /// nothing else stands against it.
@@ -41,6 +44,7 @@ class JwtBearer {
   SubjectVerifier& verifier_;
   policy::ReplayGuard& replays_;
   const Clock& clock_;
+  DecisionPoint* point_;
 };
 
 }  // namespace postern::grants

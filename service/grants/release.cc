@@ -119,7 +119,7 @@ Result<VerifiedTokenPtr> Release::verify_subject(const policy::TenantSnapshot& s
 
 Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot, const Caller& caller,
                                       const VerifiedToken& subject, const ReleaseItemRequest& item,
-                                      audit::Event& record) const {
+                                      audit::Event& record, Wait wait) const {
   const auto& client = *caller.client;
   record_subject(record, subject);
   std::vector<std::string_view> audiences;
@@ -130,8 +130,8 @@ Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot, co
   record.with("backend", backend.name.str());
   const std::optional<std::string_view> scope =
       item.scope ? std::optional<std::string_view>(*item.scope) : std::nullopt;
-  POSTERN_TRY(auto permitted,
-              entitled_scope(snapshot, client, backend, subject, scope, clock_.now()));
+  POSTERN_TRY(auto permitted, entitled_scope(snapshot, client, backend, subject, scope,
+                                             clock_.now(), {point_, wait}));
 
   if (backend.answer == policy::AnswerKind::Vaulted) {
     POSTERN_CHECK(check_all_tools(snapshot, backend, subject, std::nullopt));

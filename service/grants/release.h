@@ -13,6 +13,8 @@
 
 namespace postern::grants {
 
+class DecisionPoint;
+
 /// One backend asked for in a release call: by name, audience or resource.
 struct ReleaseItemRequest {
   std::string asked;  ///< as sent
@@ -56,8 +58,12 @@ struct OpenedCredential {
 class Release {
  public:
   Release(SubjectVerifier& verifier, vault::CredentialStore& credentials, vault::Envelope& envelope,
-          const Clock& clock)
-      : verifier_(verifier), credentials_(credentials), envelope_(envelope), clock_(clock) {}
+          const Clock& clock, DecisionPoint* point = nullptr)
+      : verifier_(verifier),
+        credentials_(credentials),
+        envelope_(envelope),
+        clock_(clock),
+        point_(point) {}
 
   /// Errors: as SubjectVerifier::verify; UnauthorizedClient.
   Result<VerifiedTokenPtr> verify_subject(const policy::TenantSnapshot& snapshot,
@@ -65,11 +71,12 @@ class Release {
                                           std::string_view subject_token_type, Wait wait) const;
 
   /// One item, decided on its own, with its own audit record.
-  /// Errors: TargetRefused, ScopeRefused, InteractionRequired (no usable
+  /// @param wait  for a decision point; the database it waits for in any case.
+  /// Errors: TargetRefused, ScopeRefused, NeedsOutbound, InteractionRequired (no usable
   /// credential: the user must connect or renew it), Unavailable, Internal.
   Result<ReleasedItem> release(const policy::TenantSnapshot& snapshot, const Caller& caller,
                                const VerifiedToken& subject, const ReleaseItemRequest& item,
-                               audit::Event& record) const;
+                               audit::Event& record, Wait wait = Wait::No) const;
 
   /// The credential that a vaulted backend takes, for whoever may have all of
   /// the backend: a stored credential cannot be narrowed, so its bearer has
@@ -90,6 +97,7 @@ class Release {
   vault::CredentialStore& credentials_;
   vault::Envelope& envelope_;
   const Clock& clock_;
+  DecisionPoint* point_;
 };
 
 /// Where a user connects a missing credential; empty when the tenant names no page.

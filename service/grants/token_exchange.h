@@ -9,6 +9,7 @@
 
 namespace postern::grants {
 
+class DecisionPoint;
 class Release;
 
 /// `requested_token_type` of a stored credential (RFC 8693 §3 lets anyone use a
@@ -47,8 +48,9 @@ struct ExchangeParties {
 /// backend out, or the stored credential that the backend takes. Thread-safe.
 class TokenExchange {
  public:
-  TokenExchange(SubjectVerifier& verifier, const Release& release, const Clock& clock)
-      : verifier_(verifier), release_(release), clock_(clock) {}
+  TokenExchange(SubjectVerifier& verifier, const Release& release, const Clock& clock,
+                DecisionPoint* point = nullptr)
+      : verifier_(verifier), release_(release), clock_(clock), point_(point) {}
 
   /// @param record  filled with what the decision rested on, also when refused.
   /// Errors: those of verify() and issue_for().
@@ -82,6 +84,7 @@ class TokenExchange {
   SubjectVerifier& verifier_;
   const Release& release_;
   const Clock& clock_;
+  DecisionPoint* point_;
 };
 
 /// The `act` of a token issued to `client` for `subject` (RFC 8693 §4.1): the

@@ -382,7 +382,9 @@ Result<FetchReply> CurlFetcher::post(const PostRequest& request) {
 
 Result<FetchReply> CurlFetcher::perform(const std::string& text, const std::string& accept,
                                         const PostRequest* post) const {
-  const auto deadline = steady_clock::now() + policy_.timeout;
+  const auto timeout = post != nullptr && post->timeout ? std::min(*post->timeout, policy_.timeout)
+                                                        : policy_.timeout;
+  const auto deadline = steady_clock::now() + timeout;
   const auto remaining = [&] {
     return std::chrono::duration_cast<milliseconds>(deadline - steady_clock::now());
   };
@@ -419,6 +421,7 @@ Result<FetchReply> CurlFetcher::perform(const std::string& text, const std::stri
   const auto code = [&] {
     if (post == nullptr) return send();
     add(headers, "Expect:");  // no waiting for 100-continue
+    if (!post->content_type.empty()) add(headers, "Content-Type: " + post->content_type);
     if (post->authorization) {
       post->authorization->expose([&](ByteView value) {
         std::string header;

@@ -23,6 +23,9 @@ struct PostRequest {
   std::string url;
   FormBody body;
   std::optional<Authorization> authorization = std::nullopt;
+  std::string content_type = {};  ///< empty: application/x-www-form-urlencoded
+  /// Shorter than the policy's, for all of it.
+  std::optional<std::chrono::milliseconds> timeout = std::nullopt;
   std::string accept = "application/json";
 };
 
@@ -44,7 +47,7 @@ class Fetcher {
   /// the same detail, so that a caller's choice of URL tells it nothing about the
   /// network; the diagnostic names the reason. Thread-safe.
   virtual Result<FetchReply> get(const FetchRequest& request) = 0;
-  /// One form sent by POST, likewise: same addresses, bounds and errors, no retry.
+  /// One form, or other body, sent by POST, likewise: same addresses, bounds and errors, no retry.
   virtual Result<FetchReply> post(const PostRequest& request) = 0;
 };
 

@@ -71,6 +71,18 @@ class Reader {
     out = seconds(value->get<std::int64_t>());
     return {};
   }
+  Result<std::int64_t> number(const char* name, std::int64_t otherwise, std::int64_t low,
+                              std::int64_t high) {
+    const auto* value = find(name);
+    if (value == nullptr) return otherwise;
+    const bool fits = value->is_number_unsigned() &&
+                      value->get<std::uint64_t>() <= static_cast<std::uint64_t>(high);
+    if (!fits || value->get<std::int64_t>() < low) {
+      return at(below(name), "must be a whole number from " + std::to_string(low) + " to " +
+                                 std::to_string(high));
+    }
+    return value->get<std::int64_t>();
+  }
   using EachText = std::function<Status(const std::string& text, const std::string& pointer)>;
   Status texts(const char* name, const EachText& each, std::size_t max_items = 200) {
     const auto* value = find(name);

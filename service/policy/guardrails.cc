@@ -7,6 +7,27 @@ namespace postern::policy {
 
 using namespace config;
 
+namespace {
+
+Result<DecisionPointRule> read_decision_point(const Json& value, const std::string& pointer) {
+  POSTERN_TRY(auto reader, Reader::of(value, pointer));
+  DecisionPointRule rule;
+  POSTERN_CHECK(reader.required_text("url", rule.url));
+  // The path of a decision in OPA's data API, and nothing that would change what is asked.
+  if (!https_uri(rule.url) || rule.url.find("/v1/data/") == rule.url.npos ||
+      rule.url.find('?') != rule.url.npos) {
+    return at(reader.below("url"),
+              "must be the https URL of a decision, such as https://opa.example/v1/data/postern");
+  }
+  POSTERN_TRY(const auto milliseconds, reader.number("timeout_ms", 500, 50, 2000));
+  rule.timeout = std::chrono::milliseconds(milliseconds);
+  POSTERN_CHECK(reader.duration("cache_for", rule.cache_for, 0, 60));
+  POSTERN_CHECK(reader.finish());
+  return rule;
+}
+
+}  // namespace
+
 Result<Guardrails> read_guardrails(const Json& value, const std::string& pointer) {
   POSTERN_TRY(auto reader, Reader::of(value, pointer));
   Guardrails guardrails;
@@ -47,6 +68,10 @@ Result<Guardrails> read_guardrails(const Json& value, const std::string& pointer
           return {};
         }));
   }
+  if (const auto* point = reader.find("decision_point")) {
+    POSTERN_TRY(guardrails.decision_point,
+                read_decision_point(*point, reader.below("decision_point")));
+  }
   POSTERN_CHECK(reader.finish());
   return guardrails;
 }
@@ -63,6 +88,11 @@ Json write(const Guardrails& guardrails) {
     for (const auto method : *guardrails.client_authentication) {
       methods.push_back(std::string(method_name(method)));
     }
+  }
+  if (const auto& point = guardrails.decision_point) {
+    json["decision_point"] = {{"url", point->url},
+                              {"timeout_ms", point->timeout.count()},
+                              {"cache_for", point->cache_for.count()}};
   }
   if (guardrails.signing_algorithms) {
     auto& algorithms = json["signing_algorithms"] = Json::array();

@@ -19,6 +19,14 @@ struct Client;
 struct TenantSettings;
 struct TrustedIssuer;
 
+/// A policy engine outside that is asked for each decision (grants/decision_point.h).
+struct DecisionPointRule {
+  std::string url;                         ///< https; of a decision in OPA's data API
+  std::chrono::milliseconds timeout{500};  ///< for one answer
+  std::chrono::seconds cache_for{5};       ///< how long one counts
+  bool operator==(const DecisionPointRule&) const = default;
+};
+
 /// What the operator sets for a tenant and none of its admins can pass. Held
 /// twice: a configuration that goes beyond is refused, and whatever was
 /// configured before the guardrail, nothing is issued beyond it. An absent
@@ -30,6 +38,8 @@ struct Guardrails {
   bool impersonation = true;
   std::optional<std::set<ClientAuthentication>> client_authentication;
   std::optional<std::set<crypto::Algorithm>> signing_algorithms;  ///< of tokens issued here
+
+  std::optional<DecisionPointRule> decision_point;  ///< none: only the tenant's policy decides
 
   bool allows_issuer(std::string_view iss) const {
     return !issuers || issuers->find(iss) != issuers->end();

@@ -150,7 +150,8 @@ Result<Answer> exchange_endpoint(const Services& services, const Request& reques
                                                       wait_of(request), item_record);
       if (issued.ok()) {
         answers.push_back(issued_json(backend->name, issued.value()));
-      } else if (issued.error().code == ErrorCode::NeedsDatabase) {
+      } else if (issued.error().code == ErrorCode::NeedsDatabase ||
+                 issued.error().code == ErrorCode::NeedsOutbound) {
         wipe_texts(answers);
         return issued.error();  // all of it again, where it may wait
       } else {

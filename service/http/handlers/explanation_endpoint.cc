@@ -154,7 +154,9 @@ Result<Done> explanation(const Services& services, const Request& request,
         .with("subject", question.subject->principal.subject);
   }
   if (refused) return Done{json_reply(200, write(*refused)), Done::Recorded::ByGate};
-  const auto answer = grants::explain(snapshot, question, services.clock.now());
+  const auto answer = grants::explain(snapshot, question, services.clock.now(),
+                                      services.decision_point, wait_of(request));
+  if (answer.refusal && answer.refusal->code == ErrorCode::NeedsOutbound) return *answer.refusal;
   if (answer.backend != nullptr) record.with("backend", answer.backend->name.str());
   record.with("would_be", answer.allowed() ? "allowed" : "refused");
   return Done{json_reply(200, grants::write(snapshot, answer)), Done::Recorded::ByGate};

@@ -122,7 +122,7 @@ Result<grants::IssuedToken> grant(const Services& services, const policy::Tenant
                     "authorization_details are for the tokens of users");
       }
       return services.client_credentials.grant(snapshot, caller, audiences, resources, scope,
-                                               record);
+                                               record, wait_of(request));
     case Grant::JwtBearer: {
       if (services.jwt_bearer == nullptr) {
         return fail(ErrorCode::UnsupportedGrant, "this grant_type is not offered");

@@ -156,12 +156,16 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
         if (total > kMaxReplyBytes) {
           return fail(ErrorCode::TooLarge, "the answer is too large; ask for fewer backends");
         }
-        return services.release.release(*snapshot, caller, *subject, item, item_record);
+        return services.release.release(*snapshot, caller, *subject, item, item_record,
+                                        wait_of(request));
       };
       const auto released = release();
       if (released.ok()) {
         total += released.value().bytes();
         answers.push_back(allowed_json(released.value(), services.clock.now()));
+      } else if (released.error().code == ErrorCode::NeedsOutbound) {
+        wipe_texts(answers);
+        return released.error();  // all of it again, where it may wait
       } else {
         record_error(item_record, released.error());
         answers.push_back(refused_item(*snapshot, item.asked, released.error()));

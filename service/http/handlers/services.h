@@ -44,6 +44,7 @@ struct Services {
   /// Facts for GET /api/v1/status, as JSON text; waits for the database.
   std::function<Result<std::string>()> status;
   grants::JwtBearer* jwt_bearer = nullptr;  ///< null: assertions are not taken
+  grants::DecisionPoint* decision_point = nullptr;
 };
 
 /// The tenant a path names, from memory, or loaded when this run may wait for
