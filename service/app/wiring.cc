@@ -12,8 +12,8 @@
 #include "core/log.h"
 #include "grants/client_assertion.h"
 #include "grants/client_documents.h"
-#include "grants/dpop.h"
 #include "grants/decision_point.h"
+#include "grants/dpop.h"
 #include "grants/issuer_keys.h"
 #include "grants/opaque_tokens.h"
 #include "grants/own_token.h"
@@ -132,8 +132,9 @@ struct Service::Impl {
         fetcher(fetch_policy(config, std::move(networks))),
         decision_fetcher(decision_policy(config, std::move(decision_networks))),
         // Some threads are always left for issuers' keys.
-        decision_point(decision_fetcher, clock,
-                       static_cast<std::size_t>(std::max(1, config.listen.outbound_threads * 3 / 4))),
+        decision_point(
+            decision_fetcher, clock,
+            static_cast<std::size_t>(std::max(1, config.listen.outbound_threads * 3 / 4))),
         issuer_keys(fetcher, clock),
         revocations(database, config.database_url, clock),
         own_tokens(revocations, clock),
@@ -302,9 +303,8 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
   POSTERN_TRY(auto tokens, OperatorTokens::load(config.operator_token_file));
   POSTERN_TRY(auto networks,
               read_networks(config.outbound_allow_private, "outbound.allow_private"));
-  POSTERN_TRY(
-      auto decision_networks,
-      read_networks(config.decision_point_allow_private, "decision_point.allow_private"));
+  POSTERN_TRY(auto decision_networks,
+              read_networks(config.decision_point_allow_private, "decision_point.allow_private"));
   POSTERN_TRY(auto proxies, read_networks(config.proxy_addresses, "proxy.addresses"));
   config.listen.takes_peer = peers_taken(config, proxies);
   std::optional<crypto::CertificateAuthorities> proxy_authorities;

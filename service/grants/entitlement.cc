@@ -47,8 +47,7 @@ Result<policy::ScopeSet> asked_outside(const policy::TenantSnapshot& snapshot,
   if (outside.point == nullptr) {
     return fail(ErrorCode::Unavailable, "", "decision point: this service asks none");
   }
-  POSTERN_TRY(const auto decision,
-              outside.point->decide(snapshot, facts, permitted, outside.wait));
+  POSTERN_TRY(const auto decision, outside.point->decide(snapshot, facts, permitted, outside.wait));
   if (outside.told != nullptr) *outside.told = decision;
   return apply(decision, std::move(permitted));
 }

@@ -17,7 +17,7 @@ struct Outside {
   /// Null only where no tenant can have one: then a tenant that does is refused.
   DecisionPoint* point = nullptr;
   Wait wait = Wait::No;
-  const VerifiedToken* actor = nullptr;    ///< of a token that proves who acts
+  const VerifiedToken* actor = nullptr;     ///< of a token that proves who acts
   std::optional<Decision>* told = nullptr;  ///< gets what it said
 };
 

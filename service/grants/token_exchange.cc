@@ -178,9 +178,8 @@ Result<IssuedToken> TokenExchange::issue_for(const policy::TenantSnapshot& snaps
     return fail(ErrorCode::MalformedRequest,
                 "this backend is not answered with a token of the requested type");
   }
-  POSTERN_TRY(auto permitted,
-              entitled_scope(snapshot, client, backend, subject, asked.scope, clock_.now(),
-                             {point_, wait, parties.actor.get()}));
+  POSTERN_TRY(auto permitted, entitled_scope(snapshot, client, backend, subject, asked.scope,
+                                             clock_.now(), {point_, wait, parties.actor.get()}));
   if (!minted) {
     POSTERN_CHECK(check_all_tools(snapshot, backend, subject, asked.tools));
     return vaulted(snapshot, backend, parties, permitted, asked, wait, record);

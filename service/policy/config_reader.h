@@ -75,9 +75,10 @@ class Reader {
                               std::int64_t high) {
     const auto* value = find(name);
     if (value == nullptr) return otherwise;
-    const bool fits = value->is_number_unsigned() &&
-                      value->get<std::uint64_t>() <= static_cast<std::uint64_t>(high);
-    if (!fits || value->get<std::int64_t>() < low) {
+    const bool fits = value->is_number_integer() &&
+                      (!value->is_number_unsigned() ||
+                       value->get<std::uint64_t>() <= static_cast<std::uint64_t>(high));
+    if (!fits || value->get<std::int64_t>() < low || value->get<std::int64_t>() > high) {
       return at(below(name), "must be a whole number from " + std::to_string(low) + " to " +
                                  std::to_string(high));
     }

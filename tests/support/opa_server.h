@@ -33,7 +33,9 @@ class OpaServer {
   /// The policy, in C++ in the place of Rego; null: the decision is undefined.
   using Policy = std::function<Json(const Json& input)>;
   /// Bytes for a request; nothing: silence until the client has gone.
-  using Raw = std::function<std::optional<std::string>(const std::string& request)>;
+  struct Raw {
+    std::function<std::optional<std::string>(const std::string& request)> reply;
+  };
 
   static std::string reply(const std::string& body, const char* status = "200 OK",
                            const char* more = "Content-Type: application/json\r\n") {
@@ -42,16 +44,16 @@ class OpaServer {
            body;
   }
   static Raw always(std::string bytes) {
-    return [bytes = std::move(bytes)](const std::string&) { return bytes; };
+    return {[bytes = std::move(bytes)](const std::string&) { return std::optional(bytes); }};
   }
   static Raw silent() {
-    return [](const std::string&) { return std::nullopt; };
+    return {[](const std::string&) { return std::optional<std::string>(); }};
   }
 
   explicit OpaServer(Policy policy)
-      : OpaServer(Raw([policy = std::move(policy)](const std::string& request) {
+      : OpaServer(Raw{[policy = std::move(policy)](const std::string& request) {
           return std::optional(answer(policy, request));
-        })) {}
+        }}) {}
   explicit OpaServer(Raw raw) : raw_(std::move(raw)) {
     listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in bound{};
@@ -113,7 +115,7 @@ class OpaServer {
         const std::lock_guard lock(mutex_);
         requests_.push_back(request);
       }
-      if (const auto bytes = raw_(request)) {
+      if (const auto bytes = raw_.reply(request)) {
         for (std::size_t sent = 0; sent < bytes->size();) {
           const auto n = ::send(fd, bytes->data() + sent, bytes->size() - sent, MSG_NOSIGNAL);
           if (n <= 0) break;
@@ -138,8 +140,8 @@ class OpaServer {
       const auto head = request.find("\r\n\r\n");
       if (head == request.npos) continue;
       const auto length = request.find("Content-Length: ");
-      expected = head + 4 +
-                 (length < head ? std::strtoul(request.c_str() + length + 16, nullptr, 10) : 0);
+      expected =
+          head + 4 + (length < head ? std::strtoul(request.c_str() + length + 16, nullptr, 10) : 0);
     }
     return request;
   }

@@ -264,18 +264,19 @@ TEST(DecisionPoint, ASilentOneIsGivenUpOnAndLeftAlone) {
 }
 
 TEST(DecisionPoint, AnInputThatItCannotDecideDoesNotKeepOthersFromAsking) {
-  OpaServer opa(OpaServer::Raw([](const std::string& request) {
+  OpaServer opa(OpaServer::Raw{[](const std::string& request) {
     const bool files = OpaServer::input_of(request).at("backend") == "files";
-    return files ? OpaServer::reply(R"({"code":"internal_error"})", "500 Internal Server Error")
-                 : ok(R"({"result":true})");
-  }));
+    return std::optional(
+        files ? OpaServer::reply(R"({"code":"internal_error"})", "500 Internal Server Error")
+              : ok(R"({"result":true})"));
+  }});
   Asked f;
   f.ask_at(opa.url());
   EXPECT_EQ(code_of(f.exchange_with()), ErrorCode::Unavailable);
   auto record = f.record();
-  EXPECT_TRUE(f.outside_credentials
-                  .grant(*f.snapshot, f.caller(), {"search"}, {}, {}, record, Wait::Yes)
-                  .ok());
+  EXPECT_TRUE(
+      f.outside_credentials.grant(*f.snapshot, f.caller(), {"search"}, {}, {}, record, Wait::Yes)
+          .ok());
 }
 
 TEST(DecisionPoint, IsNotWaitedForOnAComputeThread) {
