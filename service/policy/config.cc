@@ -70,7 +70,10 @@ Result<Role> read_role(const Json& value, const std::string& pointer) {
   POSTERN_CHECK(reader.texts("tools", [&](const auto& item, const auto& place) -> Status {
     auto permission = ToolPermission::parse(item);
     if (!permission.ok()) return at(place, permission.error().detail);
-    role.tools.push_back(std::move(permission).value());
+    // Said twice, perhaps in either spelling, it is said once.
+    if (std::find(role.tools.begin(), role.tools.end(), permission.value()) == role.tools.end()) {
+      role.tools.push_back(std::move(permission).value());
+    }
     return {};
   }));
   POSTERN_CHECK(reader.finish());

@@ -115,10 +115,17 @@ bool constrained_within(const ToolDetail& inner, const ToolDetail& outer) {
 }  // namespace
 
 Result<ToolPermission> ToolPermission::parse(std::string_view text) {
+  // Four parts are the other spelling. Three that begin with `mcp` are a backend
+  // of that name, and nothing here has a colon within, so no text means both.
+  constexpr std::string_view kMcp = "mcp:";
+  if (text.substr(0, kMcp.size()) == kMcp && std::count(text.begin(), text.end(), ':') == 3) {
+    text.remove_prefix(kMcp.size());
+  }
   const auto first = text.find(':');
   const auto last = text.rfind(':');
   if (first == std::string_view::npos || first == last) {
-    return fail(ErrorCode::MalformedRequest, "must have the form backend:tool:action");
+    return fail(ErrorCode::MalformedRequest,
+                "must have the form backend:tool:action or mcp:backend:tool:action");
   }
   ToolPermission permission{std::string(text.substr(0, first)),
                             std::string(text.substr(first + 1, last - first - 1)),

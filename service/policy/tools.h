@@ -14,13 +14,15 @@
 namespace postern::policy {
 
 /// `backend:tool:action`. The backend is a name or `*`; the tool a name in which
-/// `*` stands for any characters, none included; the action a word or `*`.
+/// `*` stands for any characters, none included; the action a word or `*`. Read
+/// also as `mcp:backend:tool:action`, and written in the one form above.
 struct ToolPermission {
   std::string backend;
   std::string tool;
   std::string action;
   /// Errors: MalformedRequest.
   static Result<ToolPermission> parse(std::string_view text);
+  bool operator==(const ToolPermission&) const = default;
   std::string str() const { return backend + ":" + tool + ":" + action; }
 };
 

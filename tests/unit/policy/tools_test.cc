@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <random>
 #include <string>
 
+#include "policy/config.h"
 #include "support/code_of.h"
 
 namespace postern::policy {
@@ -30,6 +32,64 @@ TEST(ToolPermission, HasThreeParts) {
                           "files:a:b:call", "files:read\n:call", "fi*les:read:call"}) {
     EXPECT_EQ(code_of(ToolPermission::parse(bad)), ErrorCode::MalformedRequest) << bad;
   }
+}
+
+TEST(ToolPermission, HasASecondSpellingThatIsReadAndNeverWritten) {
+  for (const auto& [spelled, meant] : std::map<std::string, std::string>{
+           {"mcp:files:read_*:call", "files:read_*:call"},
+           {"mcp:*:*:*", "*:*:*"},
+           {"mcp:files:*:call", "files:*:call"},
+           {"mcp:files:docs/get.v1:tools/call", "files:docs/get.v1:tools/call"},
+           {"mcp:mcp:read:call", "mcp:read:call"},
+           // A backend may have that name; three parts are never four.
+           {"mcp:read:call", "mcp:read:call"},
+           {"mcp:*:*", "mcp:*:*"}}) {
+    const auto read = ToolPermission::parse(spelled);
+    ASSERT_TRUE(read.ok()) << spelled;
+    EXPECT_EQ(read.value().str(), meant);
+    EXPECT_EQ(read.value(), ToolPermission::parse(meant).value());
+  }
+  for (const char* bad : {"mcp:",
+                          "mcp",
+                          "mcp::",
+                          "mcp:files",
+                          "mcp:files:read",
+                          "mcp:::",
+                          "mcp::read:call",
+                          "mcp:files::call",
+                          "mcp:files:read:",
+                          "mcp:files:read:call:",
+                          "mcp:files:read:call:more",
+                          "mcp:mcp:files:read:call",
+                          "MCP:files:read:call",
+                          "Mcp:files:read:call",
+                          " mcp:files:read:call",
+                          "mcp :files:read:call",
+                          "mcps:files:read:call",
+                          "mc*:files:read:call",
+                          "*:files:read:call",
+                          "mcp:fi*:read:call",
+                          "mcp:Files:read:call",
+                          "mcp:files:re ad:call",
+                          "mcp:files:read:CALL",
+                          "mcp:files:read:ca*"}) {
+    const bool three = std::string(bad) == "mcp:files:read";
+    EXPECT_EQ(ToolPermission::parse(bad).ok(), three) << bad;
+  }
+}
+
+TEST(ToolPermission, InARoleIsStoredOnceAndInOneForm) {
+  const auto role = read_role(
+      {{"name", "reader"},
+       {"tools",
+        {"mcp:files:read_*:call", "files:read_*:call", "mcp:*:list:*", "mcp:files:read_*:call"}}},
+      "");
+  ASSERT_TRUE(role.ok());
+  EXPECT_EQ(write(role.value()).at("tools"), Json({"files:read_*:call", "*:list:*"}));
+  const auto bad = read_role(
+      {{"name", "reader"}, {"tools", {"mcp:files:a:call", "mcp:files:a:call:b"}}}, "/roles/0");
+  ASSERT_EQ(code_of(bad), ErrorCode::MalformedRequest);
+  EXPECT_EQ(bad.error().pointer, "/roles/0/tools/1");
 }
 
 TEST(Rfc9396_2, ADetailIsReadAndWrittenBack) {
