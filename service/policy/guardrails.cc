@@ -9,13 +9,20 @@ using namespace config;
 
 namespace {
 
+/// `…/v1/data/<path>` and no query; OPA may stand below a path of its own.
+bool names_decision(const std::string& url) {
+  constexpr std::string_view kData = "/v1/data/";
+  const auto data = url.find(kData, url.find("://") + 3);
+  return data != url.npos && data + kData.size() < url.size() && url.find('?') == url.npos &&
+         url.find("..") == url.npos && url.find('%') == url.npos;
+}
+
 Result<DecisionPointRule> read_decision_point(const Json& value, const std::string& pointer) {
   POSTERN_TRY(auto reader, Reader::of(value, pointer));
   DecisionPointRule rule;
   POSTERN_CHECK(reader.required_text("url", rule.url));
   // The path of a decision in OPA's data API, and nothing that would change what is asked.
-  if (!https_uri(rule.url) || rule.url.find("/v1/data/") == rule.url.npos ||
-      rule.url.find('?') != rule.url.npos) {
+  if (!https_uri(rule.url) || !names_decision(rule.url)) {
     return at(reader.below("url"),
               "must be the https URL of a decision, such as https://opa.example/v1/data/postern");
   }

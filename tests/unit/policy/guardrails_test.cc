@@ -45,6 +45,42 @@ TEST(ReadGuardrails, NothingAllowedIsNotNothingLimited) {
   EXPECT_EQ(must(read_guardrails(write(none), "")), none);
 }
 
+TEST(ReadGuardrails, ADecisionPointIsTheUrlOfADecision) {
+  const auto read = [](Json point) {
+    return read_guardrails({{"decision_point", std::move(point)}}, "/guardrails");
+  };
+  const auto whole = must(read({{"url", "https://opa.example/v1/data/a"}}));
+  EXPECT_EQ(
+      write(whole).at("decision_point"),
+      Json({{"url", "https://opa.example/v1/data/a"}, {"timeout_ms", 500}, {"cache_for", 5}}));
+  EXPECT_EQ(must(read_guardrails(write(whole), "")), whole);
+  for (const char* url :
+       {"", "https://opa.example", "https://opa.example/v1/data", "https://opa.example/v1/data/",
+        "https://opa.example/v1/data/../policies/x", "https://opa.example/v1/data/x?explain=full",
+        "https://opa.example/v1/data/%2e%2e/policies/x", "https://opa.example/v1/data/x#y",
+        "https://u:p@opa.example/v1/data/x", "http://opa.example/v1/data/x",
+        "http://127.0.0.1.evil.example/v1/data/x", "ftp://opa.example/v1/data/x",
+        "opa.example/v1/data/x"}) {
+    const auto refused = read({{"url", url}});
+    ASSERT_FALSE(refused.ok()) << url;
+    EXPECT_EQ(refused.error().pointer, "/guardrails/decision_point/url");
+  }
+  EXPECT_TRUE(read({{"url", "http://127.0.0.1:8181/v1/data/x"}}).ok());
+  const auto pointer = [&](const char* member, Json value) {
+    const auto refused = read({{"url", "https://opa.example/v1/data/a"}, {member, value}});
+    return refused.ok() ? std::string("accepted") : refused.error().pointer;
+  };
+  EXPECT_EQ(pointer("timeout_ms", 49), "/guardrails/decision_point/timeout_ms");
+  EXPECT_EQ(pointer("timeout_ms", 2001), "/guardrails/decision_point/timeout_ms");
+  EXPECT_EQ(pointer("timeout_ms", 50.5), "/guardrails/decision_point/timeout_ms");
+  EXPECT_EQ(pointer("timeout_ms", 18446744073709551615u), "/guardrails/decision_point/timeout_ms");
+  EXPECT_EQ(pointer("timeout_ms", 2000), "accepted");
+  EXPECT_EQ(pointer("cache_for", -1), "/guardrails/decision_point/cache_for");
+  EXPECT_EQ(pointer("cache_for", 61), "/guardrails/decision_point/cache_for");
+  EXPECT_EQ(pointer("cache_for", 0), "accepted");
+  EXPECT_EQ(pointer("fail_open", true), "/guardrails/decision_point/fail_open");
+}
+
 TEST(ReadGuardrails, NamesThePlaceOfTheFirstProblem) {
   const auto pointer = [](const char* member, Json value) {
     auto json = limits();
