@@ -84,6 +84,8 @@ struct ExplainOptions {
   std::string token_scope;
   std::string target;  ///< name, alias, audience or URI
   std::string scope;
+  std::string grant;
+  std::string authorization_details;
   bool as_client = false;
 };
 /// Exit code kRefused when the request would be refused.

@@ -81,6 +81,19 @@ std::string for_people(const Json& json, bool allowed) {
   out += "roles    " + (roles.empty() ? "none" : roles) + "\n";
   if (!list_of(json, "scopes").empty()) out += "scopes\n";
   for (const auto& scope : list_of(json, "scopes")) out += scope_line(scope);
+  if (const auto point = json.find("decision_point"); point != json.end() && point->is_object()) {
+    out += "decision point  " + text_of(*point, "answer");
+    if (point->contains("scope")) out += ", at most: " + text_of(*point, "scope");
+    out += '\n';
+  }
+  for (const auto& tool : list_of(json, "tools")) {
+    out += "tools    " + text_of(tool, "tool") + " (" + text_of(tool, "role") + " by " +
+           text_of(tool, "binding") + ")\n";
+  }
+  if (const auto& details = list_of(json, "authorization_details"); !details.empty()) {
+    out += "limited to  " + printable(details.dump(-1, ' ', true, Json::error_handler_t::replace)) +
+           "\n";
+  }
   if (!list_of(json, "would_allow").empty()) out += "what would allow it\n";
   for (const auto& hint : list_of(json, "would_allow")) {
     out += "  " + text_of(hint, "text");
@@ -104,6 +117,8 @@ int run_explain(const Settings& settings, const ExplainOptions& options) {
   question.token_scope = options.token_scope;
   question.audience = options.target;
   question.scope = options.scope;
+  question.grant = options.grant;
+  question.authorization_details = options.authorization_details;
   for (const auto& claim : options.claims) {
     const auto equals = claim.find('=');
     if (equals == claim.npos || equals == 0) {
@@ -123,7 +138,10 @@ int run_explain(const Settings& settings, const ExplainOptions& options) {
     if (!read.ok()) return report(read.error(), kDoing);
     token.emplace(std::move(read).value());
     question.subject_token = &*token;
-    question.subject_token_type = token_type_urn(settings.subject_token_type);
+    // An assertion is of one type.
+    if (options.grant != "jwt-bearer") {
+      question.subject_token_type = token_type_urn(settings.subject_token_type);
+    }
   }
   auto client = admin_client(settings);
   if (!client.ok()) return report(client.error(), kDoing);

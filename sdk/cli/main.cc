@@ -205,6 +205,10 @@ void add_explain(CLI::App& app, Options& options, Action& action) {
   command->add_option("--client", explain.client, "Client that asks")->required();
   command->add_option("--target", explain.target, "Backend by name, alias or audience");
   command->add_option("--scope", explain.scope, "Scopes asked for, with spaces between them");
+  command->add_option("--grant", explain.grant, "How it asks, when not by token exchange")
+      ->check(CLI::IsMember({"token-exchange", "jwt-bearer", "client_credentials"}));
+  command->add_option("--authorization-details", explain.authorization_details,
+                      "Tools asked for, as JSON (RFC 9396)");
   auto* subject = command->add_option("--subject", explain.subject, "The user's `sub`");
   auto* issuer = command->add_option("--issuer", explain.issuer, "The user's issuer");
   subject->needs(issuer);

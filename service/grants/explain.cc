@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "grants/entitlement.h"
+#include "grants/jwt_bearer.h"
+#include "grants/token_exchange.h"
 
 namespace postern::grants {
 
@@ -41,17 +43,26 @@ class Explainer {
  private:
   /// The way of a request through service/grants.
   Status decide() {
-    out_.refused_by = "client";
-    const auto grant = question_.subject ? GrantType::TokenExchange : GrantType::ClientCredentials;
-    if (client_.grants.count(grant) == 0) {
-      hint("client_grant", "the client may not use this grant; add it to its grants",
-           {{"client", client_.id.str()},
-            {"grant", question_.subject ? "token-exchange" : "client_credentials"}});
-      return fail(ErrorCode::UnauthorizedClient,
-                  question_.subject ? "this client may not exchange tokens"
-                                    : "this client may not use client_credentials");
+    if (!question_.subject && question_.tools) {
+      out_.refused_by = "tools";
+      return fail(ErrorCode::InvalidAuthorizationDetails,
+                  "authorization_details are for the tokens of users");
     }
-    auto target = resolve_target(snapshot_, client_, question_.audiences, question_.resources);
+    out_.refused_by = "client";
+    POSTERN_CHECK(check_grant());
+    if (question_.subject) {
+      if (auto may = check_may_act(*question_.subject, nullptr, snapshot_, client_); !may.ok()) {
+        out_.refused_by = "subject";
+        hint("subject", "the subject token names in may_act who may act, and not this client", {});
+        Error error = std::move(may).error();
+        if (jwt_bearer()) error.code = ErrorCode::InvalidGrant;
+        return error;
+      }
+    }
+    auto target = question_.assertion ? target_of(snapshot_, client_, *question_.assertion,
+                                                  question_.audiences, question_.resources)
+                                      : resolve_target(snapshot_, client_, question_.audiences,
+                                                       question_.resources);
     if (!target.ok()) {
       explain_target(target.error());
       return std::move(target).error();
@@ -59,9 +70,12 @@ class Explainer {
     const auto& backend = *target.value().backend;
     out_.backend = &backend;
     out_.audience = target.value().audience;
-    if (!question_.subject && backend.answer == AnswerKind::Vaulted) {
+    if (question_.subject) out_.tools = tools_of_roles(snapshot_, backend, *question_.subject);
+    if ((!question_.subject || jwt_bearer()) && backend.answer == AnswerKind::Vaulted) {
       out_.refused_by = "target";
-      hint("target", "a stored credential is released for a user only", {});
+      hint("target",
+           "a stored credential is no answer to this grant; exchange the user's token, or release",
+           {});
       return fail(ErrorCode::TargetRefused, "this backend takes a stored credential, not a token");
     }
 
@@ -72,16 +86,17 @@ class Explainer {
                                                     outside(), &out_.trace);
     if (!permitted.ok()) {
       const auto code = permitted.error().code;
-      const bool by_policy = std::none_of(out_.trace.scopes.begin(), out_.trace.scopes.end(),
-                                          [](const ScopeTrace& trace) { return trace.granted(); });
+      // Nothing else in the way of a decision can fail to answer.
+      const bool outside = out_.decision.has_value() || code == ErrorCode::Unavailable ||
+                           code == ErrorCode::NeedsOutbound;
       if (code == ErrorCode::InsufficientAuthentication) {
         out_.refused_by = "authentication";
         explain_authentication(backend.require);
-      } else if (!by_policy) {
+      } else if (outside) {
         out_.refused_by = "decision_point";
         hint("decision_point",
-             code == ErrorCode::TargetRefused ? "the operator's decision point does not allow it"
-                                              : "the operator's decision point did not answer",
+             out_.decision ? "the operator's decision point does not allow it"
+                           : "the operator's decision point did not answer",
              {});
       } else {
         out_.refused_by = code == ErrorCode::TargetRefused ? "roles" : "ceilings";
@@ -90,6 +105,16 @@ class Explainer {
       return std::move(permitted).error();
     }
     out_.permitted = permitted.value();
+    if (question_.assertion) {
+      limit_to_assertion(*question_.assertion);
+      permitted = within_assertion(*question_.assertion, backend, std::move(permitted).value());
+      if (!permitted.ok()) {
+        out_.refused_by = "ceilings";
+        explain_scopes(backend, asked());
+        return std::move(permitted).error();
+      }
+    }
+    POSTERN_CHECK(decide_tools(target.value()));
     auto granted = narrow_scope(permitted.value(), question_.scope);
     if (!granted.ok()) {
       out_.refused_by = "request";
@@ -114,6 +139,60 @@ class Explainer {
     }
     out_.refused_by.clear();
     return {};
+  }
+
+  bool jwt_bearer() const { return question_.grant == Question::Grant::JwtBearer; }
+
+  Status check_grant() {
+    struct Named {
+      GrantType type;
+      const char* name;
+      const char* refusal;
+    };
+    const Named asked =
+        !question_.subject ? Named{GrantType::ClientCredentials, "client_credentials",
+                                   "this client may not use client_credentials"}
+        : jwt_bearer()
+            ? Named{GrantType::JwtBearer, "jwt-bearer", "this client may not use jwt-bearer"}
+            : Named{GrantType::TokenExchange, "token-exchange",
+                    "this client may not exchange tokens"};
+    if (client_.grants.count(asked.type) != 0) return {};
+    hint("client_grant", "the client may not use this grant; add it to its grants",
+         {{"client", client_.id.str()}, {"grant", asked.name}});
+    return fail(ErrorCode::UnauthorizedClient, asked.refusal);
+  }
+
+  /// An assertion's scope is one more limit of the token.
+  void limit_to_assertion(const VerifiedAssertion& assertion) {
+    if (!assertion.scope) return;
+    for (auto& trace : out_.trace.scopes) {
+      if (!trace.scope.empty() && !assertion.scope->contains(trace.scope)) {
+        trace.within_token = false;
+      }
+    }
+  }
+
+  Status decide_tools(const Target& target) {
+    if (!question_.subject) return {};
+    const auto& subject = *question_.subject;
+    const auto decide = [&]() -> Status {
+      if (target.backend->answer == AnswerKind::Vaulted) {
+        return check_all_tools(snapshot_, *target.backend, subject, question_.tools);
+      }
+      POSTERN_TRY(out_.granted_tools,
+                  grants::granted_tools(snapshot_, target, subject, question_.tools));
+      return {};
+    };
+    auto decided = decide();
+    if (decided.ok()) return decided;
+    out_.refused_by = "tools";
+    Json details{{"backend", target.backend->name.str()}, {"tools", Json::array()}};
+    for (const auto& tool : out_.tools) details["tools"].push_back(tool.permission->str());
+    hint("tools",
+         subject.tools ? "tools are limited by the roles of the user and by the subject token"
+                       : "tools are limited by the roles of the user",
+         std::move(details));
+    return decided;
   }
 
   Outside outside() { return {point_, wait_, nullptr, &out_.decision}; }
@@ -310,6 +389,23 @@ Json write(const TenantSnapshot& snapshot, const Explanation& explanation) {
       json["names_actor"] = explanation.names_actor;
     }
     json["answer"] = backend->answer == AnswerKind::Minted ? "minted" : "vaulted";
+  }
+  if (const auto& decision = explanation.decision) {
+    using Answer = Decision::Answer;
+    json["decision_point"]["answer"] = decision->answer == Answer::Allowed   ? "allowed"
+                                       : decision->answer == Answer::Refused ? "refused"
+                                                                             : "undefined";
+    if (decision->scopes) json["decision_point"]["scope"] = decision->scopes->str();
+  } else if (explanation.refused_by == "decision_point") {
+    json["decision_point"]["answer"] = "unavailable";
+  }
+  for (const auto& tool : explanation.tools) {
+    json["tools"].push_back({{"role", tool.by.role->name},
+                             {"binding", tool.by.binding->name},
+                             {"tool", tool.permission->str()}});
+  }
+  if (explanation.allowed() && explanation.granted_tools) {
+    json["authorization_details"] = write(*explanation.granted_tools);
   }
   if (explanation.allowed()) json["scope"] = explanation.granted.str();
   for (const auto& bound : explanation.trace.roles) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 #include "core/result.h"
 #include "grants/decision_point.h"
 #include "grants/subject.h"
+#include "grants/tool_details.h"
 #include "policy/authorize.h"
 #include "policy/snapshot.h"
 #include "token/json.h"
@@ -20,15 +22,20 @@ struct Question {
   const policy::Client* client = nullptr;
   /// Null: the client asks for itself.
   VerifiedTokenPtr subject;
+  enum class Grant { Exchange, JwtBearer } grant = Grant::Exchange;  ///< of a user's request
+  /// The assertion that `subject` is of, in a jwt-bearer request; null: described.
+  std::shared_ptr<const VerifiedAssertion> assertion;
   std::vector<std::string_view> audiences;
   std::vector<std::string_view> resources;
   std::optional<std::string_view> scope;
+  std::optional<policy::ToolDetails> tools;  ///< authorization_details
 };
 
 /// Something that stands in the way, and what would take it out of the way.
 struct Hint {
   /// client, client_grant, client_backend, client_scope, target, permission,
-  /// binding, deny, token_scope, unknown_scope, authentication, decision_point, guardrail
+  /// binding, deny, token_scope, unknown_scope, authentication, decision_point, tools,
+  /// guardrail
   std::string kind;
   std::string text;     ///< for people; our words and names of this tenant's configuration
   token::Json details;  ///< the names in it
@@ -36,14 +43,16 @@ struct Hint {
 
 struct Explanation {
   std::optional<Error> refusal;  ///< exactly what the client is told
-  /// Where it was refused: client, target, roles, ceilings, authentication,
-  /// decision_point, request, credential, guardrails. Empty when it is allowed.
+  /// Where it was refused: client, subject, target, roles, ceilings, authentication,
+  /// decision_point, tools, request, credential, guardrails. Empty when it is allowed.
   std::string refused_by;
   const policy::Backend* backend = nullptr;
   std::string audience;
   std::optional<policy::ScopeSet> permitted;  ///< once roles, ceilings and decision point agreed
   std::optional<Decision> decision;           ///< of the decision point, when it gave one
   policy::ScopeSet granted;
+  std::optional<policy::ToolDetails> granted_tools;
+  std::vector<BoundTool> tools;  ///< what the user's roles say of the backend's tools
   policy::PolicyTrace trace;
   std::vector<Hint> hints;
   bool names_actor = false;  ///< tokens for a user name in `act` who acts, by guardrail

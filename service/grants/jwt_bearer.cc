@@ -23,20 +23,21 @@ Result<T> of_assertion(Result<T> result) {
   return error;
 }
 
-/// The target: what an ID-JAG is for, and the request may only repeat it; else
-/// what the request names, else the client's default.
+}  // namespace
+
 Result<policy::Target> target_of(const policy::TenantSnapshot& snapshot,
                                  const policy::Client& client, const VerifiedAssertion& assertion,
-                                 const JwtBearerRequest& request) {
+                                 const std::vector<std::string_view>& audiences,
+                                 const std::vector<std::string_view>& named_resources) {
   if (assertion.resources.empty()) {
-    return policy::resolve_target(snapshot, client, request.audiences, request.resources);
+    return policy::resolve_target(snapshot, client, audiences, named_resources);
   }
   const std::vector<std::string_view> resources(assertion.resources.begin(),
                                                 assertion.resources.end());
   POSTERN_TRY(auto target, policy::resolve_target(snapshot, client, {}, resources));
-  if (!request.audiences.empty() || !request.resources.empty()) {
+  if (!audiences.empty() || !named_resources.empty()) {
     POSTERN_TRY(const auto named,
-                policy::resolve_target(snapshot, client, request.audiences, request.resources));
+                policy::resolve_target(snapshot, client, audiences, named_resources));
     if (named.backend != target.backend) {
       return fail(ErrorCode::InvalidGrant, "the assertion is for another resource");
     }
@@ -44,7 +45,16 @@ Result<policy::Target> target_of(const policy::TenantSnapshot& snapshot,
   return target;
 }
 
-}  // namespace
+Result<policy::ScopeSet> within_assertion(const VerifiedAssertion& assertion,
+                                          const policy::Backend& backend,
+                                          policy::ScopeSet permitted) {
+  if (!assertion.scope) return permitted;
+  permitted = permitted.intersect(*assertion.scope);
+  if (permitted.empty() && backend.has_scopes()) {
+    return fail(ErrorCode::ScopeRefused, "the assertion's scope leaves nothing at this backend");
+  }
+  return permitted;
+}
 
 Result<IssuedToken> JwtBearer::grant(const policy::TenantSnapshot& snapshot, const Caller& caller,
                                      const JwtBearerRequest& request, Wait wait,
@@ -65,7 +75,8 @@ Result<IssuedToken> JwtBearer::grant(const policy::TenantSnapshot& snapshot, con
   auto act = actor_chain(subject, nullptr, client);
   if (!act.ok()) return fail(ErrorCode::InvalidGrant, act.error().detail);
 
-  POSTERN_TRY(auto target, target_of(snapshot, client, assertion, request));
+  POSTERN_TRY(auto target,
+              target_of(snapshot, client, assertion, request.audiences, request.resources));
   const auto& backend = *target.backend;
   record.with("backend", backend.name.str()).with("audience", target.audience);
   if (backend.answer == policy::AnswerKind::Vaulted) {
@@ -73,12 +84,7 @@ Result<IssuedToken> JwtBearer::grant(const policy::TenantSnapshot& snapshot, con
   }
   POSTERN_TRY(auto permitted, entitled_scope(snapshot, client, backend, subject, request.scope,
                                              clock_.now(), {point_, wait}));
-  if (assertion.scope) {
-    permitted = permitted.intersect(*assertion.scope);
-    if (permitted.empty() && backend.has_scopes()) {
-      return fail(ErrorCode::ScopeRefused, "the assertion's scope leaves nothing at this backend");
-    }
-  }
+  POSTERN_TRY(permitted, within_assertion(assertion, backend, std::move(permitted)));
   POSTERN_TRY(auto tools, granted_tools(snapshot, target, subject, request.tools));
   // Whatever else issue() could refuse, so that a refusal does not use up the assertion.
   POSTERN_CHECK(policy::narrow_scope(permitted, request.scope));

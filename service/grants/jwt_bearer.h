@@ -6,6 +6,7 @@
 
 #include "grants/issuance.h"
 #include "grants/subject.h"
+#include "policy/authorize.h"
 #include "policy/replay_guard.h"
 
 namespace postern::grants {
@@ -20,6 +21,19 @@ struct JwtBearerRequest {
   std::optional<std::string_view> scope;
   std::optional<policy::ToolDetails> tools = {};
 };
+
+/// The target of an assertion: what an ID-JAG is for, and the request may only
+/// repeat it; else what the request names, else the client's default.
+/// Errors: as policy::resolve_target; InvalidGrant.
+Result<policy::Target> target_of(const policy::TenantSnapshot& snapshot,
+                                 const policy::Client& client, const VerifiedAssertion& assertion,
+                                 const std::vector<std::string_view>& audiences,
+                                 const std::vector<std::string_view>& resources);
+
+/// What the assertion's own scope leaves, if it has one. Errors: ScopeRefused.
+Result<policy::ScopeSet> within_assertion(const VerifiedAssertion& assertion,
+                                          const policy::Backend& backend,
+                                          policy::ScopeSet permitted);
 
 /// RFC 7523 §2.1: a JWT that a trusted issuer made for this authorization server
 /// is itself the grant. With header `typ` oauth-id-jag+jwt it is an identity

@@ -18,16 +18,11 @@ Error refused(std::string detail) {
 std::optional<ToolDetails> of_roles(const policy::TenantSnapshot& snapshot,
                                     const policy::Backend& backend, const VerifiedToken& subject) {
   std::optional<ToolDetails> details;
-  if (!snapshot.names_tools()) return details;
-  for (const auto& bound :
-       snapshot.roles_of(subject.principal, subject.groups, subject.attributes)) {
-    for (const auto& permission : bound.role->tools) {
-      if (permission.backend != "*" && permission.backend != backend.name.str()) continue;
-      if (!details) details.emplace();
-      ToolDetail detail{{}, {permission.action}, permission.tool, {}};
-      if (std::find(details->begin(), details->end(), detail) == details->end()) {
-        details->push_back(std::move(detail));
-      }
+  for (const auto& bound : tools_of_roles(snapshot, backend, subject)) {
+    if (!details) details.emplace();
+    ToolDetail detail{{}, {bound.permission->action}, bound.permission->tool, {}};
+    if (std::find(details->begin(), details->end(), detail) == details->end()) {
+      details->push_back(std::move(detail));
     }
   }
   return details;
@@ -54,6 +49,21 @@ std::optional<ToolDetails> of_subject(const policy::TenantSnapshot& snapshot,
 }
 
 }  // namespace
+
+std::vector<BoundTool> tools_of_roles(const policy::TenantSnapshot& snapshot,
+                                      const policy::Backend& backend,
+                                      const VerifiedToken& subject) {
+  std::vector<BoundTool> tools;
+  if (!snapshot.names_tools()) return tools;
+  for (const auto& bound :
+       snapshot.roles_of(subject.principal, subject.groups, subject.attributes)) {
+    for (const auto& permission : bound.role->tools) {
+      if (permission.backend != "*" && permission.backend != backend.name.str()) continue;
+      tools.push_back({bound, &permission});
+    }
+  }
+  return tools;
+}
 
 Result<std::optional<ToolDetails>> granted_tools(const policy::TenantSnapshot& snapshot,
                                                  const policy::Target& target,

@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/result.h"
 #include "grants/subject.h"
@@ -10,6 +11,16 @@
 #include "policy/tools.h"
 
 namespace postern::grants {
+
+/// A line of a role's `tools`, and how the user has the role.
+struct BoundTool {
+  policy::BoundRole by;
+  const policy::ToolPermission* permission = nullptr;
+};
+
+/// What the user's roles say of the backend's tools; nothing: they are silent.
+std::vector<BoundTool> tools_of_roles(const policy::TenantSnapshot& snapshot,
+                                      const policy::Backend& backend, const VerifiedToken& subject);
 
 /// The authorization details of what is issued for this user at this target, with
 /// its audience as their location; nothing when neither policy, nor the subject

@@ -492,6 +492,11 @@ Result<std::string> Client::explain(const TenantId& tenant, const ExplainQuestio
   add(*body, "audience", question.audience);
   add(*body, "resource", question.resource);
   add(*body, "scope", question.scope);
+  add(*body, "grant", question.grant);
+  if (!question.authorization_details.empty()) {
+    POSTERN_TRY(const auto details, parse_json(question.authorization_details));
+    (*body)["authorization_details"] = *details;
+  }
   if (question.subject_token != nullptr) {
     question.subject_token->expose(
         [&](ByteView token) { (*body)["subject_token"] = std::string(as_text(token)); });

@@ -285,6 +285,8 @@ struct ExplainQuestion {
   std::string audience;
   std::string resource;
   std::string scope;
+  std::string grant;                  ///< empty: as there is a user or not
+  std::string authorization_details;  ///< JSON text, or empty
 };
 
 class Client {

@@ -98,11 +98,27 @@ Result<grants::VerifiedTokenPtr> described(const Json& subject,
   return std::make_shared<const grants::VerifiedToken>(std::move(rights));
 }
 
+/// Which grant a user's request is; the others follow from who asks.
+Result<bool> is_jwt_bearer(const Json& body, bool by_token) {
+  const auto it = body.find("grant");
+  if (it == body.end()) return false;
+  const bool user = by_token || body.contains("subject");
+  if (user && *it == "jwt-bearer") {
+    if (body.contains("subject_token_type")) {
+      return at("/subject_token_type", "an assertion has no such type");
+    }
+    return true;
+  }
+  if (*it == (user ? "token-exchange" : "client_credentials")) return false;
+  return at("/grant",
+            "must be token-exchange or jwt-bearer for a user, client_credentials without one");
+}
+
 Result<Done> explanation(const Services& services, const Request& request,
                          const policy::TenantSnapshot& snapshot, audit::Event& record) {
-  POSTERN_TRY(auto body,
-              json_body(request, {"client", "subject", "subject_token", "subject_token_type",
-                                  "audience", "resource", "scope"}));
+  POSTERN_TRY(auto body, json_body(request, {"client", "subject", "subject_token",
+                                             "subject_token_type", "audience", "resource", "scope",
+                                             "grant", "authorization_details"}));
   POSTERN_TRY(const auto client_id, text_member(body, "client", 200));
   if (!client_id) return at("/client", "is required: the client that asks");
   const auto* client = snapshot.find_client(*client_id);
@@ -122,6 +138,13 @@ Result<Done> explanation(const Services& services, const Request& request,
   if (audience) question.audiences.push_back(*audience);
   if (resource) question.resources.push_back(*resource);
   if (scope) question.scope = *scope;
+  POSTERN_TRY(const bool jwt_bearer, is_jwt_bearer(body, by_token));
+  if (jwt_bearer) question.grant = grants::Question::Grant::JwtBearer;
+  if (const auto details = body.find("authorization_details"); details != body.end()) {
+    auto tools = policy::read_tool_details(*details);
+    if (!tools.ok()) return at("/authorization_details", tools.error().detail);
+    question.tools = std::move(tools).value();
+  }
   std::optional<Refused> refused;
   if (by_token) {
     auto& text = body["subject_token"];
@@ -130,7 +153,15 @@ Result<Done> explanation(const Services& services, const Request& request,
     POSTERN_TRY(
         const auto token_type,
         grants::parse_token_type(type.value_or("urn:ietf:params:oauth:token-type:access_token")));
-    auto verified = token.expose([&](ByteView bytes) {
+    auto verified = token.expose([&](ByteView bytes) -> Result<grants::VerifiedTokenPtr> {
+      if (jwt_bearer) {
+        POSTERN_TRY(auto assertion,
+                    services.verifier.verify_assertion(snapshot, grants::Caller(*client),
+                                                       as_text(bytes), wait_of(request)));
+        question.assertion =
+            std::make_shared<const grants::VerifiedAssertion>(std::move(assertion));
+        return grants::VerifiedTokenPtr(question.assertion, &question.assertion->token);
+      }
       return services.verifier.verify(snapshot, grants::Caller(*client), as_text(bytes), token_type,
                                       wait_of(request));
     });
@@ -138,6 +169,7 @@ Result<Done> explanation(const Services& services, const Request& request,
       question.subject = verified.value();
     } else if (verified.error().code == ErrorCode::InvalidToken) {
       refused = Refused{std::move(verified).error(), "the subject token is refused as it says"};
+      if (jwt_bearer) refused->error.code = ErrorCode::InvalidGrant;
     } else {
       return std::move(verified).error();
     }
