@@ -91,6 +91,7 @@ Result<DevEnvironment> prepare_dev(DevOptions options, const Environment& enviro
   config.base_url = "http://" + (v6 ? "[" + options.address + "]" : options.address) + ":" +
                     std::to_string(options.port);
   config.outbound_allow_insecure_loopback = true;  // identity providers on this machine
+  config.decision_point_allow_loopback = true;     // and policy engines
   return DevEnvironment{std::move(postgres), std::move(config)};
 }
 

@@ -12,6 +12,7 @@ Ends with `N passed, N failed`.
 import base64
 import concurrent.futures
 import http.client
+import http.server
 import itertools
 import json
 import os
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import traceback
 import urllib.parse
@@ -623,6 +625,53 @@ def check_identities(tester: Tester, made: dict, folder: pathlib.Path) -> None:
                 body={"subject_token": made["alice"], "items": [{"backend": "files"}]})
 
 
+class DecisionPoint(http.server.BaseHTTPRequestHandler):
+    """Plays Open Policy Agent: reports may be read, and nothing else."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
+        body = json.dumps({"result": {"allow": asked["backend"] == "reports",
+                                      "scopes": ["reports:read"]}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+def check_decision_point(tester: Tester, folder: pathlib.Path) -> None:
+    """A tenant whose decisions somebody else confirms, and what explanations say of it."""
+    text = manifest("umbrella", json.loads((folder / "acme" / "idp.jwks.json").read_text()))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), DecisionPoint) as point:
+        threading.Thread(target=point.serve_forever, daemon=True).start()
+        text["guardrails"] = {"decision_point": {
+            "url": f"http://127.0.0.1:{point.server_port}/v1/data/postern/authz",
+            "timeout_ms": 2000, "cache_for": 0}}
+        tester.call("applyManifest", 201, "with a decision point", who="operator", body=text,
+                    tenant="umbrella")
+        tester.call("getManifest", 200, "with a decision point", who="operator", tenant="umbrella")
+        carol = {"issuer": "https://idp.umbrella.example", "subject": "carol"}
+        details = [{"type": "mcp_tool", "identifier": "get_report", "actions": ["call"]}]
+        for question in (
+                {"client": "gw-01", "subject": carol, "audience": "reports",
+                 "grant": "token-exchange", "authorization_details": details},
+                {"client": "gw-01", "subject": carol, "audience": "files"},
+                {"client": "gw-01", "subject": carol, "audience": "reports", "grant": "jwt-bearer"}):
+            tester.call("explain", 200, str(sorted(question)), who="operator", tenant="umbrella",
+                        body=question)
+        for wrong in ({"grant": "client_credentials"}, {"grant": "password"},
+                      {"authorization_details": [{}]}, {"authorization_details": "[]"}):
+            tester.call("explain", 400, str(wrong), who="operator", tenant="umbrella",
+                        body={"client": "gw-01", "subject": carol, **wrong})
+        point.shutdown()
+    tester.token(503, "the decision point is gone", tenant="umbrella", form={
+        "grant_type": "client_credentials", "audience": "files", "client_id": "gw-02",
+        "client_secret": f"umbrella-2-{SECRET}"})
+
+
 def check_tenants(tester: Tester, made: dict) -> None:
     tester.call("status", 200, who="operator")
     page = tester.call("listTenants", 200, who="operator", query={"limit": 1}).json
@@ -1046,6 +1095,7 @@ def main() -> int:
                 check_exchange(tester, made)
                 check_release(tester, made)
                 check_identities(tester, made, folder)
+                check_decision_point(tester, folder)
                 check_admin_tokens(tester, made)
                 check_client_secrets(tester)
                 check_registration(tester, made)
