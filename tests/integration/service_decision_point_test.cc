@@ -279,5 +279,17 @@ TEST(DecisionPoint, OnLoopbackNeedsTheOperatorsSetting) {
   EXPECT_EQ(opa.asked(), 0u);
 }
 
+TEST(DecisionPoint, ItsSettingOpensNothingToWhatTenantsName) {
+  OpaServer opa([](const Json&) { return Json(true); });
+  TestTenant t(service(), "point-ssrf");
+  auto& issuer = t.part("issuers", "corp");
+  issuer.erase("jwks");
+  issuer["jwks_uri"] = opa.url();
+  ASSERT_THAT(t.apply(), HasStatus(200));
+  EXPECT_THAT(t.exchange(t.user_token("alice"), "files"),
+              IsOAuthError(503, "temporarily_unavailable"));
+  EXPECT_EQ(opa.asked(), 0u);
+}
+
 }  // namespace
 }  // namespace postern::test
