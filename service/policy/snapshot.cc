@@ -108,7 +108,10 @@ std::vector<PublishedKey> published_keys(const std::vector<StoredSigningKey>& st
         key.kid,        key.algorithm,
         key.created_at, key.active_from.value_or(waits ? sys_seconds::max() : key.created_at),
         waits,          std::nullopt};
-    if (key.state == SigningKeyState::Retired) published.retired_at = key.retired_at.value_or(now);
+    // The database's clock may be ahead of this one; retired is retired.
+    if (key.state == SigningKeyState::Retired) {
+      published.retired_at = std::min(key.retired_at.value_or(now), now);
+    }
     keys.push_back(std::move(published));
   }
   std::stable_sort(keys.begin(), keys.end(), [](const auto& a, const auto& b) {

@@ -287,13 +287,22 @@ TEST(ChainedExchange, TheIssuersAgeLimitCountsFromTheRoot) {
 // ---- what makes it worthless ----
 
 TEST(ChainedExchange, StopsOnceAnyPartIsDisabled) {
-  const std::vector<std::pair<const char*, std::function<void(Chain&)>>> switches{
-      {"tenant", [](auto& f) { f.manifest["enabled"] = false; }},
-      {"issuer", [](auto& f) { f.issuer()["enabled"] = false; }},
-      {"client that got it", [](auto& f) { f.client()["enabled"] = false; }},
-      {"its backend", [](auto& f) { f.backend("files")["enabled"] = false; }},
-      {"role", [](auto& f) { f.role()["allow"] = Json::array(); }},
-      {"user",
+  struct Switch {
+    const char* what;
+    const char* said;
+    std::function<void(Chain&)> off;
+  };
+  const std::vector<Switch> switches{
+      {"tenant", "this tenant is disabled", [](auto& f) { f.manifest["enabled"] = false; }},
+      {"issuer", "the token's issuer is not trusted by this tenant",
+       [](auto& f) { f.issuer()["enabled"] = false; }},
+      {"client that got it", "the token's client is disabled",
+       [](auto& f) { f.client()["enabled"] = false; }},
+      {"its backend", "the token's backend is not open any more",
+       [](auto& f) { f.backend("files")["enabled"] = false; }},
+      {"role", "no role of this user opens this backend",
+       [](auto& f) { f.role()["allow"] = Json::array(); }},
+      {"user", "this user is disabled",
        [](auto& f) {
          f.manifest["roles"].push_back({{"name", "disabled"}, {"deny", {"*:*"}}});
          f.manifest["bindings"].push_back(
@@ -301,16 +310,37 @@ TEST(ChainedExchange, StopsOnceAnyPartIsDisabled) {
               {"subjects", {{{"issuer", f.idp.issuer()}, {"subject", "alice"}}}}});
        }},
   };
-  for (const auto& [what, off] : switches) {
+  for (const auto& [what, said, off] : switches) {
     Chain f;
     const auto token = f.files_token();
     ASSERT_EQ(f.onward(token), std::nullopt) << what;
     ASSERT_TRUE(f.active(token)) << what;
     off(f);
     f.load();
-    EXPECT_NE(f.onward(token), std::nullopt) << what;
+    const auto refused = f.exchange_as("files-gw", token, "search");
+    ASSERT_FALSE(refused.ok()) << what;
+    EXPECT_EQ(refused.error().detail, said);
     EXPECT_FALSE(f.active(token)) << what;
   }
+}
+
+TEST(ChainedExchange, IsWorthNothingOnceItsClientMayNotUseItsBackend) {
+  Chain f;
+  const auto token = f.files_token();
+  f.client()["backends"] = {"search"};
+  f.load();
+  EXPECT_FALSE(f.active(token));
+}
+
+TEST(ChainedExchange, IsWorthNothingOnceItsScopeIsNotPermitted) {
+  Chain f;
+  const auto token = f.files_token("files:read");
+  f.role()["allow"] = {"files:files:write", "search:*"};
+  f.load();
+  EXPECT_FALSE(f.active(token));
+  EXPECT_EQ(code_of(f.exchange_as("gw-01", token, "files")), ErrorCode::ScopeRefused);
+  // Elsewhere what counts is what is permitted there.
+  EXPECT_TRUE(f.exchange_as("gw-01", token, "search").ok());
 }
 
 TEST(ChainedExchange, AWithdrawnKeyVerifiesNothing) {

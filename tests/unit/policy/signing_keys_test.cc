@@ -108,6 +108,20 @@ TEST(SigningKeys, AtOnceHoldsWithinTheSameSecondInWhateverOrderTheStoreAnswers) 
   }
 }
 
+TEST(SigningKeys, RetiredIsRetiredWhateverTheDatabasesClockSays) {
+  Keys f;
+  const auto new_kid = f.rotate(0s);
+  for (auto& key : f.tenants.stored(f.tenant).signing_keys) {
+    if (key.retired_at) *key.retired_at += 3s;
+  }
+  EXPECT_EQ(f.signer(), new_kid);
+  int active = 0;
+  for (const auto& key : f.rebuilt()->signing_keys()) {
+    active += key.state(f.clock.now()) == SigningKeyState::Active && key.algorithm == "ES256";
+  }
+  EXPECT_EQ(active, 1);
+}
+
 TEST(SigningKeys, AtOnceHoldsForAReplicaWhoseClockIsBehind) {
   Keys f;
   const auto new_kid = f.rotate(0s);
