@@ -111,6 +111,13 @@ int run_admin_token_create(const Settings& settings, const AdminTokenOptions& op
 int run_admin_token_list(const Settings& settings, const AdminTokenOptions& options);
 int run_admin_token_delete(const Settings& settings, const AdminTokenOptions& options);
 
+struct InitialTokenOptions : AdminTokenOptions {
+  std::uint64_t max_uses = 1;
+};
+int run_initial_token_create(const Settings& settings, const InitialTokenOptions& options);
+int run_initial_token_list(const Settings& settings, const InitialTokenOptions& options);
+int run_initial_token_delete(const Settings& settings, const InitialTokenOptions& options);
+
 struct ClientSecretOptions {
   std::string client;
   std::string expires;

@@ -49,6 +49,7 @@ struct Options {
   ExplainOptions explain;
   TenantOptions tenant;
   AdminTokenOptions admin_token;
+  InitialTokenOptions initial_token;
   ClientSecretOptions client_secret;
   KeysOptions keys;
   std::string decode_file;
@@ -227,6 +228,33 @@ void add_explain(CLI::App& app, Options& options, Action& action) {
       [&] { action = [&] { return run_explain(options.settings, options.explain); }; });
 }
 
+void add_initial_tokens(CLI::App& tenant, Options& options, Action& action) {
+  auto* group = tenant.add_subcommand("initial-access-token",
+                                      "Tokens with which clients register themselves");
+  group->require_subcommand(1);
+  auto& token = options.initial_token;
+  auto* create = group->add_subcommand("create", "Make a token; it is shown once");
+  create->add_option("id", token.tenant, "Tenant (default: --tenant)");
+  create->add_option("--description", token.description, "Whom it is for")->required();
+  create->add_option("--max-uses", token.max_uses, "How many clients may register (default: 1)")
+      ->check(CLI::Range(1, 1000));
+  create->add_option("--expires", token.expires, "Time, or duration such as 7d (default: a day)");
+  create->add_option("--out", token.out, "File to put it into, mode 0600");
+  create->callback([&] {
+    action = [&] { return run_initial_token_create(options.settings, options.initial_token); };
+  });
+  auto* list = group->add_subcommand("list", "List tokens; never the tokens themselves");
+  list->add_option("id", token.tenant, "Tenant (default: --tenant)");
+  list->callback([&] {
+    action = [&] { return run_initial_token_list(options.settings, options.initial_token); };
+  });
+  auto* remove = group->add_subcommand("delete", "Delete a token by its id");
+  remove->add_option("token-id", token.token_id, "Token")->required();
+  remove->callback([&] {
+    action = [&] { return run_initial_token_delete(options.settings, options.initial_token); };
+  });
+}
+
 void add_tenant(CLI::App& app, Options& options, Action& action) {
   auto* group = app.add_subcommand("tenant", "Tenants and their admin tokens");
   group->require_subcommand(1);
@@ -264,6 +292,7 @@ void add_tenant(CLI::App& app, Options& options, Action& action) {
   delete_token->callback([&] {
     action = [&] { return run_admin_token_delete(options.settings, options.admin_token); };
   });
+  add_initial_tokens(*group, options, action);
 }
 
 void add_client(CLI::App& app, Options& options, Action& action) {

@@ -201,6 +201,62 @@ int run_admin_token_delete(const Settings& settings, const AdminTokenOptions& op
   return finish(print("admin token " + printable(options.token_id) + " deleted\n"));
 }
 
+int run_initial_token_create(const Settings& settings, const InitialTokenOptions& options) {
+  constexpr const char* kDoing = "create an initial access token";
+  const auto tenant = chosen(settings, options.tenant);
+  if (!tenant.ok()) return report(tenant.error(), kDoing);
+  const auto expires_at = parse_expiry(options.expires);
+  if (!expires_at.ok()) return report(expires_at.error(), kDoing);
+  if (const auto out = check_out(options.out); !out.ok()) return report(out.error(), kDoing);
+  auto client = admin_client(settings);
+  if (!client.ok()) return report(client.error(), kDoing);
+  const auto made = client.value().create_initial_access_token(
+      tenant.value(), options.description, expires_at.value(), options.max_uses);
+  if (!made.ok()) return report(made.error(), kDoing);
+  const auto token_id = printable(made.value().token_id);
+  return made.value().token.expose([&](ByteView token) {
+    return hand_out(options.out, token, "initial access token " + token_id,
+                    "postern tenant initial-access-token delete " + token_id + " --tenant " +
+                        tenant.value().str() + ", then make another");
+  });
+}
+
+int run_initial_token_list(const Settings& settings, const InitialTokenOptions& options) {
+  constexpr const char* kDoing = "list initial access tokens";
+  const auto tenant = chosen(settings, options.tenant);
+  if (!tenant.ok()) return report(tenant.error(), kDoing);
+  auto client = admin_client(settings);
+  if (!client.ok()) return report(client.error(), kDoing);
+  const auto tokens = client.value().initial_access_tokens(tenant.value());
+  if (!tokens.ok()) return report(tokens.error(), kDoing);
+  Table table({"ID", "CREATED", "EXPIRES", "USED", "DESCRIPTION"});
+  std::string json;
+  for (const auto& token : tokens.value()) {
+    json += line_of({{"token_id", token.token_id},
+                     {"description", token.description},
+                     {"created_at", format_time(token.created_at)},
+                     {"expires_at", format_time(token.expires_at)},
+                     {"max_uses", token.max_uses},
+                     {"uses", token.uses}});
+    table.add({printable(token.token_id), format_time(token.created_at),
+               format_time(token.expires_at),
+               std::to_string(token.uses) + " of " + std::to_string(token.max_uses),
+               printable(token.description)});
+  }
+  return finish(print(settings.json ? json : table.text()));
+}
+
+int run_initial_token_delete(const Settings& settings, const InitialTokenOptions& options) {
+  constexpr const char* kDoing = "delete the initial access token";
+  const auto tenant = chosen(settings, options.tenant);
+  if (!tenant.ok()) return report(tenant.error(), kDoing);
+  auto client = admin_client(settings);
+  if (!client.ok()) return report(client.error(), kDoing);
+  const auto status = client.value().delete_initial_access_token(tenant.value(), options.token_id);
+  if (!status.ok()) return report(status.error(), kDoing);
+  return finish(print("initial access token " + printable(options.token_id) + " deleted\n"));
+}
+
 int run_client_secret_add(const Settings& settings, const ClientSecretOptions& options) {
   constexpr const char* kDoing = "add a client secret";
   const auto tenant = tenant_of(settings);

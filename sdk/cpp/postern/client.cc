@@ -514,6 +514,14 @@ Result<std::string> Client::explain(const TenantId& tenant, const ExplainQuestio
   return read(answer, [&](const Json&) { return public_text(answer); });
 }
 
+namespace {
+
+NewAdminToken read_new_token(const Json& json) {
+  return {text(json, "token_id"), secret<BearerToken>(json, "token")};
+}
+
+}  // namespace
+
 Result<NewAdminToken> Client::create_admin_token(const TenantId& tenant,
                                                  const std::string& description,
                                                  std::optional<sys_seconds> expires_at) {
@@ -522,9 +530,7 @@ Result<NewAdminToken> Client::create_admin_token(const TenantId& tenant,
   POSTERN_TRY(
       const auto answer,
       call(json_request("POST", tenant_path(tenant, "/admin-tokens"), body), Authenticate::Bearer));
-  return read(answer, [](const Json& json) {
-    return NewAdminToken{text(json, "token_id"), secret<BearerToken>(json, "token")};
-  });
+  return read(answer, read_new_token);
 }
 
 Result<std::vector<AdminToken>> Client::admin_tokens(const TenantId& tenant) {
@@ -542,6 +548,39 @@ Result<std::vector<AdminToken>> Client::admin_tokens(const TenantId& tenant) {
 
 Status Client::delete_admin_token(const TenantId& tenant, const std::string& token_id) {
   const auto path = tenant_path(tenant, "/admin-tokens/" + percent_encode(token_id));
+  POSTERN_CHECK(call(request("DELETE", path), Authenticate::Bearer));
+  return {};
+}
+
+Result<NewAdminToken> Client::create_initial_access_token(const TenantId& tenant,
+                                                          const std::string& description,
+                                                          std::optional<sys_seconds> expires_at,
+                                                          std::uint64_t max_uses) {
+  auto body = expiry_body(expires_at);
+  body["description"] = description;
+  body["max_uses"] = max_uses;
+  POSTERN_TRY(const auto answer,
+              call(json_request("POST", tenant_path(tenant, "/initial-access-tokens"), body),
+                   Authenticate::Bearer));
+  return read(answer, read_new_token);
+}
+
+Result<std::vector<InitialAccessToken>> Client::initial_access_tokens(const TenantId& tenant) {
+  POSTERN_TRY(const auto answer, call(request("GET", tenant_path(tenant, "/initial-access-tokens")),
+                                      Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    std::vector<InitialAccessToken> out;
+    for (const auto& item : list(json, "items")) {
+      out.push_back({text(item, "token_id"), optional_text(item, "description"),
+                     time(item, "created_at"), time(item, "expires_at"), count(item, "max_uses"),
+                     count(item, "uses")});
+    }
+    return out;
+  });
+}
+
+Status Client::delete_initial_access_token(const TenantId& tenant, const std::string& token_id) {
+  const auto path = tenant_path(tenant, "/initial-access-tokens/" + percent_encode(token_id));
   POSTERN_CHECK(call(request("DELETE", path), Authenticate::Bearer));
   return {};
 }

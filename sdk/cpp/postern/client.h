@@ -101,6 +101,16 @@ struct NewAdminToken {
   BearerToken token;
 };
 
+/// With which clients register themselves (RFC 7591 §3).
+struct InitialAccessToken {
+  std::string token_id;
+  std::string description;
+  sys_seconds created_at{};
+  sys_seconds expires_at{};
+  std::uint64_t max_uses = 1;
+  std::uint64_t uses = 0;
+};
+
 struct ClientSecretInfo {
   std::string secret_id;
   std::optional<sys_seconds> expires_at;
@@ -313,6 +323,14 @@ class Client {
                                            std::optional<sys_seconds> expires_at);
   Result<std::vector<AdminToken>> admin_tokens(const TenantId& tenant);
   Status delete_admin_token(const TenantId& tenant, const std::string& token_id);
+
+  /// Without `expires_at` for a day. @param max_uses  1 to 1000 clients.
+  Result<NewAdminToken> create_initial_access_token(const TenantId& tenant,
+                                                    const std::string& description,
+                                                    std::optional<sys_seconds> expires_at,
+                                                    std::uint64_t max_uses);
+  Result<std::vector<InitialAccessToken>> initial_access_tokens(const TenantId& tenant);
+  Status delete_initial_access_token(const TenantId& tenant, const std::string& token_id);
 
   Result<NewClientSecret> add_client_secret(const TenantId& tenant, const ClientId& client,
                                             std::optional<sys_seconds> expires_at);

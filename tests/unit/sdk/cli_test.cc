@@ -938,6 +938,37 @@ TEST(CliTenant, HandsOutNewSecretsIntoPrivateFiles) {
               StartsWith("20"));
 }
 
+TEST(CliTenant, HandsOutInitialAccessTokens) {
+  const Cli cli([](const SeenRequest& request) -> std::string {
+    if (request.method == "DELETE") return "HTTP/1.1 204 X\r\n\r\n";
+    return request.method == "POST"
+               ? json_reply(201, R"({"token_id":"t1","token":"made-token","max_uses":5,)"
+                                 R"("expires_at":"2027-01-01T00:00:00Z"})")
+               : json_reply(200, R"({"items":[{"token_id":"t1","description":"support",)"
+                                 R"("created_at":"2026-01-01T00:00:00Z","max_uses":5,"uses":2,)"
+                                 R"("expires_at":"2027-01-01T00:00:00Z"}]})");
+  });
+  const std::vector<std::string> command{"tenant", "initial-access-token"};
+  const auto run = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), command.begin(), command.end());
+    return cli.run(more);
+  };
+  auto finished = run({"create", "acme", "--description", "support", "--max-uses", "5", "--expires",
+                       "7d", "--out", cli.folder.path("initial")});
+  EXPECT_EQ(finished.code, 0) << finished.err;
+  EXPECT_EQ(cli.folder.read("initial"), "made-token\n");
+  EXPECT_EQ(finished.out, "");
+  const auto sent = json::parse(cli.server.requests().at(0).body);
+  EXPECT_EQ(sent.at("max_uses"), 5);
+  EXPECT_THAT(sent.at("expires_at").get<std::string>(), StartsWith("20"));
+  EXPECT_THAT(run({"list", "acme"}).out, HasSubstr("2 of 5"));
+  EXPECT_EQ(run({"delete", "t1", "--tenant", "acme"}).code, 0);
+  EXPECT_THAT(cli.server.requests().back().target, HasSubstr("/initial-access-tokens/t1"));
+  for (const char* uses : {"0", "1001", "-1", "many"}) {
+    EXPECT_EQ(run({"create", "acme", "--description", "x", "--max-uses", uses}).code, 2) << uses;
+  }
+}
+
 TEST(CliTenant, ReplacesNothingButRegularFiles) {
   const Cli cli([](const SeenRequest&) {
     return json_reply(201, R"({"secret_id":"s1","client_secret":"made-secret"})");

@@ -486,6 +486,9 @@ TEST(Contract, EveryCallIsInOpenApiWithItsParameters) {
   call(client.create_admin_token(kTenant, "x", {}));
   call(client.admin_tokens(kTenant));
   call(client.delete_admin_token(kTenant, "id"));
+  call(client.create_initial_access_token(kTenant, "x", {}, 1));
+  call(client.initial_access_tokens(kTenant));
+  call(client.delete_initial_access_token(kTenant, "id"));
   call(client.add_client_secret(kTenant, gateway, {}));
   call(client.client_secrets(kTenant, gateway));
   call(client.delete_client_secret(kTenant, gateway, "id"));
