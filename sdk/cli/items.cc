@@ -28,18 +28,29 @@ sdk::Result<std::vector<sdk::TargetItem>> wanted_items(const std::string& backen
     items.push_back(std::move(item));
   }
   for (const auto& option : scopes) {
+    const auto twice = [](const sdk::TargetItem& item) {
+      return sdk::fail(sdk::ErrorKind::Usage, "--scope is given twice for " + item.backend);
+    };
     const auto equals = option.find('=');
     const auto name = option.substr(0, std::min(equals, option.size()));
     const auto named = std::find_if(items.begin(), items.end(),
                                     [&](const auto& item) { return item.backend == name; });
     if (equals != option.npos && named != items.end()) {
+      if (!named->scope.empty()) return twice(*named);
       named->scope = option.substr(equals + 1);
     } else if (items.size() == 1) {
+      if (!items[0].scope.empty()) return twice(items[0]);
       items[0].scope = option;
     } else {
       return sdk::fail(sdk::ErrorKind::Usage,
                        "with several backends, --scope needs to say which: --scope \"" +
                            items[0].backend + "=" + option + "\"");
+    }
+    // Left empty by an unset variable it would mean all that there is.
+    const auto& changed = named != items.end() ? *named : items[0];
+    if (changed.scope.find_first_not_of(' ') == std::string::npos) {
+      return sdk::fail(sdk::ErrorKind::Usage,
+                       "--scope is empty; leave it out to ask for all that is permitted");
     }
   }
   return items;

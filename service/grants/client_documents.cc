@@ -119,15 +119,16 @@ Result<std::shared_ptr<const DocumentClient>> ClientDocuments::find(
     }
     ++tenant.busy;
   }
-  auto fetched = [&]() -> Result<Fetched> {
+  using Made = Result<std::shared_ptr<const DocumentClient>>;
+  Fetched document;
+  const auto made = [&]() -> Made {
     try {
-      return fetch(std::string(client_id));
+      POSTERN_TRY(document, fetch(std::string(client_id)));
+      return made_of(document.text);
     } catch (const std::exception&) {  // nothing may leave `busy` raised
       return refused("exception");
     }
   }();
-  auto made = fetched.ok() ? made_of(fetched.value().text)
-                           : Result<std::shared_ptr<const DocumentClient>>(fetched.error());
   const std::lock_guard lock(mutex_);
   auto& tenant = tenants_[snapshot.tenant()];
   --tenant.busy;
@@ -142,8 +143,8 @@ Result<std::shared_ptr<const DocumentClient>> ClientDocuments::find(
         [](const auto& a, const auto& b) { return a.second.used < b.second.used; }));
   }
   tenant.entries.insert_or_assign(
-      std::string(client_id), Entry{std::move(fetched.value().text), snapshot.epoch(), made.value(),
-                                    now + fetched.value().max_age, now});
+      std::string(client_id),
+      Entry{std::move(document.text), snapshot.epoch(), made.value(), now + document.max_age, now});
   return made;
 }
 

@@ -63,7 +63,7 @@ class ClientDocuments {
   };
   struct Fetched {
     std::string text;
-    std::chrono::seconds max_age;
+    std::chrono::seconds max_age{};
   };
 
   Result<Fetched> fetch(const std::string& url) const;

@@ -47,6 +47,10 @@ Result<policy::ScopeSet> asked_outside(const policy::TenantSnapshot& snapshot,
   if (outside.point == nullptr) {
     return fail(ErrorCode::Unavailable, "", "decision point: this service asks none");
   }
+  if (facts.subject != nullptr && !tells_all(snapshot, *facts.subject)) {
+    return fail(ErrorCode::InvalidToken,
+                "the token does not say all that is asked of its user; send the user's own token");
+  }
   POSTERN_TRY(const auto decision, outside.point->decide(snapshot, facts, permitted, outside.wait));
   if (outside.told != nullptr) *outside.told = decision;
   return apply(decision, std::move(permitted));

@@ -395,7 +395,10 @@ Json write(const TenantSnapshot& snapshot, const Explanation& explanation) {
     json["decision_point"]["answer"] = decision->answer == Answer::Allowed   ? "allowed"
                                        : decision->answer == Answer::Refused ? "refused"
                                                                              : "undefined";
-    if (decision->scopes) json["decision_point"]["scope"] = decision->scopes->str();
+    if (decision->scopes) {
+      // What it says of other backends and tenants is nobody's business here.
+      json["decision_point"]["scope"] = decision->scopes->intersect(snapshot.all_scopes()).str();
+    }
   } else if (explanation.refused_by == "decision_point") {
     json["decision_point"]["answer"] = "unavailable";
   }

@@ -87,6 +87,10 @@ Status read_own_claim(const Json& own, VerifiedToken& token) {
     token.own->rooted_at = token::numeric_date(*it);
     if (!token.own->rooted_at) return malformed();
   }
+  if (own.contains("whole")) {
+    token.own->whole = texts_of(own, "whole");
+    if (!token.own->whole) return malformed();
+  }
   const auto epoch = own.find("epoch");
   if (epoch == own.end() || !epoch->is_number_unsigned()) return malformed();
   token.own->epoch = epoch->get<std::uint64_t>();
@@ -111,16 +115,25 @@ Result<std::string> own_claim(const policy::TenantSnapshot& snapshot, const Veri
   if (subject.principal.subject != subject.issued_subject) {
     own.string("sub", subject.principal.subject);
   }
+  // A decision point judges by all that the user's own token says, not by what is
+  // bound here: the next exchange must tell it no less.
+  const bool whole = snapshot.settings().guardrails.decision_point.has_value();
+  if (whole && !subject.own) {
+    const auto& names = snapshot.binding_claims();
+    own.strings("whole", {names.begin(), names.end()});
+  } else if (subject.own && subject.own->whole) {
+    own.strings("whole", *subject.own->whole);
+  }
   std::vector<std::string> groups;
   for (const auto& group : subject.groups) {
-    if (snapshot.binds(group)) groups.push_back(group);
+    if (whole || snapshot.binds(group)) groups.push_back(group);
   }
   if (!groups.empty()) own.strings("groups", groups);
   JsonObjectText claims;
   for (const auto& [claim, values] : subject.attributes) {
     std::vector<std::string> bound;
     for (const auto& value : values) {
-      if (snapshot.binds_claim(claim, value)) bound.push_back(value);
+      if (whole || snapshot.binds_claim(claim, value)) bound.push_back(value);
     }
     if (!bound.empty()) claims.strings(claim, bound);
   }
@@ -267,6 +280,15 @@ Result<policy::ScopeSet> OwnTokens::scope(const policy::TenantSnapshot& snapshot
     return fail(ErrorCode::ScopeRefused, "nothing of the token's scope is permitted any more");
   }
   return left;
+}
+
+bool tells_all(const policy::TenantSnapshot& snapshot, const VerifiedToken& token) {
+  if (!token.own || token.own->of_client) return true;
+  const auto& whole = token.own->whole;
+  const auto& claims = snapshot.binding_claims();
+  return whole && std::all_of(claims.begin(), claims.end(), [&](const std::string& claim) {
+           return std::find(whole->begin(), whole->end(), claim) != whole->end();
+         });
 }
 
 bool may_present(const policy::Client& client, const VerifiedToken& token) {

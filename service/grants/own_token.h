@@ -27,6 +27,8 @@
 ///   within     for each backend earlier in the chain, the scope granted there
 ///   iat        when the token at the root was issued
 ///   epoch      the tenant's when groups and claims were written
+///   whole      with a decision point: the claims whose values are all there, as
+///              are all groups
 ///
 /// A token of client_credentials has none of it: its subject is the client.
 namespace postern::grants {
@@ -72,6 +74,10 @@ class OwnTokens {
   const policy::RevocationList& revocations_;
   const Clock& clock_;
 };
+
+/// Whether the token says of its user what the user's own token would say here:
+/// a token of ours carries what is bound, unless a decision point wants the rest.
+bool tells_all(const policy::TenantSnapshot& snapshot, const VerifiedToken& token);
 
 /// Whether the client may use this token of ours: it got it, or it is the
 /// resource server the token is for.

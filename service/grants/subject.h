@@ -71,6 +71,8 @@ struct VerifiedToken {
     std::map<std::string, policy::ScopeSet> within;  ///< scope by backend along its chain
     std::optional<sys_seconds> rooted_at;
     std::uint64_t epoch = 0;
+    /// Set when it tells all groups, and all values of these claims, of its root.
+    std::optional<std::vector<std::string>> whole;
     token::Json claims;
   };
   std::optional<Own> own;

@@ -16,6 +16,8 @@ constexpr auto kSecretGrace = 24h;
 constexpr std::size_t kMinSecretBytes = 32;
 constexpr std::size_t kMaxObjects = 10'000;
 constexpr std::size_t kMaxConfigBytes = 8 * 1024 * 1024;
+constexpr std::size_t kMostRegistered = 500;  // the most that max_clients can be
+constexpr std::size_t kMaxRegisteredBytes = 32 * 1024;
 
 Error at(const std::string& pointer, std::string detail) {
   Error error = fail(ErrorCode::MalformedRequest, std::move(detail));
@@ -382,9 +384,18 @@ Result<Plan> plan(const Manifest& manifest, const StoredTenant* stored, Prune pr
   // Does the result fit together?
   std::size_t bytes = 0;
   std::size_t configured = 0;
+  const auto registered_before = static_cast<std::size_t>(
+      std::count_if(next.objects.begin(), next.objects.end(),
+                    [](const auto& object) { return registered(object.kind, object.spec); }));
+  // Those that registered are bounded on their own, so that they cannot keep admins
+  // from work; and so is what a manifest can gain by saying so of its clients.
+  std::size_t exempt = std::min(registered_before, kMostRegistered);
   for (const auto& [key, object] : objects) {
-    // Bounded on their own, so that whoever registers cannot keep admins from work.
-    if (registered(key.first, object.spec)) continue;
+    if (registered(key.first, object.spec) && object.spec.size() <= kMaxRegisteredBytes &&
+        exempt > 0) {
+      --exempt;
+      continue;
+    }
     ++configured;
     bytes += object.spec.size();
   }
@@ -439,6 +450,8 @@ Result<Plan> plan(const Manifest& manifest, const StoredTenant* stored, Prune pr
   }
   for (const auto& object : manifest.objects) {
     if (object.kind != Kind::Client || object.spec.contains("authentication")) continue;
+    // Its secret came with its registration, and ended as the tenant wants it to.
+    if (object.spec.contains("registered")) continue;
     const ClientId client(object.name);
     const bool has_one = std::any_of(
         next.client_secrets.begin(), next.client_secrets.end(), [&](const auto& existing) {

@@ -120,10 +120,18 @@ std::vector<PublishedKey> published_keys(const std::vector<StoredSigningKey>& st
   // Each one signs until the next one of its algorithm does. Backwards, so that
   // who is given an end here has not been asked for it yet.
   const PublishedKey* next = nullptr;
+  bool next_was_told = false;
   for (auto key = keys.rbegin(); key != keys.rend(); ++key) {
-    if (key->retired_at) continue;
-    if (next != nullptr && next->algorithm == key->algorithm) key->retired_at = next->active_from;
+    if (next != nullptr && next->algorithm != key->algorithm) next = nullptr;
+    const bool told = key->retired_at.has_value();
+    const bool same_second = next != nullptr && next->active_from == key->active_from;
+    // Of two that began in one second the one signs that was not told to stop.
+    if (told && same_second) continue;
+    if (!told && next != nullptr && !(next_was_told && same_second)) {
+      key->retired_at = next->active_from;
+    }
     next = &*key;
+    next_was_told = told;
   }
   std::erase_if(keys, [&](const auto& key) {
     return key.retired_at && *key.retired_at != sys_seconds::max() &&

@@ -193,6 +193,26 @@ TEST(Rfc7591_3_1, TheBodyIsOneJsonObjectOfBoundedSize) {
   EXPECT_THAT(raw("application/json; charset=utf-8", "{}"), HasStatus(201));
 }
 
+TEST(Rfc7591_3_1, WhatIsStoredCanBeReadAgain) {
+  Tenant tenant("rfc7591-depth");
+  const auto keys = test::Idp("x", crypto::Algorithm::ES256).jwks();
+  const auto post = [&](int depth) {
+    auto jwks = keys;
+    Json nested = 1;
+    for (int i = 0; i < depth; ++i) nested = Json::array({nested});
+    jwks["keys"][0]["zz"] = nested;
+    return tenant.post({{"token_endpoint_auth_method", "private_key_jwt"}, {"jwks", jwks}},
+                       tenant.initial_token());
+  };
+  EXPECT_THAT(post(3), HasStatus(201));
+  for (const int depth : {6, 20, 25, 26, 27, 28, 29, 40}) {
+    EXPECT_THAT(post(depth), HasStatus(413)) << depth;
+  }
+  // Nobody's client is anybody else's trouble.
+  EXPECT_THAT(tenant.exchange(tenant.user_token("alice"), "files"), HasStatus(200));
+  EXPECT_THAT(tenant.api("GET", "/manifest", tenant.admin), HasStatus(200));
+}
+
 TEST(Rfc7591_3, NobodyRegistersWithoutAnInitialAccessToken) {
   const auto before = acme().epoch();
   const auto none =
@@ -377,8 +397,8 @@ TEST(Registration, EveryDecisionIsOnRecord) {
     return records[i].at("event").at("fields").value(name, "");
   };
   EXPECT_EQ(records[0].at("event").at("outcome"), "allowed");
-  EXPECT_EQ(field(0, "client"), client.at("client_id"));
-  EXPECT_EQ(field(0, "initial_access_token"), made.at("token_id"));
+  EXPECT_EQ(client.at("client_id"), field(0, "client"));
+  EXPECT_EQ(made.at("token_id"), field(0, "initial_access_token"));
   EXPECT_EQ(field(0, "client_name"), "Agent");
   EXPECT_EQ(records[1].at("event").at("outcome"), "refused");
   EXPECT_EQ(field(1, "code"), "Unauthenticated");

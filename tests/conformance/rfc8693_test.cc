@@ -283,7 +283,7 @@ TEST(TokenExchange, X17_EachDecisionIsRecordedWithoutTokenText) {
   EXPECT_EQ(fields.at("subject_issuer"), tenant.idp.issuer());
   EXPECT_EQ(fields.at("audience"), kFiles);
   EXPECT_EQ(fields.at("scope"), "files:read");
-  EXPECT_EQ(fields.at("jti"), granted.at("jti"));
+  EXPECT_EQ(granted.at("jti"), fields.at("jti"));
   EXPECT_EQ(records[1].at("event").at("outcome"), "refused");
   EXPECT_EQ(records[1].at("event").at("fields").at("code"), "ScopeRefused");
   EXPECT_EQ(records[0].dump().find("eyJ"), std::string::npos);

@@ -494,8 +494,9 @@ Result<std::string> Client::explain(const TenantId& tenant, const ExplainQuestio
   add(*body, "scope", question.scope);
   add(*body, "grant", question.grant);
   if (!question.authorization_details.empty()) {
-    POSTERN_TRY(const auto details, parse_json(question.authorization_details));
-    (*body)["authorization_details"] = *details;
+    const auto details = parse_json(question.authorization_details);
+    if (!details.ok()) return fail(ErrorKind::Usage, "the authorization details are not JSON");
+    (*body)["authorization_details"] = *details.value();
   }
   if (question.subject_token != nullptr) {
     question.subject_token->expose(

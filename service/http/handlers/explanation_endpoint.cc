@@ -59,8 +59,18 @@ Result<grants::VerifiedTokenPtr> described(const Json& subject,
   }
   grants::VerifiedToken rights;
   rights.auth_context = Json::object();
-  for (const char* name : {"acr", "amr", "auth_time"}) {
-    if (subject.contains(name)) rights.auth_context[name] = subject.at(name);
+  if (const auto acr = subject.find("acr"); acr != subject.end()) {
+    if (!acr->is_string() || acr->get_ref<const std::string&>().size() > 512) {
+      return at("/subject/acr", "must be text");
+    }
+    rights.auth_context["acr"] = *acr;
+  }
+  if (subject.contains("amr")) {
+    POSTERN_TRY(rights.auth_context["amr"], texts_member(subject, "amr", "/subject/amr"));
+  }
+  if (const auto time = subject.find("auth_time"); time != subject.end()) {
+    if (!token::numeric_date(*time)) return at("/subject/auth_time", "must be a number of seconds");
+    rights.auth_context["auth_time"] = *time;
   }
   const auto text = [&](const char* name, std::size_t max) -> Result<std::string> {
     const auto it = subject.find(name);

@@ -21,6 +21,8 @@ using Kind = Caller::Kind;
 
 // Every admin's read and every replica's memory has the metadata of all of them.
 constexpr std::size_t kMaxMetadataBytes = 16 * 1024;
+// Stored a level or two deeper, inside what may be 32 deep.
+constexpr std::size_t kMaxMetadataDepth = 8;
 constexpr std::size_t kMaxTokens = 100;
 constexpr auto kDefaultLife = 24h;
 constexpr auto kMaxLife = 24h * 366;
@@ -117,8 +119,11 @@ Result<NewClient> new_client(const Services& services, const policy::TenantSnaps
   made.answer["client_id_issued_at"] = now.time_since_epoch().count();
   made.change.expected_epoch = snapshot.epoch();  // the limits were checked against it
   made.change.use_initial_tokens = {token_id};
-  made.change.put.push_back(
-      {policy::Kind::Client, id.str(), token::dump_json(policy::write(client)), 0});
+  auto spec = token::dump_json(policy::write(client));
+  // One object that does not read back would stop the whole tenant.
+  POSTERN_TRY(const auto stored, token::parse_json(spec));
+  POSTERN_CHECK(policy::read_client(stored, ""));
+  made.change.put.push_back({policy::Kind::Client, id.str(), std::move(spec), 0});
   if (metadata.authentication.method == policy::ClientAuthentication::Secret) {
     auto text = crypto::random_token();
     const ClientSecret secret(SecureBuffer::copy_of(text));
@@ -144,6 +149,7 @@ Result<Reply> register_client(const Services& services, const Request& request,
   }
   token::JsonLimits limits;
   limits.max_bytes = kMaxMetadataBytes;
+  limits.max_depth = kMaxMetadataDepth;
   auto parsed =
       request.body.expose([&](ByteView body) { return token::parse_json(as_text(body), limits); });
   POSTERN_TRY(const auto json, std::move(parsed));
@@ -295,6 +301,7 @@ Result<Done> delete_client(const Services& services, const Request& request,
                 "this client did not register itself; apply a manifest without it, with prune");
   }
   policy::ConfigChange change;
+  change.expected_epoch = snapshot.epoch();  // `registered` was looked at there
   change.remove.emplace_back(policy::Kind::Client, client->id.str());
   POSTERN_CHECK(apply(services, snapshot, change, record));
   return Done{Reply(204), Done::Recorded::InStore};

@@ -320,6 +320,57 @@ TEST(DecisionPoint, HalfOfABackendIsNoStoredCredential) {
             ErrorCode::ScopeRefused);
 }
 
+TEST(DecisionPoint, IsToldNoLessWhenTheTokenIsExchangedOnward) {
+  // Nothing here is bound to the group or to the second department.
+  OpaServer opa([](const Json& input) {
+    const auto& subject = input.at("subject");
+    const auto has = [](const Json& list, const char* text) {
+      return std::find(list.begin(), list.end(), Json(text)) != list.end();
+    };
+    return Json(input.at("backend") == "files" ||
+                !(has(subject.at("groups"), "contractors") &&
+                  has(subject.at("claims").at("department"), "hr")));
+  });
+  Asked f;
+  f.manifest["bindings"][0]["claims"] = {{"department", {"rnd"}}};
+  f.load();
+  const auto at = [&](const std::string& token, const char* backend) {
+    auto asked = f.request(token);
+    asked.audiences = {backend};
+    auto made = f.record();
+    return f.outside.exchange(*f.snapshot, f.caller(), asked, Wait::Yes, made);
+  };
+  const auto text = [](const Result<IssuedToken>& issued) {
+    return issued.value().access_token.expose(
+        [](ByteView bytes) { return std::string(as_text(bytes)); });
+  };
+  auto claims = f.claims();
+  claims["department"] = {"rnd", "hr"};
+  claims["groups"] = {"engineering", "contractors"};
+  const auto user = f.idp.sign(claims);
+  const auto earlier = at(user, "files");  // before there was a decision point
+  ASSERT_TRUE(earlier.ok()) << earlier.error().detail;
+  EXPECT_TRUE(at(text(earlier), "search").ok());
+
+  f.ask_at(opa.url());
+  EXPECT_EQ(code_of(at(user, "search")), ErrorCode::TargetRefused);
+  EXPECT_EQ(code_of(at(text(earlier), "search")), ErrorCode::InvalidToken);
+  const auto first = at(user, "files");
+  ASSERT_TRUE(first.ok()) << first.error().detail;
+  EXPECT_EQ(code_of(at(text(first), "search")), ErrorCode::TargetRefused);
+  const auto second = at(text(first), "files");
+  ASSERT_TRUE(second.ok()) << second.error().detail;
+  EXPECT_EQ(code_of(at(text(second), "search")), ErrorCode::TargetRefused);
+
+  // Another claim is asked for since: the token cannot say what its value was.
+  f.manifest["bindings"][0]["claims"]["site"] = {"*"};
+  f.manifest["bindings"].push_back(
+      {{"name", "plain"}, {"role", "developer"}, {"groups", {"engineering"}}});
+  f.load();
+  f.ask_at(opa.url());
+  EXPECT_EQ(code_of(at(text(first), "files")), ErrorCode::InvalidToken);
+}
+
 TEST(DecisionPoint, TenantsWithoutOneAreNotAsked) {
   Asked f;
   EXPECT_TRUE(f.exchange_with(std::nullopt, Wait::No).ok());

@@ -1,5 +1,6 @@
 #include "policy/manifest.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -313,6 +314,30 @@ TEST(PlanManifest, GeneratesAnotherWhenTheOnlyOneHasExpired) {
   EXPECT_TRUE(tenant.plan(json).empty());
   tenant.now = kNow + 1s;
   EXPECT_EQ(tenant.plan(json).generated.size(), 1u);
+}
+
+TEST(PlanManifest, GeneratesNoneForAClientThatRegistered) {
+  Tenant tenant;
+  auto json = acme();
+  json["clients"].push_back(
+      {{"id", "dyn-1"},
+       {"registered", {{"initial_access_token", "t"}, {"at", "2026-01-01T00:00:00Z"}}}});
+  EXPECT_TRUE(tenant.plan(json).generated.empty());
+}
+
+TEST(PlanManifest, SayingThatClientsRegisteredMakesLittleRoom) {
+  Tenant tenant;
+  const auto with = [](int from) {
+    auto json = acme();
+    for (int i = from; i < from + 6000; ++i) {
+      json["clients"].push_back(
+          {{"id", "dyn-" + std::to_string(i)},
+           {"registered", {{"initial_access_token", "t"}, {"at", "2026-01-01T00:00:00Z"}}}});
+    }
+    return json;
+  };
+  tenant.apply(with(0));
+  EXPECT_THAT(tenant.refused(with(6000), Prune::No).detail, testing::HasSubstr("10000 objects"));
 }
 
 TEST(PlanManifest, ANewSecretGivesTheOldOne24Hours) {

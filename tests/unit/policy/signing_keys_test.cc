@@ -116,10 +116,29 @@ TEST(SigningKeys, RetiredIsRetiredWhateverTheDatabasesClockSays) {
   }
   EXPECT_EQ(f.signer(), new_kid);
   int active = 0;
-  for (const auto& key : f.rebuilt()->signing_keys()) {
+  const auto snapshot = f.rebuilt();
+  for (const auto& key : snapshot->signing_keys()) {
     active += key.state(f.clock.now()) == SigningKeyState::Active && key.algorithm == "ES256";
   }
   EXPECT_EQ(active, 1);
+}
+
+TEST(SigningKeys, AtOnceDoesNotKeepLongerWhatHadEnded) {
+  Keys f;
+  const auto first = f.signer();
+  f.rotate(1s);
+  f.clock.advance(8s);
+  const auto ended = [&] {
+    const auto snapshot = f.rebuilt();
+    for (const auto& key : snapshot->signing_keys()) {
+      if (key.kid == first) return key.retired_at;
+    }
+    return std::optional<sys_seconds>();
+  };
+  const auto before = ended();
+  ASSERT_TRUE(before.has_value());
+  f.rotate(0s);
+  EXPECT_EQ(ended(), before);
 }
 
 TEST(SigningKeys, AtOnceHoldsForAReplicaWhoseClockIsBehind) {

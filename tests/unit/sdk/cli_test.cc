@@ -827,6 +827,12 @@ TEST(CliExchange, RefusesOptionsThatDoNotGoTogether) {
            {"exchange", "a,"},
            {"exchange", "a b"},
            {"exchange", "a,b", "--scope", "x"},
+           {"exchange", "a", "--scope", "a="},
+           {"exchange", "a,b", "--scope", "a= "},
+           {"exchange", "a", "--scope", ""},
+           {"exchange", "a", "--scope", "x", "--scope", "y"},
+           {"exchange", "a,b", "--scope", "a=x", "--scope", "a=y"},
+           {"explain", "--client", "gw-01", "--authorization-details", "{bad"},
            {"exchange", "--audience", "a", "--scope", "x", "--scope", "y"}}) {
     EXPECT_EQ(cli.run(wrong).code, 2) << wrong.back();
   }
