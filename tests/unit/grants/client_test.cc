@@ -88,7 +88,7 @@ TEST(ClientCredentials, IssuesATokenWhoseSubjectIsTheClient) {
   EXPECT_FALSE(claims.contains("auth_time"));
   EXPECT_EQ(claims.size(), 8u);
   EXPECT_TRUE(issued.value().issued_token_type.empty());
-  EXPECT_EQ(field_of(f.last_record, "jti"), claims.at("jti"));
+  EXPECT_EQ(claims.at("jti"), field_of(f.last_record, "jti"));
 }
 
 TEST(ClientCredentials, StaysWithinTheRegistration) {

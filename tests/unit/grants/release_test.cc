@@ -317,7 +317,7 @@ TEST(Release, MintsATokenIntoTheDelivery) {
   EXPECT_EQ(item.value().scope->str(), "files:read");
   EXPECT_FALSE(item.value().credential);
   EXPECT_EQ(seconds_of(*item.value().expires_at), claims.at("exp").get<std::int64_t>());
-  EXPECT_EQ(field_of(f.last_record, "jti"), claims.at("jti"));
+  EXPECT_EQ(claims.at("jti"), field_of(f.last_record, "jti"));
 }
 
 TEST(Release, AMintedTokenObeysScopeAndLifetime) {

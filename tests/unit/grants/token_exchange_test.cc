@@ -526,7 +526,7 @@ TEST(TokenExchange, RecordsWhatTheDecisionRestedOn) {
   EXPECT_EQ(field_of(record, "audience"), kFiles);
   EXPECT_EQ(field_of(record, "requested_scope"), "files:read");
   EXPECT_EQ(field_of(record, "scope"), "files:read");
-  EXPECT_EQ(field_of(record, "jti"), claims.at("jti"));
+  EXPECT_EQ(claims.at("jti"), field_of(record, "jti"));
   EXPECT_EQ(field_of(record, "expires_at"), std::to_string(claims.at("exp").get<std::int64_t>()));
   std::set<std::string> names;
   const auto text = audit::canonical(record);
