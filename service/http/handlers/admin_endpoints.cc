@@ -163,21 +163,6 @@ Json plan_json(const policy::Plan& plan) {
   return {{"changes", std::move(changes)}, {"warnings", plan.warnings}};
 }
 
-/// Applies a change that was computed from what was read just before. When the
-/// tenant has moved on since, that is the caller's failed precondition only if
-/// the caller named one.
-enum class Named { ByUs, ByCaller };
-Result<std::uint64_t> apply_or_conflict(const Services& services, const TenantId& tenant,
-                                        const policy::ConfigChange& change, audit::Event& record,
-                                        Named named) {
-  auto applied = services.config.apply(tenant, change, {&record, 1});
-  if (!applied.ok() && applied.error().code == ErrorCode::PreconditionFailed &&
-      named == Named::ByUs) {
-    return fail(ErrorCode::Conflict, "the configuration changed meanwhile; try again");
-  }
-  return applied;
-}
-
 Result<Reply> put_manifest(const Services& services, const Request& request, const TenantId& tenant,
                            const Caller& caller, audit::Event& record) {
   POSTERN_TRY(const auto query, Query::parse(request.query, {"dry_run", "prune"}));
@@ -249,8 +234,9 @@ Result<Reply> put_manifest(const Services& services, const Request& request, con
       }
     }
     record.with("changes", std::to_string(changed)).with("objects", names);
-    POSTERN_TRY(epoch, apply_or_conflict(services, tenant, plan.change, record,
-                                         conditions.any() ? Named::ByCaller : Named::ByUs));
+    // The caller's failed precondition only if the caller named one.
+    POSTERN_TRY(epoch, conditions.any() ? services.config.apply(tenant, plan.change, {&record, 1})
+                                        : apply_or_conflict(services, tenant, plan.change, record));
     services.snapshots.moved_on(tenant, epoch);
   }
 
@@ -318,14 +304,6 @@ Result<Done> delete_tenant(const Services& services, const Request& request,
   return Done{Reply(204), Done::Recorded::InStore};
 }
 
-Result<Done> apply_change(const Services& services, const policy::TenantSnapshot& snapshot,
-                          const policy::ConfigChange& change, audit::Event& record, Reply reply) {
-  POSTERN_TRY(const auto epoch,
-              apply_or_conflict(services, snapshot.tenant(), change, record, Named::ByUs));
-  services.snapshots.moved_on(snapshot.tenant(), epoch);
-  return Done{std::move(reply), Done::Recorded::InStore};
-}
-
 Result<Done> create_admin_token(const Services& services, const Request& request,
                                 const policy::TenantSnapshot& snapshot, audit::Event& record) {
   POSTERN_TRY(const auto body, json_body(request, {"description", "expires_at"}));
@@ -346,7 +324,7 @@ Result<Done> create_admin_token(const Services& services, const Request& request
   record.with("admin_token", id);
   auto reply = json_reply(201, {{"token_id", id}, {"token", text}});
   wipe(text);
-  return apply_change(services, snapshot, change, record, std::move(reply));
+  return apply_change(services, snapshot.tenant(), change, record, std::move(reply));
 }
 
 Result<Done> list_admin_tokens(const policy::TenantSnapshot& snapshot) {
@@ -371,7 +349,7 @@ Result<Done> delete_admin_token(const Services& services, const Request& request
   policy::ConfigChange change;
   change.remove_admin_tokens.push_back(id);
   record.with("revoked_token", id);
-  return apply_change(services, snapshot, change, record, Reply(204));
+  return apply_change(services, snapshot.tenant(), change, record, Reply(204));
 }
 
 Result<const policy::Client*> client_of(const Request& request,
@@ -414,7 +392,7 @@ Result<Done> create_client_secret(const Services& services, const Request& reque
   record.with("client", client->id.str()).with("secret_id", id);
   auto reply = json_reply(201, {{"secret_id", id}, {"client_secret", text}});
   wipe(text);
-  return apply_change(services, snapshot, change, record, std::move(reply));
+  return apply_change(services, snapshot.tenant(), change, record, std::move(reply));
 }
 
 Result<Done> list_client_secrets(const Request& request, const policy::TenantSnapshot& snapshot) {
@@ -439,7 +417,7 @@ Result<Done> delete_client_secret(const Services& services, const Request& reque
   policy::ConfigChange change;
   change.remove_client_secrets.emplace_back(client->id, id);
   record.with("client", client->id.str()).with("secret_id", id);
-  return apply_change(services, snapshot, change, record, Reply(204));
+  return apply_change(services, snapshot.tenant(), change, record, Reply(204));
 }
 
 }  // namespace

@@ -124,6 +124,22 @@ Result<Answer> tenant_call(const Services& services, const Request& request, std
   return Answer{render(done.error(), request), {std::move(record)}};
 }
 
+Result<std::uint64_t> apply_or_conflict(const Services& services, const TenantId& tenant,
+                                        const policy::ConfigChange& change, audit::Event& record) {
+  auto applied = services.config.apply(tenant, change, {&record, 1});
+  if (!applied.ok() && applied.error().code == ErrorCode::PreconditionFailed) {
+    return fail(ErrorCode::Conflict, "the configuration changed meanwhile; try again");
+  }
+  return applied;
+}
+
+Result<Done> apply_change(const Services& services, const TenantId& tenant,
+                          const policy::ConfigChange& change, audit::Event& record, Reply reply) {
+  POSTERN_TRY(const auto epoch, apply_or_conflict(services, tenant, change, record));
+  services.snapshots.moved_on(tenant, epoch);
+  return Done{std::move(reply), Done::Recorded::InStore};
+}
+
 Result<token::Json> json_body(const Request& request,
                               std::initializer_list<std::string_view> members) {
   auto parsed = request.body.expose([](ByteView body) { return token::parse_json(as_text(body)); });

@@ -54,6 +54,14 @@ using TenantCall = std::function<Result<Done>(const policy::TenantSnapshot& snap
 Result<Answer> tenant_call(const Services& services, const Request& request, std::string action,
                            std::initializer_list<Caller::Kind> allowed, const TenantCall& body);
 
+/// Applies a change that was computed from what was read just before, with its record.
+/// Errors: as ConfigStore::apply; Conflict when the tenant has moved on since.
+Result<std::uint64_t> apply_or_conflict(const Services& services, const TenantId& tenant,
+                                        const policy::ConfigChange& change, audit::Event& record);
+/// As apply_or_conflict; this replica answers by the change from then on.
+Result<Done> apply_change(const Services& services, const TenantId& tenant,
+                          const policy::ConfigChange& change, audit::Event& record, Reply reply);
+
 /// The body as a JSON object with no members but these. Errors: MalformedRequest.
 Result<token::Json> json_body(const Request& request,
                               std::initializer_list<std::string_view> members);

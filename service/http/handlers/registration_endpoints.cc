@@ -194,17 +194,6 @@ Result<Answer> registration_endpoint(const Services& services, const Request& re
   }
 }
 
-Status apply(const Services& services, const policy::TenantSnapshot& snapshot,
-             const policy::ConfigChange& change, audit::Event& record) {
-  auto applied = services.config.apply(snapshot.tenant(), change, {&record, 1});
-  if (!applied.ok() && applied.error().code == ErrorCode::PreconditionFailed) {
-    return fail(ErrorCode::Conflict, "the configuration changed meanwhile; try again");
-  }
-  POSTERN_CHECK(applied);
-  services.snapshots.moved_on(snapshot.tenant(), applied.value());
-  return {};
-}
-
 Result<Done> create_token(const Services& services, const Request& request,
                           const policy::TenantSnapshot& snapshot, audit::Event& record) {
   const auto now = services.clock.now();
@@ -259,8 +248,7 @@ Result<Done> create_token(const Services& services, const Request& request,
                                 {"expires_at", format_time(expires_at)},
                                 {"max_uses", max_uses}});
   wipe(text);
-  POSTERN_CHECK(apply(services, snapshot, change, record));
-  return Done{std::move(reply), Done::Recorded::InStore};
+  return apply_change(services, tenant, change, record, std::move(reply));
 }
 
 Result<Done> list_tokens(const policy::TenantSnapshot& snapshot) {
@@ -286,8 +274,7 @@ Result<Done> delete_token(const Services& services, const Request& request,
   policy::ConfigChange change;
   change.remove_initial_tokens.push_back(id);
   record.with("initial_access_token", id);
-  POSTERN_CHECK(apply(services, snapshot, change, record));
-  return Done{Reply(204), Done::Recorded::InStore};
+  return apply_change(services, snapshot.tenant(), change, record, Reply(204));
 }
 
 /// Only what registered itself: a configured client goes by the manifest.
@@ -303,8 +290,7 @@ Result<Done> delete_client(const Services& services, const Request& request,
   policy::ConfigChange change;
   change.expected_epoch = snapshot.epoch();  // `registered` was looked at there
   change.remove.emplace_back(policy::Kind::Client, client->id.str());
-  POSTERN_CHECK(apply(services, snapshot, change, record));
-  return Done{Reply(204), Done::Recorded::InStore};
+  return apply_change(services, snapshot.tenant(), change, record, Reply(204));
 }
 
 }  // namespace

@@ -39,19 +39,6 @@ Json keys_json(const policy::TenantSnapshot& snapshot, sys_seconds now) {
   return items;
 }
 
-/// Applies what was computed from what is stored, and answers with the keys as
-/// they are afterwards.
-Status apply(const Services& services, const TenantId& tenant, const policy::ConfigChange& change,
-             audit::Event& record) {
-  auto applied = services.config.apply(tenant, change, {&record, 1});
-  if (!applied.ok() && applied.error().code == ErrorCode::PreconditionFailed) {
-    return fail(ErrorCode::Conflict, "the configuration changed meanwhile; try again");
-  }
-  POSTERN_CHECK(applied);
-  services.snapshots.moved_on(tenant, applied.value());
-  return {};
-}
-
 Result<Done> rotate(const Services& services, const Request& request, const TenantId& tenant,
                     audit::Event& record) {
   const auto now = services.clock.now();
@@ -95,9 +82,8 @@ Result<Done> rotate(const Services& services, const Request& request, const Tena
                      {"active_from", format_time(key.active_from.value_or(now))}});
   }
   record.with("kids", kids).with("publish_for", std::to_string(publish_for.count()));
-  auto reply = json_reply(201, {{"items", std::move(items)}});
-  POSTERN_CHECK(apply(services, tenant, change, record));
-  return Done{std::move(reply), Done::Recorded::InStore};
+  return apply_change(services, tenant, change, record,
+                      json_reply(201, {{"items", std::move(items)}}));
 }
 
 Result<Done> withdraw(const Services& services, const Request& request, const TenantId& tenant,
@@ -106,8 +92,7 @@ Result<Done> withdraw(const Services& services, const Request& request, const Te
   POSTERN_TRY(const auto stored, services.config.load(tenant));
   POSTERN_TRY(const auto change, policy::withdraw_signing_key(stored, kid, services.clock.now()));
   record.with("kid", kid);  // one of ours: it was found
-  POSTERN_CHECK(apply(services, tenant, change, record));
-  return Done{Reply(204), Done::Recorded::InStore};
+  return apply_change(services, tenant, change, record, Reply(204));
 }
 
 }  // namespace
