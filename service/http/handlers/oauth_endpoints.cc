@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 
+#include "core/json_text.h"
 #include "http/form.h"
 #include "http/handlers/authenticate.h"
 
@@ -154,16 +155,9 @@ Result<grants::IssuedToken> grant(const Services& services, const policy::Tenant
 Reply token_reply(const grants::IssuedToken& issued) {
   std::string body;
   body.reserve(2 * issued.access_token.size() + 4096);  // never moved: no copy of it stays behind
-  body += R"({"access_token":")";
-  issued.access_token.expose([&](ByteView bytes) {
-    auto rest = as_text(bytes);
-    for (auto at = rest.find_first_of("\"\\"); at != rest.npos; at = rest.find_first_of("\"\\")) {
-      body.append(rest, 0, at).append(1, '\\').append(1, rest[at]);
-      rest.remove_prefix(at + 1);
-    }
-    body.append(rest);
-  });
-  body += R"(","token_type":")";
+  body += R"({"access_token":)";
+  issued.access_token.expose([&](ByteView bytes) { append_json_string(body, as_text(bytes)); });
+  body += R"(,"token_type":")";
   body += issued.token_type;
   body += R"(","expires_in":)";
   body += std::to_string(issued.expires_in.count());
