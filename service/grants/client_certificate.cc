@@ -30,13 +30,6 @@ std::string thumbprint(const crypto::Certificate& certificate) {
 }
 
 Result<const policy::Client*> authenticate_by_certificate(const policy::TenantSnapshot& snapshot,
-                                                          const std::string& client_id,
-                                                          const ShownCertificate& shown,
-                                                          sys_seconds now) {
-  return authenticate_by_certificate(snapshot, snapshot.find_client(client_id), shown, now);
-}
-
-Result<const policy::Client*> authenticate_by_certificate(const policy::TenantSnapshot& snapshot,
                                                           const policy::Client* client,
                                                           const ShownCertificate& shown,
                                                           sys_seconds now) {

@@ -26,9 +26,5 @@ Result<const policy::Client*> authenticate_by_certificate(const policy::TenantSn
                                                           const policy::Client* client,
                                                           const ShownCertificate& shown,
                                                           sys_seconds now);
-Result<const policy::Client*> authenticate_by_certificate(const policy::TenantSnapshot& snapshot,
-                                                          const std::string& client_id,
-                                                          const ShownCertificate& shown,
-                                                          sys_seconds now);
 
 }  // namespace postern::grants
