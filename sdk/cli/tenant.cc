@@ -63,6 +63,52 @@ Json summary_json(const sdk::TenantSummary& tenant) {
           {"created_at", format_time(tenant.created_at)}};
 }
 
+/// A kind of token that a tenant's administrators hand out.
+struct TokenKind {
+  const char* name;     ///< with its article: "an admin token"
+  const char* plain;    ///< "admin token"
+  const char* command;  ///< below `postern tenant`
+};
+constexpr TokenKind kAdminToken{"an admin token", "admin token", "admin-token"};
+constexpr TokenKind kInitialToken{"an initial access token", "initial access token",
+                                  "initial-access-token"};
+
+/// @param make  (client, tenant, expires_at) -> Result<NewAdminToken>
+template <class Make>
+int create_token(const Settings& settings, const AdminTokenOptions& options, const TokenKind& kind,
+                 const Make& make) {
+  const auto doing = std::string("create ") + kind.name;
+  const auto tenant = chosen(settings, options.tenant);
+  if (!tenant.ok()) return report(tenant.error(), doing);
+  const auto expires_at = parse_expiry(options.expires);
+  if (!expires_at.ok()) return report(expires_at.error(), doing);
+  if (const auto out = check_out(options.out); !out.ok()) return report(out.error(), doing);
+  auto client = admin_client(settings);
+  if (!client.ok()) return report(client.error(), doing);
+  const auto made = make(client.value(), tenant.value(), expires_at.value());
+  if (!made.ok()) return report(made.error(), doing);
+  const auto token_id = printable(made.value().token_id);
+  return made.value().token.expose([&](ByteView token) {
+    return hand_out(options.out, token, kind.plain + (" " + token_id),
+                    std::string("postern tenant ") + kind.command + " delete " + token_id +
+                        " --tenant " + tenant.value().str() + ", then make another");
+  });
+}
+
+/// @param remove  (client, tenant) -> Status
+template <class Remove>
+int delete_token(const Settings& settings, const AdminTokenOptions& options, const TokenKind& kind,
+                 const Remove& remove) {
+  const auto doing = std::string("delete the ") + kind.plain;
+  const auto tenant = chosen(settings, options.tenant);
+  if (!tenant.ok()) return report(tenant.error(), doing);
+  auto client = admin_client(settings);
+  if (!client.ok()) return report(client.error(), doing);
+  const auto status = remove(client.value(), tenant.value());
+  if (!status.ok()) return report(status.error(), doing);
+  return finish(print(kind.plain + (" " + printable(options.token_id)) + " deleted\n"));
+}
+
 }  // namespace
 
 int run_tenant_list(const Settings& settings) {
@@ -149,23 +195,11 @@ int run_tenant_delete(const Settings& settings, const TenantOptions& options) {
 }
 
 int run_admin_token_create(const Settings& settings, const AdminTokenOptions& options) {
-  constexpr const char* kDoing = "create an admin token";
-  const auto tenant = chosen(settings, options.tenant);
-  if (!tenant.ok()) return report(tenant.error(), kDoing);
-  const auto expires_at = parse_expiry(options.expires);
-  if (!expires_at.ok()) return report(expires_at.error(), kDoing);
-  if (const auto out = check_out(options.out); !out.ok()) return report(out.error(), kDoing);
-  auto client = admin_client(settings);
-  if (!client.ok()) return report(client.error(), kDoing);
-  const auto made =
-      client.value().create_admin_token(tenant.value(), options.description, expires_at.value());
-  if (!made.ok()) return report(made.error(), kDoing);
-  const auto token_id = printable(made.value().token_id);
-  return made.value().token.expose([&](ByteView token) {
-    return hand_out(options.out, token, "admin token " + token_id,
-                    "postern tenant admin-token delete " + token_id + " --tenant " +
-                        tenant.value().str() + ", then make another");
-  });
+  return create_token(
+      settings, options, kAdminToken,
+      [&](sdk::Client& client, const TenantId& tenant, std::optional<sys_seconds> expires_at) {
+        return client.create_admin_token(tenant, options.description, expires_at);
+      });
 }
 
 int run_admin_token_list(const Settings& settings, const AdminTokenOptions& options) {
@@ -191,34 +225,19 @@ int run_admin_token_list(const Settings& settings, const AdminTokenOptions& opti
 }
 
 int run_admin_token_delete(const Settings& settings, const AdminTokenOptions& options) {
-  constexpr const char* kDoing = "delete the admin token";
-  const auto tenant = chosen(settings, options.tenant);
-  if (!tenant.ok()) return report(tenant.error(), kDoing);
-  auto client = admin_client(settings);
-  if (!client.ok()) return report(client.error(), kDoing);
-  const auto status = client.value().delete_admin_token(tenant.value(), options.token_id);
-  if (!status.ok()) return report(status.error(), kDoing);
-  return finish(print("admin token " + printable(options.token_id) + " deleted\n"));
+  return delete_token(settings, options, kAdminToken,
+                      [&](sdk::Client& client, const TenantId& tenant) {
+                        return client.delete_admin_token(tenant, options.token_id);
+                      });
 }
 
 int run_initial_token_create(const Settings& settings, const InitialTokenOptions& options) {
-  constexpr const char* kDoing = "create an initial access token";
-  const auto tenant = chosen(settings, options.tenant);
-  if (!tenant.ok()) return report(tenant.error(), kDoing);
-  const auto expires_at = parse_expiry(options.expires);
-  if (!expires_at.ok()) return report(expires_at.error(), kDoing);
-  if (const auto out = check_out(options.out); !out.ok()) return report(out.error(), kDoing);
-  auto client = admin_client(settings);
-  if (!client.ok()) return report(client.error(), kDoing);
-  const auto made = client.value().create_initial_access_token(
-      tenant.value(), options.description, expires_at.value(), options.max_uses);
-  if (!made.ok()) return report(made.error(), kDoing);
-  const auto token_id = printable(made.value().token_id);
-  return made.value().token.expose([&](ByteView token) {
-    return hand_out(options.out, token, "initial access token " + token_id,
-                    "postern tenant initial-access-token delete " + token_id + " --tenant " +
-                        tenant.value().str() + ", then make another");
-  });
+  return create_token(
+      settings, options, kInitialToken,
+      [&](sdk::Client& client, const TenantId& tenant, std::optional<sys_seconds> expires_at) {
+        return client.create_initial_access_token(tenant, options.description, expires_at,
+                                                  options.max_uses);
+      });
 }
 
 int run_initial_token_list(const Settings& settings, const InitialTokenOptions& options) {
@@ -247,14 +266,10 @@ int run_initial_token_list(const Settings& settings, const InitialTokenOptions& 
 }
 
 int run_initial_token_delete(const Settings& settings, const InitialTokenOptions& options) {
-  constexpr const char* kDoing = "delete the initial access token";
-  const auto tenant = chosen(settings, options.tenant);
-  if (!tenant.ok()) return report(tenant.error(), kDoing);
-  auto client = admin_client(settings);
-  if (!client.ok()) return report(client.error(), kDoing);
-  const auto status = client.value().delete_initial_access_token(tenant.value(), options.token_id);
-  if (!status.ok()) return report(status.error(), kDoing);
-  return finish(print("initial access token " + printable(options.token_id) + " deleted\n"));
+  return delete_token(settings, options, kInitialToken,
+                      [&](sdk::Client& client, const TenantId& tenant) {
+                        return client.delete_initial_access_token(tenant, options.token_id);
+                      });
 }
 
 int run_client_secret_add(const Settings& settings, const ClientSecretOptions& options) {
