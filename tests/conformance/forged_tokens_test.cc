@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -22,6 +21,7 @@
 
 #include "crypto/base64url.h"
 #include "support/code_of.h"
+#include "support/from_environment.h"
 #include "support/grants_fixture.h"
 
 namespace postern {
@@ -29,6 +29,7 @@ namespace {
 
 using crypto::Algorithm;
 using policy::SubjectTokenType;
+using test::from_environment;
 using test::GrantsFixture;
 using test::seconds_of;
 using token::Json;
@@ -37,11 +38,6 @@ using namespace std::chrono_literals;
 constexpr Algorithm kAlgorithms[] = {
     Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384,
     Algorithm::PS512, Algorithm::ES256, Algorithm::ES384, Algorithm::ES512, Algorithm::EdDSA};
-
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
 
 std::string encoded(std::string_view text) { return crypto::base64url(as_bytes(text)); }
 

@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <iterator>
 #include <optional>
 #include <random>
@@ -21,6 +20,7 @@
 #include <vector>
 
 #include "support/code_of.h"
+#include "support/from_environment.h"
 #include "support/grants_fixture.h"
 #include "support/service_fixture.h"
 
@@ -29,11 +29,6 @@ namespace {
 
 using namespace test;
 using token::Json;
-
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
 
 std::set<std::string> words(const std::string& text) {
   std::istringstream stream(text);

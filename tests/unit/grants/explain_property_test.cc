@@ -7,7 +7,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <random>
@@ -15,19 +14,16 @@
 #include <vector>
 
 #include "grants/explain.h"
+#include "support/from_environment.h"
 #include "support/grants_fixture.h"
 
 namespace postern::grants {
 namespace {
 
+using test::from_environment;
 using test::GrantsFixture;
 using test::must;
 using token::Json;
-
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
 
 class World : public GrantsFixture {
  public:

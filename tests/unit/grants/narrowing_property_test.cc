@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <optional>
 #include <random>
 #include <set>
@@ -17,21 +16,18 @@
 #include <utility>
 #include <vector>
 
+#include "support/from_environment.h"
 #include "support/grants_fixture.h"
 
 namespace postern::grants {
 namespace {
 
 using namespace std::chrono_literals;
+using test::from_environment;
 using test::GrantsFixture;
 using test::seconds_of;
 using token::Json;
 using Names = std::set<std::string>;
-
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
 
 /// A random tenant, as sets: what its documents say, for the oracle to read.
 struct World {

@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstdlib>
 #include <functional>
 #include <optional>
 #include <random>
@@ -21,11 +20,13 @@
 #include <utility>
 #include <vector>
 
+#include "support/from_environment.h"
 #include "support/grants_fixture.h"
 
 namespace postern::grants {
 namespace {
 
+using test::from_environment;
 using test::GrantsFixture;
 using token::Json;
 using Point = std::tuple<std::string, std::string, std::string>;  // tool, action, path
@@ -36,11 +37,6 @@ const std::vector<std::string> kPatterns{"*", "read_*", "*_a", "read_a", "stat",
 const std::vector<std::string> kActions{"call", "list"};
 const std::vector<std::string> kPaths{"/a", "/b", "/c"};
 const std::vector<std::string> kBackends{"files", "search"};
-
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
 
 /// Here `*` is the only special character, and stands for any text.
 bool matches(const std::string& pattern, const std::string& text, std::size_t p = 0,
