@@ -307,7 +307,7 @@ Result<Done> delete_tenant(const Services& services, const Request& request,
 Result<Done> create_admin_token(const Services& services, const Request& request,
                                 const policy::TenantSnapshot& snapshot, audit::Event& record) {
   POSTERN_TRY(const auto body, json_body(request, {"description", "expires_at"}));
-  POSTERN_TRY(const auto description, text_member(body, "description", 200));
+  POSTERN_TRY(const auto description, description_member(body));
   POSTERN_TRY(const auto expires_at, time_member(body, "expires_at", services.clock.now()));
   if (snapshot.admin_tokens().size() >= 100) {
     return fail(ErrorCode::Conflict, "this tenant has 100 admin tokens; delete some first");
@@ -318,9 +318,8 @@ Result<Done> create_admin_token(const Services& services, const Request& request
   const auto id = crypto::random_id();
   policy::ConfigChange change;
   change.expected_epoch = snapshot.epoch();  // the limit was checked against it
-  change.add_admin_tokens.push_back({id, description.value_or(""),
-                                     policy::admin_token_hash(tenant, token), services.clock.now(),
-                                     expires_at});
+  change.add_admin_tokens.push_back(
+      {id, description, policy::admin_token_hash(tenant, token), services.clock.now(), expires_at});
   record.with("admin_token", id);
   auto reply = json_reply(201, {{"token_id", id}, {"token", text}});
   wipe(text);

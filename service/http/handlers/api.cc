@@ -4,6 +4,7 @@
 
 #include "core/log.h"
 #include "core/time_format.h"
+#include "http/ascii.h"
 #include "http/basic_auth.h"
 #include "http/error_render.h"
 
@@ -164,6 +165,15 @@ Result<std::optional<std::string>> text_member(const token::Json& body, const ch
   const auto& text = it->get_ref<const std::string&>();
   if (text.size() > max) return at(pointer, "is longer than " + std::to_string(max) + " bytes");
   return std::optional(text);
+}
+
+Result<std::string> description_member(const token::Json& body) {
+  POSTERN_TRY(const auto text, text_member(body, "description", 200));
+  // It ends up on administrators' terminals.
+  if (text && has_control_characters(*text)) {
+    return at("/description", "must be one line of text");
+  }
+  return text.value_or("");
 }
 
 Result<std::optional<sys_seconds>> time_member(const token::Json& body, const char* name,

@@ -62,6 +62,9 @@ Result<std::uint64_t> apply_or_conflict(const Services& services, const TenantId
 Result<Done> apply_change(const Services& services, const TenantId& tenant,
                           const policy::ConfigChange& change, audit::Event& record, Reply reply);
 
+/// The member `description`: one line for people, or nothing. Errors: MalformedRequest.
+Result<std::string> description_member(const token::Json& body);
+
 /// The body as a JSON object with no members but these. Errors: MalformedRequest.
 Result<token::Json> json_body(const Request& request,
                               std::initializer_list<std::string_view> members);

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/time_format.h"
+#include "http/ascii.h"
 #include "http/handlers/api.h"
 
 /// Stored credentials: set, show, list, delete. A value goes in and never
@@ -23,13 +24,6 @@ Json metadata_json(const vault::CredentialMetadata& metadata) {
                                            {"subject", owner.principal().subject}};
   if (metadata.expires_at) json["expires_at"] = format_time(*metadata.expires_at);
   return json;
-}
-
-bool has_control_characters(std::string_view text) {
-  return std::any_of(text.begin(), text.end(), [](char c) {
-    const auto byte = static_cast<unsigned char>(c);
-    return byte < 0x20 || byte == 0x7f;
-  });
 }
 
 /// Whose credentials this request is about. A user's own, always; for the

@@ -198,7 +198,7 @@ Result<Done> create_token(const Services& services, const Request& request,
                           const policy::TenantSnapshot& snapshot, audit::Event& record) {
   const auto now = services.clock.now();
   POSTERN_TRY(const auto body, json_body(request, {"description", "expires_at", "max_uses"}));
-  POSTERN_TRY(const auto description, text_member(body, "description", 200));
+  POSTERN_TRY(const auto description, description_member(body));
   POSTERN_TRY(const auto asked, time_member(body, "expires_at", now));
   const auto bad = [](const char* pointer, const char* detail) {
     Error error = fail(ErrorCode::MalformedRequest, detail);
@@ -239,9 +239,8 @@ Result<Done> create_token(const Services& services, const Request& request,
   const BearerToken token(SecureBuffer::copy_of(text));
   const auto id = crypto::random_id();
   const auto expires_at = asked.value_or(now + kDefaultLife);
-  change.add_initial_tokens.push_back({id, description.value_or(""),
-                                       policy::initial_token_hash(tenant, token), now, expires_at,
-                                       static_cast<std::uint32_t>(max_uses), 0});
+  change.add_initial_tokens.push_back({id, description, policy::initial_token_hash(tenant, token),
+                                       now, expires_at, static_cast<std::uint32_t>(max_uses), 0});
   record.with("initial_access_token", id).with("max_uses", std::to_string(max_uses));
   auto reply = json_reply(201, {{"token_id", id},
                                 {"token", text},
