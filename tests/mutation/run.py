@@ -17,6 +17,7 @@ Takes minutes, so it is a tool and no part of CI.
 """
 
 import argparse
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -278,12 +279,12 @@ def main() -> int:
         sys.exit(f"mutation: {failed} fails with every check on")
 
     survivors = []
-    for number in chosen:
-        noticed = scratch.noticed(number)
-        print(f"{'noticed by ' + noticed if noticed else 'SURVIVED':60.60}  {names[number - 1]}",
-              flush=True)
-        if not noticed:
-            survivors.append(names[number - 1])
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for number, noticed in zip(chosen, pool.map(scratch.noticed, chosen)):
+            print(f"{'noticed by ' + noticed if noticed else 'SURVIVED':60.60}  {names[number - 1]}",
+                  flush=True)
+            if not noticed:
+                survivors.append(names[number - 1])
     print(f"\n{len(chosen)} mutations, {len(survivors)} survived", *survivors, sep="\n")
     return 1 if survivors else 0
 

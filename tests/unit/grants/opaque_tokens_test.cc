@@ -429,6 +429,77 @@ TEST(OpaqueToken, WithoutAClientSecretNobodyIsAsked) {
   EXPECT_EQ(f.asked(), 0);
 }
 
+// Each fails closed by more than one check; the log tells the operator which.
+TEST(OpaqueToken, TheLogSaysWhyNobodyWasAskedOrUnderstood) {
+  Forgetful f;
+  const auto logged = [&] {
+    const auto result = f.verify(kToken);
+    return result.ok() ? "accepted" : result.error().diagnostic;
+  };
+  f.fetcher.serve_text(kEndpoint, 200, "not json");
+  EXPECT_EQ(logged(), "introspection: not a JSON object");
+  f.fetcher.serve_text(kEndpoint, 200, "[]");
+  EXPECT_EQ(logged(), "introspection: not a JSON object");
+  f.fetcher.serve_text(kEndpoint, 200, "{}");
+  EXPECT_EQ(logged(), "introspection: `active` is missing or no boolean");
+  f.fetcher.die(kEndpoint);
+  const auto dead = logged();
+  EXPECT_TRUE(dead.starts_with("introspection: ")) << dead;
+  EXPECT_EQ(dead.find("exception"), dead.npos);
+  f.clock.advance(1s);
+  f.store("wrong-field", "", {{"secret", "x"}});
+  f.issuer()["introspection"]["credential"] = "wrong-field";
+  f.load();
+  EXPECT_EQ(logged(), "introspection: the credential has no field client_secret");
+}
+
+/// A store that cannot be reached.
+struct NoStore final : vault::CredentialStore {
+  static Error gone() { return fail(ErrorCode::Unavailable, "", "the store is gone"); }
+  Result<vault::CredentialMetadata> put(const TenantId&, const vault::CredentialKey&,
+                                        std::optional<std::uint32_t>, const Seal&,
+                                        std::span<const audit::Event>) override {
+    return gone();
+  }
+  Result<vault::SealedVersion> latest(const TenantId&, const vault::CredentialKey&) override {
+    return gone();
+  }
+  Result<vault::CredentialMetadata> metadata(const TenantId&,
+                                             const vault::CredentialKey&) override {
+    return gone();
+  }
+  Result<Page> list(const TenantId&, const std::optional<Owner>&, std::string_view,
+                    std::uint32_t) override {
+    return gone();
+  }
+  Status remove(const TenantId&, const vault::CredentialKey&, std::optional<std::uint32_t>,
+                std::span<const audit::Event>) override {
+    return gone();
+  }
+};
+
+TEST(OpaqueToken, WithoutTheStoreNobodyIsAsked) {
+  Opaque f;
+  NoStore store;
+  AskedOpaqueTokens tokens(f.fetcher, store, f.envelope, f.clock);
+  const auto* issuer = f.snapshot->find_issuer(f.idp.issuer());
+  ASSERT_NE(issuer, nullptr);
+  const auto answer = tokens.ask(f.tenant, *issuer, kToken, Wait::Yes);
+  ASSERT_EQ(code_of(answer), ErrorCode::Unavailable);
+  EXPECT_EQ(answer.error().diagnostic, "the store is gone");
+  EXPECT_EQ(f.asked(), 0);
+}
+
+TEST(OpaqueToken, AnIssuerWithoutAnEndpointIsNotAsked) {
+  Opaque f;
+  f.issuer().erase("introspection");
+  f.load();
+  const auto* issuer = f.snapshot->find_issuer(f.idp.issuer());
+  ASSERT_NE(issuer, nullptr);
+  EXPECT_EQ(code_of(f.opaque_tokens.ask(f.tenant, *issuer, kToken, Wait::Yes)), kRefused);
+  EXPECT_EQ(f.asked(), 0);
+}
+
 TEST(OpaqueToken, ADeadIssuerIsLeftAloneForAWhile) {
   Opaque f;
   f.fetcher.die(kEndpoint);
