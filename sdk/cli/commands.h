@@ -82,6 +82,10 @@ struct ExplainOptions {
   std::vector<std::string> groups;
   std::vector<std::string> claims;  ///< NAME=VALUE
   std::string token_scope;
+  std::string actor;
+  std::string actor_issuer;
+  std::string actor_token_file;
+  std::string actor_token_type = "access_token";
   std::string target;  ///< name, alias, audience or URI
   std::string scope;
   std::string grant;

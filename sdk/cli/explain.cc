@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "postern/json.h"
+#include "postern/secret_file.h"
 
 namespace postern::cli {
 namespace {
@@ -86,6 +87,9 @@ std::string for_people(const Json& json, bool allowed) {
     if (point->contains("scope")) out += ", at most: " + text_of(*point, "scope");
     out += '\n';
   }
+  if (const auto it = json.find("credential"); it != json.end() && it->is_object()) {
+    out += "credential  " + text_of(*it, "name") + " of the " + text_of(*it, "owner") + "\n";
+  }
   for (const auto& tool : list_of(json, "tools")) {
     out += "tools    " + text_of(tool, "tool") + " (" + text_of(tool, "role") + " by " +
            text_of(tool, "binding") + ")\n";
@@ -142,6 +146,16 @@ int run_explain(const Settings& settings, const ExplainOptions& options) {
     if (options.grant != "jwt-bearer") {
       question.subject_token_type = token_type_urn(settings.subject_token_type);
     }
+  }
+  question.actor = options.actor;
+  question.actor_issuer = options.actor_issuer;
+  std::optional<ActorToken> actor;
+  if (!options.actor_token_file.empty()) {
+    auto read = sdk::read_token_file(options.actor_token_file, "actor token");
+    if (!read.ok()) return report(read.error(), kDoing);
+    actor.emplace(std::move(read).value());
+    question.actor_token = &*actor;
+    question.actor_token_type = token_type_urn(options.actor_token_type);
   }
   auto client = admin_client(settings);
   if (!client.ok()) return report(client.error(), kDoing);

@@ -222,8 +222,19 @@ void add_explain(CLI::App& app, Options& options, Action& action) {
       ->needs(subject);
   command->add_option("--token-scope", explain.token_scope, "Scope of the user's token")
       ->needs(subject);
-  command->add_flag("--as-client", explain.as_client, "The client asks for itself")
-      ->excludes(subject);
+  auto* as_client =
+      command->add_flag("--as-client", explain.as_client, "The client asks for itself")
+          ->excludes(subject);
+  auto* actor = command->add_option("--actor", explain.actor, "`sub` of who acts for the user")
+                    ->excludes(as_client);
+  auto* actor_issuer =
+      command->add_option("--actor-issuer", explain.actor_issuer, "Issuer of who acts");
+  actor->needs(actor_issuer);
+  actor_issuer->needs(actor);
+  command->add_option("--actor-token-file", explain.actor_token_file, "In the place of --actor")
+      ->excludes(actor)
+      ->excludes(as_client);
+  command->add_option("--actor-token-type", explain.actor_token_type, "As --subject-token-type");
   command->callback(
       [&] { action = [&] { return run_explain(options.settings, options.explain); }; });
 }

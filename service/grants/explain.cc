@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "core/time_format.h"
 #include "grants/entitlement.h"
 #include "grants/jwt_bearer.h"
+#include "grants/release.h"
 #include "grants/token_exchange.h"
 
 namespace postern::grants {
@@ -24,13 +26,14 @@ Json by_json(const Matched& matched) {
 class Explainer {
  public:
   Explainer(const TenantSnapshot& snapshot, const Question& question, sys_seconds now,
-            DecisionPoint* point, Wait wait)
+            DecisionPoint* point, Wait wait, vault::CredentialStore* credentials)
       : snapshot_(snapshot),
         question_(question),
         client_(*question.client),
         now_(now),
         point_(point),
-        wait_(wait) {}
+        wait_(wait),
+        credentials_(credentials) {}
 
   Explanation run() {
     auto decided = decide();
@@ -50,15 +53,7 @@ class Explainer {
     }
     out_.refused_by = "client";
     POSTERN_CHECK(check_grant());
-    if (question_.subject) {
-      if (auto may = check_may_act(*question_.subject, nullptr, snapshot_, client_); !may.ok()) {
-        out_.refused_by = "subject";
-        hint("subject", "the subject token names in may_act who may act, and not this client", {});
-        Error error = std::move(may).error();
-        if (jwt_bearer()) error.code = ErrorCode::InvalidGrant;
-        return error;
-      }
-    }
+    if (question_.subject) POSTERN_CHECK(check_who_acts());
     auto target = question_.assertion ? target_of(snapshot_, client_, *question_.assertion,
                                                   question_.audiences, question_.resources)
                                       : resolve_target(snapshot_, client_, question_.audiences,
@@ -115,6 +110,9 @@ class Explainer {
       }
     }
     POSTERN_CHECK(decide_tools(target.value()));
+    if (question_.subject && backend.answer == AnswerKind::Vaulted) {
+      POSTERN_CHECK(check_who_opens_vault());
+    }
     auto granted = narrow_scope(permitted.value(), question_.scope);
     if (!granted.ok()) {
       out_.refused_by = "request";
@@ -127,6 +125,7 @@ class Explainer {
         explain_scopes(backend, std::nullopt);
         return whole;
       }
+      POSTERN_CHECK(look_for_credential(backend));
       out_.granted = backend.scopes;
     } else {
       if (auto signing = check_signing(snapshot_, backend); !signing.ok()) {
@@ -162,6 +161,71 @@ class Explainer {
     return fail(ErrorCode::UnauthorizedClient, asked.refusal);
   }
 
+  Status check_who_acts() {
+    const auto& subject = *question_.subject;
+    const auto* actor = question_.actor.get();
+    const auto act = check_parties(snapshot_, client_, subject, actor);
+    if (act.ok()) return {};
+    out_.refused_by = actor != nullptr ? "actor" : "subject";
+    if (!subject.may_act.is_null()) {
+      hint("subject",
+           actor != nullptr ? "the subject token names in may_act who may act, and not this actor"
+                            : "the subject token names in may_act who may act, and not this client",
+           {});
+    } else if (subject.own && subject.own->of_client) {
+      hint("subject", "send a token of the user", {});
+    } else if (actor != nullptr && !actor->act.is_null()) {
+      hint("actor", "send a token that the actor got for itself", {});
+    } else {
+      hint("subject", "send the user's own token, which fewer have passed on", {});
+    }
+    Error error = act.error();
+    if (jwt_bearer()) error.code = ErrorCode::InvalidGrant;
+    return error;
+  }
+
+  Status check_who_opens_vault() {
+    if (auto actor = check_vaulted_actor(question_.actor.get()); !actor.ok()) {
+      out_.refused_by = "actor";
+      hint("actor", "ask without the actor", {});
+      return actor;
+    }
+    if (auto opens = check_opens_vault(*question_.subject); !opens.ok()) {
+      out_.refused_by = "subject";
+      hint("subject", "send the user's own token", {});
+      return opens;
+    }
+    return {};
+  }
+
+  /// As Release::open_credential() looks for it, but opens nothing.
+  Status look_for_credential(const Backend& backend) {
+    if (credentials_ == nullptr) return {};
+    if (wait_ == Wait::No) return fail(ErrorCode::NeedsDatabase, "");
+    out_.refused_by = "credential";
+    const auto missing = [&](Error error) -> Status {
+      using Rule = CredentialOwnerRule;
+      const auto rule = backend.credential_owner;
+      hint("credential", "store the credential, or let the user connect",
+           {{"credential", backend.credential->str()},
+            {"owner", rule == Rule::Tenant      ? "tenant"
+                      : rule == Rule::Principal ? "principal"
+                                                : "principal or tenant"}});
+      return error;
+    };
+    for (const auto& key : credentials_for(backend, question_.subject->principal)) {
+      auto stored = credentials_->metadata(snapshot_.tenant(), key);
+      if (!stored.ok() && stored.error().code == ErrorCode::NotFound) continue;
+      POSTERN_CHECK(stored);
+      if (auto ended = check_not_ended(stored.value().expires_at, now_); !ended.ok()) {
+        return missing(std::move(ended).error());
+      }
+      out_.credential = std::move(stored).value();
+      return {};
+    }
+    return missing(no_credential(backend));
+  }
+
   /// An assertion's scope is one more limit of the token.
   void limit_to_assertion(const VerifiedAssertion& assertion) {
     if (!assertion.scope) return;
@@ -195,7 +259,7 @@ class Explainer {
     return decided;
   }
 
-  Outside outside() { return {point_, wait_, nullptr, &out_.decision}; }
+  Outside outside() { return {point_, wait_, question_.actor.get(), &out_.decision}; }
 
   void hint(const char* kind, std::string text, Json details) {
     if (out_.hints.size() < kMaxHints) {
@@ -360,14 +424,15 @@ class Explainer {
   const sys_seconds now_;
   DecisionPoint* const point_;
   const Wait wait_;
+  vault::CredentialStore* const credentials_;
   Explanation out_;
 };
 
 }  // namespace
 
 Explanation explain(const TenantSnapshot& snapshot, const Question& question, sys_seconds now,
-                    DecisionPoint* point, Wait wait) {
-  return Explainer(snapshot, question, now, point, wait).run();
+                    DecisionPoint* point, Wait wait, vault::CredentialStore* credentials) {
+  return Explainer(snapshot, question, now, point, wait, credentials).run();
 }
 
 Json write(const TenantSnapshot& snapshot, const Explanation& explanation) {
@@ -401,6 +466,14 @@ Json write(const TenantSnapshot& snapshot, const Explanation& explanation) {
     }
   } else if (explanation.refused_by == "decision_point") {
     json["decision_point"]["answer"] = "unavailable";
+  }
+  if (const auto& credential = explanation.credential) {
+    json["credential"] = {{"name", credential->key.name.str()},
+                          {"owner", credential->key.owner.is_tenant() ? "tenant" : "principal"},
+                          {"version", credential->version}};
+    if (credential->expires_at) {
+      json["credential"]["expires_at"] = format_time(*credential->expires_at);
+    }
   }
   for (const auto& tool : explanation.tools) {
     json["tools"].push_back({{"role", tool.by.role->name},

@@ -14,6 +14,7 @@
 #include "policy/authorize.h"
 #include "policy/snapshot.h"
 #include "token/json.h"
+#include "vault/credential.h"
 
 namespace postern::grants {
 
@@ -22,6 +23,7 @@ struct Question {
   const policy::Client* client = nullptr;
   /// Null: the client asks for itself.
   VerifiedTokenPtr subject;
+  VerifiedTokenPtr actor;  ///< who acts for the subject, in an exchange; null: nobody
   enum class Grant { Exchange, JwtBearer } grant = Grant::Exchange;  ///< of a user's request
   /// The assertion that `subject` is of, in a jwt-bearer request; null: described.
   std::shared_ptr<const VerifiedAssertion> assertion;
@@ -33,9 +35,9 @@ struct Question {
 
 /// Something that stands in the way, and what would take it out of the way.
 struct Hint {
-  /// client, client_grant, client_backend, client_scope, target, permission,
-  /// binding, deny, token_scope, unknown_scope, authentication, decision_point, tools,
-  /// guardrail
+  /// client, client_grant, client_backend, client_scope, subject, actor, target,
+  /// permission, binding, deny, token_scope, unknown_scope, authentication,
+  /// decision_point, tools, credential, guardrail
   std::string kind;
   std::string text;     ///< for people; our words and names of this tenant's configuration
   token::Json details;  ///< the names in it
@@ -43,7 +45,7 @@ struct Hint {
 
 struct Explanation {
   std::optional<Error> refusal;  ///< exactly what the client is told
-  /// Where it was refused: client, subject, target, roles, ceilings, authentication,
+  /// Where it was refused: client, subject, actor, target, roles, ceilings, authentication,
   /// decision_point, tools, request, credential, guardrails. Empty when it is allowed.
   std::string refused_by;
   const policy::Backend* backend = nullptr;
@@ -51,6 +53,7 @@ struct Explanation {
   std::optional<policy::ScopeSet> permitted;  ///< once roles, ceilings and decision point agreed
   std::optional<Decision> decision;           ///< of the decision point, when it gave one
   policy::ScopeSet granted;
+  std::optional<vault::CredentialMetadata> credential;  ///< that a vaulted backend would take
   std::optional<policy::ToolDetails> granted_tools;
   std::vector<BoundTool> tools;  ///< what the user's roles say of the backend's tools
   policy::PolicyTrace trace;
@@ -62,9 +65,12 @@ struct Explanation {
 /// Decides as every grant does, by the same functions in the same order, and
 /// keeps what they looked at. Reveals the policy: for a tenant's administrators
 /// only, never for the client or the user whom it is about. The refusal is
-/// NeedsOutbound when a decision point must be asked and `wait` does not allow it.
+/// NeedsOutbound or NeedsDatabase when a decision point or the store must be
+/// asked and `wait` does not allow it.
+/// @param credentials  null: whether what a vaulted backend takes is stored is not looked at.
 Explanation explain(const policy::TenantSnapshot& snapshot, const Question& question,
-                    sys_seconds now, DecisionPoint* point = nullptr, Wait wait = Wait::No);
+                    sys_seconds now, DecisionPoint* point = nullptr, Wait wait = Wait::No,
+                    vault::CredentialStore* credentials = nullptr);
 
 /// The explanation as the REST API answers it.
 token::Json write(const policy::TenantSnapshot& snapshot, const Explanation& explanation);

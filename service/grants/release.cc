@@ -102,6 +102,38 @@ std::string connect_url(const policy::TenantSnapshot& snapshot, std::string_view
   return url;
 }
 
+std::vector<vault::CredentialKey> credentials_for(const policy::Backend& backend,
+                                                  const Principal& user) {
+  using policy::CredentialOwnerRule;
+  std::vector<vault::CredentialKey> candidates;
+  if (backend.credential_owner != CredentialOwnerRule::Tenant) {
+    candidates.push_back({Owner::principal(user), *backend.credential});
+  }
+  if (backend.credential_owner != CredentialOwnerRule::Principal) {
+    candidates.push_back({Owner::tenant(), *backend.credential});
+  }
+  return candidates;
+}
+
+Status check_opens_vault(const VerifiedToken& subject) {
+  if (!subject.own) return {};
+  return fail(ErrorCode::InvalidToken,
+              "a token issued here opens no vault; send the user's own token");
+}
+
+Error no_credential(const policy::Backend& backend) {
+  return fail(ErrorCode::InteractionRequired,
+              backend.credential_owner == policy::CredentialOwnerRule::Tenant
+                  ? "the tenant has not stored the credential that this backend needs"
+                  : "no credential of this user is stored for this backend");
+}
+
+Status check_not_ended(const std::optional<sys_seconds>& expires_at, sys_seconds now) {
+  if (!expires_at || *expires_at > now) return {};
+  return fail(ErrorCode::InteractionRequired,
+              "the stored credential for this backend has expired; store a new one");
+}
+
 Result<VerifiedTokenPtr> Release::verify_subject(const policy::TenantSnapshot& snapshot,
                                                  const Caller& caller,
                                                  std::string_view subject_token,
@@ -166,43 +198,25 @@ Result<OpenedCredential> Release::open_credential(const policy::TenantSnapshot& 
                                                   const policy::ScopeSet& permitted,
                                                   const std::optional<std::string_view>& scope,
                                                   Wait wait, audit::Event& record) const {
-  // What was made for a backend never opens the vault.
-  if (subject.own) {
-    return fail(ErrorCode::InvalidToken,
-                "a token issued here opens no vault; send the user's own token");
-  }
-  using policy::CredentialOwnerRule;
+  POSTERN_CHECK(check_opens_vault(subject));
   POSTERN_CHECK(policy::narrow_scope(permitted, scope));
   POSTERN_CHECK(policy::check_whole_backend(backend, permitted));
   if (wait == Wait::No) return fail(ErrorCode::NeedsDatabase, "");
 
   record.with("credential", backend.credential->str());
-  std::vector<vault::CredentialKey> candidates;
-  if (backend.credential_owner != CredentialOwnerRule::Tenant) {
-    candidates.push_back({Owner::principal(subject.principal), *backend.credential});
-  }
-  if (backend.credential_owner != CredentialOwnerRule::Principal) {
-    candidates.push_back({Owner::tenant(), *backend.credential});
-  }
-  for (const auto& key : candidates) {
+  for (const auto& key : credentials_for(backend, subject.principal)) {
     const auto sealed = credentials_.latest(snapshot.tenant(), key);
     if (!sealed.ok() && sealed.error().code == ErrorCode::NotFound) continue;
     POSTERN_CHECK(sealed);
     const auto& version = sealed.value();
     record.with("credential_owner", key.owner.is_tenant() ? "tenant" : "principal")
         .with("credential_version", std::to_string(version.version));
-    if (version.expires_at && *version.expires_at <= clock_.now()) {
-      return fail(ErrorCode::InteractionRequired,
-                  "the stored credential for this backend has expired; store a new one");
-    }
+    POSTERN_CHECK(check_not_ended(version.expires_at, clock_.now()));
     POSTERN_TRY(auto fields, envelope_.open(snapshot.tenant(), key, version));
     return OpenedCredential{
         std::move(fields), {key.name, key.owner.is_tenant(), version.version}, version.expires_at};
   }
-  return fail(ErrorCode::InteractionRequired,
-              backend.credential_owner == CredentialOwnerRule::Tenant
-                  ? "the tenant has not stored the credential that this backend needs"
-                  : "no credential of this user is stored for this backend");
+  return no_credential(backend);
 }
 
 }  // namespace postern::grants

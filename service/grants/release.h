@@ -100,6 +100,17 @@ class Release {
   DecisionPoint* point_;
 };
 
+/// The stored credentials that a vaulted backend takes for a user; the first that
+/// is there counts.
+std::vector<vault::CredentialKey> credentials_for(const policy::Backend& backend,
+                                                  const Principal& user);
+/// What was made for a backend never opens the vault. Errors: InvalidToken.
+Status check_opens_vault(const VerifiedToken& subject);
+/// Why a backend has nothing stored to take for a user.
+Error no_credential(const policy::Backend& backend);
+/// Errors: InteractionRequired when a stored credential has ended.
+Status check_not_ended(const std::optional<sys_seconds>& expires_at, sys_seconds now);
+
 /// Where a user connects a missing credential; empty when the tenant names no page.
 std::string connect_url(const policy::TenantSnapshot& snapshot, std::string_view backend);
 

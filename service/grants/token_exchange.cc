@@ -100,6 +100,27 @@ Result<Json> actor_chain(const VerifiedToken& subject, const VerifiedToken* acto
   return act;
 }
 
+Result<Json> check_parties(const policy::TenantSnapshot& snapshot, const policy::Client& client,
+                           const VerifiedToken& subject, const VerifiedToken* actor) {
+  if (subject.own && subject.own->of_client) {
+    return fail(ErrorCode::InvalidToken,
+                "the subject token is a client's own; it may be an actor_token, or the client "
+                "asks for itself");
+  }
+  // Somebody else acts as this actor; the chain has no place for a second history.
+  if (actor != nullptr && !actor->act.is_null()) {
+    return fail(ErrorCode::InvalidToken, "the actor token is itself a delegated one");
+  }
+  POSTERN_CHECK(check_may_act(subject, actor, snapshot, client));
+  return actor_chain(subject, actor, client);
+}
+
+Status check_vaulted_actor(const VerifiedToken* actor) {
+  if (actor == nullptr) return {};
+  return fail(ErrorCode::MalformedRequest,
+              "a stored credential cannot name an actor; send no actor_token for this backend");
+}
+
 Result<IssuedToken> TokenExchange::exchange(const policy::TenantSnapshot& snapshot,
                                             const Caller& caller,
                                             const TokenExchangeRequest& request, Wait wait,
@@ -129,24 +150,14 @@ Result<ExchangeParties> TokenExchange::verify(const policy::TenantSnapshot& snap
   POSTERN_TRY(parties.subject, verifier_.verify(snapshot, caller, tokens.subject_token,
                                                 subject_type, wait, OwnToken::Accept));
   record_subject(record, *parties.subject);
-  if (parties.subject->own && parties.subject->own->of_client) {
-    return fail(ErrorCode::InvalidToken,
-                "the subject token is a client's own; it may be an actor_token, or the client "
-                "asks for itself");
-  }
   if (tokens.actor_token) {
     POSTERN_TRY(const auto actor_type, parse_token_type(*tokens.actor_token_type));
     POSTERN_TRY(parties.actor, verifier_.verify(snapshot, caller, *tokens.actor_token, actor_type,
                                                 wait, OwnToken::Accept));
     const auto& actor = *parties.actor;
     record.with("actor_issuer", actor.principal.issuer).with("actor", actor.principal.subject);
-    // Somebody else acts as this actor; the chain has no place for a second history.
-    if (!actor.act.is_null()) {
-      return fail(ErrorCode::InvalidToken, "the actor token is itself a delegated one");
-    }
   }
-  POSTERN_CHECK(check_may_act(*parties.subject, parties.actor.get(), snapshot, client));
-  POSTERN_TRY(parties.act, actor_chain(*parties.subject, parties.actor.get(), client));
+  POSTERN_TRY(parties.act, check_parties(snapshot, client, *parties.subject, parties.actor.get()));
   return parties;
 }
 
@@ -210,10 +221,7 @@ Result<IssuedToken> TokenExchange::vaulted(const policy::TenantSnapshot& snapsho
   // Whoever looks for plaintext that left finds one action, whatever the door.
   record.action = "credential.release";
   record.with("grant", "token-exchange");
-  if (parties.actor) {
-    return fail(ErrorCode::MalformedRequest,
-                "a stored credential cannot name an actor; send no actor_token for this backend");
-  }
+  POSTERN_CHECK(check_vaulted_actor(parties.actor.get()));
   const auto answer = [&]() -> Result<IssuedToken> {
     POSTERN_TRY(const auto opened, release_.open_credential(snapshot, backend, *parties.subject,
                                                             permitted, asked.scope, wait, record));

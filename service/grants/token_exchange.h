@@ -87,6 +87,13 @@ class TokenExchange {
   DecisionPoint* point_;
 };
 
+/// Whether `client` may ask for `subject`, with `actor` or without one (null), and
+/// the `act` of what it gets: of an exchange, once the tokens are verified.
+/// Errors: InvalidToken, MalformedRequest.
+Result<token::Json> check_parties(const policy::TenantSnapshot& snapshot,
+                                  const policy::Client& client, const VerifiedToken& subject,
+                                  const VerifiedToken* actor);
+
 /// The `act` of a token issued to `client` for `subject` (RFC 8693 §4.1): the
 /// actor outermost, the subject's own history below it; without an actor the
 /// client stands in only when there is history to keep.
@@ -98,6 +105,9 @@ Result<token::Json> actor_chain(const VerifiedToken& subject, const VerifiedToke
 /// may act: the actor token's subject, else the client. Errors: InvalidToken.
 Status check_may_act(const VerifiedToken& subject, const VerifiedToken* actor,
                      const policy::TenantSnapshot& snapshot, const policy::Client& client);
+
+/// A stored credential is what it is: it cannot name an actor. Errors: MalformedRequest.
+Status check_vaulted_actor(const VerifiedToken* actor);
 
 /// Adds what identifies the subject and actor to an audit record.
 void record_subject(audit::Event& record, const VerifiedToken& subject);

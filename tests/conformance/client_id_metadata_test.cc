@@ -143,6 +143,24 @@ TEST_F(ClientIdMetadata, AUrlIsAClientWithoutBeingRegistered) {
             world().host.url("/agents/one.json"));
 }
 
+TEST_F(ClientIdMetadata, IsExplainedAsAnyClient) {
+  const auto ask = [&](const std::string& client, const std::string& target) {
+    return world().tenant.api("POST", "/explanations", world().tenant.admin,
+                              {{"client", client},
+                               {"subject_token", world().tenant.user_token("alice")},
+                               {"audience", target}});
+  };
+  const auto one = world().host.url("/agents/one.json");
+  const auto allowed = json_of(ask(one, "files"));
+  EXPECT_EQ(allowed.at("allowed"), true);
+  EXPECT_EQ(allowed.at("scope"), "files:read");
+  EXPECT_EQ(json_of(ask(one, "search")).at("refused_by"), "target");
+  EXPECT_THAT(ask(world().host.url("/agents/nobody.json"), "files"), IsProblem(404, "not-found"));
+  const auto asked = world().host.asked();
+  EXPECT_THAT(ask(world().host.url("/elsewhere/one.json"), "files"), IsProblem(404, "not-found"));
+  EXPECT_EQ(world().host.asked(), asked);
+}
+
 TEST_F(ClientIdMetadata, TheFirstRequestOnTheOutboundPoolUsesItsAssertionOnce) {
   // The document is fetched in the middle of it: the request runs again elsewhere.
   world().host.serve("/agents/fresh.json", world().document("/agents/fresh.json"));

@@ -479,6 +479,13 @@ def check_step_up_and_credentials(tester: Tester, made: dict) -> None:
                           {**exchange, "audience": ["github"], "requested_token_type": CREDENTIAL},
                           who="client")
     report(answer.json["token_type"] == "N_A", "a stored credential by its type is N_A")
+    for question in ({"audience": "github"},
+                     {"audience": "files", "actor_token": made["alice"],
+                      "actor_token_type": ACCESS_TOKEN}):
+        answer = tester.call("explain", 200, str(sorted(question)), who="admin", body={
+            "client": "gw-01", "subject_token": made["alice"], **question})
+        report(answer.json["allowed"], f"explain: {question['audience']} is allowed",
+               str(answer.json))
     for error, members, form in (
             ("interaction_required", {"error_uri"},
              {**exchange, "subject_token": made["carol"], "audience": "github"}),
@@ -659,10 +666,12 @@ def check_decision_point(tester: Tester, folder: pathlib.Path) -> None:
                 {"client": "gw-01", "subject": carol, "audience": "reports",
                  "grant": "token-exchange", "authorization_details": details},
                 {"client": "gw-01", "subject": carol, "audience": "files"},
+                {"client": "gw-01", "subject": carol, "audience": "reports", "actor": carol},
                 {"client": "gw-01", "subject": carol, "audience": "reports", "grant": "jwt-bearer"}):
             tester.call("explain", 200, str(sorted(question)), who="operator", tenant="umbrella",
                         body=question)
         for wrong in ({"grant": "client_credentials"}, {"grant": "password"},
+                      {"actor": "carol"}, {"actor_token_type": "x"},
                       {"authorization_details": [{}]}, {"authorization_details": "[]"}):
             tester.call("explain", 400, str(wrong), who="operator", tenant="umbrella",
                         body={"client": "gw-01", "subject": carol, **wrong})
@@ -741,6 +750,8 @@ def check_admin_tokens(tester: Tester, made: dict) -> None:
                  who="operator")
     tester.call("createAdminToken", 400, "in the past", who="operator",
                 body={"expires_at": "2001-01-01T00:00:00Z"})
+    tester.call("createAdminToken", 400, "two lines", who="operator",
+                body={"description": "one\ntwo"})
     tester.call("createAdminToken", 201, "nothing said", who="operator", body={})
     for who in ("operator", "admin"):
         one = tester.call("createAdminToken", 201, who="operator", body={"description": who}).json
@@ -812,6 +823,8 @@ def check_registration(tester: Tester, made: dict) -> None:
 
     check_broken(tester, "createInitialAccessToken", [{"description": "x", "max_uses": 2}],
                  who="operator")
+    tester.call("createInitialAccessToken", 400, "a control character", who="operator",
+                body={"description": "\x1b[2J"})
     tester.call("createInitialAccessToken", 400, "too far", who="operator",
                 body={"expires_at": LATER})
     soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))

@@ -100,6 +100,44 @@ TEST(PosternExplain, SaysOfADescribedUserWhatWouldBe) {
   EXPECT_EQ(said.exit_code, 2) << said.output;
 }
 
+TEST(PosternExplain, SaysWhoMayActAndWhatIsStored) {
+  TestTenant t(world().service.endpoint(), "cli-parties");
+  const auto asked = with(described(t, "engineering"), {"--target", "github"});
+  auto said = world().explain(t, asked);
+  EXPECT_EQ(said.exit_code, 1) << said.output;
+  EXPECT_THAT(said.output, HasSubstr("at       credential"));
+  EXPECT_THAT(said.output, HasSubstr("credential github, owner principal"));
+  t.store("alice", "github", {{"token", "t"}});
+  said = world().explain(t, asked);
+  EXPECT_EQ(said.exit_code, 0) << said.output;
+  EXPECT_THAT(said.output, HasSubstr("credential  github of the principal"));
+
+  const std::vector<std::string> actor{"--actor", "agent", "--actor-issuer", t.idp.issuer()};
+  said = world().explain(t, with(asked, actor));
+  EXPECT_EQ(said.exit_code, 1) << said.output;
+  EXPECT_THAT(said.output, HasSubstr("at       actor"));
+  const auto files = with(described(t, "engineering"), {"--target", "files"});
+  EXPECT_EQ(world().explain(t, with(files, actor)).exit_code, 0);
+  const auto file = world().secret_file("actor.token", t.user_token("bob"));
+  said = world().explain(t, with(files, {"--actor-token-file", file}));
+  EXPECT_EQ(said.exit_code, 0) << said.output;
+  const auto broken = world().secret_file("broken.token", t.user_token("bob") + "x");
+  said = world().explain(t, with(files, {"--actor-token-file", broken}));
+  EXPECT_EQ(said.exit_code, 1) << said.output;
+  EXPECT_THAT(said.output, HasSubstr("at       actor"));
+  for (const std::vector<std::string>& wrong :
+       std::vector<std::vector<std::string>>{{"--actor", "agent"},
+                                             {"--actor-issuer", "x"},
+                                             with(actor, {"--actor-token-file", file}),
+                                             {"--actor-token-file", "/nowhere"}}) {
+    EXPECT_EQ(world().explain(t, with(files, wrong)).exit_code, 2) << wrong.front();
+  }
+  said = world().explain(
+      t, with(files, {"--actor-token-file", file, "--actor-token-type", "password"}));
+  EXPECT_EQ(said.exit_code, 1) << said.output;
+  EXPECT_THAT(said.output, HasSubstr("HTTP 400"));
+}
+
 TEST(PosternExplain, SaysOfToolsAndTheDecisionPoint) {
   std::atomic<bool> allow{true};
   OpaServer opa([&](const Json& input) {
@@ -220,6 +258,8 @@ TEST(PosternExplain, LeaksNoTokenAndNoSecret) {
   tokens.push_back(Idp(t.idp.issuer()).sign(t.claims("mallory")));
   for (const auto& token : tokens) canaries.plant_token(token);
   canaries.plant("canary-claim-0123456789abcdef");
+  const auto acting = t.user_token("bob");
+  canaries.plant_token(acting);
 
   for (const auto& token : tokens) ASSERT_GT(canaries.found_in(token), 10u);  // would be seen
 
@@ -231,9 +271,14 @@ TEST(PosternExplain, LeaksNoTokenAndNoSecret) {
             {"client", "gw-01"}, {"subject_token", token}, {"audience", target}, {"grant", grant}};
         const auto reply = t.api("POST", "/explanations", t.admin, question);
         shown += reply.head + reply.body + "\n";
+        auto with_actor = question;
+        with_actor["actor_token"] = acting;
+        const auto acted = t.api("POST", "/explanations", t.admin, with_actor);
+        shown += acted.head + acted.body + "\n";
         // In the wrong places, as a confused caller may put them.
-        for (const char* member : {"client", "audience", "resource", "scope", "grant",
-                                   "subject_token_type", "authorization_details", "subject"}) {
+        for (const char* member :
+             {"client", "audience", "resource", "scope", "grant", "subject_token_type",
+              "authorization_details", "subject", "actor", "actor_token_type"}) {
           auto mistaken = question;
           mistaken[member] = token;
           const auto refused = t.api("POST", "/explanations", t.admin, mistaken);

@@ -152,6 +152,16 @@ TEST(Explanations, SayOfATokenWhatTheExchangeDoes) {
   claims["aud"] = "gw-elsewhere";
   const auto foreign = ask({{"subject_token", t.idp.sign(claims)}});
   EXPECT_EQ(foreign.at("refused_by"), "subject");
+  // A token that this service issued, and an actor.
+  EXPECT_EQ(ask({{"subject_token", issued.at("access_token")}}).at("allowed"), true);
+  EXPECT_EQ(ask({{"actor_token", t.user_token("bob")}}).at("allowed"), true);
+  EXPECT_EQ(ask({{"actor_token", t.idp.sign(claims)}}).at("refused_by"), "actor");
+  EXPECT_EQ(ask({{"actor_token", user + "x"}}).at("refused_by"), "actor");
+  const Json stranger{{"issuer", "https://elsewhere.example"}, {"subject", "agent"}};
+  EXPECT_EQ(ask({{"actor", stranger}}).at("refused_by"), "actor");
+  // The subject is judged first.
+  EXPECT_EQ(ask({{"subject_token", t.idp.sign(claims)}, {"actor", stranger}}).at("refused_by"),
+            "subject");
 }
 
 TEST(Explanations, RefuseBadQuestions) {
@@ -165,6 +175,26 @@ TEST(Explanations, RefuseBadQuestions) {
   EXPECT_EQ(pointer({{"subject", subject}}), "/client");
   EXPECT_EQ(pointer({{"client", 1}}), "/client");
   EXPECT_EQ(pointer({{"client", "gw-01"}, {"subject", "bob"}}), "/subject");
+  for (const Json& actor : std::vector<Json>{"agent",
+                                             Json::object(),
+                                             {{"subject", "agent"}},
+                                             {{"issuer", "x"}, {"subject", 1}},
+                                             {{"issuer", "x"}, {"subject", "y"}, {"groups", {}}}}) {
+    EXPECT_EQ(pointer({{"client", "gw-01"}, {"subject", subject}, {"actor", actor}}), "/actor");
+  }
+  EXPECT_EQ(pointer({{"client", "gw-01"}, {"actor", subject}}), "/actor");
+  EXPECT_EQ(
+      pointer(
+          {{"client", "gw-01"}, {"subject", subject}, {"actor", subject}, {"grant", "jwt-bearer"}}),
+      "/actor");
+  EXPECT_EQ(
+      pointer(
+          {{"client", "gw-01"}, {"subject", subject}, {"actor", subject}, {"actor_token", "x"}}),
+      "/actor");
+  EXPECT_EQ(pointer({{"client", "gw-01"}, {"subject", subject}, {"actor_token", 1}}),
+            "/actor_token");
+  EXPECT_EQ(pointer({{"client", "gw-01"}, {"subject", subject}, {"actor_token_type", "x"}}),
+            "/actor_token_type");
   EXPECT_EQ(pointer({{"client", "gw-01"}, {"subject", {{"issuer", "x"}}}}), "/subject/subject");
   EXPECT_EQ(pointer({{"client", "gw-01"}, {"subject", subject}, {"subject_token", "x"}}),
             "/subject");

@@ -509,6 +509,13 @@ Result<std::string> Client::explain(const TenantId& tenant, const ExplainQuestio
     for (const auto& [name, value] : question.claims) subject["claims"][name].push_back(value);
     (*body)["subject"] = std::move(subject);
   }
+  if (question.actor_token != nullptr) {
+    question.actor_token->expose(
+        [&](ByteView token) { (*body)["actor_token"] = std::string(as_text(token)); });
+    add(*body, "actor_token_type", question.actor_token_type);
+  } else if (!question.actor.empty()) {
+    (*body)["actor"] = {{"issuer", question.actor_issuer}, {"subject", question.actor}};
+  }
   POSTERN_TRY(const auto answer,
               call(json_request("POST", tenant_path(tenant, "/explanations"), *body),
                    Authenticate::Bearer));

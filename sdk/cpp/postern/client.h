@@ -291,6 +291,11 @@ struct ExplainQuestion {
   std::vector<std::string> groups;
   std::vector<std::pair<std::string, std::string>> claims;
   std::string token_scope;  ///< of the user's token
+  // Who acts for the user, by a token or described; empty: nobody.
+  const ActorToken* actor_token = nullptr;
+  std::string actor_token_type;
+  std::string actor_issuer;
+  std::string actor;
   // What is asked for.
   std::string audience;
   std::string resource;

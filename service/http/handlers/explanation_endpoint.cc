@@ -16,20 +16,21 @@ Error at(std::string pointer, std::string detail) {
   return error;
 }
 
-/// Not verified, and so no answer to a question but a refusal of the subject.
+/// A party that is not verified: no answer to a question, but a refusal.
 struct Refused {
+  std::string by;  ///< subject, actor
   Error error;
   std::string text;
 };
 
 Json write(const Refused& refused) {
   return {{"allowed", false},
-          {"refused_by", "subject"},
+          {"refused_by", refused.by},
           {"code", std::string(to_string(refused.error.code))},
           {"reason", refused.error.detail},
           {"roles", Json::array()},
           {"scopes", Json::array()},
-          {"would_allow", {{{"kind", "subject"}, {"text", refused.text}}}}};
+          {"would_allow", {{{"kind", refused.by}, {"text", refused.text}}}}};
 }
 
 Result<std::vector<std::string>> texts_member(const Json& object, const char* name,
@@ -108,6 +109,65 @@ Result<grants::VerifiedTokenPtr> described(const Json& subject,
   return std::make_shared<const grants::VerifiedToken>(std::move(rights));
 }
 
+/// An actor as it is described: for whom policy has no rules of its own.
+Result<grants::VerifiedTokenPtr> described_actor(const Json& actor,
+                                                 const policy::TenantSnapshot& snapshot) {
+  if (!actor.is_object() || actor.size() != 2 || !actor.contains("issuer")) {
+    return at("/actor", "takes issuer and subject, and both are required");
+  }
+  auto who = described(actor, snapshot);
+  if (who.ok()) return who;
+  Error error = std::move(who).error();
+  error.pointer = "/actor";
+  return error;
+}
+
+bool trusted(const policy::TenantSnapshot& snapshot, const grants::VerifiedToken& party) {
+  return snapshot.find_issuer(party.principal.issuer) != nullptr;
+}
+
+Error untrusted() {
+  return fail(ErrorCode::InvalidToken, "the token's issuer is not trusted by this tenant");
+}
+constexpr const char* kTrustTheIssuer =
+    "trust the issuer: it is unknown, disabled, or beyond the guardrails";
+
+/// The client that asks: configured, registered, or known by its document.
+struct Asking {
+  const policy::Client* client = nullptr;
+  std::shared_ptr<const void> keeps;
+};
+Result<Asking> asking_client(const Services& services, const policy::TenantSnapshot& snapshot,
+                             const Request& request, std::string_view id) {
+  if (const auto* client = snapshot.find_client(id)) return Asking{client, nullptr};
+  auto* documents = services.authentication.documents;
+  if (documents == nullptr || !detail::is_client_url(id)) {
+    return fail(ErrorCode::NotFound, "no such client");
+  }
+  auto found = documents->find(snapshot, id, wait_of(request));
+  if (!found.ok() && found.error().code == ErrorCode::InvalidClient) {
+    return fail(ErrorCode::NotFound, "no such client: " + found.error().detail);
+  }
+  POSTERN_CHECK(found);
+  return Asking{&found.value()->client, found.value()};
+}
+
+/// A token in the body, and its type. Errors: MalformedRequest.
+struct TokenMember {
+  SubjectToken token;
+  policy::SubjectTokenType type;
+};
+Result<TokenMember> token_member(Json& body, const char* name, const char* type_name) {
+  auto& text = body[name];
+  if (!text.is_string()) return at(std::string("/") + name, "must be text");
+  SubjectToken token(SecureBuffer::take(std::move(text.get_ref<std::string&>())));
+  POSTERN_TRY(const auto type, text_member(body, type_name, 200));
+  POSTERN_TRY(
+      const auto parsed,
+      grants::parse_token_type(type.value_or("urn:ietf:params:oauth:token-type:access_token")));
+  return TokenMember{std::move(token), parsed};
+}
+
 /// Which grant a user's request is; the others follow from who asks.
 Result<bool> is_jwt_bearer(const Json& body, bool by_token) {
   const auto it = body.find("grant");
@@ -124,23 +184,65 @@ Result<bool> is_jwt_bearer(const Json& body, bool by_token) {
             "must be token-exchange or jwt-bearer for a user, client_credentials without one");
 }
 
+/// Who acts for the user, by a token or described.
+Status read_actor(const Services& services, const Request& request,
+                  const policy::TenantSnapshot& snapshot, Json& body, grants::Question& question,
+                  std::optional<Refused>& refused) {
+  const bool by_token = body.contains("actor_token");
+  const auto actor = body.find("actor");
+  if (!by_token) {
+    if (body.contains("actor_token_type")) {
+      return at("/actor_token_type", "was sent without actor_token");
+    }
+    if (actor == body.end()) return {};
+  }
+  const bool exchange = (body.contains("subject") || body.contains("subject_token")) &&
+                        question.grant == grants::Question::Grant::Exchange;
+  if (!exchange) return at(by_token ? "/actor_token" : "/actor", "is for token-exchange only");
+  if (!by_token) {
+    POSTERN_TRY(question.actor, described_actor(*actor, snapshot));
+    if (!refused && !trusted(snapshot, *question.actor)) {
+      refused = Refused{"actor", untrusted(), kTrustTheIssuer};
+    }
+    return {};
+  }
+  POSTERN_TRY(const auto sent, token_member(body, "actor_token", "actor_token_type"));
+  auto verified = sent.token.expose([&](ByteView bytes) {
+    return services.verifier.verify(snapshot, grants::Caller(*question.client), as_text(bytes),
+                                    sent.type, wait_of(request), grants::OwnToken::Accept);
+  });
+  if (verified.ok()) {
+    question.actor = verified.value();
+    return {};
+  }
+  if (verified.error().code != ErrorCode::InvalidToken) return verified.error();
+  if (!refused) {
+    refused =
+        Refused{"actor", std::move(verified).error(), "the actor token is refused as it says"};
+  }
+  return {};
+}
+
 Result<Done> explanation(const Services& services, const Request& request,
                          const policy::TenantSnapshot& snapshot, audit::Event& record) {
-  POSTERN_TRY(auto body, json_body(request, {"client", "subject", "subject_token",
-                                             "subject_token_type", "audience", "resource", "scope",
-                                             "grant", "authorization_details"}));
-  POSTERN_TRY(const auto client_id, text_member(body, "client", 200));
+  POSTERN_TRY(auto body,
+              json_body(request, {"client", "subject", "subject_token", "subject_token_type",
+                                  "actor", "actor_token", "actor_token_type", "audience",
+                                  "resource", "scope", "grant", "authorization_details"}));
+  POSTERN_TRY(const auto client_id, text_member(body, "client", 512));
   if (!client_id) return at("/client", "is required: the client that asks");
-  const auto* client = snapshot.find_client(*client_id);
-  if (client == nullptr) return fail(ErrorCode::NotFound, "no such client");
+  POSTERN_TRY(const auto asking, asking_client(services, snapshot, request, *client_id));
+  const auto* client = asking.client;
   record.with("client", *client_id);
   POSTERN_TRY(const auto audience, text_member(body, "audience"));
   POSTERN_TRY(const auto resource, text_member(body, "resource"));
   POSTERN_TRY(const auto scope, text_member(body, "scope", 8192));
-  POSTERN_TRY(const auto type, text_member(body, "subject_token_type", 200));
   const bool by_token = body.contains("subject_token");
   if (by_token && body.contains("subject")) {
     return at("/subject", "describes the user whom subject_token proves; send one of the two");
+  }
+  if (body.contains("actor_token") && body.contains("actor")) {
+    return at("/actor", "describes whom actor_token proves; send one of the two");
   }
 
   grants::Question question;
@@ -157,13 +259,8 @@ Result<Done> explanation(const Services& services, const Request& request,
   }
   std::optional<Refused> refused;
   if (by_token) {
-    auto& text = body["subject_token"];
-    if (!text.is_string()) return at("/subject_token", "must be text");
-    const SubjectToken token(SecureBuffer::take(std::move(text.get_ref<std::string&>())));
-    POSTERN_TRY(
-        const auto token_type,
-        grants::parse_token_type(type.value_or("urn:ietf:params:oauth:token-type:access_token")));
-    auto verified = token.expose([&](ByteView bytes) -> Result<grants::VerifiedTokenPtr> {
+    POSTERN_TRY(const auto sent, token_member(body, "subject_token", "subject_token_type"));
+    auto verified = sent.token.expose([&](ByteView bytes) -> Result<grants::VerifiedTokenPtr> {
       if (jwt_bearer) {
         POSTERN_TRY(auto assertion,
                     services.verifier.verify_assertion(snapshot, grants::Caller(*client),
@@ -172,33 +269,37 @@ Result<Done> explanation(const Services& services, const Request& request,
             std::make_shared<const grants::VerifiedAssertion>(std::move(assertion));
         return grants::VerifiedTokenPtr(question.assertion, &question.assertion->token);
       }
-      return services.verifier.verify(snapshot, grants::Caller(*client), as_text(bytes), token_type,
-                                      wait_of(request));
+      return services.verifier.verify(snapshot, grants::Caller(*client), as_text(bytes), sent.type,
+                                      wait_of(request), grants::OwnToken::Accept);
     });
     if (verified.ok()) {
       question.subject = verified.value();
     } else if (verified.error().code == ErrorCode::InvalidToken) {
-      refused = Refused{std::move(verified).error(), "the subject token is refused as it says"};
+      refused = Refused{"subject", std::move(verified).error(),
+                        "the subject token is refused as it says"};
       if (jwt_bearer) refused->error.code = ErrorCode::InvalidGrant;
     } else {
       return std::move(verified).error();
     }
   } else if (const auto subject = body.find("subject"); subject != body.end()) {
     POSTERN_TRY(question.subject, described(*subject, snapshot));
-    if (snapshot.find_issuer(question.subject->principal.issuer) == nullptr) {
-      refused =
-          Refused{fail(ErrorCode::InvalidToken, "the token's issuer is not trusted by this tenant"),
-                  "trust the issuer: it is unknown, disabled, or beyond the guardrails"};
+    if (!trusted(snapshot, *question.subject)) {
+      refused = Refused{"subject", untrusted(), kTrustTheIssuer};
     }
   }
+  POSTERN_CHECK(read_actor(services, request, snapshot, body, question, refused));
   if (question.subject) {
     record.with("subject_issuer", question.subject->principal.issuer)
         .with("subject", question.subject->principal.subject);
   }
   if (refused) return Done{json_reply(200, write(*refused)), Done::Recorded::ByGate};
-  const auto answer = grants::explain(snapshot, question, services.clock.now(),
-                                      services.decision_point, wait_of(request));
-  if (answer.refusal && answer.refusal->code == ErrorCode::NeedsOutbound) return *answer.refusal;
+  const auto answer =
+      grants::explain(snapshot, question, services.clock.now(), services.decision_point,
+                      wait_of(request), &services.credentials);
+  if (answer.refusal && (answer.refusal->code == ErrorCode::NeedsOutbound ||
+                         answer.refusal->code == ErrorCode::NeedsDatabase)) {
+    return *answer.refusal;
+  }
   if (answer.backend != nullptr) record.with("backend", answer.backend->name.str());
   record.with("would_be", answer.allowed() ? "allowed" : "refused");
   return Done{json_reply(200, grants::write(snapshot, answer)), Done::Recorded::ByGate};

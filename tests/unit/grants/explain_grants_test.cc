@@ -271,5 +271,131 @@ TEST(Explain, ATokenThatNamesAnotherActorIsRefused) {
   EXPECT_EQ(explanation.refusal->code, ErrorCode::InvalidToken);
 }
 
+// ---- who acts ----
+
+/// As an exchange of these tokens decides, and as it is explained.
+struct Acting : World {
+  void expect_same_exchange(const Json& subject, const Json& actor, const char* target = "files") {
+    SCOPED_TRACE(subject.dump() + " " + actor.dump());
+    const auto subject_token = idp.sign(subject);
+    const auto actor_token = idp.sign(actor);
+    auto asked = question(target);
+    asked.subject = must(verify(subject_token));
+    asked.actor = must(verify(actor_token));
+    explanation = explained(asked);
+    auto request = this->request(subject_token);
+    request.audiences = {target};
+    request.actor_token = actor_token;
+    request.actor_token_type = kAccessToken;
+    const auto issued = exchange(request);
+    ASSERT_EQ(explanation.allowed(), issued.ok());
+    if (issued.ok()) return;
+    EXPECT_EQ(explanation.refusal->code, issued.error().code);
+    EXPECT_EQ(explanation.refusal->detail, issued.error().detail);
+  }
+  Json agent() {
+    auto agent = claims();
+    agent["sub"] = "agent";
+    return agent;
+  }
+  Explanation explanation;
+};
+
+TEST(Explain, WhoActsIsDecidedAsTheExchangeDoes) {
+  Acting f;
+  f.expect_same_exchange(f.claims(), f.agent());
+  EXPECT_TRUE(f.explanation.allowed());
+
+  auto subject = f.claims();
+  subject["may_act"] = {{"sub", "agent"}};
+  f.expect_same_exchange(subject, f.agent());
+  EXPECT_TRUE(f.explanation.allowed());
+  subject["may_act"] = {{"sub", "gw-01"}};  // the client, and not who acts
+  f.expect_same_exchange(subject, f.agent());
+  EXPECT_EQ(f.explanation.refused_by, "actor");
+  EXPECT_EQ(f.explanation.hints.at(0).kind, "subject");
+
+  auto delegated = f.agent();
+  delegated["act"] = {{"sub", "another"}};
+  f.expect_same_exchange(f.claims(), delegated);
+  EXPECT_EQ(f.explanation.refused_by, "actor");
+  EXPECT_EQ(f.explanation.hints.at(0).kind, "actor");
+
+  auto passed_on = f.claims();
+  for (const char* name : {"a", "b", "c", "d", "e"}) {
+    passed_on["act"] = {{"sub", name}, {"act", passed_on.value("act", Json({{"sub", "f"}}))}};
+    if (name[0] == 'd') break;
+  }
+  f.expect_same_exchange(passed_on, f.agent());
+  EXPECT_EQ(f.explanation.refused_by, "actor");
+  EXPECT_EQ(f.explanation.refusal->detail, "the chain of actors is deeper than 5");
+}
+
+TEST(Explain, AStoredCredentialNamesNoActor) {
+  Acting f;
+  f.backend("github")["token_field"] = "token";
+  f.load();
+  f.store("github", "alice", {{"token", "t"}});
+  f.expect_same_exchange(f.claims(), f.agent(), "github");
+  EXPECT_EQ(f.explanation.refused_by, "actor");
+}
+
+TEST(Explain, ATokenIssuedHereIsAsked) {
+  World f;
+  f.backend("github")["token_field"] = "token";
+  f.load();
+  f.store("github", "alice", {{"token", "t"}});
+  const auto issued = must(f.exchange(f.request(f.subject_token())));
+  const std::string own =
+      issued.access_token.expose([](ByteView bytes) { return std::string(as_text(bytes)); });
+  for (const char* target : {"files", "github"}) {
+    auto asked = f.question(target);
+    asked.subject =
+        must(f.verifier.verify(*f.snapshot, f.caller(), own, policy::SubjectTokenType::AccessToken,
+                               Wait::Yes, OwnToken::Accept));
+    const auto explanation = f.explained(asked);
+    auto request = f.request(own);
+    request.audiences = {target};
+    const auto again = f.exchange(request);
+    ASSERT_EQ(explanation.allowed(), again.ok()) << target;
+    if (again.ok()) continue;
+    EXPECT_EQ(explanation.refused_by, "subject");
+    EXPECT_EQ(explanation.refusal->detail, again.error().detail);
+  }
+}
+
+// ---- what is stored ----
+
+TEST(Explain, SaysWhichStoredCredentialABackendWouldTake) {
+  World f;
+  const auto asked = f.question("github");
+  const auto look = [&](Wait wait = Wait::Database) {
+    return explain(*f.snapshot, asked, f.clock.now(), nullptr, wait, &f.credentials);
+  };
+  auto none = look();
+  EXPECT_EQ(none.refused_by, "credential");
+  EXPECT_EQ(none.refusal->code, ErrorCode::InteractionRequired);
+  EXPECT_EQ(none.refusal->detail, "no credential of this user is stored for this backend");
+  ASSERT_EQ(none.hints.size(), 1u);
+  EXPECT_EQ(none.hints[0].details, Json({{"credential", "github"}, {"owner", "principal"}}));
+  EXPECT_EQ(look(Wait::No).refusal->code, ErrorCode::NeedsDatabase);
+
+  f.store("github", "bob", {{"token", "t"}});  // not of this user
+  f.store("github", "", {{"token", "t"}});     // nor the tenant's
+  EXPECT_EQ(look().refused_by, "credential");
+
+  f.store("github", "alice", {{"token", "t"}}, f.clock.now());
+  EXPECT_EQ(look().refusal->detail,
+            "the stored credential for this backend has expired; store a new one");
+  f.store("github", "alice", {{"token", "t"}}, f.clock.now() + std::chrono::seconds(60));
+  const auto stored = look();
+  ASSERT_TRUE(stored.allowed());
+  const auto json = write(*f.snapshot, stored);
+  EXPECT_EQ(json.at("credential").at("name"), "github");
+  EXPECT_EQ(json.at("credential").at("owner"), "principal");
+  EXPECT_EQ(json.at("credential").at("version"), 2);
+  EXPECT_TRUE(json.at("credential").contains("expires_at"));
+}
+
 }  // namespace
 }  // namespace postern::grants

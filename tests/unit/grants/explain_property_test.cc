@@ -85,8 +85,11 @@ class World : public GrantsFixture {
     limit(kept);
   }
 
-  std::string token() {
+  std::string token(const std::string& target) {
     auto claims = idp.claims("alice", clock.now());
+    if (chance(2)) claims["may_act"] = {{"sub", one({"gw-01", "agent", "other"})}};
+    // A release passes on no chain, an exchange does.
+    if (target != "github" && chance(3)) claims["act"] = chain(1 + random_() % 5);
     claims["groups"] = some({"g0", "g1"}, 7);
     if (chance(6)) claims["department"] = chance(5) ? Json(one({"a", "b"})) : Json({"x", "a"});
     if (chance(5)) claims["acr"] = one({"phr", "pwd"});
@@ -98,6 +101,21 @@ class World : public GrantsFixture {
       claims["scope"] = scope;
     }
     return idp.sign(claims);
+  }
+  std::string actor_token() {
+    auto claims = idp.claims("agent", clock.now());
+    if (chance(2)) claims["act"] = chain(1);
+    return idp.sign(claims);
+  }
+  /// Whoever acted before, this deep.
+  static Json chain(std::size_t depth) {
+    Json act;
+    for (std::size_t i = 0; i < depth; ++i) {
+      Json outer{{"sub", "agent-" + std::to_string(i)}};
+      if (!act.is_null()) outer["act"] = std::move(act);
+      act = std::move(outer);
+    }
+    return act;
   }
   std::string target() { return one({"files", "docs", "search", "github", "nope"}); }
   std::optional<std::string> scope() {
@@ -178,8 +196,10 @@ bool follow(World& world, const Explanation& explanation, Question& question) {
       question.subject = std::make_shared<const VerifiedToken>(std::move(stronger));
     } else if (hint.kind == "guardrail") {
       world.limit(Json::object());
+    } else if (hint.kind == "credential") {
+      world.store("github", "alice", {{"token", "t"}});
     } else {
-      return false;  // target, unknown_scope: the request itself
+      return false;  // target, subject, actor, unknown_scope: the request itself
     }
   }
   world.reload();
@@ -192,13 +212,23 @@ TEST(Explain, NeverDisagreesWithTheDecision) {
   const auto runs = from_environment("POSTERN_PROPERTY_RUNS", 200);
   std::uint64_t allowed = 0, refused = 0, put_right = 0;
   World world(seed);
-  world.store("github", "alice", {{"token", "t"}});
+  const vault::CredentialKey github{Owner::principal({world.idp.issuer(), "alice"}),
+                                    CredentialName("github")};
+  const auto explained = [&](const Question& question) {
+    return explain(*world.snapshot, question, world.clock.now(), nullptr, Wait::Database,
+                   &world.credentials);
+  };
   for (std::uint64_t run = 0; run < runs && !testing::Test::HasFailure(); ++run) {
     SCOPED_TRACE("POSTERN_PROPERTY_SEED=" + std::to_string(seed) + " run " + std::to_string(run));
     world.renew();
+    static_cast<void>(world.credentials.remove(world.tenant, github, std::nullopt, {}));
+    if (!world.chance(2)) {
+      const auto ends = world.clock.now() + std::chrono::seconds(world.chance(2) ? 0 : 60);
+      world.store("github", "alice", {{"token", "t"}}, ends);
+    }
     for (int i = 0; i < 3; ++i) {
-      const auto text = world.token();
       const auto target = world.target();
+      const auto text = world.token(target);
       const auto scope = world.scope();
       const auto verified = world.verify(text);
       if (!verified.ok()) {  // a role that denies everything disables the user
@@ -212,15 +242,29 @@ TEST(Explain, NeverDisagreesWithTheDecision) {
       question.subject = subject;
       question.audiences = {target};
       question.scope = scope;
-      const auto explanation = explain(*world.snapshot, question, world.clock.now());
+      std::string actor;
+      if (target != "github" && world.chance(3)) {
+        actor = world.actor_token();
+        const auto acting = world.verify(actor);
+        if (!acting.ok()) {
+          EXPECT_EQ(acting.error().detail, "this user is disabled");
+          continue;
+        }
+        question.actor = acting.value();
+      }
+      const auto explanation = explained(question);
       ++(explanation.allowed() ? allowed : refused);
       SCOPED_TRACE(write(*world.snapshot, explanation).dump());
 
       if (target == "github") {
         auto record = world.record();
         const bool may = question.client->grants.count(policy::GrantType::TokenExchange) != 0;
-        const auto released = world.release.release(*world.snapshot, world.caller(), *subject,
-                                                    {target, false, scope}, record);
+        const auto released = [&]() -> Result<ReleasedItem> {
+          POSTERN_CHECK(world.release.verify_subject(*world.snapshot, world.caller(), text,
+                                                     GrantsFixture::kAccessToken, Wait::Yes));
+          return world.release.release(*world.snapshot, world.caller(), *subject,
+                                       {target, false, scope}, record);
+        }();
         EXPECT_EQ(explanation.allowed(), may && released.ok());
         if (may && !released.ok()) {
           EXPECT_EQ(explanation.refusal->detail, released.error().detail);
@@ -229,12 +273,17 @@ TEST(Explain, NeverDisagreesWithTheDecision) {
         auto request = world.request(text);
         request.audiences = {target};
         if (scope) request.scope = *scope;
+        if (!actor.empty()) {
+          request.actor_token = actor;
+          request.actor_token_type = GrantsFixture::kAccessToken;
+        }
         expect_same(explanation, world.exchange(request));
       }
       Question own = question;
       own.subject.reset();
+      own.actor.reset();
       auto record = world.record();
-      expect_same(explain(*world.snapshot, own, world.clock.now()),
+      expect_same(explained(own),
                   world.client_credentials.grant(
                       *world.snapshot, world.caller(), question.audiences, {},
                       scope ? std::optional<std::string_view>(*scope) : std::nullopt, record));
@@ -248,7 +297,7 @@ TEST(Explain, NeverDisagreesWithTheDecision) {
       for (int step = 0; step < 8 && possible && !again.allowed(); ++step) {
         ASSERT_FALSE(again.hints.empty());
         possible = follow(world, again, question);
-        again = explain(*world.snapshot, question, world.clock.now());
+        again = explained(question);
       }
       EXPECT_TRUE(again.allowed() || !possible);
       put_right += again.allowed();
