@@ -466,7 +466,22 @@ TEST(ChainedExchange, OfOtherKindsNothingPasses) {
       [](Json& c) { c["postern"]["epoch"] = -1; },
       [](Json& c) { c["postern"]["groups"] = "engineering"; },
       [](Json& c) { c["postern"]["iat"] = "now"; },
+      [](Json& c) { c["postern"]["claims"] = Json::array(); },
+      [](Json& c) {
+        c["postern"]["claims"] = {{"department", "finance"}};
+      },
+      [](Json& c) { c["postern"]["scope"] = "a\"b"; },
+      [](Json& c) { c["postern"]["within"] = Json::array(); },
+      [](Json& c) {
+        c["postern"]["within"] = {{"files", "a\"b"}};
+      },
+      [](Json& c) { c["postern"]["may_act"] = Json::array(); },
+      [](Json& c) { c["postern"]["whole"] = "department"; },
       [](Json& c) { c["iat"] = 1'990'000'000; },
+      [](Json& c) { c["authorization_details"] = "none"; },
+      [](Json& c) {
+        c["authorization_details"] = {{{"type", "mcp_tool"}, {"more", true}}};
+      },
       [](Json& c) {
         c["cnf"] = {{"kid", "x"}};
       },
@@ -477,6 +492,24 @@ TEST(ChainedExchange, OfOtherKindsNothingPasses) {
     EXPECT_EQ(f.onward(f.sign(claims)), ErrorCode::InvalidToken) << i;
     EXPECT_FALSE(f.active(f.sign(claims))) << i;
   }
+}
+
+TEST(OwnClaim, NamesAllThatATokenRestsOn) {
+  Chain f;
+  auto subject = *must(f.verify(f.subject_token()));
+  auto actor = subject;
+  subject.lineage = {"a", "b"};
+  actor.lineage = {"c"};
+  const auto claim = must(token::parse_json(must(own_claim(*f.snapshot, subject, &actor))));
+  EXPECT_EQ(claim.at("ancestors"), Json({"a", "b", "c"}));
+
+  subject.lineage.assign(kMaxAncestors - 1, "x");
+  EXPECT_TRUE(own_claim(*f.snapshot, subject, &actor).ok());
+  subject.lineage.emplace_back("one more");
+  EXPECT_TRUE(own_claim(*f.snapshot, subject, nullptr).ok());
+  EXPECT_EQ(code_of(own_claim(*f.snapshot, subject, &actor)), ErrorCode::MalformedRequest);
+  subject.lineage.clear();
+  EXPECT_EQ(code_of(own_claim(*f.snapshot, subject, nullptr)), ErrorCode::Internal);
 }
 
 TEST(ChainedExchange, X5_ABoundTokenNeedsTheProofOfItsKey) {
