@@ -400,10 +400,28 @@ TEST(WorkloadIdentity, EveryRuleMustHold) {
   EXPECT_EQ(f.without(claims, "cnf", {{"jkt", std::string(43, 'A')}}), ErrorCode::InvalidToken);
   EXPECT_EQ(f.without(claims, "act", {{"sub", "x"}}), ErrorCode::InvalidToken);
   EXPECT_EQ(f.present(f.actions.sign(claims)), ErrorCode::InvalidToken) << "another's key";
+  auto elsewhere = claims;  // all that the rule asks, said by another trusted issuer
+  elsewhere["iss"] = f.actions.issuer();
+  EXPECT_EQ(f.present(f.actions.sign(elsewhere)), ErrorCode::InvalidToken);
   EXPECT_EQ(f.present(f.cluster.sign(claims, "dpop+jwt")), ErrorCode::InvalidToken);
   f.issuer(1)["enabled"] = false;
   f.load();
   EXPECT_EQ(f.present(f.cluster.sign(claims)), ErrorCode::InvalidToken) << "issuer disabled";
+}
+
+TEST(WorkloadIdentity, IsNotEvenLookedAtWhenTooLongOrInADisabledTenant) {
+  Workload f;
+  const auto why = [&](const std::string& token) {
+    return f.verifier
+        .verify_workload(*f.snapshot, *f.gateway().authentication.workload, token, Wait::Yes)
+        .error()
+        .detail;
+  };
+  EXPECT_EQ(why(std::string(token::kMaxTokenBytes + 1, 'a')), "the token is too long");
+  const auto good = f.cluster.sign(f.projected());
+  f.manifest["enabled"] = false;
+  f.load();
+  EXPECT_EQ(why(good), "this tenant is disabled");
 }
 
 TEST(WorkloadIdentity, TheTokenIsForTheRulesAudienceNotForAnyOfTheIssuers) {

@@ -349,6 +349,10 @@ TEST(IdJag, ABoundOneNeedsItsKey) {
   const auto second = f.idp.sign(claims, "oauth-id-jag+jwt");
   EXPECT_GRANT_REFUSED(
       f.jwt_bearer.grant(*f.snapshot, caller, {second, {}, {}, {}}, Wait::Yes, record));
+  // The verifier refuses it by itself already: others ask it too.
+  const auto verified = f.verifier.verify_assertion(*f.snapshot, caller, second, Wait::Yes);
+  ASSERT_EQ(code_of(verified), ErrorCode::InvalidToken);
+  EXPECT_EQ(verified.error().detail, "the token is bound to a key; no proof of it was sent");
 }
 
 TEST(IdJag, AsksForStepUp) {

@@ -528,6 +528,38 @@ TEST(SubjectVerifier, RefusesEverythingInADisabledTenant) {
   EXPECT_EQ(code_of(f.verify(token)), ErrorCode::InvalidToken);
   EXPECT_EQ(code_of(f.verifier.verify_user(*f.snapshot, token, Wait::Yes)),
             ErrorCode::InvalidToken);
+  const auto assertion = f.verifier.verify_assertion(*f.snapshot, f.caller(), token, Wait::Yes);
+  ASSERT_EQ(code_of(assertion), ErrorCode::InvalidToken);
+  EXPECT_EQ(assertion.error().detail, "this tenant is disabled");
+}
+
+// No other check is to be reached: not with megabytes in hand.
+TEST(SubjectVerifier, RefusesWhatIsTooLongBeforeItLooksAtIt) {
+  Subjects f;
+  const std::string token(token::kMaxTokenBytes + 1, 'a');
+  const auto refused = f.verify(token);
+  ASSERT_EQ(code_of(refused), ErrorCode::InvalidToken);
+  EXPECT_EQ(refused.error().detail, "the token is too long");
+  const auto assertion = f.verifier.verify_assertion(*f.snapshot, f.caller(), token, Wait::Yes);
+  ASSERT_EQ(code_of(assertion), ErrorCode::InvalidToken);
+  EXPECT_EQ(assertion.error().detail, "the token is too long");
+}
+
+// A role that denies everything disables its users, whatever others allow them.
+TEST(SubjectVerifier, RefusesADisabledUser) {
+  Subjects f;
+  f.manifest["roles"].push_back({{"name", "off"}, {"deny", {"*:*"}}});
+  f.manifest["bindings"].push_back(
+      {{"role", "off"}, {"subjects", {{{"issuer", f.idp.issuer()}, {"subject", "bob"}}}}});
+  f.load();
+  ASSERT_TRUE(f.verify(f.idp.sign(f.claims("alice"))).ok());
+  const auto token = f.idp.sign(f.claims("bob"));
+  const auto user = f.verifier.verify_user(*f.snapshot, token, Wait::Yes);
+  const auto revoked = f.verifier.verify_for_revocation(*f.snapshot, f.caller(), token, Wait::Yes);
+  for (const auto& refused : {f.verify(token), user, revoked}) {
+    ASSERT_EQ(code_of(refused), ErrorCode::InvalidToken);
+    EXPECT_EQ(refused.error().detail, "this user is disabled");
+  }
 }
 
 TEST(SubjectVerifier, NeverRepeatsTheTokenInAnError) {
