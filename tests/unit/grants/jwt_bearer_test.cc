@@ -327,6 +327,10 @@ TEST(IdJag, ScopeIsACeilingWhereTheIssuersScopeIsNone) {
   auto claims = f.jag_claims();
   claims["scope"] = "other:scope";
   EXPECT_EQ(code_of(f.jag(claims)), ErrorCode::ScopeRefused);
+  for (const Json& scope : std::vector<Json>{"a\"b", 7, nullptr, Json::array({"files:read"})}) {
+    claims["scope"] = scope;
+    EXPECT_GRANT_REFUSED(f.jag(claims));
+  }
   claims["scope"] = "files:read";
   EXPECT_EQ(f.jag(claims).value().scope.str(), "files:read");
 }
