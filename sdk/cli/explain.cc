@@ -62,6 +62,7 @@ std::string names_in(const Json& hint) {
 
 std::string for_people(const Json& json, bool allowed) {
   std::string out = allowed ? "allowed" : "refused";
+  if (text_of(json, "grant") == "release") out += "  by release";
   if (const auto backend = text_of(json, "backend"); !backend.empty()) out += "  " + backend;
   if (allowed) {
     if (const auto scope = text_of(json, "scope"); !scope.empty()) out += "  " + scope;

@@ -207,11 +207,15 @@ void add_explain(CLI::App& app, Options& options, Action& action) {
   command->add_option("--target", explain.target, "Backend by name, alias or audience");
   command->add_option("--scope", explain.scope, "Scopes asked for, with spaces between them");
   command->add_option("--grant", explain.grant, "How it asks, when not by token exchange")
-      ->check(CLI::IsMember({"token-exchange", "jwt-bearer", "client_credentials"}));
+      ->check(CLI::IsMember({"token-exchange", "release", "jwt-bearer", "client_credentials"}));
   command->add_option("--authorization-details", explain.authorization_details,
                       "Tools asked for, as JSON (RFC 9396)");
-  auto* subject = command->add_option("--subject", explain.subject, "The user's `sub`");
-  auto* issuer = command->add_option("--issuer", explain.issuer, "The user's issuer");
+  // An empty shell variable must not ask about somebody else.
+  const CLI::Validator named(
+      [](std::string& text) { return text.empty() ? "must not be empty" : std::string(); }, "TEXT");
+  auto* subject =
+      command->add_option("--subject", explain.subject, "The user's `sub`")->check(named);
+  auto* issuer = command->add_option("--issuer", explain.issuer, "The user's issuer")->check(named);
   subject->needs(issuer);
   issuer->needs(subject);
   command->add_option("--group", explain.groups, "Group of the user, as the token says it")
@@ -226,12 +230,15 @@ void add_explain(CLI::App& app, Options& options, Action& action) {
       command->add_flag("--as-client", explain.as_client, "The client asks for itself")
           ->excludes(subject);
   auto* actor = command->add_option("--actor", explain.actor, "`sub` of who acts for the user")
+                    ->check(named)
                     ->excludes(as_client);
   auto* actor_issuer =
-      command->add_option("--actor-issuer", explain.actor_issuer, "Issuer of who acts");
+      command->add_option("--actor-issuer", explain.actor_issuer, "Issuer of who acts")
+          ->check(named);
   actor->needs(actor_issuer);
   actor_issuer->needs(actor);
   command->add_option("--actor-token-file", explain.actor_token_file, "In the place of --actor")
+      ->check(named)
       ->excludes(actor)
       ->excludes(as_client);
   command->add_option("--actor-token-type", explain.actor_token_type, "As --subject-token-type");

@@ -85,7 +85,16 @@ Result<policy::ScopeSet> entitled_scope(const policy::TenantSnapshot& snapshot,
   POSTERN_TRY(auto scope, policy::permitted_scope(snapshot, client, backend, subject.rights(),
                                                   requested, trace));
   POSTERN_CHECK(check_authentication(backend.require, subject.auth_context, now));
-  POSTERN_TRY(scope, within_chain(subject, backend, std::move(scope)));
+  const auto before = trace != nullptr ? scope : policy::ScopeSet();
+  auto left = within_chain(subject, backend, std::move(scope));
+  if (trace != nullptr) {
+    for (auto& one : trace->scopes) {
+      if (before.contains(one.scope) && !(left.ok() && left.value().contains(one.scope))) {
+        one.within_token = false;  // by what an earlier token of ours was granted
+      }
+    }
+  }
+  POSTERN_TRY(scope, std::move(left));
   return asked_outside(snapshot, {&client, &backend, &subject, outside.actor}, std::move(scope),
                        outside);
 }

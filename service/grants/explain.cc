@@ -36,23 +36,32 @@ class Explainer {
         credentials_(credentials) {}
 
   Explanation run() {
+    door_ = door();
     auto decided = decide();
-    if (!decided.ok()) out_.refusal = std::move(decided).error();
+    if (!decided.ok()) {
+      out_.refusal = std::move(decided).error();
+      if (out_.hints.empty()) hint("request", "the request itself must be another", {});
+    }
     out_.names_actor =
-        question_.subject != nullptr && !snapshot_.settings().guardrails.impersonation;
+        question_.subject != nullptr && (acted_ || !snapshot_.settings().guardrails.impersonation);
     return std::move(out_);
   }
 
  private:
   /// The way of a request through service/grants.
   Status decide() {
-    if (!question_.subject && question_.tools) {
+    if (!question_.for_user() && question_.tools) {
       out_.refused_by = "tools";
       return fail(ErrorCode::InvalidAuthorizationDetails,
                   "authorization_details are for the tokens of users");
     }
     out_.refused_by = "client";
     POSTERN_CHECK(check_grant());
+    if (const auto& refused = question_.refused) {
+      out_.refused_by = refused->by;
+      hint(refused->by.c_str(), refused->hint, {});
+      return refused->error;
+    }
     if (question_.subject) POSTERN_CHECK(check_who_acts());
     auto target = question_.assertion ? target_of(snapshot_, client_, *question_.assertion,
                                                   question_.audiences, question_.resources)
@@ -72,6 +81,14 @@ class Explainer {
            "a stored credential is no answer to this grant; exchange the user's token, or release",
            {});
       return fail(ErrorCode::TargetRefused, "this backend takes a stored credential, not a token");
+    }
+    if (question_.subject && door_ == Door::Exchange) {
+      if (auto answers = check_answers_exchange(backend); !answers.ok()) {
+        out_.refused_by = "target";
+        hint("target", "ask the release endpoint, or give the backend a token_field",
+             {{"backend", backend.name.str()}});
+        return answers;
+      }
     }
 
     auto permitted = question_.subject
@@ -112,6 +129,8 @@ class Explainer {
     POSTERN_CHECK(decide_tools(target.value()));
     if (question_.subject && backend.answer == AnswerKind::Vaulted) {
       POSTERN_CHECK(check_who_opens_vault());
+    } else if (door_ == Door::Release && question_.subject) {
+      POSTERN_CHECK(passes_on(actor_chain(*question_.subject, nullptr, client_)));
     }
     auto granted = narrow_scope(permitted.value(), question_.scope);
     if (!granted.ok()) {
@@ -140,7 +159,24 @@ class Explainer {
     return {};
   }
 
-  bool jwt_bearer() const { return question_.grant == Question::Grant::JwtBearer; }
+  using Door = Question::Grant;
+  bool jwt_bearer() const { return door_ == Door::JwtBearer; }
+
+  /// Where nobody said how it is asked, the one that can answer.
+  Door door() const {
+    if (question_.grant) return *question_.grant;
+    if (!question_.subject || question_.subject->own || question_.actor) return Door::Exchange;
+    // Whether the client may have it does not change which door it is behind.
+    const auto& audiences = question_.audiences;
+    const auto& resources = question_.resources;
+    const auto named = audiences.size() + resources.size();
+    const auto* backend =
+        named == 1 ? snapshot_.resolve(audiences.empty() ? resources.front() : audiences.front())
+        : named == 0 && client_.default_backend ? snapshot_.resolve(client_.default_backend->str())
+                                                : nullptr;
+    const bool answers = backend == nullptr || check_answers_exchange(*backend).ok();
+    return answers ? Door::Exchange : Door::Release;
+  }
 
   Status check_grant() {
     struct Named {
@@ -149,12 +185,15 @@ class Explainer {
       const char* refusal;
     };
     const Named asked =
-        !question_.subject ? Named{GrantType::ClientCredentials, "client_credentials",
-                                   "this client may not use client_credentials"}
+        !question_.for_user() ? Named{GrantType::ClientCredentials, "client_credentials",
+                                      "this client may not use client_credentials"}
         : jwt_bearer()
             ? Named{GrantType::JwtBearer, "jwt-bearer", "this client may not use jwt-bearer"}
+        : door_ == Door::Release
+            ? Named{GrantType::TokenExchange, "token-exchange", "this client may not act for users"}
             : Named{GrantType::TokenExchange, "token-exchange",
                     "this client may not exchange tokens"};
+    out_.grant = door_ == Door::Release && question_.for_user() ? "release" : asked.name;
     if (client_.grants.count(asked.type) != 0) return {};
     hint("client_grant", "the client may not use this grant; add it to its grants",
          {{"client", client_.id.str()}, {"grant", asked.name}});
@@ -164,8 +203,21 @@ class Explainer {
   Status check_who_acts() {
     const auto& subject = *question_.subject;
     const auto* actor = question_.actor.get();
-    const auto act = check_parties(snapshot_, client_, subject, actor);
-    if (act.ok()) return {};
+    if (door_ == Door::Release) {
+      const auto may = check_may_act(subject, nullptr, snapshot_, client_);
+      return may.ok() ? may : passes_on(Result<Json>(may.error()));
+    }
+    return passes_on(check_parties(snapshot_, client_, subject, actor));
+  }
+
+  /// The `act` of what is issued, or what stands against it.
+  Status passes_on(const Result<Json>& act) {
+    if (act.ok()) {
+      acted_ = !act.value().is_null();
+      return {};
+    }
+    const auto& subject = *question_.subject;
+    const auto* actor = question_.actor.get();
     out_.refused_by = actor != nullptr ? "actor" : "subject";
     if (!subject.may_act.is_null()) {
       hint("subject",
@@ -220,10 +272,22 @@ class Explainer {
       if (auto ended = check_not_ended(stored.value().expires_at, now_); !ended.ok()) {
         return missing(std::move(ended).error());
       }
+      if (!has_fields(backend, stored.value().field_names)) {
+        return missing(door_ == Door::Release ? lacks_field() : lacks_token_field());
+      }
       out_.credential = std::move(stored).value();
       return {};
     }
     return missing(no_credential(backend));
+  }
+
+  bool has_fields(const Backend& backend, const std::vector<std::string>& names) const {
+    const auto has = [&](const std::string& field) {
+      return std::find(names.begin(), names.end(), field) != names.end();
+    };
+    if (door_ != Door::Release) return has(backend.token_field);
+    const auto wanted = backend.delivery.fields();
+    return std::all_of(wanted.begin(), wanted.end(), has);
   }
 
   /// An assertion's scope is one more limit of the token.
@@ -298,6 +362,9 @@ class Explainer {
              {{"client", client_.id.str()}, {"backend", backend->name.str()}});
       }
     };
+    if (question_.audiences.size() + question_.resources.size() > 1) {
+      hint("target", "name one target", {});
+    }
     for (const auto value : question_.audiences) look(value);
     for (const auto value : question_.resources) look(value);
     if (question_.audiences.empty() && question_.resources.empty()) {
@@ -425,6 +492,8 @@ class Explainer {
   DecisionPoint* const point_;
   const Wait wait_;
   vault::CredentialStore* const credentials_;
+  Door door_ = Door::Exchange;
+  bool acted_ = false;
   Explanation out_;
 };
 
@@ -440,6 +509,7 @@ Json write(const TenantSnapshot& snapshot, const Explanation& explanation) {
             {"roles", Json::array()},
             {"scopes", Json::array()},
             {"would_allow", Json::array()}};
+  if (!explanation.grant.empty()) json["grant"] = explanation.grant;
   if (explanation.refusal) {
     json["refused_by"] = explanation.refused_by;
     json["code"] = std::string(to_string(explanation.refusal->code));

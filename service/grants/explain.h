@@ -24,7 +24,18 @@ struct Question {
   /// Null: the client asks for itself.
   VerifiedTokenPtr subject;
   VerifiedTokenPtr actor;  ///< who acts for the subject, in an exchange; null: nobody
-  enum class Grant { Exchange, JwtBearer } grant = Grant::Exchange;  ///< of a user's request
+  /// How a user is asked for. Nothing: by an exchange, or by a release where only
+  /// that answers.
+  enum class Grant { Exchange, JwtBearer, Release };
+  std::optional<Grant> grant;
+  /// A token of the subject or of the actor was refused, or would be.
+  struct Refused {
+    std::string by;  ///< subject, actor
+    Error error;
+    std::string hint;
+  };
+  std::optional<Refused> refused;
+  bool for_user() const { return subject != nullptr || refused.has_value(); }
   /// The assertion that `subject` is of, in a jwt-bearer request; null: described.
   std::shared_ptr<const VerifiedAssertion> assertion;
   std::vector<std::string_view> audiences;
@@ -37,7 +48,7 @@ struct Question {
 struct Hint {
   /// client, client_grant, client_backend, client_scope, subject, actor, target,
   /// permission, binding, deny, token_scope, unknown_scope, authentication,
-  /// decision_point, tools, credential, guardrail
+  /// decision_point, tools, credential, guardrail, request
   std::string kind;
   std::string text;     ///< for people; our words and names of this tenant's configuration
   token::Json details;  ///< the names in it
@@ -50,6 +61,7 @@ struct Explanation {
   std::string refused_by;
   const policy::Backend* backend = nullptr;
   std::string audience;
+  std::string grant;  ///< token-exchange, release, jwt-bearer, client_credentials
   std::optional<policy::ScopeSet> permitted;  ///< once roles, ceilings and decision point agreed
   std::optional<Decision> decision;           ///< of the decision point, when it gave one
   policy::ScopeSet granted;
@@ -58,7 +70,7 @@ struct Explanation {
   std::vector<BoundTool> tools;  ///< what the user's roles say of the backend's tools
   policy::PolicyTrace trace;
   std::vector<Hint> hints;
-  bool names_actor = false;  ///< tokens for a user name in `act` who acts, by guardrail
+  bool names_actor = false;  ///< the token names in `act` who acts
   bool allowed() const { return !refusal.has_value(); }
 };
 

@@ -25,10 +25,7 @@ Result<FieldValue> render(const Template& source, const vault::Fields& fields) {
       continue;
     }
     const auto field = fields.find(part.text);
-    if (field == fields.end()) {
-      return fail(ErrorCode::InteractionRequired,
-                  "the stored credential lacks a field that this backend needs");
-    }
+    if (field == fields.end()) return lacks_field();
     size += field->second.size();
   }
   if (size > kMaxRenderedBytes) {
@@ -87,6 +84,11 @@ Status render_all(const policy::Delivery& delivery, const vault::Fields& fields,
 }
 
 }  // namespace
+
+Error lacks_field() {
+  return fail(ErrorCode::InteractionRequired,
+              "the stored credential lacks a field that this backend needs");
+}
 
 std::size_t ReleasedItem::bytes() const noexcept {
   std::size_t sum = 0;

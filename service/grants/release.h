@@ -111,6 +111,9 @@ Error no_credential(const policy::Backend& backend);
 /// Errors: InteractionRequired when a stored credential has ended.
 Status check_not_ended(const std::optional<sys_seconds>& expires_at, sys_seconds now);
 
+/// Why a stored credential cannot be delivered.
+Error lacks_field();
+
 /// Where a user connects a missing credential; empty when the tenant names no page.
 std::string connect_url(const policy::TenantSnapshot& snapshot, std::string_view backend);
 

@@ -173,21 +173,7 @@ Status read_subject(const policy::TenantSnapshot& snapshot, const policy::Truste
   const auto* subject = claim_at(claims, issuer.claims.subject);
   if (subject == nullptr || !subject->is_string()) return refused("the token names no subject");
   token.principal = {issuer.issuer, subject->get<std::string>()};
-  const auto& name = token.principal.subject;
-  const bool clean = std::all_of(name.begin(), name.end(), [](char c) {
-    return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
-  });
-  if (name.empty() || name.size() > 255 || !clean)
-    return refused("the token names no usable subject");
-  token.issued_subject = issuer.subject_prefix + name;
-  // Backends know users by `sub`: it must not read as a client's or as a user
-  // of an issuer with another prefix (RFC 9068 §5).
-  if (reads_as_anothers(snapshot, issuer, token.issued_subject)) {
-    return refused("the token's subject could be taken for another issuer's");
-  }
-  if (snapshot.client_of_token(token.issued_subject) != nullptr) {
-    return refused("the token's subject could be taken for a client");
-  }
+  POSTERN_TRY(token.issued_subject, issued_subject_of(snapshot, issuer, token.principal.subject));
   return {};
 }
 
@@ -262,6 +248,26 @@ Status read_actors(const Json& claims, VerifiedToken& token) {
 }
 
 }  // namespace
+
+Result<std::string> issued_subject_of(const policy::TenantSnapshot& snapshot,
+                                      const policy::TrustedIssuer& issuer,
+                                      const std::string& name) {
+  const bool clean = std::all_of(name.begin(), name.end(), [](char c) {
+    return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
+  });
+  if (name.empty() || name.size() > 255 || !clean)
+    return refused("the token names no usable subject");
+  auto issued = issuer.subject_prefix + name;
+  // Backends know users by `sub`: it must not read as a client's or as a user
+  // of an issuer with another prefix (RFC 9068 §5).
+  if (reads_as_anothers(snapshot, issuer, issued)) {
+    return refused("the token's subject could be taken for another issuer's");
+  }
+  if (snapshot.client_of_token(issued) != nullptr) {
+    return refused("the token's subject could be taken for a client");
+  }
+  return issued;
+}
 
 Status read_tools(const Json& claims, VerifiedToken& token) {
   const auto details = claims.find("authorization_details");

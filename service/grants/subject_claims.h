@@ -21,6 +21,11 @@ Result<VerifiedToken> read_claims(const policy::TenantSnapshot& snapshot,
                                   const policy::TrustedIssuer& issuer, const token::Json& claims,
                                   const std::vector<std::string>& expected, sys_seconds now);
 
+/// What tokens of ours call a user of an issuer: its prefix and the name.
+/// Errors: InvalidToken when the name is none, or could be taken for another's.
+Result<std::string> issued_subject_of(const policy::TenantSnapshot& snapshot,
+                                      const policy::TrustedIssuer& issuer, const std::string& name);
+
 /// RFC 9396 §9.1: the token's own limits on tools. Details of other types are for
 /// others; ours must be well formed, since what is not understood of a limit would
 /// be passed over. Errors: InvalidToken.

@@ -115,6 +115,17 @@ Result<Json> check_parties(const policy::TenantSnapshot& snapshot, const policy:
   return actor_chain(subject, actor, client);
 }
 
+Status check_answers_exchange(const policy::Backend& backend) {
+  if (backend.answer == policy::AnswerKind::Minted || !backend.token_field.empty()) return {};
+  return fail(ErrorCode::TargetRefused,
+              "this backend takes a stored credential; ask the release endpoint for it");
+}
+
+Error lacks_token_field() {
+  return fail(ErrorCode::InteractionRequired,
+              "the stored credential lacks the field that this backend is answered with");
+}
+
 Status check_vaulted_actor(const VerifiedToken* actor) {
   if (actor == nullptr) return {};
   return fail(ErrorCode::MalformedRequest,
@@ -180,10 +191,7 @@ Result<IssuedToken> TokenExchange::issue_for(const policy::TenantSnapshot& snaps
       record.with("requested_scope", scopes.value().intersect(backend.scopes).str());
     }
   }
-  if (!minted && backend.token_field.empty()) {
-    return fail(ErrorCode::TargetRefused,
-                "this backend takes a stored credential; ask the release endpoint for it");
-  }
+  POSTERN_CHECK(check_answers_exchange(backend));
   const auto wanted = asked.requested_token_type.value_or(kAccessTokenType);
   if (wanted == (minted ? kCredentialTokenType : kJwtType)) {
     return fail(ErrorCode::MalformedRequest,
@@ -226,10 +234,7 @@ Result<IssuedToken> TokenExchange::vaulted(const policy::TenantSnapshot& snapsho
     POSTERN_TRY(const auto opened, release_.open_credential(snapshot, backend, *parties.subject,
                                                             permitted, asked.scope, wait, record));
     const auto field = opened.fields.find(backend.token_field);
-    if (field == opened.fields.end()) {
-      return fail(ErrorCode::InteractionRequired,
-                  "the stored credential lacks the field that this backend is answered with");
-    }
+    if (field == opened.fields.end()) return lacks_token_field();
     // RFC 6749 appendix A.12: visible ASCII and space.
     if (!field->second.expose(is_access_token)) {
       return fail(ErrorCode::InteractionRequired,

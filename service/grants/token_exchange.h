@@ -106,8 +106,14 @@ Result<token::Json> actor_chain(const VerifiedToken& subject, const VerifiedToke
 Status check_may_act(const VerifiedToken& subject, const VerifiedToken* actor,
                      const policy::TenantSnapshot& snapshot, const policy::Client& client);
 
+/// Whether an exchange answers for this backend, or a release alone. Errors: TargetRefused.
+Status check_answers_exchange(const policy::Backend& backend);
+
 /// A stored credential is what it is: it cannot name an actor. Errors: MalformedRequest.
 Status check_vaulted_actor(const VerifiedToken* actor);
+
+/// Why a stored credential cannot be the answer of an exchange.
+Error lacks_token_field();
 
 /// Adds what identifies the subject and actor to an audit record.
 void record_subject(audit::Event& record, const VerifiedToken& subject);

@@ -479,7 +479,8 @@ def check_step_up_and_credentials(tester: Tester, made: dict) -> None:
                           {**exchange, "audience": ["github"], "requested_token_type": CREDENTIAL},
                           who="client")
     report(answer.json["token_type"] == "N_A", "a stored credential by its type is N_A")
-    for question in ({"audience": "github"},
+    for question in ({"audience": "github"}, {"audience": "github", "grant": "release"},
+                     {"audience": "files", "scope": "", "resource": ""},
                      {"audience": "files", "actor_token": made["alice"],
                       "actor_token_type": ACCESS_TOKEN}):
         answer = tester.call("explain", 200, str(sorted(question)), who="admin", body={

@@ -159,6 +159,22 @@ TEST(Explanations, SayOfATokenWhatTheExchangeDoes) {
   EXPECT_EQ(ask({{"actor_token", user + "x"}}).at("refused_by"), "actor");
   const Json stranger{{"issuer", "https://elsewhere.example"}, {"subject", "agent"}};
   EXPECT_EQ(ask({{"actor", stranger}}).at("refused_by"), "actor");
+  const Json client{
+      {"issuer",
+       json_of(t.ask("GET", "/.well-known/oauth-authorization-server/t/" + t.name)).at("issuer")},
+      {"subject", "gw-01"}};
+  EXPECT_EQ(ask({{"actor", client}}).at("names_actor"), true);
+  // A role that denies everything disables a user, who acts or is acted for.
+  t.manifest["roles"].push_back({{"name", "off"}, {"deny", {"*:*"}}});
+  t.manifest["bindings"].push_back(
+      {{"role", "off"}, {"subjects", {{{"issuer", t.idp.issuer()}, {"subject", "bob"}}}}});
+  ASSERT_THAT(t.apply(), HasStatus(200));
+  const Json bob{{"issuer", t.idp.issuer()}, {"subject", "bob"}};
+  for (const Json& more :
+       std::vector<Json>{{{"actor", bob}}, {{"actor_token", t.user_token("bob")}}}) {
+    EXPECT_EQ(ask(more).at("refused_by"), "actor");
+    EXPECT_EQ(ask(more).at("reason"), "this user is disabled");
+  }
   // The subject is judged first.
   EXPECT_EQ(ask({{"subject_token", t.idp.sign(claims)}, {"actor", stranger}}).at("refused_by"),
             "subject");
@@ -183,6 +199,12 @@ TEST(Explanations, RefuseBadQuestions) {
     EXPECT_EQ(pointer({{"client", "gw-01"}, {"subject", subject}, {"actor", actor}}), "/actor");
   }
   EXPECT_EQ(pointer({{"client", "gw-01"}, {"actor", subject}}), "/actor");
+  for (const char* name : {"", "two\nlines", "\x7f"}) {
+    const Json unusable{{"issuer", t.idp.issuer()}, {"subject", name}};
+    EXPECT_EQ(pointer({{"client", "gw-01"}, {"subject", unusable}, {"audience", "github"}}),
+              "/subject/subject");
+    EXPECT_EQ(pointer({{"client", "gw-01"}, {"subject", subject}, {"actor", unusable}}), "/actor");
+  }
   EXPECT_EQ(
       pointer(
           {{"client", "gw-01"}, {"subject", subject}, {"actor", subject}, {"grant", "jwt-bearer"}}),

@@ -1,5 +1,5 @@
 #include "grants/explain.h"
-
+#include "grants/subject_claims.h"
 #include "http/handlers/api.h"
 
 /// POST /api/v1/tenants/{tenant}/explanations: why a request is, or would be,
@@ -16,22 +16,7 @@ Error at(std::string pointer, std::string detail) {
   return error;
 }
 
-/// A party that is not verified: no answer to a question, but a refusal.
-struct Refused {
-  std::string by;  ///< subject, actor
-  Error error;
-  std::string text;
-};
-
-Json write(const Refused& refused) {
-  return {{"allowed", false},
-          {"refused_by", refused.by},
-          {"code", std::string(to_string(refused.error.code))},
-          {"reason", refused.error.detail},
-          {"roles", Json::array()},
-          {"scopes", Json::array()},
-          {"would_allow", {{{"kind", refused.by}, {"text", refused.text}}}}};
-}
+using Refused = grants::Question::Refused;
 
 Result<std::vector<std::string>> texts_member(const Json& object, const char* name,
                                               const std::string& pointer) {
@@ -86,9 +71,10 @@ Result<grants::VerifiedTokenPtr> described(const Json& subject,
   const auto* issuer = snapshot.find_issuer(rights.principal.issuer);
   if (issuer != nullptr) {
     // As SubjectVerifier does with what a token says.
-    const auto& prefix = issuer->config.subject_prefix;
-    for (auto& group : rights.groups) group.insert(0, prefix);
-    rights.issued_subject = prefix + rights.principal.subject;
+    for (auto& group : rights.groups) group.insert(0, issuer->config.subject_prefix);
+    auto issued = grants::issued_subject_of(snapshot, issuer->config, rights.principal.subject);
+    if (!issued.ok()) return at("/subject/subject", issued.error().detail);
+    rights.issued_subject = std::move(issued).value();
   }
   if (subject.contains("scope")) {
     POSTERN_TRY(const auto scope, text("scope", 8192));
@@ -109,11 +95,23 @@ Result<grants::VerifiedTokenPtr> described(const Json& subject,
   return std::make_shared<const grants::VerifiedToken>(std::move(rights));
 }
 
-/// An actor as it is described: for whom policy has no rules of its own.
+/// An actor as it is described: a user, or a client that got a token for itself.
 Result<grants::VerifiedTokenPtr> described_actor(const Json& actor,
                                                  const policy::TenantSnapshot& snapshot) {
   if (!actor.is_object() || actor.size() != 2 || !actor.contains("issuer")) {
     return at("/actor", "takes issuer and subject, and both are required");
+  }
+  if (actor.at("issuer") == snapshot.issuer_url() && actor.contains("subject") &&
+      actor.at("subject").is_string()) {
+    const auto& id = actor.at("subject").get_ref<const std::string&>();
+    const auto* client = snapshot.find_client(id);
+    if (client == nullptr || !client->enabled) {
+      return at("/actor/subject", "is no enabled client of this tenant");
+    }
+    grants::VerifiedToken token;
+    token.principal = {snapshot.issuer_url(), id};
+    token.issued_subject = id;
+    return std::make_shared<const grants::VerifiedToken>(std::move(token));
   }
   auto who = described(actor, snapshot);
   if (who.ok()) return who;
@@ -122,15 +120,22 @@ Result<grants::VerifiedTokenPtr> described_actor(const Json& actor,
   return error;
 }
 
-bool trusted(const policy::TenantSnapshot& snapshot, const grants::VerifiedToken& party) {
-  return snapshot.find_issuer(party.principal.issuer) != nullptr;
+/// What a token of a described party would be refused for.
+std::optional<Refused> refusal_of(const policy::TenantSnapshot& snapshot, const char* by,
+                                  const grants::VerifiedToken& party) {
+  const auto& principal = party.principal;
+  if (principal.issuer == snapshot.issuer_url()) return std::nullopt;
+  if (snapshot.find_issuer(principal.issuer) == nullptr) {
+    return Refused{
+        by, fail(ErrorCode::InvalidToken, "the token's issuer is not trusted by this tenant"),
+        "trust the issuer: it is unknown, disabled, or beyond the guardrails"};
+  }
+  if (snapshot.disabled(principal, party.groups, party.attributes)) {
+    return Refused{by, fail(ErrorCode::InvalidToken, "this user is disabled"),
+                   "a role that this user has denies everything"};
+  }
+  return std::nullopt;
 }
-
-Error untrusted() {
-  return fail(ErrorCode::InvalidToken, "the token's issuer is not trusted by this tenant");
-}
-constexpr const char* kTrustTheIssuer =
-    "trust the issuer: it is unknown, disabled, or beyond the guardrails";
 
 /// The client that asks: configured, registered, or known by its document.
 struct Asking {
@@ -168,26 +173,33 @@ Result<TokenMember> token_member(Json& body, const char* name, const char* type_
   return TokenMember{std::move(token), parsed};
 }
 
-/// Which grant a user's request is; the others follow from who asks.
-Result<bool> is_jwt_bearer(const Json& body, bool by_token) {
+using Grant = grants::Question::Grant;
+
+/// How a user is asked for, when the question says it.
+Result<std::optional<Grant>> grant_member(const Json& body) {
+  using Named = std::optional<Grant>;
   const auto it = body.find("grant");
-  if (it == body.end()) return false;
-  const bool user = by_token || body.contains("subject");
-  if (user && *it == "jwt-bearer") {
-    if (body.contains("subject_token_type")) {
-      return at("/subject_token_type", "an assertion has no such type");
-    }
-    return true;
+  if (it == body.end()) return Named();
+  const bool user = body.contains("subject_token") || body.contains("subject");
+  if (!user && *it == "client_credentials") return Named();
+  if (user && *it == "token-exchange") return Named(Grant::Exchange);
+  if (user && *it == "release") {
+    if (!body.contains("authorization_details")) return Named(Grant::Release);
+    return at("/authorization_details", "a release takes none");
   }
-  if (*it == (user ? "token-exchange" : "client_credentials")) return false;
+  if (user && *it == "jwt-bearer") {
+    if (!body.contains("subject_token_type")) return Named(Grant::JwtBearer);
+    return at("/subject_token_type", "an assertion has no such type");
+  }
   return at("/grant",
-            "must be token-exchange or jwt-bearer for a user, client_credentials without one");
+            "must be token-exchange, release or jwt-bearer for a user, client_credentials without "
+            "one");
 }
 
 /// Who acts for the user, by a token or described.
 Status read_actor(const Services& services, const Request& request,
-                  const policy::TenantSnapshot& snapshot, Json& body, grants::Question& question,
-                  std::optional<Refused>& refused) {
+                  const policy::TenantSnapshot& snapshot, Json& body, grants::Question& question) {
+  auto& refused = question.refused;
   const bool by_token = body.contains("actor_token");
   const auto actor = body.find("actor");
   if (!by_token) {
@@ -197,13 +209,11 @@ Status read_actor(const Services& services, const Request& request,
     if (actor == body.end()) return {};
   }
   const bool exchange = (body.contains("subject") || body.contains("subject_token")) &&
-                        question.grant == grants::Question::Grant::Exchange;
+                        question.grant.value_or(Grant::Exchange) == Grant::Exchange;
   if (!exchange) return at(by_token ? "/actor_token" : "/actor", "is for token-exchange only");
   if (!by_token) {
     POSTERN_TRY(question.actor, described_actor(*actor, snapshot));
-    if (!refused && !trusted(snapshot, *question.actor)) {
-      refused = Refused{"actor", untrusted(), kTrustTheIssuer};
-    }
+    if (!refused) refused = refusal_of(snapshot, "actor", *question.actor);
     return {};
   }
   POSTERN_TRY(const auto sent, token_member(body, "actor_token", "actor_token_type"));
@@ -247,17 +257,20 @@ Result<Done> explanation(const Services& services, const Request& request,
 
   grants::Question question;
   question.client = client;
-  if (audience) question.audiences.push_back(*audience);
-  if (resource) question.resources.push_back(*resource);
-  if (scope) question.scope = *scope;
-  POSTERN_TRY(const bool jwt_bearer, is_jwt_bearer(body, by_token));
-  if (jwt_bearer) question.grant = grants::Question::Grant::JwtBearer;
+  // RFC 8693 §2.1: what is sent without a value is not sent.
+  if (audience && !audience->empty()) question.audiences.push_back(*audience);
+  if (resource && !resource->empty()) question.resources.push_back(*resource);
+  if (scope && !scope->empty()) question.scope = *scope;
+  POSTERN_TRY(question.grant, grant_member(body));
+  const bool jwt_bearer = question.grant == Grant::JwtBearer;
+  const auto own =
+      question.grant == Grant::Release ? grants::OwnToken::Refuse : grants::OwnToken::Accept;
   if (const auto details = body.find("authorization_details"); details != body.end()) {
     auto tools = policy::read_tool_details(*details);
     if (!tools.ok()) return at("/authorization_details", tools.error().detail);
     question.tools = std::move(tools).value();
   }
-  std::optional<Refused> refused;
+  auto& refused = question.refused;
   if (by_token) {
     POSTERN_TRY(const auto sent, token_member(body, "subject_token", "subject_token_type"));
     auto verified = sent.token.expose([&](ByteView bytes) -> Result<grants::VerifiedTokenPtr> {
@@ -270,7 +283,7 @@ Result<Done> explanation(const Services& services, const Request& request,
         return grants::VerifiedTokenPtr(question.assertion, &question.assertion->token);
       }
       return services.verifier.verify(snapshot, grants::Caller(*client), as_text(bytes), sent.type,
-                                      wait_of(request), grants::OwnToken::Accept);
+                                      wait_of(request), own);
     });
     if (verified.ok()) {
       question.subject = verified.value();
@@ -283,16 +296,17 @@ Result<Done> explanation(const Services& services, const Request& request,
     }
   } else if (const auto subject = body.find("subject"); subject != body.end()) {
     POSTERN_TRY(question.subject, described(*subject, snapshot));
-    if (!trusted(snapshot, *question.subject)) {
-      refused = Refused{"subject", untrusted(), kTrustTheIssuer};
-    }
+    refused = refusal_of(snapshot, "subject", *question.subject);
   }
-  POSTERN_CHECK(read_actor(services, request, snapshot, body, question, refused));
+  POSTERN_CHECK(read_actor(services, request, snapshot, body, question));
   if (question.subject) {
     record.with("subject_issuer", question.subject->principal.issuer)
         .with("subject", question.subject->principal.subject);
   }
-  if (refused) return Done{json_reply(200, write(*refused)), Done::Recorded::ByGate};
+  if (question.actor) {
+    record.with("actor_issuer", question.actor->principal.issuer)
+        .with("actor", question.actor->principal.subject);
+  }
   const auto answer =
       grants::explain(snapshot, question, services.clock.now(), services.decision_point,
                       wait_of(request), &services.credentials);

@@ -364,6 +364,94 @@ TEST(Explain, ATokenIssuedHereIsAsked) {
   }
 }
 
+// ---- how it is asked ----
+
+TEST(Explain, DecidesAsTheDoorThatIsNamed) {
+  World f;
+  f.store("github", "alice", {{"token", "t"}});
+  const auto look = [&](const Question& asked) {
+    return explain(*f.snapshot, asked, f.clock.now(), nullptr, Wait::Database, &f.credentials);
+  };
+  auto asked = f.question("github");
+  EXPECT_EQ(look(asked).grant, "release");  // nothing else answers
+  EXPECT_TRUE(look(asked).allowed());
+  asked.grant = Question::Grant::Exchange;
+  EXPECT_EQ(look(asked).refused_by, "target");
+  EXPECT_EQ(look(asked).refusal->detail,
+            "this backend takes a stored credential; ask the release endpoint for it");
+  f.backend("github")["token_field"] = "other";
+  f.load();
+  asked = f.question("github");
+  const auto lacking = look(asked);
+  EXPECT_EQ(lacking.grant, "token-exchange");
+  EXPECT_EQ(lacking.refused_by, "credential");
+  EXPECT_EQ(lacking.refusal->detail,
+            "the stored credential lacks the field that this backend is answered with");
+  asked.grant = Question::Grant::Release;
+  EXPECT_TRUE(look(asked).allowed());
+
+  // A chain that an exchange cannot make longer, and a release of what is stored need not.
+  auto claims = f.claims();
+  claims["act"] = {{"sub", "a"}};
+  for (const char* name : {"b", "c", "d", "e"}) {
+    claims["act"] = {{"sub", name}, {"act", claims["act"]}};
+  }
+  asked = f.question("github");
+  asked.subject = must(f.verify(f.idp.sign(claims)));
+  asked.grant = Question::Grant::Release;
+  EXPECT_TRUE(look(asked).allowed());
+  asked.audiences = {"files"};
+  EXPECT_EQ(look(asked).refusal->detail, "the chain of actors is deeper than 5");
+}
+
+TEST(Explain, NamesTheActorWhereTheTokenDoes) {
+  Acting f;
+  auto asked = f.question();
+  EXPECT_FALSE(f.explained(asked).names_actor);
+  asked.actor = must(f.verify(f.idp.sign(f.agent())));
+  EXPECT_TRUE(f.explained(asked).names_actor);
+}
+
+TEST(Explain, WhatAnEarlierTokenOfOursWasGrantedIsALimitOfTheToken) {
+  World f;
+  const auto token = f.subject_token();
+  auto request = f.request(token);
+  request.scope = "files:read";
+  const auto issued = must(f.exchange(request));
+  const std::string own =
+      issued.access_token.expose([](ByteView bytes) { return std::string(as_text(bytes)); });
+  auto asked = f.question();
+  asked.subject =
+      must(f.verifier.verify(*f.snapshot, f.caller(), own, policy::SubjectTokenType::AccessToken,
+                             Wait::Yes, OwnToken::Accept));
+  asked.scope = "files:write";
+  const auto json = f.json(asked);
+  EXPECT_EQ(json.at("allowed"), false);
+  EXPECT_EQ(json.at("would_allow")[0].at("kind"), "token_scope");
+  EXPECT_EQ(json.at("scopes")[1].at("closed_by"), Json({"token"}));
+}
+
+TEST(Explain, EveryRefusalSaysWhatToDo) {
+  World f;
+  auto asked = f.question();
+  asked.scope = "a\"b";
+  EXPECT_EQ(f.explained(asked).hints.size(), 1u);
+  asked.scope.reset();
+  asked.audiences = {"files", "search"};
+  EXPECT_EQ(f.explained(asked).refused_by, "target");
+  EXPECT_EQ(f.explained(asked).hints.at(0).text, "name one target");
+  // The client's own right comes before any token.
+  asked = f.question();
+  asked.subject.reset();
+  asked.refused = Question::Refused{"subject", fail(ErrorCode::InvalidToken, "why"), "do"};
+  EXPECT_EQ(f.explained(asked).refused_by, "subject");
+  EXPECT_EQ(f.explained(asked).refusal->detail, "why");
+  f.client()["grants"] = {"client_credentials"};
+  f.load();
+  asked.client = &f.gateway();
+  EXPECT_EQ(f.explained(asked).refused_by, "client");
+}
+
 // ---- what is stored ----
 
 TEST(Explain, SaysWhichStoredCredentialABackendWouldTake) {
