@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "support/code_of.h"
+#include "support/dead_credential_store.h"
 #include "support/grants_fixture.h"
 
 namespace postern::grants {
@@ -453,34 +454,9 @@ TEST(OpaqueToken, TheLogSaysWhyNobodyWasAskedOrUnderstood) {
   EXPECT_EQ(logged(), "introspection: the credential has no field client_secret");
 }
 
-/// A store that cannot be reached.
-struct NoStore final : vault::CredentialStore {
-  static Error gone() { return fail(ErrorCode::Unavailable, "", "the store is gone"); }
-  Result<vault::CredentialMetadata> put(const TenantId&, const vault::CredentialKey&,
-                                        std::optional<std::uint32_t>, const Seal&,
-                                        std::span<const audit::Event>) override {
-    return gone();
-  }
-  Result<vault::SealedVersion> latest(const TenantId&, const vault::CredentialKey&) override {
-    return gone();
-  }
-  Result<vault::CredentialMetadata> metadata(const TenantId&,
-                                             const vault::CredentialKey&) override {
-    return gone();
-  }
-  Result<Page> list(const TenantId&, const std::optional<Owner>&, std::string_view,
-                    std::uint32_t) override {
-    return gone();
-  }
-  Status remove(const TenantId&, const vault::CredentialKey&, std::optional<std::uint32_t>,
-                std::span<const audit::Event>) override {
-    return gone();
-  }
-};
-
 TEST(OpaqueToken, WithoutTheStoreNobodyIsAsked) {
   Opaque f;
-  NoStore store;
+  test::DeadCredentialStore store;
   AskedOpaqueTokens tokens(f.fetcher, store, f.envelope, f.clock);
   const auto* issuer = f.snapshot->find_issuer(f.idp.issuer());
   ASSERT_NE(issuer, nullptr);

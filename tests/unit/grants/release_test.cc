@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "support/code_of.h"
+#include "support/dead_credential_store.h"
 #include "support/grants_fixture.h"
 
 namespace postern::grants {
@@ -186,38 +187,10 @@ TEST(Release, TellsWhoMustActWhenNothingIsStored) {
             "https://portal.acme.example/connect?backend=github");
 }
 
-/// A store that cannot be reached.
-class DeadStore final : public vault::CredentialStore {
- public:
-  Result<vault::CredentialMetadata> put(const TenantId&, const vault::CredentialKey&,
-                                        std::optional<std::uint32_t>, const Seal&,
-                                        std::span<const audit::Event>) override {
-    return dead();
-  }
-  Result<vault::SealedVersion> latest(const TenantId&, const vault::CredentialKey&) override {
-    return dead();
-  }
-  Result<vault::CredentialMetadata> metadata(const TenantId&,
-                                             const vault::CredentialKey&) override {
-    return dead();
-  }
-  Result<Page> list(const TenantId&, const std::optional<Owner>&, std::string_view,
-                    std::uint32_t) override {
-    return dead();
-  }
-  Status remove(const TenantId&, const vault::CredentialKey&, std::optional<std::uint32_t>,
-                std::span<const audit::Event>) override {
-    return dead();
-  }
-
- private:
-  static Error dead() { return fail(ErrorCode::Unavailable, "database"); }
-};
-
 TEST(Release, AnUnreachableStoreIsNotAMissingCredential) {
   Releases f;
   f.owner("principal_or_tenant");
-  DeadStore dead;
+  test::DeadCredentialStore dead;
   const Release release(f.verifier, dead, f.envelope, f.clock);
   const auto subject = f.verify(f.subject_token()).value();
   auto record = f.record();
