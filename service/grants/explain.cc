@@ -202,12 +202,12 @@ class Explainer {
 
   Status check_who_acts() {
     const auto& subject = *question_.subject;
-    const auto* actor = question_.actor.get();
-    if (door_ == Door::Release) {
-      const auto may = check_may_act(subject, nullptr, snapshot_, client_);
-      return may.ok() ? may : passes_on(Result<Json>(may.error()));
+    if (door_ != Door::Release) {
+      return passes_on(check_parties(snapshot_, client_, subject, question_.actor.get()));
     }
-    return passes_on(check_parties(snapshot_, client_, subject, actor));
+    // What is stored has no `act`.
+    const auto may = check_may_act(subject, nullptr, snapshot_, client_);
+    return may.ok() ? Status() : passes_on(may.error());
   }
 
   /// The `act` of what is issued, or what stands against it.

@@ -173,6 +173,18 @@ Result<TokenMember> token_member(Json& body, const char* name, const char* type_
   return TokenMember{std::move(token), parsed};
 }
 
+/// Whose token was verified; nobody's when it is refused for what it is, which is
+/// noted. Errors: what is not the token's fault.
+Result<grants::VerifiedTokenPtr> party_of(Result<grants::VerifiedTokenPtr> verified, const char* by,
+                                          std::optional<Refused>& refused) {
+  if (verified.ok() || verified.error().code != ErrorCode::InvalidToken) return verified;
+  if (!refused) {
+    refused = Refused{by, std::move(verified).error(),
+                      std::string("the ") + by + " token is refused as it says"};
+  }
+  return grants::VerifiedTokenPtr();
+}
+
 using Grant = grants::Question::Grant;
 
 /// How a user is asked for, when the question says it.
@@ -221,15 +233,7 @@ Status read_actor(const Services& services, const Request& request,
     return services.verifier.verify(snapshot, grants::Caller(*question.client), as_text(bytes),
                                     sent.type, wait_of(request), grants::OwnToken::Accept);
   });
-  if (verified.ok()) {
-    question.actor = verified.value();
-    return {};
-  }
-  if (verified.error().code != ErrorCode::InvalidToken) return verified.error();
-  if (!refused) {
-    refused =
-        Refused{"actor", std::move(verified).error(), "the actor token is refused as it says"};
-  }
+  POSTERN_TRY(question.actor, party_of(std::move(verified), "actor", refused));
   return {};
 }
 
@@ -285,15 +289,8 @@ Result<Done> explanation(const Services& services, const Request& request,
       return services.verifier.verify(snapshot, grants::Caller(*client), as_text(bytes), sent.type,
                                       wait_of(request), own);
     });
-    if (verified.ok()) {
-      question.subject = verified.value();
-    } else if (verified.error().code == ErrorCode::InvalidToken) {
-      refused = Refused{"subject", std::move(verified).error(),
-                        "the subject token is refused as it says"};
-      if (jwt_bearer) refused->error.code = ErrorCode::InvalidGrant;
-    } else {
-      return std::move(verified).error();
-    }
+    POSTERN_TRY(question.subject, party_of(std::move(verified), "subject", refused));
+    if (refused && jwt_bearer) refused->error.code = ErrorCode::InvalidGrant;
   } else if (const auto subject = body.find("subject"); subject != body.end()) {
     POSTERN_TRY(question.subject, described(*subject, snapshot));
     refused = refusal_of(snapshot, "subject", *question.subject);
