@@ -196,6 +196,7 @@ Result<OpenedCredential> Release::open_credential(const policy::TenantSnapshot& 
                   "the stored credential for this backend has expired; store a new one");
     }
     POSTERN_TRY(auto fields, envelope_.open(snapshot.tenant(), key, version));
+    if (uses_ != nullptr) uses_->note(snapshot.tenant(), key, clock_.now());
     return OpenedCredential{
         std::move(fields), {key.name, key.owner.is_tenant(), version.version}, version.expires_at};
   }
