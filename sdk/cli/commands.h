@@ -49,11 +49,31 @@ struct CredentialOptions {
   std::vector<std::string> fields;     ///< asked for, or read from standard input
   std::string expires;
   std::string only_version;
+
+  std::string type;
+  std::string description;
+  std::vector<std::string> labels;         ///< NAME=TEXT
+  std::vector<std::string> metadata;       ///< NAME=TEXT
+  std::vector<std::string> remove_labels;  ///< names
+  std::vector<std::string> remove_metadata;
+  std::string rotation_due;  ///< time, duration, or `never`
+  std::string max_versions;
+  std::string cas_required;  ///< true or false
+  std::string version;       ///< one of the credential's
+  bool overdue = false;
+  std::string reason;  ///< why a value is to be shown
 };
 int run_credential_set(const Settings& settings, const CredentialOptions& options);
 int run_credential_list(const Settings& settings, const CredentialOptions& options);
 int run_credential_get(const Settings& settings, const CredentialOptions& options);
+int run_credential_describe(const Settings& settings, const CredentialOptions& options);
+/// The whole credential, or one version of it, which can be brought back.
 int run_credential_delete(const Settings& settings, const CredentialOptions& options);
+int run_credential_versions(const Settings& settings, const CredentialOptions& options);
+int run_credential_undelete(const Settings& settings, const CredentialOptions& options);
+int run_credential_destroy(const Settings& settings, const CredentialOptions& options);
+/// One field's value as it is, or all of them as JSON.
+int run_credential_reveal(const Settings& settings, const CredentialOptions& options);
 
 struct ExecOptions {
   std::string backends;              ///< names with commas between them

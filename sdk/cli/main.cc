@@ -154,13 +154,59 @@ void add_credential(CLI::App& app, Options& options, Action& action) {
   set->add_option("--expires", credential.expires, "Time, or duration such as 90d");
   set->add_option("--only-version", credential.only_version,
                   "Fail unless this version is the current one; 0: unless there is none");
-  add("list", "List credentials; never their values", run_credential_list);
-  add("get", "Show a credential's version and fields; never its values", run_credential_get)
-      ->add_option("name", credential.name, "Credential")
+  set->add_option("--type", credential.type, "What it is, which its fields are held to");
+  const auto describing = [&](CLI::App* command) {
+    command->add_option("--description", credential.description, "For people");
+    command->add_option("--label", credential.labels, "NAME=TEXT; lists can be narrowed by it")
+        ->allow_extra_args(false);
+    command->add_option("--metadata", credential.metadata, "NAME=TEXT; no secret")
+        ->allow_extra_args(false);
+    command->add_option("--rotation-due", credential.rotation_due,
+                        "Time, duration such as 90d, or never");
+    command->add_option("--max-versions", credential.max_versions, "How many are kept, 1 to 100");
+    command
+        ->add_option("--cas-required", credential.cas_required,
+                     "Whether each write must name the version it replaces")
+        ->check(CLI::IsMember({"true", "false"}));
+  };
+  describing(set);
+  auto* list = add("list", "List credentials; never their values", run_credential_list);
+  list->add_option("--label", credential.labels, "NAME=TEXT: only those that have it")
+      ->allow_extra_args(false);
+  list->add_option("--type", credential.type, "Only those of this type");
+  list->add_flag("--overdue", credential.overdue, "Only those that were to be rotated by now");
+
+  const auto add_named = [&](const char* name, const char* help,
+                             int (*run)(const Settings&, const CredentialOptions&)) {
+    auto* command = add(name, help, run);
+    command->add_option("name", credential.name, "Credential")->required();
+    return command;
+  };
+  add_named("get", "Show what is known of a credential; never its values", run_credential_get);
+  auto* describe =
+      add_named("describe", "Change what is said about a credential", run_credential_describe);
+  describing(describe);
+  describe->add_option("--remove-label", credential.remove_labels, "NAME")->allow_extra_args(false);
+  describe->add_option("--remove-metadata", credential.remove_metadata, "NAME")
+      ->allow_extra_args(false);
+  add_named("versions", "List a credential's versions", run_credential_versions);
+  const auto add_version = [&](CLI::App* command, const char* help) {
+    return command->add_option("--version", credential.version, help);
+  };
+  add_version(
+      add_named("delete", "Delete a credential, or one version of it", run_credential_delete),
+      "Only this version; it can be brought back");
+  add_version(add_named("undelete", "Bring a deleted version back", run_credential_undelete),
+              "Which one")
       ->required();
-  add("delete", "Delete a credential", run_credential_delete)
-      ->add_option("name", credential.name, "Credential")
+  add_version(add_named("destroy", "Destroy a version for good", run_credential_destroy),
+              "Which one")
       ->required();
+  auto* reveal = add_named("reveal", "Show a value, where operator and tenant allow it",
+                           run_credential_reveal);
+  add_version(reveal, "Which one (default: the latest)");
+  reveal->add_option("--reason", credential.reason, "Goes into the audit trail")->required();
+  reveal->add_option("--field", credential.fields, "Only its value, as it is")->expected(1);
 }
 
 void add_exec(CLI::App& app, Options& options, Action& action) {

@@ -31,6 +31,7 @@
 #include "storage/postgres_revocation_list.h"
 #include "vault/envelope.h"
 #include "vault/keyring.h"
+#include "vault/last_uses.h"
 #include "vault/root_key.h"
 
 namespace postern::app {
@@ -40,6 +41,9 @@ using std::chrono::steady_clock;
 namespace {
 
 constexpr std::string_view kVersion = POSTERN_VERSION;
+
+/// How late a credential's last use is known at most, and how much of it a crash loses.
+constexpr std::chrono::seconds kLastUsesWritten(20);
 
 storage::DatabaseOptions database_options(const Config& config, std::size_t connections,
                                           const char* name) {
@@ -120,6 +124,7 @@ struct Service::Impl {
         config_store(database, audit_log),
         credentials(database, audit_log),
         envelope(keyring),
+        last_uses(credentials),
         watcher(config.database_url,
                 [this](const TenantId& tenant, std::uint64_t epoch) {
                   snapshots.observed(tenant, epoch);
@@ -138,10 +143,10 @@ struct Service::Impl {
         issuer_keys(fetcher, clock),
         revocations(database, config.database_url, clock),
         own_tokens(revocations, clock),
-        opaque_tokens(fetcher, credentials, envelope, clock),
+        opaque_tokens(fetcher, credentials, envelope, clock, &last_uses),
         verifier(issuer_keys, opaque_tokens, own_tokens, clock),
         client_credentials(clock, &decision_point),
-        release(verifier, credentials, envelope, clock, &decision_point),
+        release(verifier, credentials, envelope, clock, &decision_point, &last_uses),
         exchange(verifier, release, clock, &decision_point),
         replays(database),
         documents(fetcher, clock),
@@ -186,6 +191,7 @@ struct Service::Impl {
     http::add_token_status_endpoints(router, gate, services);
     http::add_admin_endpoints(router, gate, services);
     http::add_credential_endpoints(router, gate, services);
+    http::add_credential_version_endpoints(router, gate, services);
     http::add_exchange_endpoint(router, gate, services);
     http::add_registration_endpoints(router, gate, services);
     http::add_release_endpoint(router, gate, services);
@@ -256,6 +262,7 @@ struct Service::Impl {
   storage::PostgresConfigStore config_store;
   storage::PostgresCredentialStore credentials;
   vault::Envelope envelope;
+  vault::LastUses last_uses;
   storage::EpochWatcher watcher;  // started in start(), after what it calls exists
   policy::SnapshotCache snapshots;
   outbound::CurlFetcher fetcher;
@@ -295,6 +302,7 @@ Service::~Service() {
   // The watcher calls into the snapshots, which are destroyed before it.
   impl_->watcher.stop();
   impl_->revocations.stop();
+  impl_->last_uses.stop();  // with what was noted up to now
 }
 
 Result<std::unique_ptr<Service>> Service::create(Config config) {
@@ -331,6 +339,7 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
 Status Service::start() {
   POSTERN_CHECK(impl_->watcher.start());
   POSTERN_CHECK(impl_->revocations.start());
+  impl_->last_uses.start(kLastUsesWritten);
   POSTERN_CHECK(impl_->server->start());
   POSTERN_CHECK(impl_->ops_server->start());
   log::info("service.started", {{"version", kVersion},

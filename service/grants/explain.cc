@@ -269,6 +269,7 @@ class Explainer {
       auto stored = credentials_->metadata(snapshot_.tenant(), key);
       if (!stored.ok() && stored.error().code == ErrorCode::NotFound) continue;
       POSTERN_CHECK(stored);
+      if (stored.value().state() != vault::VersionState::Live) continue;
       if (auto ended = check_not_ended(stored.value().expires_at, now_); !ended.ok()) {
         return missing(std::move(ended).error());
       }

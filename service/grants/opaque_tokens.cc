@@ -125,6 +125,7 @@ Result<ClientSecret> AskedOpaqueTokens::secret_of(const TenantId& tenant,
   POSTERN_TRY(auto fields, envelope_.open(tenant, key, sealed.value()));
   const auto field = fields.find("client_secret");
   if (field == fields.end()) return not_answered("the credential has no field client_secret");
+  if (uses_ != nullptr) uses_->note(tenant, key, clock_.now());
   return field->second.expose(
       [](ByteView bytes) { return ClientSecret(SecureBuffer::copy_of(bytes)); });
 }

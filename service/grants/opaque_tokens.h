@@ -19,6 +19,7 @@
 #include "token/json.h"
 #include "vault/credential.h"
 #include "vault/envelope.h"
+#include "vault/last_uses.h"
 
 namespace postern::outbound {
 class Fetcher;
@@ -55,8 +56,12 @@ bool may_be_opaque(std::string_view token);
 class AskedOpaqueTokens final : public OpaqueTokens {
  public:
   AskedOpaqueTokens(outbound::Fetcher& fetcher, vault::CredentialStore& credentials,
-                    vault::Envelope& envelope, const Clock& clock)
-      : fetcher_(fetcher), credentials_(credentials), envelope_(envelope), clock_(clock) {}
+                    vault::Envelope& envelope, const Clock& clock, vault::LastUses* uses = nullptr)
+      : fetcher_(fetcher),
+        credentials_(credentials),
+        envelope_(envelope),
+        clock_(clock),
+        uses_(uses) {}
 
   Result<token::Json> ask(const TenantId& tenant, const policy::IssuerEntry& issuer,
                           std::string_view token, Wait wait) override;
@@ -78,6 +83,7 @@ class AskedOpaqueTokens final : public OpaqueTokens {
   vault::CredentialStore& credentials_;
   vault::Envelope& envelope_;
   const Clock& clock_;
+  vault::LastUses* uses_;
   std::mutex mutex_;
   std::map<Call, std::shared_future<Result<token::Json>>> calls_;  // under way
   std::map<TenantId, int> calls_of_;

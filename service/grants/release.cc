@@ -215,6 +215,7 @@ Result<OpenedCredential> Release::open_credential(const policy::TenantSnapshot& 
         .with("credential_version", std::to_string(version.version));
     POSTERN_CHECK(check_not_ended(version.expires_at, clock_.now()));
     POSTERN_TRY(auto fields, envelope_.open(snapshot.tenant(), key, version));
+    if (uses_ != nullptr) uses_->note(snapshot.tenant(), key, clock_.now());
     return OpenedCredential{
         std::move(fields), {key.name, key.owner.is_tenant(), version.version}, version.expires_at};
   }

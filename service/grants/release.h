@@ -10,6 +10,7 @@
 #include "grants/subject.h"
 #include "vault/credential.h"
 #include "vault/envelope.h"
+#include "vault/last_uses.h"
 
 namespace postern::grants {
 
@@ -58,12 +59,13 @@ struct OpenedCredential {
 class Release {
  public:
   Release(SubjectVerifier& verifier, vault::CredentialStore& credentials, vault::Envelope& envelope,
-          const Clock& clock, DecisionPoint* point = nullptr)
+          const Clock& clock, DecisionPoint* point = nullptr, vault::LastUses* uses = nullptr)
       : verifier_(verifier),
         credentials_(credentials),
         envelope_(envelope),
         clock_(clock),
-        point_(point) {}
+        point_(point),
+        uses_(uses) {}
 
   /// Errors: as SubjectVerifier::verify; UnauthorizedClient.
   Result<VerifiedTokenPtr> verify_subject(const policy::TenantSnapshot& snapshot,
@@ -98,6 +100,7 @@ class Release {
   vault::Envelope& envelope_;
   const Clock& clock_;
   DecisionPoint* point_;
+  vault::LastUses* uses_;
 };
 
 /// The stored credentials that a vaulted backend takes for a user; the first that

@@ -23,6 +23,10 @@ bool etag_character(char c) {
 }  // namespace
 
 std::string etag(std::uint64_t version) { return '"' + std::to_string(version) + '"'; }
+std::string etag(std::uint64_t version, std::uint64_t revision) {
+  if (revision == 0) return etag(version);
+  return '"' + std::to_string(version) + '.' + std::to_string(revision) + '"';
+}
 
 Result<std::optional<Preconditions::Condition>> Preconditions::read(const Request& request,
                                                                     const char* name) {
@@ -80,23 +84,26 @@ Result<Preconditions> Preconditions::of(const Request& request) {
   return conditions;
 }
 
-bool Preconditions::holds(const Condition& condition, std::optional<std::uint64_t> current,
+bool Preconditions::holds(const Condition& condition, const std::optional<std::string>& current,
                           Comparison comparison) {
   if (!current) return false;
   if (condition.any_version) return true;
-  const auto ours = etag(*current);
   return std::any_of(condition.tags.begin(), condition.tags.end(), [&](const Tag& tag) {
-    return tag.text == ours && !(tag.weak && comparison == Comparison::Strong);
+    return tag.text == *current && !(tag.weak && comparison == Comparison::Strong);
   });
 }
 
-Status Preconditions::check_match(std::optional<std::uint64_t> current) const {
+Status Preconditions::check_match(const std::optional<std::string>& current) const {
   if (!match_ || holds(*match_, current, Comparison::Strong)) return {};
   return fail(ErrorCode::PreconditionFailed,
               current ? "it has changed since that ETag; read it again" : "there is none");
 }
 
 Status Preconditions::check(std::optional<std::uint64_t> current) const {
+  return check_tag(current ? std::optional(etag(*current)) : std::nullopt);
+}
+
+Status Preconditions::check_tag(const std::optional<std::string>& current) const {
   POSTERN_CHECK(check_match(current));
   if (none_match_ && holds(*none_match_, current, Comparison::Weak)) {
     return fail(ErrorCode::PreconditionFailed, "there is one already");
@@ -105,6 +112,10 @@ Status Preconditions::check(std::optional<std::uint64_t> current) const {
 }
 
 Result<bool> Preconditions::not_modified(std::uint64_t current) const {
+  return not_modified_tag(etag(current));
+}
+
+Result<bool> Preconditions::not_modified_tag(const std::string& current) const {
   POSTERN_CHECK(check_match(current));
   return none_match_ && holds(*none_match_, current, Comparison::Weak);
 }

@@ -29,6 +29,7 @@ Result<TenantSettings> read_settings(const Json& value, const std::string& point
   POSTERN_TRY(auto reader, Reader::of(value, pointer));
   TenantSettings settings;
   POSTERN_CHECK(reader.duration("max_token_lifetime", settings.max_token_lifetime, 10, 3600));
+  POSTERN_CHECK(reader.flag("reveal", settings.reveal));
   POSTERN_CHECK(reader.text("connect_url", settings.connect_url));
   if (!settings.connect_url.empty()) {
     std::string sample = settings.connect_url;
@@ -121,6 +122,7 @@ Json write(const TenantSettings& settings) {
             {"connect_url", settings.connect_url}};
   if (settings.guardrails != Guardrails{}) json["guardrails"] = write(settings.guardrails);
   if (settings.registration) json["registration"] = write(*settings.registration);
+  if (settings.reveal) json["reveal"] = true;
   return json;
 }
 

@@ -63,7 +63,10 @@ struct TenantSettings {
   /// The operator's; a member of its own in manifests, stored with the settings.
   Guardrails guardrails;
   std::optional<Registration> registration;  ///< none: no client registers itself
+  bool reveal = false;                       ///< stored values may be shown to admins
 
+  /// Whether the operator's guardrails leave that to the tenant, too.
+  bool may_reveal() const { return reveal && guardrails.reveal; }
   /// The longest that any token of the tenant may live.
   seconds lifetime_ceiling() const {
     return std::min(max_token_lifetime, guardrails.max_token_lifetime.value_or(max_token_lifetime));

@@ -39,6 +39,8 @@ struct Guardrails {
   std::optional<std::set<ClientAuthentication>> client_authentication;
   std::optional<std::set<crypto::Algorithm>> signing_algorithms;  ///< of tokens issued here
 
+  bool reveal = true;  ///< off: no admin is ever shown a stored value
+
   std::optional<DecisionPointRule> decision_point;  ///< none: only the tenant's policy decides
 
   bool allows_issuer(std::string_view iss) const {

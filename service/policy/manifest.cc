@@ -165,6 +165,11 @@ Status plan_settings(const Manifest& manifest, Plan& made, StoredTenant& next,
   } else if (!manifest.names_lifetime && (manifest.settings || made.creates)) {
     wanted.max_token_lifetime = wanted.lifetime_ceiling();  // a default gives way
   }
+  if (wanted.reveal && !old.reveal && !wanted.guardrails.reveal) {
+    Error error = fail(ErrorCode::Forbidden, "the operator does not allow this tenant to reveal");
+    error.pointer = "/settings/reveal";
+    return error;
+  }
   const auto text = token::dump_json(write(wanted));
   if (text == next.row.settings) return {};
   made.change.settings = next.row.settings = text;

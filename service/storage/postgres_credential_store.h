@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -10,29 +11,43 @@
 
 namespace postern::storage {
 
-/// Sealed credentials. A write and its audit events are one transaction.
-/// Keeps the newest kKeptVersions versions of each credential. Thread-safe.
+/// Sealed credentials. A write and its audit events are one transaction. Thread-safe.
 class PostgresCredentialStore final : public vault::CredentialStore {
  public:
-  static constexpr std::uint32_t kKeptVersions = 10;
-
   PostgresCredentialStore(Database& database, PostgresAuditLog& log)
       : database_(database), log_(log) {}
 
+  using CredentialStore::put;
   Result<vault::CredentialMetadata> put(const TenantId& tenant, const vault::CredentialKey& key,
-                                        std::optional<std::uint32_t> expected_version,
-                                        const Seal& seal,
+                                        std::optional<vault::Expected> expected, const Seal& seal,
+                                        const Edit& edit,
                                         std::span<const audit::Event> events) override;
   /// One round trip: this is the release path.
   Result<vault::SealedVersion> latest(const TenantId& tenant,
                                       const vault::CredentialKey& key) override;
+  Result<vault::SealedVersion> version(const TenantId& tenant, const vault::CredentialKey& key,
+                                       std::uint32_t number) override;
   Result<vault::CredentialMetadata> metadata(const TenantId& tenant,
                                              const vault::CredentialKey& key) override;
-  Result<Page> list(const TenantId& tenant, const std::optional<Owner>& owner,
-                    std::string_view cursor, std::uint32_t limit) override;
+  Result<History> history(const TenantId& tenant, const vault::CredentialKey& key) override;
+  Result<vault::CredentialMetadata> describe(const TenantId& tenant,
+                                             const vault::CredentialKey& key,
+                                             std::optional<vault::Expected> expected,
+                                             const Edit& edit,
+                                             std::span<const audit::Event> events) override;
+  Result<vault::CredentialMetadata> change_versions(const TenantId& tenant,
+                                                    const vault::CredentialKey& key,
+                                                    std::span<const std::uint32_t> versions,
+                                                    VersionChange how,
+                                                    std::optional<vault::Expected> expected,
+                                                    sys_seconds now,
+                                                    std::span<const audit::Event> events) override;
+  Result<Page> list(const TenantId& tenant, const Filter& filter, std::string_view cursor,
+                    std::uint32_t limit) override;
   Status remove(const TenantId& tenant, const vault::CredentialKey& key,
-                std::optional<std::uint32_t> expected_version,
+                std::optional<vault::Expected> expected,
                 std::span<const audit::Event> events) override;
+  Status note_uses(const TenantId& tenant, std::span<const Use> uses) override;
 
  private:
   Database& database_;

@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/secret.h"
+
 namespace postern::token {
 namespace {
 
@@ -106,6 +108,14 @@ Result<Json> parse_json(std::string_view text, const JsonLimits& limits) {
 
 std::string dump_json(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+void wipe_texts(Json& value) {
+  if (value.is_string()) {
+    wipe(value.get_ref<std::string&>());
+  } else if (value.is_structured()) {
+    for (auto& child : value) wipe_texts(child);
+  }
 }
 
 std::optional<std::chrono::sys_seconds> numeric_date(const Json& value) {

@@ -31,6 +31,9 @@ Result<Json> parse_json(std::string_view text, const JsonLimits& limits = {});
 /// Compact, members sorted; never throws: bytes that are not UTF-8 are replaced.
 std::string dump_json(const Json& value);
 
+/// Overwrites every text in it; names of members stay.
+void wipe_texts(Json& value);
+
 /// A number of seconds since the epoch that may be fractional (RFC 7519 §2),
 /// rounded down. Nothing for other types, negatives and values above 2^53:
 /// nlohmann/json would turn `true` into 1 and 2^64-1 into -1.

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
 #include <string>
+#include <tuple>
+#include <vector>
 
 #include "support/service_fixture.h"
 
@@ -38,6 +41,31 @@ TEST(Rfc9110_13, ACredentialIsWrittenOnlyWhereTheConditionsHold) {
               HasStatus(204));
   EXPECT_THAT(tenant.api("DELETE", "/credentials/github", alice, nullptr, {{"If-Match", "*"}}),
               IsProblem(404, "not-found"));
+}
+
+TEST(Rfc9110_8_8_1, EveryChangeOfACredentialIsAnotherTag) {
+  TestTenant tenant("rfc9110-revision");
+  const auto alice = tenant.user_token("alice");
+  tenant.store("alice", "github", {{"token", "x"}});
+  std::set<std::string> tags;
+  std::string tag = tenant.api("GET", "/credentials/github", alice).header("ETag");
+  for (const auto& [method, path, body] : std::vector<std::tuple<const char*, const char*, Json>>{
+           {"PATCH", "", {{"labels", {{"a", "b"}}}}},
+           {"DELETE", "/versions/1", nullptr},
+           {"POST", "/versions/1/undelete", nullptr},
+           {"PUT", "", token("y")},
+           {"POST", "/versions/1/destroy", nullptr}}) {
+    EXPECT_TRUE(tags.insert(tag).second) << tag;
+    const auto target = std::string("/credentials/github") + path;
+    EXPECT_THAT(tenant.api(method, target, alice, body, {{"If-Match", "\"1.99\""}}),
+                IsProblem(412, "precondition-failed"));
+    const auto changed = tenant.api(method, target, alice, body, {{"If-Match", tag}});
+    ASSERT_THAT(changed, HasStatus(200)) << method << path;
+    EXPECT_THAT(tenant.api(method, target, alice, body, {{"If-Match", tag}}),
+                IsProblem(412, "precondition-failed"));
+    tag = changed.header("ETag");
+    EXPECT_EQ(tenant.api("GET", "/credentials/github", alice).header("ETag"), tag);
+  }
 }
 
 TEST(Rfc9110_13, AManifestIsAppliedOnlyWhereTheConditionsHold) {

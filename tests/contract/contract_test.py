@@ -122,7 +122,8 @@ class Tester:
         self.numbers = itertools.count(1)
         # A path parameter that a call does not give.
         self.path = {"tenant": "acme", "client": "gw-01", "credential": "github",
-                     "token_id": "nothing", "secret_id": "nothing", "kid": "nothing"}
+                     "token_id": "nothing", "secret_id": "nothing", "kid": "nothing",
+                     "version": "1"}
 
     def exchange(self, method: str, target: str, headers: dict, body: bytes | None,
                  port: int = 0) -> Answer:
@@ -564,7 +565,7 @@ def check_identities(tester: Tester, made: dict, folder: pathlib.Path) -> None:
     text = manifest("initech", jwks)
     del text["settings"]["registration"]
     text["guardrails"] = {
-        "max_token_lifetime": 3600, "issuers": [issuer], "impersonation": False,
+        "max_token_lifetime": 3600, "issuers": [issuer], "impersonation": False, "reveal": False,
         "client_authentication": ["client_secret", "private_key_jwt", "tls_client_auth",
                                   "self_signed_tls_client_auth", "workload_identity"],
         "signing_algorithms": ["ES256", "RS256"]}
@@ -911,6 +912,183 @@ def check_credentials(tester: Tester) -> None:
         tester.call("listCredentials", 400, str(query), who="admin", query=query)
 
 
+def check_credential_versions(tester: Tester) -> None:
+    bob = {"issuer": "https://idp.acme.example", "subject": "bob"}
+    said = {"description": "of the tests", "labels": {"team": "web"}, "metadata": {"id": "7"},
+            "rotation_due_at": "2020-01-31T00:00:00Z", "max_versions": 4, "cas_required": True}
+    value = {"fields": {"token": "ghp_1"}, "expires_at": LATER, "cas": 0, "type": "generic", **said}
+    check_broken(tester, "putCredential", [value], who="operator", credential="versions")
+    tester.call("getCredential", 404, "nothing broken was stored", who="operator",
+                credential="versions")
+    change = ("deleteCredentialVersion", "undeleteCredentialVersion", "destroyCredentialVersion")
+    for who, query, name in (("operator", {}, "versions"), ("admin", bob, "versions"),
+                             ("user", {}, "github")):
+        one = {"who": who, "query": query, "credential": name}
+        tester.call("deleteCredential", {204, 404}, "to begin anew", **one)
+        first = tester.call("putCredential", 201, "with all there is", body=value, **one).json
+        report({**first, **said} == first, f"putCredential as {who}: all of it is shown",
+               str(first))
+        tester.call("putCredential", 412, "cas of none", body=value, **one)
+        tester.call("putCredential", 412, "cas is required", body={"fields": {"token": "x"}}, **one)
+        tester.call("putCredential", 400, "malformed cas", body={**value, "cas": "1"}, **one)
+        tester.call("putCredential", 412, "cas and condition differ", body={**value, "cas": 2},
+                    headers={"If-Match": "*"}, **one)
+        second = tester.call("putCredential", 200, "cas",
+                             body={"fields": {"token": "x"}, "cas": first["version"]}, **one).json
+        report({**second, **said} == second, f"putCredential as {who}: what was said stays")
+
+        check_broken(tester, "describeCredential", [said], **one)
+        plain = dict.fromkeys(said)
+        answer = tester.call("describeCredential", 200, "all the defaults", body=plain, **one)
+        report(answer.json["max_versions"] == 10 and answer.json["labels"] == {}
+               and "description" not in answer.json and "rotation_due_at" not in answer.json,
+               f"describeCredential as {who}: null is the default", answer.body.decode())
+        tag = answer.headers["etag"]
+        tester.call("describeCredential", 200, "with the current tag", body=said,
+                    headers={"If-Match": tag, "If-None-Match": '"0"'}, **one)
+        tester.call("describeCredential", 412, "not the current one", body=said,
+                    headers={"If-Match": tag}, **one)
+        tester.call("describeCredential", 412, body=said, headers={"If-None-Match": "*"}, **one)
+        tester.call("describeCredential", 400, "malformed If-Match", body=said,
+                    headers={"If-Match": "x"}, **one)
+        tester.call("describeCredential", 400, "a label without a name", body={"labels": {"": "x"}},
+                    **one)
+        tester.call("describeCredential", 200, "a label more, one less",
+                    body={"labels": {"team": None, "env": "prod"}}, **one)
+
+        versions = tester.call("listCredentialVersions", 200, **one)
+        numbers = [each["version"] for each in versions.json["items"]]
+        report(numbers == [first["version"], second["version"]],
+               f"listCredentialVersions as {who}", str(versions.json))
+        tag = versions.headers["etag"]
+        tester.call("listCredentialVersions", 304, headers={"If-None-Match": tag}, **one)
+        tester.call("listCredentialVersions", 412, headers={"If-Match": '"0"'}, **one)
+        tester.call("listCredentialVersions", 200,
+                    headers={"If-Match": tag, "If-None-Match": '"0"'}, **one)
+        for operation in change:
+            for number in ("0", "01", "x", "99999999999"):
+                tester.call(operation, 400, f"version {number}", version=number, **one)
+            tester.call(operation, 404, "no such version", version=99, **one)
+            tester.call(operation, 412, version=numbers[0], headers={"If-None-Match": "*"}, **one)
+            tester.call(operation, 412, "not the current one", version=numbers[0],
+                        headers={"If-Match": '"0"'}, **one)
+        states = []
+        for operation in ("deleteCredentialVersion", "undeleteCredentialVersion",
+                          "deleteCredentialVersion", "destroyCredentialVersion",
+                          "destroyCredentialVersion"):
+            answer = tester.call(operation, 200, version=numbers[1], **one,
+                                 headers={"If-Match": tag, "If-None-Match": '"0"'})
+            tag = answer.headers["etag"]
+            states.append(answer.json["state"])
+        report(states == ["deleted", "live", "deleted", "destroyed", "destroyed"],
+               f"states as {who}", str(states))
+        tester.call("deleteCredentialVersion", 409, "destroyed", version=numbers[1], **one)
+        tester.call("undeleteCredentialVersion", 409, "destroyed", version=numbers[1], **one)
+        tester.call("listCredentialVersions", 200, "a destroyed one among them", **one)
+        tester.call("describeCredential", 200, "as it was", body=said, **one)
+    tester.call("deleteCredential", 204, "alice's, to begin anew", who="user")
+    tester.call("putCredential", 201, "alice's again", who="user",
+                body={"fields": {"token": "ghp_1"}})
+    for name, more in (("describeCredential", {"body": {}}), ("listCredentialVersions", {}),
+                       *((each, {}) for each in change)):
+        tester.call(name, 403, "another user's", who="user", query=bob, **more)
+        tester.call(name, 400, "half a principal", who="admin", query={"subject": "bob"}, **more)
+        tester.call(name, 404, "no such credential", who="admin", credential="none", **more)
+    third = tester.call("putCredential", 201, "to be deleted", who="operator",
+                        credential="deleted", body={"fields": {"token": "x"}}).json["version"]
+    tester.call("deleteCredentialVersion", 200, who="operator", credential="deleted",
+                version=third)
+    tester.call("listCredentialVersions", 200, "a deleted one", who="operator",
+                credential="deleted")
+
+    for query, names in (({"labels": "team=web"}, ["versions"]),
+                         ({"labels": "team=web,env=prod"}, ["versions"]),
+                         ({"labels": "team=we"}, []), ({"type": "basic"}, []),
+                         ({"overdue": "true"}, [])):
+        answer = tester.call("listCredentials", 200, str(query), who="admin",
+                             query={"owner": "tenant", **query})
+        report([each["name"] for each in answer.json["items"]] == names, f"list by {query}",
+               answer.body.decode())
+    for query in ({"labels": "team"}, {"labels": "=x"}, {"labels": "a=b,a=c"}, {"overdue": "yes"}):
+        tester.call("listCredentials", 400, str(query), who="admin", query=query)
+
+
+def check_credential_types(tester: Tester) -> None:
+    key = idp.openssl("genpkey", "-algorithm", "ed25519").decode()
+    account = {"type": "service_account", "project_id": "p", "private_key_id": "k",
+               "client_email": "a@p.example", "token_uri": "https://oauth2.example/token",
+               "private_key": key}
+    config = {"apiVersion": "v1", "kind": "Config", "clusters": [{}], "users": [{}],
+              "contexts": [{}]}
+    good = {"generic": {"anything": "x"}, "api_key": {"api_key": "k"},
+            "basic": {"username": "u", "password": "p"}, "oauth": {"refresh_token": "r"},
+            "pem_key": {"private_key": key}, "ssh_key": {"private_key": key},
+            "kubeconfig": {"kubeconfig": json.dumps(config)},
+            "service_account": {"service_account_json": json.dumps(account)},
+            "database_url": {"url": "postgresql://u:p@db.example/x"}}
+    types = tester.contract.document["components"]["schemas"]["CredentialType"]["enum"]
+    report(list(good) == types, "each documented type is tried", str(types))
+    for kind, fields in good.items():
+        write = {"type": kind, "fields": fields}
+        shown = tester.call("putCredential", {200, 201}, kind, who="operator", credential="typed",
+                            body=write).json
+        report(shown["type"] == kind, f"putCredential {kind}", str(shown))
+        if kind == "generic":
+            continue
+        for name in [*fields, "undescribed"]:
+            broken = {**fields, name: "canary \x01"}
+            answer = tester.call("putCredential", 400, f"{kind}: {name}", who="operator",
+                                 credential="typed", body={"type": kind, "fields": broken})
+            report("canary" not in answer.body.decode() and "/fields" in answer.json["pointer"],
+                   f"putCredential {kind}: the error of {name}", answer.body.decode())
+    # What a credential is it stays, unless a write says otherwise.
+    tester.call("putCredential", 400, "no database URL", who="operator", credential="typed",
+                body={"fields": {"url": "https://no.password.example/"}})
+
+
+def check_reveal(tester: Tester, made: dict) -> None:
+    write = {"fields": {"url": "a-value"}}
+    tester.call("putCredential", 201, "to be revealed", who="operator", credential="shown",
+                body=write)
+    body = {"reason": "a drill", "version": 1}
+    check_broken(tester, "revealCredential", [body], who="operator", credential="shown")
+    tester.call("revealCredential", 403, "not switched on", who="admin", credential="shown",
+                body=body)
+    text = tester.call("getManifest", 200, who="admin").json
+    text["settings"]["reveal"] = True
+    tester.call("applyManifest", 200, "revealing", who="admin", body=text)
+    tester.call("getManifest", 200, "revealing", who="admin")
+    for who in ("operator", "admin"):
+        answer = tester.call("revealCredential", 200, who=who, credential="shown", body=body).json
+        report(answer == {"version": 1, "fields": write["fields"]}, f"revealCredential as {who}",
+               str(answer))
+        tester.call("revealCredential", 200, "the latest", who=who, credential="shown",
+                    body={"reason": "a drill"})
+    tester.call("revealCredential", 403, "a user", who="user", body=body)
+    tester.call("revealCredential", 404, "no such version", who="admin", credential="shown",
+                body={**body, "version": 2})
+    bob = {"issuer": "https://idp.acme.example", "subject": "bob"}
+    tester.call("putCredential", {200, 201}, "bob's", who="admin", query=bob,
+                credential="shown", body=write)
+    tester.call("revealCredential", 200, "bob's", who="admin", query=bob, credential="shown",
+                body={"reason": "a drill"})
+    del text["settings"]["reveal"]
+    tester.call("applyManifest", 200, "no longer revealing", who="admin", body=text)
+    tester.call("revealCredential", 403, "switched off", who="operator", credential="shown",
+                body=body)
+
+
+def check_last_use(tester: Tester) -> None:
+    """Released above; it is written down within a moment."""
+    for _ in range(600):
+        found = tester.exchange("GET", "/api/v1/tenants/acme/credentials/github",
+                                {"Authorization": tester.credentials["user"]}, None)
+        if b"last_used_at" in found.body:
+            break
+        time.sleep(0.1)
+    tester.call("getCredential", 200, "with its last use", who="user")
+
+
 def check_audit(tester: Tester) -> None:
     for who in ("operator", "admin"):
         page = tester.call("readAudit", 200, who=who, query={"limit": 2, "order": "asc"}).json
@@ -976,7 +1154,7 @@ def check_edge(tester: Tester) -> None:
         wanted = {each.method for each in operations}
         wanted |= {"HEAD"} if "GET" in wanted else set()
         port = tester.server.port + (path == "/metrics")
-        answer = tester.exchange("PATCH", path.format_map(tester.path), {}, None, port)
+        answer = tester.exchange("LIST", path.format_map(tester.path), {}, None, port)
         allowed = set(answer.headers.pop("allow", "").split(", "))
         form = "Problem" if path.startswith("/api/") else "OAuthError"
         faults = contract.faults(responses[form], answer)
@@ -1105,14 +1283,18 @@ def main() -> int:
                 check_signing_keys(tester)
                 check_tenants(tester, made)
                 check_credentials(tester)
+                check_credential_versions(tester)
+                check_credential_types(tester)
                 check_step_up_and_credentials(tester, made)
                 check_exchange(tester, made)
                 check_release(tester, made)
+                check_reveal(tester, made)
                 check_identities(tester, made, folder)
                 check_decision_point(tester, folder)
                 check_admin_tokens(tester, made)
                 check_client_secrets(tester)
                 check_registration(tester, made)
+                check_last_use(tester)
                 check_audit(tester)
                 check_edge(tester)
                 check_without_database(tester)

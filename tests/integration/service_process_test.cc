@@ -22,6 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::AnyOf;
+using testing::HasSubstr;
 
 class DurablePostgres {
  public:
@@ -180,6 +181,33 @@ TEST(Canaries, AreFoundNowhere) {
                      {{"fields", {{"url", secret("shared credential")}}}}));
   granted(tenant.api("PUT", "/credentials/github", alice,
                      {{"fields", {{"token", secret("second version")}}}}));
+  // Versions, types, and a value that an admin is shown.
+  const auto version = [&](const char* method, const char* rest) {
+    granted(tenant.api(method, std::string("/credentials/github/versions/") + rest, alice));
+  };
+  version("DELETE", "2");
+  version("POST", "2/undelete");
+  version("POST", "1/destroy");
+  granted(
+      tenant.api("PUT", "/credentials/typed", tenant.admin,
+                 {{"type", "database_url"},
+                  {"fields", {{"url", "postgres://u:" + secret("password in a URL") + "@h"}}}}));
+  for (const char* type :
+       {"api_key", "basic", "oauth", "pem_key", "kubeconfig", "service_account", "database_url"}) {
+    for (const char* field :
+         {"api_key", "private_key", "kubeconfig", "service_account_json", "url"}) {
+      refused(tenant.api(
+          "PUT", "/credentials/typed", tenant.admin,
+          {{"type", type}, {"fields", {{field, " {\"\n" + secret("of no format") + "@:"}}}}));
+    }
+  }
+  const Json why{{"reason", "a drill"}};
+  refused(tenant.api("POST", "/credentials/shared-db/reveal", tenant.admin, why));
+  tenant.manifest["settings"]["reveal"] = true;
+  granted(tenant.apply());
+  EXPECT_THAT(granted(tenant.api("POST", "/credentials/shared-db/reveal", tenant.admin, why)).body,
+              HasSubstr("\"url\":\""));
+
   const auto exchanged = json_of(granted(tenant.exchange(alice, "files")));
   canaries.plant_token("minted token", exchanged.at("access_token"));
   const auto released = tenant.release(alice, {{{"backend", "github"}}, {{"backend", "files"}}});
@@ -326,6 +354,10 @@ TEST(Canaries, AreFoundNowhere) {
     for (auto at = text.find('*'); at != text.npos; at = text.find('*')) text.replace(at, 1, value);
     refused(
         raw("PUT", tenant_path + "/credentials/github", bearer(alice), "application/json", text));
+    refused(
+        raw("PATCH", tenant_path + "/credentials/github", bearer(alice), "application/json", text));
+    refused(raw("POST", tenant_path + "/credentials/shared-db/reveal", bearer(tenant.admin),
+                "application/json", text));
     refused(raw("PUT", tenant_path + "/manifest", bearer(tenant.admin), "application/json", text));
     refused(raw("POST", tenant_path + "/release", basic("gw-01", tenant.secret), "application/json",
                 text));

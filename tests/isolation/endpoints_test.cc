@@ -36,6 +36,9 @@ class Isolation : public testing::TestWithParam<bool> {
           {{"name", "only-y"}, {"audience", "https://only-y.example.com/mcp"}});
       y->manifest["roles"][0]["allow"].push_back("only-y:*");
       y->manifest["settings"]["registration"] = {{"dynamic", true}};
+      y->manifest["settings"]["reveal"] = true;
+      x->manifest["settings"]["reveal"] = true;
+      if (x->apply().status != 200) throw std::runtime_error("tenant-x");
       if (y->apply().status != 200) throw std::runtime_error("tenant-y");
       y_initial_id = json_of(y->api("POST", "/initial-access-tokens", y->admin, Json::object()))
                          .at("token_id");
@@ -155,6 +158,12 @@ std::vector<Call> rest_calls() {
           {"GET", "/credentials/jira", nullptr},
           {"PUT", "/credentials/jira", fields},
           {"DELETE", "/credentials/jira", nullptr},
+          {"PATCH", "/credentials/jira", {{"description", "theirs"}}},
+          {"GET", "/credentials/jira/versions", nullptr},
+          {"DELETE", "/credentials/jira/versions/1", nullptr},
+          {"POST", "/credentials/jira/versions/1/undelete", nullptr},
+          {"POST", "/credentials/jira/versions/1/destroy", nullptr},
+          {"POST", "/credentials/jira/reveal", {{"reason", "theirs"}}},
           {"GET", "/audit", nullptr},
           {"GET", "/audit/verification", nullptr}};
 }
@@ -311,6 +320,16 @@ TEST_P(Isolation, AnotherTenantsIdsAreLikeNoIds) {
   expect_same(with_admin("DELETE", "/clients/*/secrets/abc"), "only-y", "no-such", "client secret");
   expect_same(with_admin("GET", "/credentials/*"), "only-y", "no-such", "credential");
   expect_same(with_admin("DELETE", "/credentials/*"), "only-y", "no-such", "credential");
+  expect_same(with_admin("PATCH", "/credentials/*", {{"description", "mine"}}), "only-y", "no-such",
+              "credential's description");
+  expect_same(with_admin("GET", "/credentials/*/versions"), "only-y", "no-such", "versions");
+  expect_same(with_admin("DELETE", "/credentials/*/versions/1"), "only-y", "no-such", "version");
+  expect_same(with_admin("POST", "/credentials/*/versions/1/undelete"), "only-y", "no-such",
+              "version");
+  expect_same(with_admin("POST", "/credentials/*/versions/1/destroy"), "only-y", "no-such",
+              "version");
+  expect_same(with_admin("POST", "/credentials/*/reveal", {{"reason", "x"}}), "only-y", "no-such",
+              "value");
   // Y's issuer, by name of its principal.
   for (const char* method : {"GET", "DELETE"}) {
     expect_same(
@@ -326,7 +345,9 @@ TEST_P(Isolation, AnotherTenantsIdsAreLikeNoIds) {
               testing::SizeIs(1));
   EXPECT_THAT(json_of(y().api("GET", "/clients/gw-01/secrets", y().admin), "items"),
               testing::SizeIs(1));
-  EXPECT_THAT(y().api("GET", "/credentials/only-y", y().admin), HasStatus(200));
+  const auto untouched = y().api("GET", "/credentials/only-y", y().admin);
+  EXPECT_THAT(untouched, HasStatus(200));
+  EXPECT_EQ(untouched.header("ETag"), "\"1\"");
 }
 
 TEST_P(Isolation, AnotherTenantsBackendIsLikeNoBackend) {
@@ -380,6 +401,25 @@ TEST_P(Isolation, AnotherUsersCredentialIsLikeNoCredential) {
   expect_same(about("GET"), "bob", "nobody", "GET");
   expect_same(about("DELETE"), "bob", "nobody", "DELETE");
   expect_same(about("PUT", {{"fields", {{"token", "mine"}}}}), "bob", "nobody", "PUT");
+  expect_same(about("PATCH", {{"description", "mine"}}), "bob", "nobody", "PATCH");
+  for (const auto& [method, path] : Pairs{{"GET", "versions"},
+                                          {"DELETE", "versions/1"},
+                                          {"POST", "versions/1/undelete"},
+                                          {"POST", "versions/1/destroy"}}) {
+    expect_same(
+        [&, m = method, p = path](const std::string& subject) {
+          return x().api(m,
+                         "/credentials/github/" + p +
+                             "?issuer=" + percent_encoded(x().idp.issuer()) + "&subject=" + subject,
+                         alice);
+        },
+        "bob", "nobody", method + " " + path);
+    expect_same(
+        [&, m = method, p = path](const std::string& name) {
+          return x().api(m, "/credentials/" + name + "/" + p, alice);
+        },
+        "github", "unused", method + " " + path + " by name");
+  }
   expect_same(
       [&](const std::string& subject) {
         return x().api(

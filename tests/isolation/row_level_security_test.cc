@@ -257,6 +257,12 @@ TEST_F(RowLevelSecurity, APooledConnectionCarriesNothingOver) {
   expect_blind("latest");
   ASSERT_TRUE(credentials.list(a(), std::nullopt, "", 10).ok());
   expect_blind("list");
+  ASSERT_TRUE(credentials.version(a(), key(), 1).ok());
+  expect_blind("version");
+  ASSERT_TRUE(credentials.history(a(), key()).ok());
+  expect_blind("history");
+  ASSERT_TRUE(credentials.note_uses(a(), std::vector{vault::CredentialStore::Use{key(), {}}}).ok());
+  expect_blind("note_uses");
   ASSERT_FALSE(credentials.remove(a(), key(), 99, {}).ok());
   expect_blind("a write that was refused");
   ASSERT_TRUE(config.load(a()).ok());
@@ -293,7 +299,11 @@ TEST_F(RowLevelSecurity, NoRowOfAnotherTenantCanBeChangedOrRemoved) {
   for (const char* update :
        {"UPDATE tenant SET enabled = false", "UPDATE kek SET wrapped = '\\x00'",
         "UPDATE config_object SET spec = '[]'", "UPDATE signing_key SET state = 'retired'",
-        "UPDATE credential SET current_version = 0",
+        "UPDATE credential SET current_version = 0", "UPDATE credential SET labels = '{}'",
+        "UPDATE credential SET last_used_at = now()",
+        "UPDATE credential_version SET deleted_at = now()",
+        "UPDATE credential_version SET sealed = NULL, wrapped_dek = NULL, kek_version = NULL, "
+        "destroyed_at = now()",
         "UPDATE credential_version SET wrapped_dek = '\\x00'", "UPDATE audit_head SET sequence = 0",
         "UPDATE used_once SET expires_at = now()", "UPDATE initial_access_token SET uses = 0"}) {
     EXPECT_EQ(
@@ -341,6 +351,8 @@ TEST_F(RowLevelSecurity, AuditRecordsCannotBeChangedOrRemoved) {
 TEST_F(RowLevelSecurity, ACredentialsContentAndPastVersionsAreFinal) {
   const std::vector<std::string> own{"postern.tenant_id=acme"};
   EXPECT_EQ(as_service(own, "UPDATE credential_version SET sealed = '\\x00'"), kDenied);
+  EXPECT_EQ(as_service(own, "UPDATE credential_version SET sealed = NULL"), "23514")
+      << "it may go as a whole, which destroys the version";
   EXPECT_EQ(as_service(own, "UPDATE credential_version SET version = 7"), kDenied);
   EXPECT_EQ(as_service(own, "DELETE FROM credential"), kDenied);
   EXPECT_EQ(as_service(own, "UPDATE credential SET last_version = 0, current_version = 0"),

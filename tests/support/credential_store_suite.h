@@ -25,6 +25,7 @@
 #include "audit/event.h"
 #include "audit/log.h"
 #include "core/ids.h"
+#include "core/result.h"
 #include "support/code_of.h"
 #include "vault/credential.h"
 
@@ -97,6 +98,58 @@ class CredentialStoreSuite : public ::testing::TestWithParam<CredentialStoreFact
                 std::optional<std::uint32_t> expected_version = std::nullopt) {
     return store().remove(tenant, key, expected_version, events(tenant, "credential.remove"));
   }
+
+  using Change = vault::CredentialStore::VersionChange;
+  using Description = vault::CredentialDescription;
+
+  Result<vault::CredentialMetadata> change(const TenantId& tenant, const Key& key, Change how,
+                                           std::vector<std::uint32_t> versions = {},
+                                           std::optional<vault::Expected> expected = std::nullopt) {
+    return store().change_versions(tenant, key, versions, how, expected, kNow,
+                                   events(tenant, "credential.version"));
+  }
+
+  Result<vault::CredentialMetadata> describe(
+      const TenantId& tenant, const Key& key, const std::function<void(Description&)>& edit,
+      std::optional<vault::Expected> expected = std::nullopt) {
+    return store().describe(
+        tenant, key, expected,
+        [&](Description& description) -> Status {
+          edit(description);
+          return {};
+        },
+        events(tenant, "credential.describe"));
+  }
+
+  /// A write that edits the description too.
+  Result<vault::CredentialMetadata> put_described(
+      const TenantId& tenant, const Key& key, const std::function<void(Description&)>& edit,
+      std::optional<vault::Expected> expected = std::nullopt) {
+    return store().put(
+        tenant, key, expected,
+        [&](std::uint32_t version) -> Result<vault::SealedVersion> {
+          return sealed(tenant.str() + key.owner.principal().subject, version);
+        },
+        [&](Description& description) -> Status {
+          edit(description);
+          return {};
+        },
+        events(tenant, "credential.put"));
+  }
+
+  /// The state of each version that is kept: `1 live, 2 deleted`.
+  std::string states(const TenantId& tenant, const Key& key) {
+    const auto history = store().history(tenant, key);
+    if (!history.ok()) return std::string(to_string(history.error().code));
+    std::string out;
+    for (const auto& each : history.value().versions) {
+      out += (out.empty() ? "" : ", ") + std::to_string(each.version) + ' ' +
+             std::string(to_string(each.state()));
+    }
+    return out;
+  }
+
+  static constexpr sys_seconds kNow{std::chrono::seconds(1'900'000'000)};
 
   /// The latest version number, 0 when there is none.
   std::uint32_t latest(const TenantId& tenant, const Key& key) {
@@ -219,6 +272,338 @@ TEST_P(CredentialStoreSuite, RemovesAllVersions) {
   EXPECT_EQ(code_of(remove(a_, key_)), ErrorCode::NotFound);
 }
 
+// ---- versions ----
+
+TEST_P(CredentialStoreSuite, ListsTheVersionsItKeeps) {
+  ASSERT_TRUE(put(a_, key_).ok());
+  ASSERT_TRUE(put(a_, key_).ok());
+  const auto history = store().history(a_, key_);
+  ASSERT_TRUE(history.ok());
+  EXPECT_EQ(history.value().metadata.version, 2u);
+  ASSERT_EQ(history.value().versions.size(), 2u);
+  for (const std::uint32_t number : {1u, 2u}) {
+    const auto& version = history.value().versions[number - 1];
+    const auto expected = sealed("", number);
+    EXPECT_EQ(version.version, number);
+    EXPECT_EQ(version.field_names, expected.field_names);
+    EXPECT_EQ(version.created_at, expected.created_at);
+    EXPECT_EQ(version.expires_at, expected.expires_at);
+    EXPECT_EQ(version.state(), vault::VersionState::Live);
+  }
+}
+
+TEST_P(CredentialStoreSuite, ReadsAnOldVersionByItsNumber) {
+  ASSERT_TRUE(put(a_, key_).ok());
+  ASSERT_TRUE(put(a_, key_).ok());
+  const auto first = store().version(a_, key_, 1);
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(first.value().sealed, sealed(a_.str() + "alice", 1).sealed);
+  EXPECT_EQ(first.value().wrapped_dek, sealed(a_.str() + "alice", 1).wrapped_dek);
+  for (const std::uint32_t number : {0u, 3u, 4'000'000'000u}) {
+    EXPECT_EQ(code_of(store().version(a_, key_, number)), ErrorCode::NotFound) << number;
+  }
+}
+
+TEST_P(CredentialStoreSuite, ADeletedLatestVersionIsNoCredentialAndNoneTakesItsPlace) {
+  ASSERT_TRUE(put(a_, key_).ok());
+  ASSERT_TRUE(put(a_, key_).ok());
+  const auto deleted = change(a_, key_, Change::Delete);
+  ASSERT_TRUE(deleted.ok()) << deleted.error().diagnostic;
+  EXPECT_EQ(deleted.value().version, 2u);
+  EXPECT_EQ(deleted.value().state(), vault::VersionState::Deleted);
+  EXPECT_EQ(deleted.value().deleted_at, kNow);
+
+  EXPECT_EQ(code_of(store().latest(a_, key_)), ErrorCode::NotFound);
+  EXPECT_EQ(store().latest(a_, key_).error().detail,
+            store().latest(a_, key(user("bob"))).error().detail);
+  EXPECT_EQ(code_of(store().version(a_, key_, 2)), ErrorCode::NotFound);
+  EXPECT_TRUE(store().version(a_, key_, 1).ok());
+  // It is still there for those who manage it.
+  EXPECT_EQ(store().metadata(a_, key_).value().deleted_at, kNow);
+  EXPECT_EQ(store().list(a_, std::nullopt, "", 10).value().items.size(), 1u);
+  EXPECT_EQ(states(a_, key_), "1 live, 2 deleted");
+  EXPECT_EQ(put(a_, key_, 2).value().version, 3u);
+  EXPECT_EQ(latest(a_, key_), 3u);
+}
+
+TEST_P(CredentialStoreSuite, WhatWasDeletedComesBackAsItWas) {
+  ASSERT_TRUE(put(a_, key_).ok());
+  const auto before = store().latest(a_, key_).value();
+  ASSERT_TRUE(change(a_, key_, Change::Delete).ok());
+  ASSERT_EQ(latest(a_, key_), 0u);
+  const auto back = change(a_, key_, Change::Undelete, {1});
+  ASSERT_TRUE(back.ok());
+  EXPECT_EQ(back.value().state(), vault::VersionState::Live);
+  const auto after = store().latest(a_, key_).value();
+  EXPECT_EQ(after.sealed, before.sealed);
+  EXPECT_EQ(after.wrapped_dek, before.wrapped_dek);
+  EXPECT_EQ(after.kek_version, before.kek_version);
+}
+
+TEST_P(CredentialStoreSuite, WhatWasDestroyedIsGoneForGood) {
+  ASSERT_TRUE(put(a_, key_).ok());
+  ASSERT_TRUE(put(a_, key_).ok());
+  const auto destroyed = change(a_, key_, Change::Destroy, {2});
+  ASSERT_TRUE(destroyed.ok()) << destroyed.error().diagnostic;
+  EXPECT_EQ(destroyed.value().state(), vault::VersionState::Destroyed);
+  EXPECT_EQ(destroyed.value().destroyed_at, kNow);
+  EXPECT_EQ(destroyed.value().field_names, sealed("", 2).field_names);
+  EXPECT_EQ(latest(a_, key_), 0u);
+  EXPECT_EQ(code_of(store().version(a_, key_, 2)), ErrorCode::NotFound);
+  for (const auto how : {Change::Undelete, Change::Delete}) {
+    EXPECT_EQ(code_of(change(a_, key_, how, {2})), ErrorCode::Conflict);
+  }
+  EXPECT_TRUE(change(a_, key_, Change::Destroy, {2}).ok());  // it is as asked
+  EXPECT_EQ(states(a_, key_), "1 live, 2 destroyed");
+  EXPECT_EQ(audited(a_, "credential.version"), 2u);
+  // Deleted before or not makes no difference.
+  ASSERT_TRUE(change(a_, key_, Change::Delete, {1}).ok());
+  ASSERT_TRUE(change(a_, key_, Change::Destroy, {1}).ok());
+  EXPECT_EQ(states(a_, key_), "1 destroyed, 2 destroyed");
+  EXPECT_EQ(put(a_, key_).value().version, 3u);
+  EXPECT_EQ(latest(a_, key_), 3u);
+}
+
+TEST_P(CredentialStoreSuite, ChangesManyVersionsAtOnceAndPassesOverTheRest) {
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(put(a_, key_).ok());
+  ASSERT_TRUE(change(a_, key_, Change::Destroy, {1}).ok());
+  ASSERT_TRUE(change(a_, key_, Change::Delete, {1, 2, 4, 77}).ok());
+  EXPECT_EQ(states(a_, key_), "1 destroyed, 2 deleted, 3 live, 4 deleted, 5 live");
+  EXPECT_EQ(latest(a_, key_), 5u);
+  ASSERT_TRUE(change(a_, key_, Change::Undelete, {1, 2, 3}).ok());
+  EXPECT_EQ(states(a_, key_), "1 destroyed, 2 live, 3 live, 4 deleted, 5 live");
+  EXPECT_EQ(code_of(change(a_, key_, Change::Delete, {77, 0, 4'000'000'000})), ErrorCode::NotFound);
+  EXPECT_EQ(code_of(change(a_, key(user("bob")), Change::Delete, {1})), ErrorCode::NotFound);
+}
+
+TEST_P(CredentialStoreSuite, KeepsAsManyVersionsAsItIsToldTo) {
+  const auto keep = [](std::uint32_t count) {
+    return [count](Description& description) { description.max_versions = count; };
+  };
+  ASSERT_TRUE(put_described(a_, key_, keep(2)).ok());
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(put(a_, key_).ok());
+  EXPECT_EQ(states(a_, key_), "3 live, 4 live");
+  EXPECT_EQ(code_of(store().version(a_, key_, 2)), ErrorCode::NotFound);
+  EXPECT_EQ(code_of(change(a_, key_, Change::Undelete, {2})), ErrorCode::NotFound);
+
+  ASSERT_TRUE(describe(a_, key_, keep(1)).ok());
+  EXPECT_EQ(states(a_, key_), "3 live, 4 live") << "until the next write";
+  ASSERT_TRUE(put(a_, key_).ok());
+  EXPECT_EQ(states(a_, key_), "5 live");
+  // More room brings nothing back.
+  ASSERT_TRUE(put_described(a_, key_, keep(100)).ok());
+  EXPECT_EQ(states(a_, key_), "5 live, 6 live");
+  for (const std::uint32_t count : {0u, 101u}) {
+    EXPECT_EQ(code_of(describe(a_, key_, keep(count))), ErrorCode::MalformedRequest);
+    EXPECT_EQ(code_of(put_described(a_, key_, keep(count))), ErrorCode::MalformedRequest);
+  }
+  EXPECT_EQ(states(a_, key_), "5 live, 6 live");
+}
+
+TEST_P(CredentialStoreSuite, MayInsistOnKnowingWhatAWriterSaw) {
+  ASSERT_TRUE(put_described(a_, key_, [](auto& is) { is.cas_required = true; }).ok());
+  EXPECT_EQ(code_of(put(a_, key_)), ErrorCode::PreconditionFailed);
+  EXPECT_EQ(code_of(put(a_, key_, 2)), ErrorCode::PreconditionFailed);
+  EXPECT_EQ(put(a_, key_, 1).value().version, 2u);
+  // Not a write: these need no word.
+  EXPECT_TRUE(change(a_, key_, Change::Delete).ok());
+  EXPECT_TRUE(describe(a_, key_, [](auto& is) { is.cas_required = false; }).ok());
+  EXPECT_TRUE(put(a_, key_).ok());
+}
+
+TEST_P(CredentialStoreSuite, EveryChangeMovesTheRevisionAndAWriteStartsItAnew) {
+  ASSERT_EQ(put(a_, key_).value().revision, 0u);
+  EXPECT_EQ(describe(a_, key_, [](auto& is) { is.description = "x"; }).value().revision, 1u);
+  EXPECT_EQ(describe(a_, key_, [](auto& is) { is.description = "x"; }).value().revision, 1u);
+  EXPECT_EQ(change(a_, key_, Change::Delete).value().revision, 2u);
+  EXPECT_EQ(change(a_, key_, Change::Delete).value().revision, 2u) << "was deleted already";
+  EXPECT_EQ(change(a_, key_, Change::Undelete).value().revision, 3u);
+  EXPECT_EQ(store().metadata(a_, key_).value().revision, 3u);
+
+  using vault::Expected;
+  EXPECT_EQ(code_of(put_described(
+                a_, key_, [](auto&) {}, Expected(1, 2))),
+            ErrorCode::PreconditionFailed);
+  EXPECT_EQ(code_of(change(a_, key_, Change::Destroy, {}, Expected(1, 2))),
+            ErrorCode::PreconditionFailed);
+  EXPECT_EQ(code_of(change(a_, key_, Change::Destroy, {}, Expected(2))),
+            ErrorCode::PreconditionFailed);
+  EXPECT_EQ(code_of(describe(
+                a_, key_, [](auto& is) { is.description = "y"; }, Expected(1, 4))),
+            ErrorCode::PreconditionFailed);
+  EXPECT_EQ(code_of(store().remove(a_, key_, Expected(1, 0), {})), ErrorCode::PreconditionFailed);
+  EXPECT_EQ(store().metadata(a_, key_).value().description.description, "x");
+  EXPECT_EQ(latest(a_, key_), 1u);
+
+  EXPECT_EQ(put_described(
+                a_, key_, [](auto&) {}, Expected(1, 3))
+                .value()
+                .revision,
+            0u);
+  EXPECT_EQ(put(a_, key_, 2).value().version, 3u) << "the version alone may be named";
+}
+
+// ---- descriptions ----
+
+TEST_P(CredentialStoreSuite, KeepsWhatIsSaidOfACredential) {
+  const auto all = [](Description& is) {
+    is.type = "database_url";
+    is.max_versions = 7;
+    is.cas_required = true;
+    is.description = "line one\nline \"two\" \xC3\xA9 \\";
+    is.labels = {{"team", "web"}, {"a/b", "{}'\""}};
+    is.metadata = {{"any name", "any text \xF0\x9F\x94\x91"}};
+    is.rotation_due_at = kNow;
+  };
+  Description expected;
+  all(expected);
+  ASSERT_TRUE(put(a_, key_).ok());
+  EXPECT_EQ(store().metadata(a_, key_).value().description, Description());
+  const auto described = describe(a_, key_, all);
+  ASSERT_TRUE(described.ok()) << described.error().diagnostic;
+  EXPECT_EQ(described.value().description, expected);
+  EXPECT_EQ(described.value().version, 1u);
+  EXPECT_EQ(store().metadata(a_, key_).value().description, expected);
+  EXPECT_EQ(store().history(a_, key_).value().metadata.description, expected);
+  EXPECT_EQ(store().list(a_, std::nullopt, "", 1).value().items[0].description, expected);
+  // A write that says nothing leaves it.
+  EXPECT_EQ(put(a_, key_, 1).value().description, expected);
+  EXPECT_EQ(store().metadata(a_, key_).value().description, expected);
+  EXPECT_EQ(audited(a_, "credential.describe"), 1u);
+
+  ASSERT_TRUE(remove(a_, key_).ok());
+  EXPECT_EQ(put(a_, key_).value().description, Description()) << "it goes with the credential";
+  EXPECT_EQ(store().metadata(a_, key_).value().description, Description());
+}
+
+TEST_P(CredentialStoreSuite, RefusesDescriptionsBeyondTheirBounds) {
+  ASSERT_TRUE(put(a_, key_).ok());
+  const auto many = [](std::size_t count) {
+    vault::Texts texts;
+    for (std::size_t i = 0; i < count; ++i) texts.emplace("n" + std::to_string(i), "t");
+    return texts;
+  };
+  EXPECT_TRUE(describe(a_, key_, [&](auto& is) {
+                is.labels = many(31);
+                is.labels[std::string(63, 'l')] = std::string(200, 't');
+                is.metadata = many(63);
+                is.metadata[std::string(128, 'm')] = std::string(512, 't');
+                is.description = std::string(1000, 'd');
+              }).ok());
+  const auto before = store().metadata(a_, key_).value();
+  const std::function<void(Description&)> edits[] = {
+      [&](auto& is) { is.labels = many(33); },
+      [&](auto& is) { is.metadata = many(65); },
+      [&](auto& is) {
+        is.labels = {{"", "x"}};
+      },
+      [&](auto& is) {
+        is.labels = {{"-a", "x"}};
+      },
+      [&](auto& is) {
+        is.labels = {{"a b", "x"}};
+      },
+      [&](auto& is) {
+        is.labels = {{"a", "x,y"}};
+      },
+      [&](auto& is) {
+        is.labels = {{"a", "x\ny"}};
+      },
+      [&](auto& is) {
+        is.labels = {{std::string(64, 'l'), "x"}};
+      },
+      [&](auto& is) {
+        is.labels = {{"a", std::string(201, 't')}};
+      },
+      [&](auto& is) {
+        is.metadata = {{"", "x"}};
+      },
+      [&](auto& is) {
+        is.metadata = {{std::string("a\0b", 3), "x"}};
+      },
+      [&](auto& is) {
+        is.metadata = {{"a", std::string("a\0b", 3)}};
+      },
+      [&](auto& is) {
+        is.metadata = {{std::string(129, 'm'), "x"}};
+      },
+      [&](auto& is) {
+        is.metadata = {{"a", std::string(513, 't')}};
+      },
+      [&](auto& is) { is.description = std::string(1001, 'd'); },
+      [&](auto& is) { is.description = "\x1b[2J"; },
+  };
+  int number = 0;
+  for (const auto& edit : edits) {
+    ++number;
+    EXPECT_FALSE(describe(a_, key_, edit).ok()) << number;
+    EXPECT_FALSE(put_described(a_, key_, edit).ok()) << number;
+  }
+  const auto after = store().metadata(a_, key_).value();
+  EXPECT_EQ(after.description, before.description);
+  EXPECT_EQ(after.version, before.version);
+  EXPECT_EQ(after.revision, before.revision);
+  EXPECT_EQ(audited(a_, "credential.describe"), 1u);
+}
+
+TEST_P(CredentialStoreSuite, AnEditThatFailsChangesNothing) {
+  ASSERT_TRUE(put(a_, key_).ok());
+  const auto failing = [](Description& is) -> Status {
+    is.description = "half done";
+    return fail(ErrorCode::Conflict, "no");
+  };
+  EXPECT_EQ(code_of(store().describe(a_, key_, std::nullopt, failing, {})), ErrorCode::Conflict);
+  const auto never = [](std::uint32_t) -> Result<vault::SealedVersion> {
+    ADD_FAILURE() << "sealed for nothing";
+    return fail(ErrorCode::Internal, "");
+  };
+  EXPECT_EQ(code_of(store().put(a_, key_, std::nullopt, never, failing, {})), ErrorCode::Conflict);
+  EXPECT_EQ(store().metadata(a_, key_).value().description.description, "");
+  EXPECT_EQ(latest(a_, key_), 1u);
+  EXPECT_EQ(put(a_, key_).value().version, 2u);
+}
+
+// ---- uses ----
+
+TEST_P(CredentialStoreSuite, NotesWhenACredentialWasUsed) {
+  ASSERT_TRUE(put(a_, key_).ok());
+  EXPECT_EQ(store().metadata(a_, key_).value().last_used_at, std::nullopt);
+  const auto note = [&](const TenantId& tenant, const Key& key, std::chrono::seconds after) {
+    const std::vector<vault::CredentialStore::Use> uses{{key, kNow + after}};
+    return store().note_uses(tenant, uses);
+  };
+  using std::chrono::seconds;
+  ASSERT_TRUE(note(a_, key_, seconds(10)).ok());
+  EXPECT_EQ(store().metadata(a_, key_).value().last_used_at, kNow + seconds(10));
+  ASSERT_TRUE(note(a_, key_, seconds(5)).ok());
+  EXPECT_EQ(store().metadata(a_, key_).value().last_used_at, kNow + seconds(10)) << "never back";
+  EXPECT_EQ(store().list(a_, std::nullopt, "", 10).value().items[0].last_used_at,
+            kNow + seconds(10));
+  EXPECT_EQ(store().metadata(a_, key_).value().revision, 0u);
+  // A new version is the same credential; one that was removed is another.
+  EXPECT_EQ(put(a_, key_).value().last_used_at, kNow + seconds(10));
+  ASSERT_TRUE(remove(a_, key_).ok());
+  ASSERT_TRUE(note(a_, key_, seconds(20)).ok());
+  EXPECT_EQ(put(a_, key_).value().last_used_at, std::nullopt);
+  EXPECT_EQ(store().metadata(a_, key_).value().last_used_at, std::nullopt);
+}
+
+TEST_P(CredentialStoreSuite, NotesManyUsesAndPassesOverWhatIsGone) {
+  std::vector<vault::CredentialStore::Use> uses;
+  for (const char* name : {"z", "a", "gone"}) {
+    uses.push_back({key(user("al\"ice"), name), kNow});
+  }
+  ASSERT_TRUE(put(a_, uses[0].key).ok());
+  ASSERT_TRUE(put(a_, uses[1].key).ok());
+  ASSERT_TRUE(put(b_, uses[1].key).ok());
+  ASSERT_TRUE(store().note_uses(a_, uses).ok());
+  EXPECT_EQ(store().metadata(a_, uses[0].key).value().last_used_at, kNow);
+  EXPECT_EQ(store().metadata(a_, uses[1].key).value().last_used_at, kNow);
+  EXPECT_EQ(store().metadata(b_, uses[1].key).value().last_used_at, std::nullopt);
+  EXPECT_TRUE(store().note_uses(a_, {}).ok());
+  EXPECT_TRUE(store().note_uses(TenantId("no-such-tenant"), uses).ok());
+}
+
 // ---- expected_version ----
 
 TEST_P(CredentialStoreSuite, PutsOnlyOverTheExpectedVersion) {
@@ -288,6 +673,10 @@ TEST_P(CredentialStoreSuite, AFailedSealChangesNothing) {
 TEST_P(CredentialStoreSuite, AnUnknownTenantHasNoCredentials) {
   const TenantId unknown("no-such-tenant");
   EXPECT_EQ(code_of(put(unknown, key_)), ErrorCode::NotFound);
+  EXPECT_EQ(code_of(store().version(unknown, key_, 1)), ErrorCode::NotFound);
+  EXPECT_EQ(code_of(store().history(unknown, key_)), ErrorCode::NotFound);
+  EXPECT_EQ(code_of(change(unknown, key_, Change::Destroy)), ErrorCode::NotFound);
+  EXPECT_EQ(code_of(describe(unknown, key_, [](auto&) {})), ErrorCode::NotFound);
   EXPECT_EQ(code_of(store().latest(unknown, key_)), ErrorCode::NotFound);
   EXPECT_EQ(code_of(remove(unknown, key_)), ErrorCode::NotFound);
 }
@@ -306,6 +695,14 @@ TEST_P(CredentialStoreSuite, AnotherTenantsCredentialDoesNotExist) {
   EXPECT_EQ(code_of(remove(b_, key_)), ErrorCode::NotFound);
   EXPECT_EQ(code_of(remove(b_, key_, 1)), ErrorCode::NotFound);
   EXPECT_EQ(code_of(put(b_, key_, 1)), ErrorCode::PreconditionFailed);
+  EXPECT_EQ(code_of(store().version(b_, key_, 1)), ErrorCode::NotFound);
+  EXPECT_EQ(code_of(store().history(b_, key_)), ErrorCode::NotFound);
+  for (const auto how : {Change::Delete, Change::Undelete, Change::Destroy}) {
+    EXPECT_EQ(code_of(change(b_, key_, how)), ErrorCode::NotFound);
+    EXPECT_EQ(code_of(change(b_, key_, how, {1}, 1)), ErrorCode::NotFound);
+  }
+  EXPECT_EQ(code_of(describe(b_, key_, [](auto& is) { is.description = "b"; })),
+            ErrorCode::NotFound);
   EXPECT_TRUE(store().list(b_, std::nullopt, "", 10).value().items.empty());
   EXPECT_TRUE(store().list(b_, user("alice"), "", 10).value().items.empty());
   EXPECT_TRUE(store().list(b_, std::nullopt, cursor_of_a, 10).value().items.empty());
@@ -342,6 +739,13 @@ TEST_P(CredentialStoreSuite, AnotherOwnersCredentialDoesNotExist) {
     EXPECT_EQ(code_of(store().metadata(a_, other)), ErrorCode::NotFound);
     EXPECT_EQ(code_of(remove(a_, other)), ErrorCode::NotFound);
     EXPECT_EQ(code_of(put(a_, other, 1)), ErrorCode::PreconditionFailed);
+    EXPECT_EQ(code_of(store().version(a_, other, 1)), ErrorCode::NotFound);
+    EXPECT_EQ(code_of(store().history(a_, other)), ErrorCode::NotFound);
+    EXPECT_EQ(code_of(change(a_, other, Change::Destroy)), ErrorCode::NotFound);
+    EXPECT_EQ(code_of(describe(a_, other, [](auto& is) { is.description = "x"; })),
+              ErrorCode::NotFound);
+    const std::vector<vault::CredentialStore::Use> use{{other, kNow}};
+    EXPECT_TRUE(store().note_uses(a_, use).ok());
     EXPECT_TRUE(store().list(a_, owners[i], "", 10).value().items.empty());
   }
   // And each can have one of its own.
@@ -352,6 +756,9 @@ TEST_P(CredentialStoreSuite, AnotherOwnersCredentialDoesNotExist) {
     EXPECT_TRUE(remove(a_, key(owners[i])).ok());
   }
   EXPECT_EQ(latest(a_, key(owners[0])), 1u);
+  const auto untouched = store().metadata(a_, key(owners[0])).value();
+  EXPECT_EQ(untouched.revision, 0u);
+  EXPECT_EQ(untouched.last_used_at, std::nullopt);
 }
 
 TEST_P(CredentialStoreSuite, TheTenantsCredentialIsNoUsers) {
@@ -407,6 +814,66 @@ TEST_P(CredentialStoreSuite, ListsOnlyOneOwnersWhenAsked) {
   }
   EXPECT_EQ(list_all(a_, Owner::tenant(), 10), std::vector{key(Owner::tenant())});
   EXPECT_TRUE(list_all(a_, user("carol"), 10).empty());
+}
+
+TEST_P(CredentialStoreSuite, ListsWhatPassesTheFilter) {
+  const auto add = [&](const char* name, const std::function<void(Description&)>& edit) {
+    ASSERT_TRUE(put_described(a_, key(user("alice"), name), edit).ok());
+  };
+  add("a", [](auto& is) { is.labels = {{"team", "web"}, {"env", "prod"}}; });
+  add("b", [](auto& is) {
+    is.labels = {{"team", "web"}};
+    is.rotation_due_at = kNow;
+  });
+  add("c", [](auto& is) {
+    is.type = "basic";
+    is.rotation_due_at = kNow + std::chrono::seconds(1);
+  });
+  add("d", [](auto& is) { is.rotation_due_at = kNow; });
+  ASSERT_TRUE(change(a_, key(user("alice"), "d"), Change::Delete).ok());
+  ASSERT_TRUE(put_described(a_, key(Owner::tenant(), "a"), [](auto& is) {
+                is.labels = {{"team", "web"}};
+              }).ok());
+  ASSERT_TRUE(put_described(b_, key(user("alice"), "e"), [](auto& is) {
+                is.labels = {{"team", "web"}};
+                is.rotation_due_at = kNow;
+              }).ok());
+
+  using Filter = vault::CredentialStore::Filter;
+  const auto names = [&](const std::function<void(Filter&)>& narrow) {
+    Filter filter(user("alice"));
+    narrow(filter);
+    std::string out;
+    std::string cursor;
+    do {  // a page at a time, so that the filter holds for all of them
+      const auto page = store().list(a_, filter, cursor, 1);
+      EXPECT_TRUE(page.ok());
+      if (!page.ok()) break;
+      for (const auto& item : page.value().items) out += item.key.name.str();
+      cursor = page.value().next;
+    } while (!cursor.empty());
+    return out;
+  };
+  EXPECT_EQ(names([](auto&) {}), "abcd");
+  EXPECT_EQ(names([](auto& f) { f.labels = {{"team", "web"}}; }), "ab");
+  EXPECT_EQ(names([](auto& f) { f.labels = {{"team", "web"}, {"env", "prod"}}; }), "a");
+  EXPECT_EQ(names([](auto& f) { f.labels = {{"team", "we"}}; }), "");
+  EXPECT_EQ(names([](auto& f) { f.labels = {{"Team", "web"}}; }), "");
+  EXPECT_EQ(names([](auto& f) { f.type = "basic"; }), "c");
+  EXPECT_EQ(names([](auto& f) { f.type = "generic"; }), "abd");
+  EXPECT_EQ(names([](auto& f) { f.type = "' OR '1'='1"; }), "");
+  EXPECT_EQ(names([](auto& f) { f.due_by = kNow; }), "b");
+  EXPECT_EQ(names([](auto& f) { f.due_by = kNow + std::chrono::seconds(1); }), "bc");
+  EXPECT_EQ(names([](auto& f) {
+              f.labels = {{"team", "web"}};
+              f.due_by = kNow;
+            }),
+            "b");
+  EXPECT_EQ(names([](auto& f) {
+              f.owner.reset();
+              f.labels = {{"team", "web"}};
+            }),
+            "aab");
 }
 
 TEST_P(CredentialStoreSuite, ACursorGoesOnWhereItWas) {

@@ -176,6 +176,15 @@ struct GrantsFixture : TenantFixture {
                          {}));
   }
 
+  /// Deletes, brings back or destroys the latest version of a credential.
+  void change(const std::string& name, const std::string& subject,
+              vault::CredentialStore::VersionChange how) {
+    const vault::CredentialKey key{
+        subject.empty() ? Owner::tenant() : Owner::principal({idp.issuer(), subject}),
+        CredentialName(name)};
+    must(credentials.change_versions(tenant, key, {}, how, std::nullopt, clock.now(), {}));
+  }
+
   FakeFetcher fetcher;
   InMemoryAuditLog audit_log;
   InMemoryCredentialStore credentials{audit_log};

@@ -22,45 +22,136 @@ namespace postern::test {
 
 /// Sealed credentials in memory. The audit log is asked last, under the same
 /// lock, so that a write and its events happen together or not. Thread-safe.
-class InMemoryCredentialStore final : public vault::CredentialStore {
+class InMemoryCredentialStore : public vault::CredentialStore {
  public:
   explicit InMemoryCredentialStore(audit::AuditLog& audit) : audit_(audit) {}
 
+  using CredentialStore::put;
   Result<vault::CredentialMetadata> put(const TenantId& tenant, const vault::CredentialKey& key,
-                                        std::optional<std::uint32_t> expected_version,
-                                        const Seal& seal,
+                                        std::optional<vault::Expected> expected, const Seal& seal,
+                                        const Edit& edit,
                                         std::span<const audit::Event> events) override {
     const std::lock_guard lock(mutex_);
-    const auto* entry = find(tenant, key);
-    const auto latest = entry == nullptr ? 0 : entry->latest();
-    if (expected_version && *expected_version != latest) return changed();
-    const auto version = (entry == nullptr ? 0 : entry->last_version) + 1;
-    POSTERN_TRY(auto sealed, seal(version));
+    auto after = find(tenant, key) == nullptr ? Entry() : *find(tenant, key);
+    const auto latest = after.latest();
+    if (expected && !expected->meets(latest, after.revision)) return changed();
+    if (!expected && after.description.cas_required) return vault::cas_is_required();
+    POSTERN_CHECK(edited(edit, after.description));
+    POSTERN_TRY(auto sealed, seal(++after.last_version));
     POSTERN_CHECK(audit_.append(events));
-    auto& written = tenants_[tenant][key];
-    written.last_version = version;
-    written.versions.push_back(std::move(sealed));
-    auto stored = describe(key, written.versions.back());
+    after.revision = 0;
+    after.versions.push_back({std::move(sealed), {}, {}});
+    while (after.versions.size() > after.description.max_versions) {
+      after.versions.erase(after.versions.begin());
+    }
+    auto stored = describe(key, after);
     stored.replaces = latest != 0;
+    tenants_[tenant].insert_or_assign(key, std::move(after));
     return stored;
   }
 
   Result<vault::SealedVersion> latest(const TenantId& tenant,
                                       const vault::CredentialKey& key) override {
     const std::lock_guard lock(mutex_);
-    const auto* entry = find(tenant, key);
-    if (entry == nullptr || entry->versions.empty()) return absent();
-    return entry->versions.back();
+    const auto* entry = present(tenant, key);
+    if (entry == nullptr || !entry->versions.back().live()) return absent();
+    return entry->versions.back().sealed;
+  }
+
+  Result<vault::SealedVersion> version(const TenantId& tenant, const vault::CredentialKey& key,
+                                       std::uint32_t number) override {
+    const std::lock_guard lock(mutex_);
+    if (const auto* entry = present(tenant, key)) {
+      for (const auto& each : entry->versions) {
+        if (each.sealed.version == number && each.live()) return each.sealed;
+      }
+    }
+    return absent_version();
   }
 
   Result<vault::CredentialMetadata> metadata(const TenantId& tenant,
                                              const vault::CredentialKey& key) override {
-    POSTERN_TRY(const auto version, latest(tenant, key));
-    return describe(key, version);
+    const std::lock_guard lock(mutex_);
+    const auto* entry = present(tenant, key);
+    if (entry == nullptr) return absent();
+    return describe(key, *entry);
   }
 
-  Result<Page> list(const TenantId& tenant, const std::optional<Owner>& owner,
-                    std::string_view cursor, std::uint32_t limit) override {
+  Result<History> history(const TenantId& tenant, const vault::CredentialKey& key) override {
+    const std::lock_guard lock(mutex_);
+    const auto* entry = present(tenant, key);
+    if (entry == nullptr) return absent();
+    History found{describe(key, *entry), {}};
+    for (const auto& [sealed, deleted_at, destroyed_at] : entry->versions) {
+      found.versions.push_back({sealed.version, sealed.field_names, sealed.created_at,
+                                sealed.expires_at, deleted_at, destroyed_at});
+    }
+    return found;
+  }
+
+  Result<vault::CredentialMetadata> describe(const TenantId& tenant,
+                                             const vault::CredentialKey& key,
+                                             std::optional<vault::Expected> expected,
+                                             const Edit& edit,
+                                             std::span<const audit::Event> events) override {
+    const std::lock_guard lock(mutex_);
+    const auto* entry = present(tenant, key);
+    if (entry == nullptr) return absent();
+    if (expected && !expected->meets(entry->latest(), entry->revision)) return changed();
+    auto after = *entry;
+    POSTERN_CHECK(edited(edit, after.description));
+    if (after.description != entry->description) ++after.revision;
+    POSTERN_CHECK(audit_.append(events));
+    auto described = describe(key, after);
+    tenants_[tenant].insert_or_assign(key, std::move(after));
+    return described;
+  }
+
+  Result<vault::CredentialMetadata> change_versions(const TenantId& tenant,
+                                                    const vault::CredentialKey& key,
+                                                    std::span<const std::uint32_t> versions,
+                                                    VersionChange how,
+                                                    std::optional<vault::Expected> expected,
+                                                    sys_seconds now,
+                                                    std::span<const audit::Event> events) override {
+    const std::lock_guard lock(mutex_);
+    const auto* entry = present(tenant, key);
+    if (entry == nullptr) return absent();
+    if (expected && !expected->meets(entry->latest(), entry->revision)) return changed();
+    auto after = *entry;
+    bool any = false, any_intact = false, any_changed = false;
+    for (auto& each : after.versions) {
+      const auto number = each.sealed.version;
+      const bool meant =
+          versions.empty() ? number == entry->latest()
+                           : std::find(versions.begin(), versions.end(), number) != versions.end();
+      if (!meant) continue;
+      any = true;
+      if (each.destroyed_at) continue;
+      any_intact = true;
+      if (how == VersionChange::Destroy) {
+        each.sealed.sealed.clear();
+        each.sealed.wrapped_dek.clear();
+        each.destroyed_at = now;
+      } else if (each.deleted_at.has_value() == (how == VersionChange::Delete)) {
+        continue;
+      } else {
+        each.deleted_at =
+            how == VersionChange::Delete ? std::optional(now) : std::optional<sys_seconds>();
+      }
+      any_changed = true;
+    }
+    if (!any) return absent_version();
+    if (!any_intact && how != VersionChange::Destroy) return vault::version_is_destroyed();
+    if (any_changed) ++after.revision;
+    POSTERN_CHECK(audit_.append(events));
+    auto described = describe(key, after);
+    tenants_[tenant].insert_or_assign(key, std::move(after));
+    return described;
+  }
+
+  Result<Page> list(const TenantId& tenant, const Filter& filter, std::string_view cursor,
+                    std::uint32_t limit) override {
     std::optional<vault::CredentialKey> after;
     if (!cursor.empty()) {
       POSTERN_TRY(after, decode_cursor(cursor));
@@ -69,46 +160,86 @@ class InMemoryCredentialStore final : public vault::CredentialStore {
     const std::lock_guard lock(mutex_);
     Page page;
     for (const auto& [key, entry] : tenants_[tenant]) {
-      if (entry.versions.empty() || (owner && key.owner != *owner) || (after && key <= *after)) {
+      if (entry.versions.empty() || !passes(filter, key, entry) || (after && key <= *after)) {
         continue;
       }
       if (page.items.size() == at_most) {
         page.next = encode_cursor(page.items.back().key);
         break;
       }
-      page.items.push_back(describe(key, entry.versions.back()));
+      page.items.push_back(describe(key, entry));
     }
     return page;
   }
 
   Status remove(const TenantId& tenant, const vault::CredentialKey& key,
-                std::optional<std::uint32_t> expected_version,
+                std::optional<vault::Expected> expected,
                 std::span<const audit::Event> events) override {
     const std::lock_guard lock(mutex_);
-    const auto* entry = find(tenant, key);
-    if (entry == nullptr || entry->versions.empty()) return absent();
-    if (expected_version && *expected_version != entry->latest()) return changed();
+    const auto* entry = present(tenant, key);
+    if (entry == nullptr) return absent();
+    if (expected && !expected->meets(entry->latest(), entry->revision)) return changed();
     POSTERN_CHECK(audit_.append(events));
-    tenants_[tenant][key].versions.clear();  // the last version number stays
+    Entry nothing;
+    nothing.last_version = entry->last_version;  // so that no number is given twice
+    tenants_[tenant].insert_or_assign(key, std::move(nothing));
+    return {};
+  }
+
+  Status note_uses(const TenantId& tenant, std::span<const Use> uses) override {
+    const std::lock_guard lock(mutex_);
+    for (const auto& use : uses) {
+      if (present(tenant, use.key) == nullptr) continue;
+      auto& last = tenants_[tenant][use.key].last_used_at;
+      last = std::max(last.value_or(use.at), use.at);
+    }
     return {};
   }
 
  private:
+  struct Version {
+    vault::SealedVersion sealed;
+    std::optional<sys_seconds> deleted_at, destroyed_at;
+    bool live() const { return !deleted_at && !destroyed_at; }
+  };
   struct Entry {
     std::uint32_t last_version = 0;  ///< ever given, so that none is given twice
-    std::vector<vault::SealedVersion> versions;
-    std::uint32_t latest() const { return versions.empty() ? 0 : versions.back().version; }
+    std::uint32_t revision = 0;
+    std::vector<Version> versions;  ///< none: removed
+    vault::CredentialDescription description;
+    std::optional<sys_seconds> last_used_at;
+    std::uint32_t latest() const { return versions.empty() ? 0 : versions.back().sealed.version; }
   };
 
   static Error absent() { return fail(ErrorCode::NotFound, "no such credential"); }
+  static Error absent_version() { return fail(ErrorCode::NotFound, "no such version"); }
   static Error changed() {
     return fail(ErrorCode::PreconditionFailed, "the credential has another version");
   }
 
-  static vault::CredentialMetadata describe(const vault::CredentialKey& key,
-                                            const vault::SealedVersion& version) {
-    return {key,  version.version, version.field_names, version.created_at, version.expires_at,
-            false};
+  static Status edited(const Edit& edit, vault::CredentialDescription& description) {
+    if (!edit) return {};
+    POSTERN_CHECK(edit(description));
+    return vault::validate(description);
+  }
+
+  static bool passes(const Filter& filter, const vault::CredentialKey& key, const Entry& entry) {
+    const auto& description = entry.description;
+    if (filter.owner && key.owner != *filter.owner) return false;
+    if (!filter.type.empty() && description.type != filter.type) return false;
+    for (const auto& [name, text] : filter.labels) {
+      const auto label = description.labels.find(name);
+      if (label == description.labels.end() || label->second != text) return false;
+    }
+    const auto& due = description.rotation_due_at;
+    return !filter.due_by || (entry.versions.back().live() && due && *due <= *filter.due_by);
+  }
+
+  static vault::CredentialMetadata describe(const vault::CredentialKey& key, const Entry& entry) {
+    const auto& [sealed, deleted_at, destroyed_at] = entry.versions.back();
+    return {
+        key,        sealed.version, sealed.field_names, sealed.created_at, sealed.expires_at, false,
+        deleted_at, destroyed_at,   entry.revision,     entry.description, entry.last_used_at};
   }
 
   static std::string encode_cursor(const vault::CredentialKey& key) {
@@ -138,6 +269,11 @@ class InMemoryCredentialStore final : public vault::CredentialStore {
     if (credentials == tenants_.end()) return nullptr;
     const auto entry = credentials->second.find(key);
     return entry == credentials->second.end() ? nullptr : &entry->second;
+  }
+
+  const Entry* present(const TenantId& tenant, const vault::CredentialKey& key) const {
+    const auto* entry = find(tenant, key);
+    return entry == nullptr || entry->versions.empty() ? nullptr : entry;
   }
 
   audit::AuditLog& audit_;

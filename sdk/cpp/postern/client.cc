@@ -244,6 +244,45 @@ ApplyResult read_apply(const Json& json) {
   return out;
 }
 
+std::vector<std::pair<std::string, std::string>> read_texts(const Json& json, const char* name) {
+  std::vector<std::pair<std::string, std::string>> out;
+  const auto* texts = optional_member(json, name);
+  if (texts == nullptr) return out;
+  if (!texts->is_object()) throw BadAnswer{std::string("has a member that is no object: ") + name};
+  for (auto it = texts->begin(); it != texts->end(); ++it) {
+    out.emplace_back(it.key(), as_string(it.value(), name));
+  }
+  return out;
+}
+
+CredentialVersion read_version(const Json& json) {
+  return {count(json, "version"),
+          text(json, "state"),
+          optional_texts(json, "fields"),
+          time(json, "created_at"),
+          optional_time(json, "expires_at"),
+          optional_time(json, "deleted_at"),
+          optional_time(json, "destroyed_at")};
+}
+
+Json texts_body(const CredentialDescription::Texts& texts) {
+  Json body = Json::object();
+  for (const auto& [name, text] : texts) body[name] = text ? Json(*text) : Json(nullptr);
+  return body;
+}
+
+void describe(Json& body, const CredentialDescription& description) {
+  if (description.description) body["description"] = *description.description;
+  if (!description.labels.empty()) body["labels"] = texts_body(description.labels);
+  if (!description.metadata.empty()) body["metadata"] = texts_body(description.metadata);
+  if (description.never_due) body["rotation_due_at"] = nullptr;
+  if (description.rotation_due_at) {
+    body["rotation_due_at"] = format_time(*description.rotation_due_at);
+  }
+  if (description.max_versions) body["max_versions"] = *description.max_versions;
+  if (description.cas_required) body["cas_required"] = *description.cas_required;
+}
+
 CredentialInfo read_credential(const Json& json) {
   CredentialInfo out;
   out.name = text(json, "name");
@@ -257,6 +296,21 @@ CredentialInfo read_credential(const Json& json) {
   out.created_at = time(json, "created_at");
   out.expires_at = optional_time(json, "expires_at");
   out.warnings = optional_texts(json, "warnings");
+  if (optional_member(json, "state") != nullptr) out.state = text(json, "state");
+  if (optional_member(json, "type") != nullptr) out.type = text(json, "type");
+  out.description = optional_text(json, "description");
+  out.labels = read_texts(json, "labels");
+  out.metadata = read_texts(json, "metadata");
+  if (optional_member(json, "max_versions") != nullptr) {
+    out.max_versions = count(json, "max_versions");
+  }
+  if (optional_member(json, "cas_required") != nullptr) {
+    out.cas_required = flag(json, "cas_required");
+  }
+  out.deleted_at = optional_time(json, "deleted_at");
+  out.destroyed_at = optional_time(json, "destroyed_at");
+  out.rotation_due_at = optional_time(json, "rotation_due_at");
+  out.last_used_at = optional_time(json, "last_used_at");
   return out;
 }
 
@@ -666,21 +720,61 @@ Result<CredentialInfo> Client::put_credential(const TenantId& tenant, const Cred
                                               const CredentialOwner& owner,
                                               const std::vector<CredentialField>& fields,
                                               std::optional<sys_seconds> expires_at,
-                                              std::optional<std::uint64_t> only_version) {
+                                              std::optional<std::uint64_t> only_version,
+                                              const std::string& type,
+                                              const CredentialDescription& description) {
   SecretJson body{expiry_body(expires_at)};
+  if (only_version) (*body)["cas"] = *only_version;
+  if (!type.empty()) (*body)["type"] = type;
+  describe(*body, description);
   (*body)["fields"] = Json::object();
   for (const auto& field : fields) {
     field.value.expose(
         [&](ByteView value) { (*body)["fields"][field.name] = std::string(as_text(value)); });
   }
   auto target = Target(tenant_path(tenant, "/credentials/" + name.str())).with(owner.principal());
-  auto put = json_request("PUT", target.take(), *body);
-  if (only_version == 0) {
-    put.headers.emplace_back("If-None-Match", "*");
-  } else if (only_version) {
-    put.headers.emplace_back("If-Match", etag(*only_version));
-  }
-  POSTERN_TRY(const auto answer, call(std::move(put), Authenticate::Bearer));
+  POSTERN_TRY(const auto answer,
+              call(json_request("PUT", target.take(), *body), Authenticate::Bearer));
+  return read(answer, read_credential);
+}
+
+Result<CredentialInfo> Client::describe_credential(const TenantId& tenant,
+                                                   const CredentialName& name,
+                                                   const CredentialOwner& owner,
+                                                   const CredentialDescription& description) {
+  Json body = Json::object();
+  describe(body, description);
+  auto target = Target(tenant_path(tenant, "/credentials/" + name.str())).with(owner.principal());
+  POSTERN_TRY(const auto answer,
+              call(json_request("PATCH", target.take(), body), Authenticate::Bearer));
+  return read(answer, read_credential);
+}
+
+Result<std::vector<CredentialVersion>> Client::credential_versions(const TenantId& tenant,
+                                                                   const CredentialName& name,
+                                                                   const CredentialOwner& owner) {
+  auto target = Target(tenant_path(tenant, "/credentials/" + name.str() + "/versions"))
+                    .with(owner.principal());
+  POSTERN_TRY(const auto answer, call(request("GET", target.take()), Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    std::vector<CredentialVersion> out;
+    for (const auto& item : list(json, "items")) out.push_back(read_version(item));
+    return out;
+  });
+}
+
+Result<CredentialInfo> Client::change_credential_version(const TenantId& tenant,
+                                                         const CredentialName& name,
+                                                         const CredentialOwner& owner,
+                                                         std::uint64_t version,
+                                                         VersionChange change) {
+  auto path = tenant_path(tenant, "/credentials/" + name.str() + "/versions/");
+  path += std::to_string(version);
+  if (change == VersionChange::Undelete) path += "/undelete";
+  if (change == VersionChange::Destroy) path += "/destroy";
+  auto target = Target(std::move(path)).with(owner.principal());
+  auto changing = request(change == VersionChange::Delete ? "DELETE" : "POST", target.take());
+  POSTERN_TRY(const auto answer, call(std::move(changing), Authenticate::Bearer));
   return read(answer, read_credential);
 }
 
@@ -698,11 +792,40 @@ Status Client::delete_credential(const TenantId& tenant, const CredentialName& n
   return {};
 }
 
+Result<RevealedCredential> Client::reveal_credential(const TenantId& tenant,
+                                                     const CredentialName& name,
+                                                     const CredentialOwner& owner,
+                                                     const std::string& reason,
+                                                     std::optional<std::uint64_t> version) {
+  Json body = {{"reason", reason}};
+  if (version) body["version"] = *version;
+  auto target =
+      Target(tenant_path(tenant, "/credentials/" + name.str() + "/reveal")).with(owner.principal());
+  POSTERN_TRY(const auto answer,
+              call(json_request("POST", target.take(), body), Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    RevealedCredential out;
+    out.version = count(json, "version");
+    for (auto& [field, value] : read_values(json, "fields")) {
+      out.fields.push_back(CredentialField{field, std::move(value)});
+    }
+    return out;
+  });
+}
+
 Result<Page<CredentialInfo>> Client::credentials(const TenantId& tenant,
                                                  const CredentialFilter& filter) {
+  std::string labels;
+  for (const auto& [name, text] : filter.labels) {
+    if (!labels.empty()) labels += ',';
+    labels.append(name).append("=").append(text);
+  }
   auto target = Target(tenant_path(tenant, "/credentials"))
                     .with("owner", filter.owner)
                     .with(filter.principal)
+                    .with("labels", labels)
+                    .with("type", filter.type)
+                    .with("overdue", filter.overdue ? "true" : "")
                     .with("cursor", filter.cursor)
                     .with("limit", std::to_string(filter.limit));
   POSTERN_TRY(const auto answer, call(request("GET", target.take()), Authenticate::Bearer));

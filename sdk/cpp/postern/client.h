@@ -146,16 +146,61 @@ struct CredentialInfo {
   sys_seconds created_at{};
   std::optional<sys_seconds> expires_at;
   std::vector<std::string> warnings;  ///< of a write: what the fields are not enough for
+
+  std::string state = "live";  ///< of the latest version: live, deleted or destroyed
+  std::string type = "generic";
+  std::string description;
+  std::vector<std::pair<std::string, std::string>> labels;
+  std::vector<std::pair<std::string, std::string>> metadata;
+  std::uint64_t max_versions = 10;
+  bool cas_required = false;
+  std::optional<sys_seconds> deleted_at;
+  std::optional<sys_seconds> destroyed_at;
+  std::optional<sys_seconds> rotation_due_at;
+  std::optional<sys_seconds> last_used_at;  ///< up to a minute late
 };
+
+struct CredentialVersion {
+  std::uint64_t version = 0;
+  std::string state;  ///< live, deleted or destroyed
+  std::vector<std::string> fields;
+  sys_seconds created_at{};
+  std::optional<sys_seconds> expires_at;
+  std::optional<sys_seconds> deleted_at;
+  std::optional<sys_seconds> destroyed_at;
+};
+
+/// What is said about a credential beside its values. What is not set stays.
+struct CredentialDescription {
+  using Texts = std::vector<std::pair<std::string, std::optional<std::string>>>;
+
+  std::optional<std::string> description;
+  Texts labels;    ///< each is set or, without a text, taken away
+  Texts metadata;  ///< likewise
+  std::optional<sys_seconds> rotation_due_at;
+  bool never_due = false;  ///< takes rotation_due_at away
+  std::optional<std::uint32_t> max_versions;
+  std::optional<bool> cas_required;
+};
+
+enum class VersionChange { Delete, Undelete, Destroy };
 
 struct CredentialField {
   std::string name;
   FieldValue value;
 };
 
+struct RevealedCredential {
+  std::uint64_t version = 0;
+  std::vector<CredentialField> fields;
+};
+
 struct CredentialFilter {
   std::string owner;  ///< "tenant", "principal", or empty for all
   Principal principal;
+  std::vector<std::pair<std::string, std::string>> labels;  ///< has all of these
+  std::string type;
+  bool overdue = false;  ///< was to be rotated by now
   std::string cursor;
   std::uint32_t limit = 100;
 };
@@ -354,17 +399,41 @@ class Client {
   Status withdraw_signing_key(const TenantId& tenant, const std::string& kid);
 
   /// Stores a new version. With `only_version` the call fails when another
-  /// version is current; 0 stands for "there is none yet".
+  /// version is current; 0 stands for "there is none yet". An empty `type` keeps
+  /// the one the credential has.
   Result<CredentialInfo> put_credential(const TenantId& tenant, const CredentialName& name,
                                         const CredentialOwner& owner,
                                         const std::vector<CredentialField>& fields,
                                         std::optional<sys_seconds> expires_at,
-                                        std::optional<std::uint64_t> only_version = {});
+                                        std::optional<std::uint64_t> only_version = {},
+                                        const std::string& type = {},
+                                        const CredentialDescription& description = {});
   Result<CredentialInfo> credential(const TenantId& tenant, const CredentialName& name,
                                     const CredentialOwner& owner);
+  Result<CredentialInfo> describe_credential(const TenantId& tenant, const CredentialName& name,
+                                             const CredentialOwner& owner,
+                                             const CredentialDescription& description);
+  /// With all its versions. There is no way back.
   Status delete_credential(const TenantId& tenant, const CredentialName& name,
                            const CredentialOwner& owner);
+  /// Those that are kept, oldest first.
+  Result<std::vector<CredentialVersion>> credential_versions(const TenantId& tenant,
+                                                             const CredentialName& name,
+                                                             const CredentialOwner& owner);
+  /// A deleted version can be brought back, a destroyed one cannot. When the latest
+  /// one is either, there is no credential to release.
+  Result<CredentialInfo> change_credential_version(const TenantId& tenant,
+                                                   const CredentialName& name,
+                                                   const CredentialOwner& owner,
+                                                   std::uint64_t version, VersionChange change);
   Result<Page<CredentialInfo>> credentials(const TenantId& tenant, const CredentialFilter& filter);
+
+  /// The values of a version, of the latest one unless it is named, where operator
+  /// and tenant allow that. `reason` goes into the audit trail.
+  Result<RevealedCredential> reveal_credential(const TenantId& tenant, const CredentialName& name,
+                                               const CredentialOwner& owner,
+                                               const std::string& reason,
+                                               std::optional<std::uint64_t> version = {});
 
   /// What the user may hand to these backends. Each item is allowed or refused
   /// on its own. Authenticates with the client credentials.

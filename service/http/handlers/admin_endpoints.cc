@@ -133,7 +133,7 @@ Result<Json> missing_credentials(const Services& services, const policy::Manifes
         services.credentials.metadata(manifest.tenant, {Owner::tenant(), reference.name});
     if (!stored.ok() && stored.error().code != ErrorCode::NotFound) return stored.error();
     const bool complete =
-        stored.ok() &&
+        stored.ok() && stored.value().state() == vault::VersionState::Live &&
         std::all_of(reference.fields.begin(), reference.fields.end(), [&](const auto& field) {
           const auto& names = stored.value().field_names;
           return std::find(names.begin(), names.end(), field) != names.end();

@@ -205,14 +205,6 @@ token::Json refused_item(const policy::TenantSnapshot& snapshot, const std::stri
   return json;
 }
 
-void wipe_texts(token::Json& json) {
-  if (json.is_string()) {
-    wipe(json.get_ref<std::string&>());
-  } else if (json.is_structured()) {
-    for (auto& child : json) wipe_texts(child);
-  }
-}
-
 Reply json_reply(int status, const token::Json& body) {
   auto reply = Reply::json(status, token::dump_json(body));
   reply.no_store();
@@ -221,10 +213,15 @@ Reply json_reply(int status, const token::Json& body) {
 
 Result<Reply> versioned_reply(const Request& request, std::uint64_t version,
                               const token::Json& body) {
+  return tagged_reply(request, etag(version), body);
+}
+
+Result<Reply> tagged_reply(const Request& request, const std::string& tag,
+                           const token::Json& body) {
   POSTERN_TRY(const auto conditions, Preconditions::of(request));
-  POSTERN_TRY(const auto not_modified, conditions.not_modified(version));
+  POSTERN_TRY(const auto not_modified, conditions.not_modified_tag(tag));
   auto reply = not_modified ? std::move(Reply(304).no_store()) : json_reply(200, body);
-  reply.set_header("ETag", etag(version));
+  reply.set_header("ETag", tag);
   return reply;
 }
 

@@ -77,17 +77,19 @@ Result<std::optional<sys_seconds>> time_member(const token::Json& body, const ch
 /// What a call with several items says of one that is refused.
 token::Json refused_item(const policy::TenantSnapshot& snapshot, const std::string& asked,
                          const Error& error);
-/// Overwrites every text in it, once it was written into a reply.
-void wipe_texts(token::Json& json);
+using token::wipe_texts;  ///< of what was written into a reply
 
 Reply json_reply(int status, const token::Json& body);  ///< never cached
 /// What a GET answers: 200 with the ETag of `version`, or 304 when the caller
 /// has that version. Errors: MalformedRequest, PreconditionFailed.
 Result<Reply> versioned_reply(const Request& request, std::uint64_t version,
                               const token::Json& body);
+/// As versioned_reply, by an entity-tag. @param tag  with its quotes.
+Result<Reply> tagged_reply(const Request& request, const std::string& tag, const token::Json& body);
 
 void add_admin_endpoints(Router& router, Gate& gate, Services& services);
 void add_credential_endpoints(Router& router, Gate& gate, Services& services);
+void add_credential_version_endpoints(Router& router, Gate& gate, Services& services);
 void add_exchange_endpoint(Router& router, Gate& gate, Services& services);
 void add_registration_endpoints(Router& router, Gate& gate, Services& services);
 void add_release_endpoint(Router& router, Gate& gate, Services& services);

@@ -1,79 +1,23 @@
 #include <algorithm>
+#include <map>
 
 #include "core/time_format.h"
-#include "http/ascii.h"
-#include "http/handlers/api.h"
+#include "http/handlers/credential_api.h"
+#include "policy/credential_type.h"
 
-/// Stored credentials: set, show, list, delete. A value goes in and never
-/// comes out here; only a release opens it.
+/// Stored credentials: set, show, describe, list, delete. A value goes in and
+/// never comes out here; only a release opens it.
 namespace postern::http {
 namespace {
 
 using token::Json;
+using vault::CredentialDescription;
 using Kind = Caller::Kind;
 
-Json metadata_json(const vault::CredentialMetadata& metadata) {
-  const auto& owner = metadata.key.owner;
-  Json json{{"name", metadata.key.name.str()},
-            {"version", metadata.version},
-            {"fields", metadata.field_names},
-            {"created_at", format_time(metadata.created_at)}};
-  json["owner"] = owner.is_tenant() ? Json{{"type", "tenant"}}
-                                    : Json{{"type", "principal"},
-                                           {"issuer", owner.principal().issuer},
-                                           {"subject", owner.principal().subject}};
-  if (metadata.expires_at) json["expires_at"] = format_time(*metadata.expires_at);
-  return json;
-}
-
-/// Whose credentials this request is about. A user's own, always; for the
-/// others the principal that `issuer` and `subject` name, or nothing.
-enum class Untrusted { Refuse, Allow };
-Result<std::optional<Principal>> principal_of(const policy::TenantSnapshot& snapshot,
-                                              const Caller& caller, const Query& query,
-                                              Untrusted untrusted) {
-  const auto issuer = query.get("issuer");
-  const auto subject = query.get("subject");
-  if (issuer.has_value() != subject.has_value()) {
-    return fail(ErrorCode::MalformedRequest,
-                "issuer and subject name a principal together; send both or neither");
-  }
-  if (caller.kind == Kind::User) {
-    const auto& own = caller.user->principal;
-    if (issuer && (*issuer != own.issuer || *subject != own.subject)) {
-      return fail(ErrorCode::Forbidden, "a user may only see and change their own credentials");
-    }
-    return std::optional(own);
-  }
-  if (!issuer) return std::optional<Principal>();
-  if (subject->size() > 255 || has_control_characters(*subject)) {
-    return fail(ErrorCode::MalformedRequest,
-                "subject is longer than 255 bytes or has control characters");
-  }
-  // What an issuer's users left behind must be seen and removed after it is gone.
-  if (untrusted == Untrusted::Refuse && snapshot.find_issuer(*issuer) == nullptr) {
-    return fail(ErrorCode::MalformedRequest,
-                "issuer must be the URL of an issuer this tenant trusts");
-  }
-  return std::optional(Principal{*issuer, *subject});
-}
-
-Result<vault::CredentialKey> key_of(const Request& request, const policy::TenantSnapshot& snapshot,
-                                    const Caller& caller, audit::Event& record,
-                                    Untrusted untrusted = Untrusted::Allow) {
-  POSTERN_TRY(const auto query, Query::parse(request.query, {"issuer", "subject"}));
-  POSTERN_TRY(auto name, CredentialName::parse(request.parameters.at(1)));
-  record.with("credential", name.str());
-  POSTERN_TRY(auto principal, principal_of(snapshot, caller, query, untrusted));
-  if (!principal) {
-    record.with("credential_owner", "tenant");
-    return vault::CredentialKey{Owner::tenant(), std::move(name)};
-  }
-  record.with("credential_owner", "principal");
-  if (caller.kind != Kind::User) {
-    record.with("subject_issuer", principal->issuer).with("subject", principal->subject);
-  }
-  return vault::CredentialKey{Owner::principal(std::move(*principal)), std::move(name)};
+Error at(std::string pointer, std::string detail) {
+  Error error = fail(ErrorCode::MalformedRequest, std::move(detail));
+  error.pointer = std::move(pointer);
+  return error;
 }
 
 /// A user may store what some backend will ask of them, and nothing else: the
@@ -113,11 +57,6 @@ Json missing_fields(const policy::TenantSnapshot& snapshot, const vault::Credent
 }
 
 Result<vault::Fields> fields_of(Json& body) {
-  const auto at = [](std::string pointer, std::string detail) {
-    Error error = fail(ErrorCode::MalformedRequest, std::move(detail));
-    error.pointer = std::move(pointer);
-    return error;
-  };
   const auto it = body.find("fields");
   if (it == body.end() || !it->is_object() || it->empty()) {
     return at("/fields", "must be an object of at least one field");
@@ -137,19 +76,130 @@ Result<vault::Fields> fields_of(Json& body) {
   return fields;
 }
 
-/// The version that a write must meet (0: none), once the request's conditions
-/// hold for it; nothing when it names no conditions.
-Result<std::optional<std::uint32_t>> version_for(const Services& services,
-                                                 const policy::TenantSnapshot& snapshot,
-                                                 const vault::CredentialKey& key,
-                                                 const Preconditions& conditions) {
-  if (!conditions.any()) return std::optional<std::uint32_t>();
-  const auto stored = services.credentials.metadata(snapshot.tenant(), key);
-  if (!stored.ok() && stored.error().code != ErrorCode::NotFound) return stored.error();
-  const auto version = stored.ok() ? stored.value().version : 0;
-  POSTERN_CHECK(
-      conditions.check(stored.ok() ? std::optional<std::uint64_t>(version) : std::nullopt));
-  return std::optional(version);
+/// What a request says about a credential beside its values. What it does not
+/// name stays; null is the default again, and of labels and metadata each name
+/// is set or, by null, taken away (RFC 7396).
+class Description {
+ public:
+  static constexpr std::string_view kMembers[] = {
+      "description", "labels", "metadata", "rotation_due_at", "max_versions", "cas_required"};
+
+  static Result<Description> of(const Json& body) {
+    Description read;
+    for (const auto name : kMembers) {
+      const auto it = body.find(name);
+      if (it == body.end()) continue;
+      read.named_ += (read.named_.empty() ? "" : " ") + std::string(name);
+      POSTERN_CHECK(read.take(name, *it));
+    }
+    return read;
+  }
+
+  /// The members that the request named, with spaces between them.
+  const std::string& named() const { return named_; }
+
+  void apply(CredentialDescription& to) const {
+    if (description_) to.description = *description_;
+    if (max_versions_) to.max_versions = *max_versions_;
+    if (cas_required_) to.cas_required = *cas_required_;
+    if (rotation_due_at_) to.rotation_due_at = *rotation_due_at_;
+    labels_.apply(to.labels);
+    metadata_.apply(to.metadata);
+  }
+
+ private:
+  struct Merge {
+    bool clear = false;
+    std::map<std::string, std::optional<std::string>> set;
+
+    Status read(const std::string& pointer, const Json& value) {
+      clear = value.is_null();
+      if (clear) return {};
+      if (!value.is_object()) return at(pointer, "must be an object of texts");
+      for (const auto& [name, text] : value.items()) {
+        if (!text.is_string() && !text.is_null()) return at(pointer, "must hold texts, or null");
+        set[name] = text.is_null() ? std::nullopt : std::optional(text.get<std::string>());
+      }
+      return {};
+    }
+    void apply(vault::Texts& to) const {
+      if (clear) to.clear();
+      for (const auto& [name, text] : set) {
+        if (text) {
+          to.insert_or_assign(name, *text);
+        } else {
+          to.erase(name);
+        }
+      }
+    }
+  };
+
+  Status take(std::string_view name, const Json& value) {
+    const auto pointer = "/" + std::string(name);
+    const CredentialDescription defaults;
+    if (name == "labels") return labels_.read(pointer, value);
+    if (name == "metadata") return metadata_.read(pointer, value);
+    if (name == "description") {
+      if (!value.is_string() && !value.is_null()) return at(pointer, "must be text");
+      description_ = value.is_null() ? std::string() : value.get<std::string>();
+    } else if (name == "max_versions") {
+      if (!value.is_number_unsigned() && !value.is_null()) {
+        return at(pointer, "must be a number from 1 to 100");
+      }
+      // Beyond 32 bits is beyond the bound in any case.
+      max_versions_ = value.is_null() ? defaults.max_versions
+                                      : static_cast<std::uint32_t>(std::min<std::uint64_t>(
+                                            value.get<std::uint64_t>(), UINT32_MAX));
+    } else if (name == "cas_required") {
+      if (!value.is_boolean() && !value.is_null()) return at(pointer, "must be true or false");
+      cas_required_ = !value.is_null() && value.get<bool>();
+    } else {
+      // May be past: what is overdue already is worth being told of.
+      std::optional<sys_seconds> time;
+      if (value.is_string()) time = parse_time(value.get_ref<const std::string&>());
+      if (!time && !value.is_null()) {
+        return at(pointer, "must be a time such as 2026-12-31T23:59:59Z");
+      }
+      rotation_due_at_ = time;
+    }
+    return {};
+  }
+
+  std::string named_;
+  std::optional<std::string> description_;
+  std::optional<std::uint32_t> max_versions_;
+  std::optional<bool> cas_required_;
+  std::optional<std::optional<sys_seconds>> rotation_due_at_;
+  Merge labels_, metadata_;
+};
+
+/// What the write must find: by the request's conditions, and by its `cas`, as
+/// Vault calls the version alone that the caller saw (0: none).
+Result<std::optional<vault::Expected>> expected_of_write(const Services& services,
+                                                         const Request& request,
+                                                         const policy::TenantSnapshot& snapshot,
+                                                         const vault::CredentialKey& key,
+                                                         const Json& body) {
+  POSTERN_TRY(auto expected, expected_by(services, request, snapshot, key, Absent::Allow));
+  const auto cas = body.find("cas");
+  if (cas == body.end() || cas->is_null()) return expected;
+  if (!cas->is_number_unsigned() || cas->get<std::uint64_t>() > INT32_MAX) {
+    return at("/cas", "must be the number of a version, or 0 for none");
+  }
+  const auto version = cas->get<std::uint32_t>();
+  if (expected && expected->version != version) {
+    return fail(ErrorCode::PreconditionFailed, "the credential has another version");
+  }
+  if (!expected) expected = vault::Expected(version);
+  return expected;
+}
+
+Result<std::optional<std::string>> type_of(const Json& body) {
+  POSTERN_TRY(const auto type, text_member(body, "type", 64));
+  if (type && !policy::is_credential_type(*type)) {
+    return at("/type", "must be one of: " + policy::credential_types());
+  }
+  return type;
 }
 
 Result<Done> put_credential(const Services& services, const Request& request,
@@ -160,27 +210,36 @@ Result<Done> put_credential(const Services& services, const Request& request,
     return fail(ErrorCode::Forbidden,
                 "no backend of this tenant asks its users for this credential");
   }
-  POSTERN_TRY(const auto conditions, Preconditions::of(request));
   const auto now = services.clock.now();
-  POSTERN_TRY(auto body, json_body(request, {"fields", "expires_at"}));
+  POSTERN_TRY(auto body,
+              json_body(request, {"fields", "expires_at", "cas", "type", "description", "labels",
+                                  "metadata", "rotation_due_at", "max_versions", "cas_required"}));
+  POSTERN_TRY(const auto fields, fields_of(body));  // first: it wipes what the body held
   POSTERN_TRY(const auto expires_at, time_member(body, "expires_at", now));
-  POSTERN_TRY(const auto fields, fields_of(body));
+  POSTERN_TRY(const auto type, type_of(body));
+  POSTERN_TRY(const auto description, Description::of(body));
   std::string names;
   for (const auto& [name, value] : fields) names += (names.empty() ? "" : " ") + name;
-  record.with("fields", names);
-  POSTERN_TRY(const auto expected, version_for(services, snapshot, key, conditions));
+  record.with("fields", names).with("type", type.value_or("")).with("changed", description.named());
+  POSTERN_TRY(const auto expected, expected_of_write(services, request, snapshot, key, body));
 
-  POSTERN_TRY(const auto stored, services.credentials.put(snapshot.tenant(), key, expected,
-                                                          [&](std::uint32_t version) {
-                                                            return services.envelope.seal(
-                                                                snapshot.tenant(), key, version,
-                                                                fields, now, expires_at);
-                                                          },
-                                                          {&record, 1}));
+  POSTERN_TRY(const auto stored, services.credentials.put(
+                                     snapshot.tenant(), key, expected,
+                                     [&](std::uint32_t version) {
+                                       return services.envelope.seal(snapshot.tenant(), key,
+                                                                     version, fields, now,
+                                                                     expires_at);
+                                     },
+                                     [&](CredentialDescription& is) -> Status {
+                                       description.apply(is);
+                                       if (type) is.type = *type;  // or what it is stays
+                                       return policy::check_fields(is.type, fields);
+                                     },
+                                     {&record, 1}));
   auto answer = metadata_json(stored);
   answer["warnings"] = missing_fields(snapshot, key, fields);
   auto reply = json_reply(stored.replaces ? 200 : 201, answer);
-  reply.set_header("ETag", etag(stored.version));
+  reply.set_header("ETag", tag_of(stored));
   return Done{std::move(reply), Done::Recorded::InStore};
 }
 
@@ -189,33 +248,68 @@ Result<Done> show_credential(const Services& services, const Request& request,
                              audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record));
   POSTERN_TRY(const auto found, services.credentials.metadata(snapshot.tenant(), key));
-  POSTERN_TRY(auto reply, versioned_reply(request, found.version, metadata_json(found)));
+  POSTERN_TRY(auto reply, tagged_reply(request, tag_of(found), metadata_json(found)));
   return Done{std::move(reply)};
+}
+
+Result<Done> describe_credential(const Services& services, const Request& request,
+                                 const policy::TenantSnapshot& snapshot, const Caller& caller,
+                                 audit::Event& record) {
+  POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record));
+  POSTERN_TRY(const auto body,
+              json_body(request, {"description", "labels", "metadata", "rotation_due_at",
+                                  "max_versions", "cas_required"}));
+  POSTERN_TRY(const auto description, Description::of(body));
+  record.with("changed", description.named());
+  POSTERN_TRY(const auto expected, expected_by(services, request, snapshot, key, Absent::Refuse));
+  POSTERN_TRY(const auto stored,
+              services.credentials.describe(snapshot.tenant(), key, expected,
+                                            [&](CredentialDescription& is) -> Status {
+                                              description.apply(is);
+                                              return {};
+                                            },
+                                            {&record, 1}));
+  auto reply = json_reply(200, metadata_json(stored));
+  reply.set_header("ETag", tag_of(stored));
+  return Done{std::move(reply), Done::Recorded::InStore};
 }
 
 Result<Done> delete_credential(const Services& services, const Request& request,
                                const policy::TenantSnapshot& snapshot, const Caller& caller,
                                audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record));
-  POSTERN_TRY(const auto conditions, Preconditions::of(request));
-  std::optional<std::uint32_t> expected;
-  if (conditions.any()) {
-    // RFC 9110 §13.2.1: what is not there is not found, whatever the conditions.
-    POSTERN_CHECK(services.credentials.metadata(snapshot.tenant(), key));
-    POSTERN_TRY(expected, version_for(services, snapshot, key, conditions));
-  }
+  POSTERN_TRY(const auto expected, expected_by(services, request, snapshot, key, Absent::Refuse));
   POSTERN_CHECK(services.credentials.remove(snapshot.tenant(), key, expected, {&record, 1}));
   return Done{Reply(204), Done::Recorded::InStore};
+}
+
+/// `name=text,name=text`; no label's text has a comma.
+Result<vault::Texts> labels_of(std::string_view selector) {
+  vault::Texts labels;
+  while (!selector.empty()) {
+    const auto one = selector.substr(0, selector.find(','));
+    const auto equals = one.find('=');
+    if (equals == one.npos || equals == 0 ||
+        !labels.emplace(one.substr(0, equals), one.substr(equals + 1)).second) {
+      return fail(ErrorCode::MalformedRequest,
+                  "labels must be NAME=TEXT, with commas between several, each name once");
+    }
+    selector.remove_prefix(std::min(one.size() + 1, selector.size()));
+  }
+  return labels;
 }
 
 Result<Done> list_credentials(const Services& services, const Request& request,
                               const policy::TenantSnapshot& snapshot, const Caller& caller) {
   POSTERN_TRY(const auto query,
-              Query::parse(request.query, {"owner", "issuer", "subject", "cursor", "limit"}));
+              Query::parse(request.query, {"owner", "issuer", "subject", "cursor", "limit",
+                                           "labels", "type", "overdue"}));
   POSTERN_TRY(const auto limit, query.number("limit", 100, 1, 1000));
   POSTERN_TRY(auto principal, principal_of(snapshot, caller, query, Untrusted::Allow));
+  POSTERN_TRY(const auto overdue, query.flag("overdue"));
   const auto kind = query.get("owner");
-  std::optional<Owner> owner;
+  vault::CredentialStore::Filter filter;
+  auto& owner = filter.owner;
   if (principal) owner = Owner::principal(std::move(*principal));
   if (kind == "tenant") {
     if (owner) return fail(ErrorCode::Forbidden, "these are the tenant's credentials");
@@ -225,8 +319,11 @@ Result<Done> list_credentials(const Services& services, const Request& request,
   } else if (kind == "principal" && !owner) {
     return fail(ErrorCode::MalformedRequest, "name the principal with issuer and subject");
   }
+  POSTERN_TRY(filter.labels, labels_of(query.get("labels").value_or("")));
+  filter.type = query.get("type").value_or("");
+  if (overdue) filter.due_by = services.clock.now();
   POSTERN_TRY(const auto page,
-              services.credentials.list(snapshot.tenant(), owner, query.get("cursor").value_or(""),
+              services.credentials.list(snapshot.tenant(), filter, query.get("cursor").value_or(""),
                                         static_cast<std::uint32_t>(limit)));
   Json body{{"items", Json::array()}};
   for (const auto& item : page.items) body["items"].push_back(metadata_json(item));
@@ -237,21 +334,14 @@ Result<Done> list_credentials(const Services& services, const Request& request,
 }  // namespace
 
 void add_credential_endpoints(Router& router, Gate& gate, Services& services) {
-  using Body = Result<Done> (*)(const Services&, const Request&, const policy::TenantSnapshot&,
-                                const Caller&, audit::Event&);
-  const auto add = [&](const char* method, const char* pattern, const char* action, Body body) {
-    gate.add(router, method, pattern, Pool::Database,
-             [&services, action, body](const Request& request) {
-               return tenant_call(services, request, action,
-                                  {Kind::Operator, Kind::TenantAdmin, Kind::User},
-                                  [&](const auto& snapshot, const auto& caller, auto& record) {
-                                    return body(services, request, snapshot, caller, record);
-                                  });
-             });
+  const auto add = [&](const char* method, const char* pattern, const char* action,
+                       CredentialCall call) {
+    add_credential_endpoint(router, gate, services, method, pattern, action, call);
   };
   constexpr auto kOne = "/api/v1/tenants/{}/credentials/{}";
   add("PUT", kOne, "credential.put", put_credential);
   add("GET", kOne, "credential.read", show_credential);
+  add("PATCH", kOne, "credential.describe", describe_credential);
   add("DELETE", kOne, "credential.delete", delete_credential);
   add("GET", "/api/v1/tenants/{}/credentials", "credential.list",
       [](const Services& services_, const Request& request, const policy::TenantSnapshot& snapshot,

@@ -97,6 +97,18 @@ TEST(OpaqueToken, IsAskedAboutAsRfc7662Says) {
   EXPECT_EQ(posted[0].authorization, "Basic cG9zdGVybiUzQTE6czNjcmV0JTJGWA==");
 }
 
+TEST(OpaqueToken, ADeletedOrDestroyedSecretIsNoneAndNoOlderOneIs) {
+  using Change = vault::CredentialStore::VersionChange;
+  Forgetful f;
+  f.store("idp-client", "", {{"client_secret", "second"}});
+  for (const auto how : {Change::Delete, Change::Destroy}) {
+    f.change("idp-client", "", how);
+    EXPECT_EQ(f.refusal(), ErrorCode::Unavailable);
+    f.clock.advance(60s);  // the issuer is left alone no longer
+  }
+  EXPECT_TRUE(f.fetcher.posted().empty()) << "no secret was sent, an old one neither";
+}
+
 TEST(OpaqueToken, BecomesTheSameVerifiedTokenAsAJwt) {
   Opaque f;
   f.answer({{"scope", "files:read openid"},

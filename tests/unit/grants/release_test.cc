@@ -178,6 +178,28 @@ TEST(Release, AUsersExpiredCredentialIsNotReplacedByTheTenants) {
   EXPECT_NE(expired.error().detail.find("expired"), std::string::npos);
 }
 
+TEST(Release, ADeletedOrDestroyedVersionIsNoCredentialAndNoOlderOneIs) {
+  using Change = vault::CredentialStore::VersionChange;
+  Releases f;
+  f.store("github", "alice", {{"token", "first"}});
+  f.store("github", "alice", {{"token", "second"}});
+  const auto nothing_stored = [&] { return f.release_as("bob", "github").error().detail; }();
+  const auto refused = [&] {
+    const auto item = f.release_as("alice", "github");
+    return code_of(item) == ErrorCode::InteractionRequired &&
+           item.error().detail == nothing_stored &&
+           field_of(f.last_record, "credential_version").empty();
+  };
+  f.change("github", "alice", Change::Delete);
+  EXPECT_TRUE(refused());
+  f.change("github", "alice", Change::Undelete);
+  EXPECT_EQ(text(f.release_as("alice", "github").value().env.at("GITHUB_TOKEN")), "second");
+  f.change("github", "alice", Change::Destroy);
+  EXPECT_TRUE(refused());
+  f.store("github", "alice", {{"token", "third"}});
+  EXPECT_EQ(text(f.release_as("alice", "github").value().env.at("GITHUB_TOKEN")), "third");
+}
+
 TEST(Release, TellsWhoMustActWhenNothingIsStored) {
   Releases f;
   EXPECT_NE(f.release_as("alice", "github").error().detail.find("user"), std::string::npos);

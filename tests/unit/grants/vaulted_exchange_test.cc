@@ -80,6 +80,18 @@ TEST(VaultedExchange, IsRecordedAsAReleaseWithoutTheSecret) {
   }
 }
 
+TEST(VaultedExchange, ADeletedOrDestroyedVersionIsNoCredentialAndNoOlderOneIs) {
+  using Change = vault::CredentialStore::VersionChange;
+  VaultedExchange f;
+  f.store("github", "alice", {{"token", "ghp_second"}});
+  f.change("github", "alice", Change::Delete);
+  EXPECT_EQ(code_of(f.ask()), ErrorCode::InteractionRequired);
+  f.change("github", "alice", Change::Undelete);
+  EXPECT_EQ(f.text(f.ask().value()), "ghp_second");
+  f.change("github", "alice", Change::Destroy);
+  EXPECT_EQ(code_of(f.ask()), ErrorCode::InteractionRequired);
+}
+
 TEST(VaultedExchange, OnlyTheTypesThatTheAnswerIs) {
   VaultedExchange f;
   const auto token = f.subject_token();

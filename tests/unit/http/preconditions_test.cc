@@ -77,6 +77,24 @@ TEST(Rfc9110_13_2_2, AReadOfTheSameVersionIsNotModified) {
             ErrorCode::PreconditionFailed);
 }
 
+TEST(Rfc9110_8_8_1, WhatChangesWithinAVersionHasAnotherTag) {
+  EXPECT_EQ(etag(7), "\"7\"");
+  EXPECT_EQ(etag(7, 0), "\"7\"");
+  EXPECT_EQ(etag(7, 12), "\"7.12\"");
+  const auto holds = [](const char* sent, const std::string& current) {
+    return conditions({{"If-Match", sent}}).value().check_tag(current).ok();
+  };
+  EXPECT_TRUE(holds("\"7.1\"", etag(7, 1)));
+  EXPECT_FALSE(holds("\"7\"", etag(7, 1)));
+  EXPECT_FALSE(holds("\"7.1\"", etag(7)));
+  EXPECT_FALSE(holds("\"7.1\"", etag(7, 11)));
+  EXPECT_TRUE(holds("*", etag(7, 1)));
+  EXPECT_TRUE(
+      conditions({{"If-None-Match", "\"7.1\""}}).value().not_modified_tag(etag(7, 1)).value());
+  EXPECT_FALSE(
+      conditions({{"If-None-Match", "\"7\""}}).value().not_modified_tag(etag(7, 1)).value());
+}
+
 TEST(Rfc9110_8_8_3, RefusesWhatIsNoEntityTag) {
   for (const char* text : {"", " ", ",", "7", "\"7", "7\"", "\"7\"8\"", "\"7\" \"8\"", "*, \"7\"",
                            "**", "w/\"7\"", "W/7", "W/ \"7\"", "\"\x7f\"", "\"a b\""}) {

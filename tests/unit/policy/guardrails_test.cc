@@ -22,6 +22,7 @@ Json limits() {
   return {{"max_token_lifetime", 120},
           {"issuers", {"https://idp.acme.example"}},
           {"impersonation", false},
+          {"reveal", false},
           {"client_authentication", {"private_key_jwt"}},
           {"signing_algorithms", {"ES256"}}};
 }
@@ -95,6 +96,7 @@ TEST(ReadGuardrails, NamesThePlaceOfTheFirstProblem) {
   EXPECT_EQ(pointer("issuers", {"*"}), "/guardrails/issuers/0");
   EXPECT_EQ(pointer("issuers", {"https://a.example", "http://b.example"}), "/guardrails/issuers/1");
   EXPECT_EQ(pointer("impersonation", 0), "/guardrails/impersonation");
+  EXPECT_EQ(pointer("reveal", "no"), "/guardrails/reveal");
   EXPECT_EQ(pointer("client_authentication", {"none"}), "/guardrails/client_authentication/0");
   EXPECT_EQ(pointer("signing_algorithms", {"HS256"}), "/guardrails/signing_algorithms/0");
   EXPECT_EQ(pointer("impersonate", false), "/guardrails/impersonate");
@@ -163,6 +165,33 @@ TEST(Guardrails, ALongerLifetimeIsRefused) {
                             {"guardrails", {{"max_token_lifetime", 60}}},
                             {"settings", {{"max_token_lifetime", 61}}}})),
             ErrorCode::Forbidden);
+}
+
+TEST(Guardrails, RevealingIsOffUntilTheTenantSaysSoAndTheOperatorDoesNotForbidIt) {
+  Planned f;
+  const auto settings = [&] { return f.tenants.snapshot(f.tenant)->settings(); };
+  const auto set = [&](bool reveal) {
+    return Json{{"tenant", "acme"}, {"settings", {{"reveal", reveal}}}};
+  };
+  EXPECT_FALSE(settings().may_reveal());
+  f.tenants.apply(set(true), f.clock.now(), Prune::No);
+  EXPECT_TRUE(settings().may_reveal());
+  // A guardrail that comes later holds at once.
+  f.limit({{"reveal", false}});
+  EXPECT_TRUE(settings().reveal);
+  EXPECT_FALSE(settings().may_reveal());
+  // Settings that do not name it take it back; then it cannot be had again.
+  f.tenants.apply({{"tenant", "acme"}, {"settings", Json::object()}}, f.clock.now(), Prune::No);
+  EXPECT_FALSE(settings().reveal);
+  const auto refused = f.plan(set(true));
+  ASSERT_EQ(code_of(refused), ErrorCode::Forbidden);
+  EXPECT_EQ(refused.error().pointer, "/settings/reveal");
+  EXPECT_TRUE(f.plan(set(false)).ok());
+  auto both = set(true);
+  both["guardrails"] = {{"reveal", false}};
+  EXPECT_EQ(code_of(f.plan(both)), ErrorCode::Forbidden);
+  f.limit(Json::object());
+  EXPECT_TRUE(f.plan(set(true)).ok());
 }
 
 TEST(Guardrails, ATenantMayBeMadeWithThem) {

@@ -737,6 +737,118 @@ TEST(CliCredential, ActsAsTheUserWhenAsked) {
   EXPECT_EQ(requests[2].header("authorization"), std::string("Bearer ") + kOperatorToken);
 }
 
+TEST(CliCredential, ChangesAndListsVersions) {
+  const Cli cli([](const SeenRequest& request) {
+    if (request.target.find("/versions?") != std::string::npos) {
+      return json_reply(
+          200,
+          R"({"items":[{"version":1,"state":"destroyed","fields":["token"],)"
+          R"("created_at":"2026-11-21T05:40:00Z","destroyed_at":"2026-11-22T05:40:00Z"},)"
+          R"({"version":2,"state":"live","fields":["token"],"created_at":"2026-11-21T05:40:00Z"}]})");
+    }
+    return json_reply(200, kStored);
+  });
+  const auto run = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), "credential");
+    for (const char* word : {"--issuer", "https://idp", "--subject", "alice"}) {
+      words.emplace_back(word);
+    }
+    return cli.run(words);
+  };
+  const auto listed = run({"versions", "github"});
+  EXPECT_EQ(listed.code, 0) << listed.err;
+  EXPECT_THAT(listed.out, AllOf(HasSubstr("destroyed"), HasSubstr("live")));
+  EXPECT_EQ(run({"delete", "github", "--version", "2"}).out,
+            "version 2 of credential github of alice (https://idp) deleted\n");
+  EXPECT_EQ(run({"undelete", "github", "--version", "2"}).code, 0);
+  EXPECT_EQ(run({"destroy", "github", "--version", "1"}).code, 0);
+  EXPECT_EQ(run({"destroy", "github"}).code, 2);
+  EXPECT_EQ(run({"undelete", "github", "--version", "x"}).code, 2);
+  const auto requests = cli.server.requests();
+  ASSERT_EQ(requests.size(), 4u);
+  const std::string base = "/api/v1/tenants/acme/credentials/github/versions";
+  const std::string owner = "?issuer=https%3A%2F%2Fidp&subject=alice";
+  EXPECT_EQ(requests[0].method + requests[0].target, "GET" + base + owner);
+  EXPECT_EQ(requests[1].method + requests[1].target, "DELETE" + base + "/2" + owner);
+  EXPECT_EQ(requests[2].method + requests[2].target, "POST" + base + "/2/undelete" + owner);
+  EXPECT_EQ(requests[3].method + requests[3].target, "POST" + base + "/1/destroy" + owner);
+}
+
+TEST(CliCredential, DescribesAndFilters) {
+  const Cli cli([](const SeenRequest& request) {
+    return json_reply(200, request.method == "GET" ? R"({"items":[]})" : kStored);
+  });
+  EXPECT_EQ(cli.run({"credential",
+                     "describe",
+                     "db",
+                     "--tenant-owned",
+                     "--label",
+                     "team=web",
+                     "--label",
+                     "a=b=c",
+                     "--remove-label",
+                     "old",
+                     "--metadata",
+                     "id=7",
+                     "--rotation-due",
+                     "never",
+                     "--max-versions",
+                     "3",
+                     "--cas-required",
+                     "true",
+                     "--description",
+                     "x"})
+                .code,
+            0);
+  EXPECT_EQ(cli.run({"credential", "list", "--label", "team=web", "--label", "env=prod", "--type",
+                     "basic", "--overdue"})
+                .code,
+            0);
+  for (const std::vector<std::string>& wrong : {std::vector<std::string>{"--label", "team"},
+                                                {"--label", "=x"},
+                                                {"--max-versions", "0"},
+                                                {"--max-versions", "101"},
+                                                {"--cas-required", "maybe"},
+                                                {"--rotation-due", "soon"}}) {
+    std::vector<std::string> words{"credential", "describe", "db", "--tenant-owned"};
+    words.insert(words.end(), wrong.begin(), wrong.end());
+    EXPECT_EQ(cli.run(words).code, 2) << wrong[0] << wrong[1];
+  }
+  const auto requests = cli.server.requests();
+  ASSERT_EQ(requests.size(), 2u);
+  EXPECT_EQ(requests[0].method, "PATCH");
+  EXPECT_EQ(json::parse(requests[0].body),
+            json({{"labels", {{"team", "web"}, {"a", "b=c"}, {"old", nullptr}}},
+                  {"metadata", {{"id", "7"}}},
+                  {"rotation_due_at", nullptr},
+                  {"max_versions", 3},
+                  {"cas_required", true},
+                  {"description", "x"}}));
+  EXPECT_EQ(requests[1].target,
+            "/api/v1/tenants/acme/credentials?labels=team%3Dweb%2Cenv%3Dprod&type=basic&"
+            "overdue=true&limit=100");
+}
+
+TEST(CliCredential, RevealsWithAReasonOnly) {
+  const Cli cli([](const SeenRequest&) {
+    return json_reply(200, R"({"version":2,"fields":{"user":"u","key":"line 1\nline 2"}})");
+  });
+  const auto one = cli.run({"credential", "reveal", "db", "--tenant-owned", "--reason", "OPS-7",
+                            "--field", "key", "--version", "2"});
+  EXPECT_EQ(one.code, 0) << one.err;
+  EXPECT_EQ(one.out, "line 1\nline 2");
+  const auto all = cli.run({"credential", "reveal", "db", "--tenant-owned", "--reason", "OPS-7"});
+  EXPECT_EQ(json::parse(all.out), json({{"user", "u"}, {"key", "line 1\nline 2"}}));
+  EXPECT_EQ(cli.run({"credential", "reveal", "db", "--tenant-owned"}).code, 2);
+  EXPECT_EQ(
+      cli.run({"credential", "reveal", "db", "--tenant-owned", "--reason", "x", "--field", "none"})
+          .code,
+      2);
+  const auto requests = cli.server.requests();
+  EXPECT_EQ(requests[0].target, "/api/v1/tenants/acme/credentials/db/reveal");
+  EXPECT_EQ(json::parse(requests[0].body), json({{"reason", "OPS-7"}, {"version", 2}}));
+}
+
 TEST(CliCredential, ListsEveryPage) {
   const Cli cli([](const SeenRequest& request) {
     const bool second = request.target.find("cursor=next") != std::string::npos;

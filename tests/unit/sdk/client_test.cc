@@ -422,12 +422,11 @@ TEST(Client, SendsPreconditions) {
   only.only_epoch = 3;
   ignore(client.apply(kTenant, {}, only));
   const auto requests = server.requests();
-  EXPECT_EQ(requests[0].header("if-none-match"), "*");
   EXPECT_EQ(requests[0].target,
             "/api/v1/tenants/acme/credentials/github?issuer=https%3A%2F%2Fidp.example&"
             "subject=a%26b");
-  EXPECT_EQ(requests[0].body, R"({"fields":{"token":"v"}})");
-  EXPECT_EQ(requests[1].header("if-match"), "\"7\"");
+  EXPECT_EQ(requests[0].body, R"({"cas":0,"fields":{"token":"v"}})");
+  EXPECT_EQ(requests[1].body, R"({"cas":7,"fields":{"token":"v"}})");
   EXPECT_EQ(requests[2].header("if-match"), "\"3\"");
   EXPECT_EQ(requests[2].target, "/api/v1/tenants/acme/manifest?dry_run=false&prune=false");
 }
@@ -494,7 +493,19 @@ TEST(Contract, EveryCallIsInOpenApiWithItsParameters) {
   call(client.delete_client_secret(kTenant, gateway, "id"));
   call(client.put_credential(kTenant, name, owner, fields, {}));
   call(client.credential(kTenant, name, owner));
+  CredentialDescription description;
+  description.labels = {{"team", "web"}, {"old", std::nullopt}};
+  call(client.describe_credential(kTenant, name, owner, description));
   call(client.delete_credential(kTenant, name, owner));
+  call(client.credential_versions(kTenant, name, owner));
+  for (const auto change :
+       {VersionChange::Delete, VersionChange::Undelete, VersionChange::Destroy}) {
+    call(client.change_credential_version(kTenant, name, owner, 3, change));
+  }
+  call(client.reveal_credential(kTenant, name, owner, "a drill", 2));
+  filter.labels = {{"team", "web"}, {"env", "prod"}};
+  filter.type = "basic";
+  filter.overdue = true;
   call(client.credentials(kTenant, filter));
   call(client.release(kTenant, token, token_type::kJwt, {{"github", "", "", "a"}}));
   call(client.audit(kTenant, audit));

@@ -1,0 +1,127 @@
+#include "http/handlers/credential_api.h"
+
+#include <algorithm>
+
+#include "core/time_format.h"
+#include "http/ascii.h"
+
+namespace postern::http {
+namespace {
+
+using token::Json;
+using Kind = Caller::Kind;
+
+}  // namespace
+
+Json metadata_json(const vault::CredentialMetadata& metadata) {
+  const auto& owner = metadata.key.owner;
+  const auto& description = metadata.description;
+  Json json{{"name", metadata.key.name.str()},
+            {"version", metadata.version},
+            {"state", vault::to_string(metadata.state())},
+            {"type", description.type},
+            {"fields", metadata.field_names},
+            {"created_at", format_time(metadata.created_at)},
+            {"max_versions", description.max_versions},
+            {"cas_required", description.cas_required},
+            {"labels", Json::object()},
+            {"metadata", Json::object()}};
+  json["owner"] = owner.is_tenant() ? Json{{"type", "tenant"}}
+                                    : Json{{"type", "principal"},
+                                           {"issuer", owner.principal().issuer},
+                                           {"subject", owner.principal().subject}};
+  for (const auto& [name, text] : description.labels) json["labels"][name] = text;
+  for (const auto& [name, text] : description.metadata) json["metadata"][name] = text;
+  if (!description.description.empty()) json["description"] = description.description;
+  const auto add_time = [&](const char* name, const std::optional<sys_seconds>& time) {
+    if (time) json[name] = format_time(*time);
+  };
+  add_time("expires_at", metadata.expires_at);
+  add_time("deleted_at", metadata.deleted_at);
+  add_time("destroyed_at", metadata.destroyed_at);
+  add_time("rotation_due_at", description.rotation_due_at);
+  add_time("last_used_at", metadata.last_used_at);
+  return json;
+}
+
+std::string tag_of(const vault::CredentialMetadata& metadata) {
+  return etag(metadata.version, metadata.revision);
+}
+
+Result<std::optional<Principal>> principal_of(const policy::TenantSnapshot& snapshot,
+                                              const Caller& caller, const Query& query,
+                                              Untrusted untrusted) {
+  const auto issuer = query.get("issuer");
+  const auto subject = query.get("subject");
+  if (issuer.has_value() != subject.has_value()) {
+    return fail(ErrorCode::MalformedRequest,
+                "issuer and subject name a principal together; send both or neither");
+  }
+  if (caller.kind == Kind::User) {
+    const auto& own = caller.user->principal;
+    if (issuer && (*issuer != own.issuer || *subject != own.subject)) {
+      return fail(ErrorCode::Forbidden, "a user may only see and change their own credentials");
+    }
+    return std::optional(own);
+  }
+  if (!issuer) return std::optional<Principal>();
+  if (subject->size() > 255 || has_control_characters(*subject)) {
+    return fail(ErrorCode::MalformedRequest,
+                "subject is longer than 255 bytes or has control characters");
+  }
+  // What an issuer's users left behind must be seen and removed after it is gone.
+  if (untrusted == Untrusted::Refuse && snapshot.find_issuer(*issuer) == nullptr) {
+    return fail(ErrorCode::MalformedRequest,
+                "issuer must be the URL of an issuer this tenant trusts");
+  }
+  return std::optional(Principal{*issuer, *subject});
+}
+
+Result<vault::CredentialKey> key_of(const Request& request, const policy::TenantSnapshot& snapshot,
+                                    const Caller& caller, audit::Event& record,
+                                    Untrusted untrusted) {
+  POSTERN_TRY(const auto query, Query::parse(request.query, {"issuer", "subject"}));
+  POSTERN_TRY(auto name, CredentialName::parse(request.parameters.at(1)));
+  record.with("credential", name.str());
+  POSTERN_TRY(auto principal, principal_of(snapshot, caller, query, untrusted));
+  if (!principal) {
+    record.with("credential_owner", "tenant");
+    return vault::CredentialKey{Owner::tenant(), std::move(name)};
+  }
+  record.with("credential_owner", "principal");
+  if (caller.kind != Kind::User) {
+    record.with("subject_issuer", principal->issuer).with("subject", principal->subject);
+  }
+  return vault::CredentialKey{Owner::principal(std::move(*principal)), std::move(name)};
+}
+
+Result<std::optional<vault::Expected>> expected_by(const Services& services, const Request& request,
+                                                   const policy::TenantSnapshot& snapshot,
+                                                   const vault::CredentialKey& key, Absent absent) {
+  POSTERN_TRY(const auto conditions, Preconditions::of(request));
+  if (!conditions.any()) return std::optional<vault::Expected>();
+  const auto stored = services.credentials.metadata(snapshot.tenant(), key);
+  if (!stored.ok()) {
+    if (stored.error().code != ErrorCode::NotFound || absent == Absent::Refuse) {
+      return stored.error();
+    }
+    POSTERN_CHECK(conditions.check_tag(std::nullopt));
+    return std::optional(vault::Expected(0));
+  }
+  POSTERN_CHECK(conditions.check_tag(tag_of(stored.value())));
+  return std::optional(vault::Expected(stored.value().version, stored.value().revision));
+}
+
+void add_credential_endpoint(Router& router, Gate& gate, Services& services, const char* method,
+                             const char* pattern, const char* action, CredentialCall call) {
+  gate.add(router, method, pattern, Pool::Database,
+           [&services, action, call](const Request& request) {
+             return tenant_call(services, request, action,
+                                {Kind::Operator, Kind::TenantAdmin, Kind::User},
+                                [&](const auto& snapshot, const auto& caller, auto& record) {
+                                  return call(services, request, snapshot, caller, record);
+                                });
+           });
+}
+
+}  // namespace postern::http

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "http/handlers/api.h"
+
+/// What the endpoints about stored credentials share.
+namespace postern::http {
+
+/// Everything that may be shown of one; never a value.
+token::Json metadata_json(const vault::CredentialMetadata& metadata);
+
+/// Its entity-tag: another one after each change, but for when it was last used.
+std::string tag_of(const vault::CredentialMetadata& metadata);
+
+/// Whose credentials this request is about. A user's own, always; for the
+/// others the principal that `issuer` and `subject` name, or nothing.
+enum class Untrusted { Refuse, Allow };
+Result<std::optional<Principal>> principal_of(const policy::TenantSnapshot& snapshot,
+                                              const Caller& caller, const Query& query,
+                                              Untrusted untrusted);
+
+/// The credential that path and query name, also in the record.
+Result<vault::CredentialKey> key_of(const Request& request, const policy::TenantSnapshot& snapshot,
+                                    const Caller& caller, audit::Event& record,
+                                    Untrusted untrusted = Untrusted::Allow);
+
+/// What a change must find, once the request's conditions hold for what is there;
+/// nothing when it names no conditions.
+/// @param absent  whether there may be none; if not, that is NotFound whatever the
+///                conditions (RFC 9110 §13.2.1).
+enum class Absent { Refuse, Allow };
+Result<std::optional<vault::Expected>> expected_by(const Services& services, const Request& request,
+                                                   const policy::TenantSnapshot& snapshot,
+                                                   const vault::CredentialKey& key, Absent absent);
+
+/// Registers one for operators, tenant admins and users of the tenant.
+using CredentialCall = Result<Done> (*)(const Services&, const Request&,
+                                        const policy::TenantSnapshot&, const Caller&,
+                                        audit::Event&);
+void add_credential_endpoint(Router& router, Gate& gate, Services& services, const char* method,
+                             const char* pattern, const char* action, CredentialCall call);
+
+}  // namespace postern::http
