@@ -13,6 +13,8 @@
 namespace postern::storage {
 namespace {
 
+constexpr int kSealAttempts = 3;
+
 constexpr Statement kLatest{"credential.latest", R"sql(
     SELECT version, kek_version, wrapped_dek, sealed, field_names, created_at, expires_at
       FROM credential_latest($1, $2, $3, $4))sql"};
@@ -148,6 +150,17 @@ Result<Position> parse_cursor(std::string_view cursor) {
 }  // namespace
 
 Result<vault::CredentialMetadata> PostgresCredentialStore::put(
+    const TenantId& tenant, const vault::CredentialKey& key,
+    std::optional<std::uint32_t> expected_version, const Seal& seal,
+    std::span<const audit::Event> events) {
+  for (int attempt = 1;; ++attempt) {
+    auto result = put_once(tenant, key, expected_version, seal, events);
+    if (result.ok() || attempt == kSealAttempts || !kek_was_rotated(result.error())) return result;
+    log_.forget_keys(tenant);  // sealed again, it is under the new KEK
+  }
+}
+
+Result<vault::CredentialMetadata> PostgresCredentialStore::put_once(
     const TenantId& tenant, const vault::CredentialKey& key,
     std::optional<std::uint32_t> expected_version, const Seal& seal,
     std::span<const audit::Event> events) {

@@ -35,6 +35,12 @@ class PostgresCredentialStore final : public vault::CredentialStore {
                 std::span<const audit::Event> events) override;
 
  private:
+  Result<vault::CredentialMetadata> put_once(const TenantId& tenant,
+                                             const vault::CredentialKey& key,
+                                             std::optional<std::uint32_t> expected_version,
+                                             const Seal& seal,
+                                             std::span<const audit::Event> events);
+
   Database& database_;
   PostgresAuditLog& log_;
 };
