@@ -11,6 +11,7 @@
 #include <mutex>
 #include <pqxx/pqxx>
 #include <random>
+#include <sstream>
 #include <thread>
 
 #include "support/from_environment.h"
@@ -47,6 +48,16 @@ class Keys : public ::testing::Test {
     ::chmod(fresh.c_str(), 0600);
     fs::rename(fresh, root_key());
   }
+  /// In the service's configuration, this line for that of a key; "" adds one.
+  void replace_setting(const std::string& key, const std::string& line) {
+    const auto file = directory_.path() / "posternd.toml";
+    std::string kept;
+    std::istringstream lines(read_text(file));
+    for (std::string each; std::getline(lines, each);) {
+      if (key.empty() || !each.starts_with(key)) kept += each + "\n";
+    }
+    std::ofstream(file) << kept << line << "\n";
+  }
   WireReply readyz() const { return http_ask(service_.ops_port(), "GET", "/readyz"); }
   std::string state() const {
     return json_of(readyz(), "checks").at("root_key").get<std::string>();
@@ -57,7 +68,7 @@ class Keys : public ::testing::Test {
 
   std::unique_ptr<Process> begin(std::vector<std::string> command) {
     command.insert(command.begin(), {program("posternd"), "keys"});
-    if (command[2] != "add") {
+    if (command[2] != "add" && command[2] != "create") {
       command.insert(command.end(), {"-c", (directory_.path() / "posternd.toml").string()});
     }
     output_ = directory_.path() / ("keys." + std::to_string(++runs_) + ".log");
@@ -245,6 +256,81 @@ TEST_F(Keys, CheckConfigSaysWhatIsWrongWithTheRootKey) {
   EXPECT_THAT(found.output, HasSubstr(root_key().string()));
   put_root_key(right);
   EXPECT_EQ(check().status, 0);
+}
+
+// ---- where root keys come from ----
+
+TEST_F(Keys, MayComeFromACommand) {
+  TestTenant tenant(service_.endpoint(), "acme");
+  tenant.store("alice", "github", {{"token", "s3cret"}});
+  service_.stop();
+  const auto kept = directory_.path() / "kept.key";
+  fs::rename(root_key(), kept);
+  const auto command = directory_.path() / "give-keys";
+  std::ofstream(command) << "#!/bin/sh\n[ \"$1\" = 'for us' ] && exec cat " << kept.string()
+                         << "\n";
+  ::chmod(command.c_str(), 0700);
+  replace_setting("keys.root_key_file",
+                  "keys.root_key_command = [\"" + command.string() + "\", \"for us\"]");
+  service_.start();
+  EXPECT_EQ(state(), "ok");
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+  EXPECT_EQ(status().at("root_keys").at(0).at("state"), "active");
+  // While it fails, what it gave before stays; after a start there is nothing.
+  ::chmod(command.c_str(), 0600);
+  service_.process().signal(SIGHUP);
+  eventually([&] { return service_.logs().find("root_key.not_loaded") != std::string::npos; },
+             "the failure noticed");
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+  service_.stop();
+  service_.start();
+  EXPECT_EQ(state(), "missing");
+  expect_nothing_released(tenant);
+  ::chmod(command.c_str(), 0700);
+  service_.process().signal(SIGHUP);
+  until("ok");
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+}
+
+TEST_F(Keys, MayComeFromAPassphrase) {
+  const auto passphrases = directory_.path() / "passphrase";
+  const auto write = [&](const std::string& text) {
+    std::ofstream(directory_.path() / "fresh") << text;
+    ::chmod((directory_.path() / "fresh").c_str(), 0600);
+    fs::rename(directory_.path() / "fresh", passphrases);
+  };
+  const std::string first = "correct horse battery staple", second = "and then another one came";
+  write(first + "\n");
+  service_.stop();
+  fs::remove(root_key());
+  auto done = run({"create", root_key().string(), "--passphrase-file", passphrases.string()});
+  ASSERT_EQ(done.status, 0) << done.output;
+  EXPECT_THAT(read_text(root_key()), testing::StartsWith("postern-root-argon2id-v1:"));
+  replace_setting("", "keys.passphrase_file = \"" + passphrases.string() + "\"");
+  service_.start();
+  TestTenant tenant(service_.endpoint(), "acme");
+  tenant.store("alice", "github", {{"token", "s3cret"}});
+
+  write(second + "\n" + first + "\n");
+  done = run({"add", root_key().string(), "--passphrase-file", passphrases.string()});
+  ASSERT_EQ(done.status, 0) << done.output;
+  done = run({"rotate-root"});
+  EXPECT_EQ(done.status, 0) << done.output;
+  until("ok");
+  // The first passphrase and its line go.
+  const auto lines = read_text(root_key());
+  put_root_key(lines.substr(0, lines.find('\n') + 1));
+  write("a wrong one, and long enough\n");
+  service_.stop();
+  service_.start();
+  EXPECT_EQ(state(), "missing");
+  expect_nothing_released(tenant);
+  write(second + "\n");
+  until("ok");
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+  for (const auto& text : {first, second}) {
+    EXPECT_THAT(service_.logs() + done.output, Not(HasSubstr(text)));
+  }
 }
 
 // ---- rotation ----
