@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "audit/group_writer.h"
 #include "storage/epoch_watcher.h"
 #include "support/code_of.h"
 #include "support/from_environment.h"
@@ -260,6 +261,24 @@ TEST_F(KeyRotation, AKekPutBackAsItWasStillNeedsTheOldRootKey) {
   as_superuser("UPDATE kek SET root_key_id = '" + id_in(new_) + "' WHERE tenant_id = '" + a_.str() +
                "'");
   EXPECT_EQ(code_of(Replica(database_, new_ + old_).keyring.current(a_)), ErrorCode::Internal);
+}
+
+TEST_F(KeyRotation, OneTenantsMissingRootKeyRefusesNoOthersRecords) {
+  const TenantId c("c");
+  rotator_.add(c);  // under the new root key, as a_ is not
+  Replica only_new(database_, new_);
+  std::vector<std::optional<ErrorCode>> answers(6);
+  {
+    audit::GroupWriter writer(only_new.log);
+    for (std::size_t i = 0; i < answers.size(); ++i) {
+      writer.submit({audit::Event{i % 2 == 0 ? a_ : c, {}, "x", {}, "", {}}},
+                    [&answers, i](const Status& status) { answers[i] = code_of(status); });
+    }
+  }
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    EXPECT_EQ(answers[i], i % 2 == 0 ? std::optional(ErrorCode::KeyUnavailable) : std::nullopt);
+  }
+  EXPECT_EQ(only_new.log.read(c, {}).value().size(), 3u);
 }
 
 // ---- a tenant's KEK ----
