@@ -156,29 +156,36 @@ Result<std::string> RootKeyPassphrase::add_to(const std::filesystem::path& param
 
 Result<RootKeys> RootKeyPassphrase::derive(std::string_view parameters,
                                            std::string_view passphrases) {
+  // All of it is read before the first passphrase is stretched.
+  std::vector<Line> lines;
+  for (const auto text : lines_of(parameters)) {
+    if (text.front() == '#') continue;
+    const auto line = parse_line(text);
+    if (!line) return problem("a line of the passphrase parameters cannot be read");
+    if (lines.size() == kMostKeys) {
+      return problem("the passphrase parameters have more than four keys");
+    }
+    lines.push_back(*line);
+  }
   POSTERN_TRY(const auto known, passphrases_in(passphrases));
   // In the form of a root key file, so that one reader checks ids, order and repetition.
   SecureBuffer text(kMostKeys * 128);
-  std::size_t size = 0, keys = 0;
+  std::size_t size = 0;
   const auto add = [&](std::string_view part) {
     std::copy(as_bytes(part).begin(), as_bytes(part).end(),
               text.writable().begin() + static_cast<std::ptrdiff_t>(size));
     size += part.size();
   };
-  for (const auto line_text : lines_of(parameters)) {
-    if (line_text.front() == '#') continue;
-    const auto line = parse_line(line_text);
-    if (!line) return problem("a line of the passphrase parameters cannot be read");
-    if (++keys > kMostKeys) return problem("the passphrase parameters have more than four keys");
+  for (const auto& line : lines) {
     bool found = false;
     for (const auto passphrase : known) {
-      auto bytes = crypto::stretch(as_bytes(passphrase), line->salt, line->cost);
+      auto bytes = crypto::stretch(as_bytes(passphrase), line.salt, line.cost);
       if (!bytes.ok()) return problem(bytes.error().detail);
       const RootKey key(std::move(bytes).value());
-      if (root_key_id(key) != line->id) continue;
+      if (root_key_id(key) != line.id) continue;
       auto encoded = key.expose([](ByteView raw) { return crypto::base64url(raw); });
-      for (const auto part : {kKeyPrefix, line->id, std::string_view(":"),
-                              std::string_view(encoded), std::string_view("\n")}) {
+      for (const auto part : {kKeyPrefix, line.id, std::string_view(":"), std::string_view(encoded),
+                              std::string_view("\n")}) {
         add(part);
       }
       wipe(encoded);
@@ -186,7 +193,7 @@ Result<RootKeys> RootKeyPassphrase::derive(std::string_view parameters,
       break;
     }
     if (!found) {
-      return problem("no passphrase fits root key " + std::string(line->id));
+      return problem("no passphrase fits root key " + std::string(line.id));
     }
   }
   return RootKeys::parse(as_text(text.readable().first(size)));
