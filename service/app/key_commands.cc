@@ -263,6 +263,15 @@ int rotate_root(const Config& config, const KeyOptions& options) {
   const auto opened = open_tools(config, options, WithoutKeys::Fail);
   if (!opened.ok()) return say(opened.error());
   auto& tools = *opened.value();
+  const auto without = tools.store.replicas_without(tools.ids.front());
+  if (!without.ok()) return say(without.error());
+  if (without.value() > 0 && !options.force) {
+    std::cerr << "posternd: " << plural(without.value(), "replica") << " without root key "
+              << tools.ids.front()
+              << ": give the file to all of them and wait a second, or they will open nothing "
+                 "that is wrapped under it (--force to do it all the same)\n";
+    return kFailed;
+  }
   ProgressLine line("KEKs wrapped under root key " + tools.ids.front() + ":");
   const auto done = tools.rotation.rotate_root(std::ref(line));
   if (!done.ok()) {

@@ -18,6 +18,7 @@ struct KeyOptions {
   std::string tenant;  ///< empty: all of them
   bool json = false;
   std::uint32_t per_second = 0;  ///< 0: as fast as it goes
+  bool force = false;            ///< also when replicas are there that have not the root key
 };
 
 /// Which root key wraps how many KEKs, which KEK how many rows, and what is left to do.

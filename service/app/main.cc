@@ -240,6 +240,8 @@ int run(int argc, char** argv) {
       on_database("status", "Where keys are in use, and what is left to do", false, false);
   auto* keys_rotate_root =
       on_database("rotate-root", "Wrap every tenant's KEKs under the active root key", false, true);
+  keys_rotate_root->add_flag("--force", key_options.force,
+                             "Also when a replica is there that has not the active root key");
   auto* keys_rotate_tenant =
       on_database("rotate-tenant", "A new KEK for what is sealed from now on", true, true);
   auto* keys_rewrap =

@@ -134,12 +134,16 @@ struct Service::Impl {
         envelope(keyring),
         rotation_store(database, audit_log),
         root_keys(std::move(root_key_source), keyring, rotation_store, {}),
-        watcher(config.database_url,
-                [this](const TenantId& tenant, std::uint64_t epoch) {
-                  // Rotated, or gone: a new KEK raises the epoch too.
-                  keyring.forget(tenant);
-                  snapshots.observed(tenant, epoch);
-                }),
+        watcher(
+            config.database_url,
+            [this](const TenantId& tenant, std::uint64_t epoch) {
+              // Rotated, or gone: a new KEK raises the epoch too.
+              keyring.forget(tenant);
+              snapshots.observed(tenant, epoch);
+            },
+            std::chrono::seconds(1),
+            // For `posternd keys rotate-root`, which asks whether everybody has its key.
+            [this] { return shown_root_keys(); }),
         snapshots(config_store, keyring,
                   {config.base_url, config.snapshot_memory_bytes, std::chrono::seconds(5),
                    std::chrono::seconds(10)},
@@ -260,6 +264,13 @@ struct Service::Impl {
            std::to_string(uptime) + R"(,"root_key_id":")" +
            (keys.given.empty() ? "" : keys.given.front()) + R"(","root_key":")" +
            std::string(vault::to_string(keys.state)) + R"("})";
+  }
+
+  /// As many as fit into an application_name.
+  std::string shown_root_keys() const {
+    auto ids = root_keys.facts().given;
+    if (ids.size() > 2) ids.resize(2);
+    return vault::root_key_ids(ids);
   }
 
   Result<std::string> keys() {

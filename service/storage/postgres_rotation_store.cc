@@ -23,6 +23,12 @@ constexpr Statement kKeksNotUnder{"kek.not_under", R"sql(
      WHERE root_key_id <> $1 AND (tenant_id, version) > ($2, $3)
      ORDER BY tenant_id, version
      LIMIT $4)sql"};
+constexpr Statement kReplicasWithout{"replica.without_root_key", R"sql(
+    SELECT count(*)
+      FROM pg_stat_activity
+     WHERE datname = current_database() AND usename = current_user
+       AND starts_with(application_name, $1)
+       AND NOT $2 = ANY (string_to_array(substr(application_name, length($1) + 2), ',')))sql"};
 constexpr Statement kBacklog{"kek.backlog", R"sql(
     SELECT tenants, credential_versions, signing_keys FROM key_backlog())sql"};
 
@@ -131,6 +137,15 @@ Result<std::vector<vault::RootKeyUse>> PostgresRotationStore::root_key_uses() {
                                   number<std::uint64_t>(row[2]), number<std::uint64_t>(row[3])});
                  }
                  return out;
+               });
+}
+
+Result<std::uint64_t> PostgresRotationStore::replicas_without(const std::string& root_key_id) {
+  return named(kReplicasWithout.name, database_.pool(),
+               [&](Session& session) -> Result<std::uint64_t> {
+                 pqxx::nontransaction tx(session.link());
+                 return number<std::uint64_t>(
+                     session.run(tx, kReplicasWithout, kEpochSessions, root_key_id)[0][0]);
                });
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,10 @@ class PostgresRotationStore final : public vault::RotationStore {
  public:
   PostgresRotationStore(Database& database, PostgresAuditLog& log)
       : database_(database), log_(log) {}
+
+  /// Replicas that are connected and do not show that they have this root key (the
+  /// label of their EpochWatcher). Errors: Unavailable.
+  Result<std::uint64_t> replicas_without(const std::string& root_key_id);
 
   Result<std::vector<vault::RootKeyUse>> root_key_uses() override;
   Result<vault::Backlog> backlog() override;

@@ -314,7 +314,12 @@ TEST_F(Keys, MayComeFromAPassphrase) {
   write(second + "\n" + first + "\n");
   done = run({"add", root_key().string(), "--passphrase-file", passphrases.string()});
   ASSERT_EQ(done.status, 0) << done.output;
-  done = run({"rotate-root"});
+  eventually(
+      [&] {
+        done = run({"rotate-root"});
+        return done.output.find("1 replica without") == std::string::npos;
+      },
+      "the replica shows it");
   EXPECT_EQ(done.status, 0) << done.output;
   until("ok");
   // The first passphrase and its line go.
@@ -373,7 +378,12 @@ TEST_F(Keys, AreRotatedWhileTheServiceRuns) {
       },
       "the new root key noticed");
   EXPECT_EQ(status().at("keks_to_rotate"), 2);
-  done = run({"rotate-root", "--rate", "1000"});
+  eventually(
+      [&] {
+        done = run({"rotate-root", "--rate", "1000"});
+        return done.output.find("1 replica without") == std::string::npos;
+      },
+      "the replica shows it");
   EXPECT_EQ(done.status, 0) << done.output;
   EXPECT_THAT(done.output, AllOf(HasSubstr("2 KEKs wrapped under root key " + new_id + ", 0 left"),
                                  HasSubstr("root key " + old_id + " wraps nothing any more")));
@@ -420,6 +430,32 @@ TEST_F(Keys, AreRotatedWhileTheServiceRuns) {
   EXPECT_EQ(actions["key.rewrap"], 1);
   EXPECT_EQ(acme.verification().at("intact"), true);
   EXPECT_THAT(run({"status"}).output, HasSubstr("to do\n  nothing\n"));
+}
+
+TEST_F(Keys, TheRootKeyIsNotRotatedAwayFromAReplicaThatHasNotTheNewOne) {
+  TestTenant tenant(service_.endpoint(), "acme");
+  const auto old_line = read_text(root_key());
+  // Elsewhere, so that the service does not get it.
+  const auto elsewhere = directory_.path() / "elsewhere.key";
+  std::ofstream(elsewhere) << fresh_line() << old_line;
+  ::chmod(elsewhere.c_str(), 0600);
+  replace_setting("keys.root_key_file", "keys.root_key_file = \"" + elsewhere.string() + "\"");
+  auto done = run({"rotate-root"});
+  EXPECT_EQ(done.status, 1);
+  EXPECT_THAT(done.output, HasSubstr("1 replica without root key " + id_in(read_text(elsewhere))));
+  EXPECT_EQ(one("SELECT root_key_id FROM kek"), id_in(old_line));
+
+  put_root_key(read_text(elsewhere));
+  eventually([&] { return run({"rotate-root"}).status == 0; }, "the replica has it");
+  EXPECT_EQ(one("SELECT root_key_id FROM kek"), id_in(read_text(elsewhere)));
+  EXPECT_EQ(state(), "ok");
+  // By force all the same; the replica then says what it lacks.
+  std::ofstream(directory_.path() / "third") << fresh_line() << read_text(elsewhere);
+  ::chmod((directory_.path() / "third").c_str(), 0600);
+  fs::rename(directory_.path() / "third", elsewhere);
+  EXPECT_EQ(run({"rotate-root"}).status, 1);
+  EXPECT_EQ(run({"rotate-root", "--force"}).status, 0);
+  until("wrong");
 }
 
 TEST_F(Keys, ARunningServiceSealsUnderTheNewKekWithinASecond) {
@@ -504,6 +540,13 @@ TEST_F(Keys, AreRotatedUnderLoadThoughTheRotationIsKilledAgainAndAgain) {
         return service_.logs().find("root_key.loaded active=" + id_in(text)) != std::string::npos;
       },
       "the new root key noticed");
+  eventually(
+      [&] {
+        return one("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE"
+                   " 'posternd-epochs " +
+                   id_in(text) + "%'") == "1";
+      },
+      "the replica shows it");
   killed_on_the_way({"rotate-root", "--rate", "20"}, 5);
   killed_on_the_way({"rotate-tenant", "acme"}, 3);
   killed_on_the_way({"rewrap", "--all", "--rate", "100"}, 6);

@@ -431,7 +431,7 @@ TEST(Canaries, AreFoundNowhere) {
                  std::string::npos;
         },
         "the new root key noticed");
-    keys({"rotate-root", "-c", config});
+    keys({"rotate-root", "--force", "-c", config});
     keys({"rotate-tenant", "canary", "-c", config});
     keys({"rewrap", "--all", "-c", config});
     keys({"status", "-c", config});
