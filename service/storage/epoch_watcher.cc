@@ -16,6 +16,8 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr const char* kSetDirectory = "SELECT set_config('postern.scope', 'directory', true)";
+constexpr Statement kShowLabel{"replica.show_label",
+                               "SELECT set_config('application_name', $1, false)"};
 constexpr const char* kEpochs = "SELECT tenant_id, epoch FROM tenant";
 
 }  // namespace
@@ -40,9 +42,14 @@ class EpochWatcher::Impl {
   void show_label(pqxx::connection& connection, Follower::Reading reading) {
     if (!label_) return;
     auto label = label_();
-    if (reading == Follower::Reading::Again && label == shown_) return;
+    if (reading != Follower::Reading::Again) {
+      connection.prepare(kShowLabel.name, kShowLabel.sql);
+    } else if (label == shown_) {
+      return;
+    }
+    const auto name = std::string(kEpochSessions) + ' ' + label;
     pqxx::nontransaction tx(connection);
-    tx.exec("SET application_name = " + tx.quote(kEpochSessions + (" " + label)));
+    pq::exec_prepared(tx, kShowLabel.name, name);
     shown_ = std::move(label);
   }
 
