@@ -158,7 +158,10 @@ struct KeysOptions {
   std::int64_t publish_for = -1;  ///< seconds; negative: as the server does
   bool now = false;
   std::string kid;
+  bool watch = false;
+  double interval = 2.0;  ///< seconds between looks, with --watch
 };
+int run_keys_status(const Settings& settings, const KeysOptions& options);
 int run_keys_list(const Settings& settings);
 int run_keys_rotate(const Settings& settings, const KeysOptions& options);
 int run_keys_withdraw(const Settings& settings, const KeysOptions& options);

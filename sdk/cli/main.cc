@@ -383,8 +383,17 @@ void add_client(CLI::App& app, Options& options, Action& action) {
 }
 
 void add_keys(CLI::App& app, Options& options, Action& action) {
-  auto* group = app.add_subcommand("keys", "The keys that a tenant signs its tokens with");
+  auto* group = app.add_subcommand(
+      "keys", "The keys that a tenant signs its tokens with; where keys that seal are in use");
   group->require_subcommand(1);
+  auto* status = group->add_subcommand(
+      "status", "Root keys and tenants' KEKs, and what rotating them has left to do (operators)");
+  auto* watch = status->add_flag("--watch", options.keys.watch, "Again, until nothing is left");
+  status->add_option("--interval", options.keys.interval, "Seconds between looks, with --watch")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->needs(watch);
+  status->callback(
+      [&] { action = [&] { return run_keys_status(options.settings, options.keys); }; });
   auto* list = group->add_subcommand("list", "List signing keys; never private parts");
   list->callback([&] { action = [&] { return run_keys_list(options.settings); }; });
   auto* rotate = group->add_subcommand("rotate", "Make new keys that take over in 15 minutes");

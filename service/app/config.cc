@@ -145,6 +145,8 @@ std::map<std::string, Setter> keys(Config& config, Scratch& scratch) {
       {"database.url_file", path(scratch.database_url_file)},
       {"database.connections", number(config.database_connections, 2, 500)},
       {"keys.root_key_file", path(config.root_key_file)},
+      {"keys.root_key_command", list(config.root_key_command)},
+      {"keys.passphrase_file", path(config.passphrase_file)},
       {"operator.token_file", path(config.operator_token_file)},
       {"outbound.allow_private", list(config.outbound_allow_private)},
       {"outbound.ca_file", text(config.outbound_ca_file)},
@@ -334,8 +336,12 @@ std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& fi
                          variable_of(key) + ")");
     }
   };
-  if (config.root_key_file.empty()) {
+  if (config.root_key_file.empty() && config.root_key_command.empty()) {
     config.root_key_file = systemd_credential(environment, "postern-root-key").value_or("");
+  }
+  if (config.passphrase_file.empty() && config.root_key_command.empty()) {
+    config.passphrase_file =
+        systemd_credential(environment, "postern-root-passphrase").value_or("");
   }
   if (config.operator_token_file.empty()) {
     config.operator_token_file =
@@ -347,8 +353,19 @@ std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& fi
   }
   require(!config.base_url.empty(), "base_url",
           "the public origin, such as https://sts.example.com");
-  require(!config.root_key_file.empty(), "keys.root_key_file",
+  require(!config.root_key_file.empty() || !config.root_key_command.empty(), "keys.root_key_file",
           "make one with: posternd keys create FILE");
+  if (!config.root_key_command.empty()) {
+    if (!config.root_key_file.empty()) {
+      problems.emplace_back("keys.root_key_command: give either it or root_key_file, not both");
+    }
+    if (!config.passphrase_file.empty()) {
+      problems.emplace_back("keys.passphrase_file: goes with root_key_file");
+    }
+    if (!config.root_key_command.front().starts_with('/')) {
+      problems.emplace_back("keys.root_key_command: begins with a program's absolute path");
+    }
+  }
   require(!config.operator_token_file.empty(), "operator.token_file",
           "make one with: posternd operator-token create FILE");
   require(!config.database_url.empty() || !scratch.database_url_file.empty(), "database.url_file",

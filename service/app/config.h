@@ -27,6 +27,8 @@ struct Config {
   std::string database_url;  ///< without a password, or read from database.url_file
   std::size_t database_connections = 12;
   std::filesystem::path root_key_file;
+  std::vector<std::string> root_key_command;  ///< in its place: a program and its arguments
+  std::filesystem::path passphrase_file;      ///< then root_key_file says how they are stretched
   std::filesystem::path operator_token_file;
   std::vector<std::string> outbound_allow_private;
   std::string outbound_ca_file;

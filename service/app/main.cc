@@ -17,10 +17,10 @@
 
 #include "app/config.h"
 #include "app/dev.h"
+#include "app/key_commands.h"
 #include "app/wiring.h"
 #include "core/log.h"
 #include "storage/migrator.h"
-#include "vault/root_key.h"
 
 namespace {
 
@@ -81,6 +81,7 @@ int run_until_signalled(
       continue;
     }
     if (signal == SIGHUP) {
+      service.reload_root_keys();
       const auto reloaded = service.reload_tls();
       if (!reloaded.ok()) log::error("tls.reload_failed", {{"reason", reloaded.error().detail}});
       continue;
@@ -116,6 +117,7 @@ int check_config(const std::string& file) {
   if (!config) return kUsage;
   auto service = app::Service::create(std::move(*config));
   if (!service.ok()) return say(service.error());
+  if (const auto keys = service.value()->check_root_keys(); !keys.ok()) return say(keys.error());
   std::cout << "configuration, root key, operator token and database schema are in order\n";
   return kOk;
 }
@@ -210,6 +212,40 @@ int run(int argc, char** argv) {
   keys_command->require_subcommand(1);
   auto* keys_create = keys_command->add_subcommand("create", "Make a root key file, mode 0600");
   keys_create->add_option("FILE", file, "File to create")->required();
+  auto* keys_add = keys_command->add_subcommand(
+      "add", "Put a fresh key first in a root key file, as the active");
+  keys_add->add_option("FILE", file, "Root key file")->required();
+  std::string passphrase_file;
+  for (auto* command : {keys_create, keys_add}) {
+    command->add_option("--passphrase-file", passphrase_file,
+                        "Stretch the key from the first line of this file");
+  }
+  app::KeyOptions key_options;
+  bool all_tenants = false;
+  const auto on_database = [&](const char* name, const char* help, bool tenants, bool paced) {
+    auto* command = keys_command->add_subcommand(name, help);
+    command->add_option("-c,--config", config_file, "TOML file; keys also as POSTERND_…");
+    command->add_flag("--json", key_options.json, "JSON on standard output");
+    if (tenants) {
+      auto* one = command->add_option("TENANT", key_options.tenant, "Tenant");
+      command->add_flag("--all", all_tenants, "Every tenant")->excludes(one);
+    }
+    if (paced) {
+      command->add_option("--rate", key_options.per_second, "At most so many a second")
+          ->check(CLI::Range(1, 1'000'000));
+    }
+    return command;
+  };
+  auto* keys_status =
+      on_database("status", "Where keys are in use, and what is left to do", false, false);
+  auto* keys_rotate_root =
+      on_database("rotate-root", "Wrap every tenant's KEKs under the active root key", false, true);
+  keys_rotate_root->add_flag("--force", key_options.force,
+                             "Also when a replica is there that has not the active root key");
+  auto* keys_rotate_tenant =
+      on_database("rotate-tenant", "A new KEK for what is sealed from now on", true, true);
+  auto* keys_rewrap =
+      on_database("rewrap", "Wrap what is under older KEKs under the newest", true, true);
   auto* token_command = program.add_subcommand("operator-token", "Operator tokens");
   token_command->require_subcommand(1);
   auto* token_create =
@@ -232,8 +268,22 @@ int run(int argc, char** argv) {
     }
     return migrate(url_file, bootstrap_file, database);
   }
-  const auto done =
-      keys_create->parsed() ? vault::RootKeys::create(file) : app::OperatorTokens::create(file);
+  if (keys_add->parsed()) return app::add_root_key(file, passphrase_file);
+  if (keys_create->parsed()) return app::create_root_key(file, passphrase_file);
+  const auto with_config = [&](int (*command)(const app::Config&, const app::KeyOptions&)) {
+    const auto config = read_config(config_file);
+    return config ? command(*config, key_options) : kUsage;
+  };
+  if (keys_status->parsed()) return with_config(app::show_keys);
+  if (keys_rotate_root->parsed()) return with_config(app::rotate_root);
+  if (keys_rotate_tenant->parsed() || keys_rewrap->parsed()) {
+    if (key_options.tenant.empty() != all_tenants) {
+      std::cerr << "posternd: name a tenant, or --all of them\n";
+      return kUsage;
+    }
+    return with_config(keys_rewrap->parsed() ? app::rewrap_tenants : app::rotate_tenants);
+  }
+  const auto done = app::OperatorTokens::create(file);
   if (!done.ok()) return say(done.error());
   std::cout << "created " << file << "\n";
   return kOk;

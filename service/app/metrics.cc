@@ -3,6 +3,10 @@
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+#include <utility>
 #include <vector>
 
 namespace postern::app {
@@ -61,6 +65,38 @@ std::string metrics_text(const Service::Stats& stats, const audit::GroupWriter::
   counter("postern_snapshot_loads_total", "Tenant configurations loaded", stats.snapshots.loads);
   gauge("postern_snapshot_tenants", "Tenants in memory", stats.snapshots.tenants);
   gauge("postern_snapshot_bytes", "Estimated bytes of tenants in memory", stats.snapshots.bytes);
+
+  const auto labelled = [&](const char* name, const char* help, const char* label,
+                            std::initializer_list<std::pair<const char*, std::uint64_t>> values) {
+    MetricFamily family{name, help, MetricType::Gauge, {}};
+    for (const auto& [text, value] : values) {
+      prometheus::ClientMetric metric;
+      metric.label.push_back({label, text});
+      metric.gauge.value = static_cast<double>(value);
+      family.metric.push_back(metric);
+    }
+    families.push_back(std::move(family));
+  };
+  const auto& keys = stats.root_keys;
+  std::uint64_t active = 0, old = 0, missing = 0, rewrapped = 0;
+  for (const auto& use : keys.uses) {
+    const auto given = std::find(keys.given.begin(), keys.given.end(), use.root_key_id);
+    (given == keys.given.end() ? missing : given == keys.given.begin() ? active : old) += use.keks;
+    rewrapped += use.rewrapped;
+  }
+  gauge("postern_root_key_ok", "1 when every KEK is under a root key that is here",
+        keys.state == vault::RootKeyState::Ok ? 1 : 0);
+  labelled("postern_keks", "KEKs in the database, by the root key they are under", "root_key",
+           {{"active", active}, {"old", old}, {"missing", missing}});
+  if (keys.backlog) {
+    labelled("postern_rows_to_rewrap", "Rows under an older KEK than their tenant's newest", "kind",
+             {{"credential_version", keys.backlog->credential_versions},
+              {"signing_key", keys.backlog->signing_keys}});
+  }
+  counter(
+      "postern_rows_rewrapped_total",
+      "Rows moved to newer KEKs, by whatever process; tenants that were removed are gone from it",
+      rewrapped);
   return prometheus::TextSerializer().Serialize(families);
 }
 

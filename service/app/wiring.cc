@@ -7,7 +7,9 @@
 #include <atomic>
 #include <csignal>
 
+#include "app/key_commands.h"
 #include "app/metrics.h"
+#include "app/root_keys.h"
 #include "audit/group_writer.h"
 #include "core/log.h"
 #include "grants/client_assertion.h"
@@ -29,10 +31,12 @@
 #include "storage/postgres_kek_store.h"
 #include "storage/postgres_replay_guard.h"
 #include "storage/postgres_revocation_list.h"
+#include "storage/postgres_rotation_store.h"
 #include "vault/envelope.h"
 #include "vault/keyring.h"
 #include "vault/last_uses.h"
 #include "vault/root_key.h"
+#include "vault/root_key_watch.h"
 
 namespace postern::app {
 
@@ -83,6 +87,15 @@ outbound::FetchPolicy decision_policy(const Config& config,
   return policy;
 }
 
+/// As JSON. What stands in a row may be anything, so each is shown as an id or not at all.
+std::string id_list(const std::vector<std::string>& ids) {
+  std::string list;
+  for (const auto& id : ids) {
+    list += (list.empty() ? "\"" : ",\"") + vault::root_key_ids({id}) + '"';
+  }
+  return '[' + list + ']';
+}
+
 Result<std::vector<outbound::Network>> read_networks(const std::vector<std::string>& texts,
                                                      const char* key) {
   std::vector<outbound::Network> networks;
@@ -107,29 +120,35 @@ void harden_process() {
 }
 
 struct Service::Impl {
-  Impl(Config given, vault::RootKeys root_keys, OperatorTokens tokens,
+  Impl(Config given, std::unique_ptr<vault::RootKeyProvider> root_key_source, OperatorTokens tokens,
        std::vector<outbound::Network> networks, std::vector<outbound::Network> decision_networks,
        std::vector<outbound::Network> proxies,
        std::optional<crypto::CertificateAuthorities> proxy_authorities)
       : config(std::move(given)),
         operator_tokens(std::move(tokens)),
-        root_key_id(root_keys.active_id()),
         database(database_options(config, config.database_connections, "posternd")),
         // The writer and the keys it needs have connections of their own: whatever
         // happens to the others, an answer can be audited.
         audit_database(audit_database_options(config)),
         kek_store(audit_database),
-        keyring(std::move(root_keys), kek_store),
+        keyring(vault::RootKeys::none(), kek_store),
         audit_log(audit_database, keyring, &database),
         config_store(database, audit_log),
         credentials(database, audit_log),
         envelope(keyring),
         last_uses(credentials),
-        watcher(config.database_url,
-                [this](const TenantId& tenant, std::uint64_t epoch) {
-                  snapshots.observed(tenant, epoch);
-                  if (epoch == storage::EpochWatcher::kGone) keyring.forget(tenant);
-                }),
+        rotation_store(database, audit_log),
+        root_keys(std::move(root_key_source), keyring, rotation_store, {}),
+        watcher(
+            config.database_url,
+            [this](const TenantId& tenant, std::uint64_t epoch) {
+              // Rotated, or gone: a new KEK raises the epoch too.
+              keyring.forget(tenant);
+              snapshots.observed(tenant, epoch);
+            },
+            std::chrono::seconds(1),
+            // For `posternd keys rotate-root`, which asks whether everybody has its key.
+            [this] { return shown_root_keys(); }),
         snapshots(config_store, keyring,
                   {config.base_url, config.snapshot_memory_bytes, std::chrono::seconds(5),
                    std::chrono::seconds(10)},
@@ -184,9 +203,10 @@ struct Service::Impl {
                  clock,
                  config.base_url,
                  [this](const BearerToken& token) { return operator_tokens.contains(token); },
-                 [this] { return status(); }} {
-    services.jwt_bearer = &jwt_bearer;
-    services.decision_point = &decision_point;
+                 [this] { return status(); },
+                 &jwt_bearer,
+                 &decision_point,
+                 [this] { return keys(); }} {
     http::add_oauth_endpoints(router, gate, services);
     http::add_token_status_endpoints(router, gate, services);
     http::add_admin_endpoints(router, gate, services);
@@ -222,12 +242,18 @@ struct Service::Impl {
              const auto silence = steady_clock::now() -
                                   std::min(watcher.last_confirmed(), revocations.last_confirmed());
              const bool current = silence <= std::chrono::seconds(10);
-             const bool ready = current && !draining.load();
-             auto reply = http::Reply::json(
-                 ready ? 200 : 503,
-                 std::string(R"({"status":")") + (ready ? "ready" : "not ready") +
-                     R"(","checks":{"database":")" + (current ? "ok" : "unreachable") +
-                     R"(","accepting":")" + (draining.load() ? "draining" : "ok") + R"("}})");
+             const auto keys = root_keys.facts();
+             const bool has_keys = keys.state == vault::RootKeyState::Ok;
+             const bool ready = current && has_keys && !draining.load();
+             auto body = std::string(R"({"status":")") + (ready ? "ready" : "not ready") +
+                         R"(","checks":{"database":")" + (current ? "ok" : "unreachable") +
+                         R"(","accepting":")" + (draining.load() ? "draining" : "ok") +
+                         R"(","root_key":")" + std::string(vault::to_string(keys.state)) + R"("})";
+             if (!has_keys) {
+               body += R"(,"root_keys":{"given":)" + id_list(keys.given) + R"(,"wanted":)" +
+                       id_list(keys.wanted) + "}";
+             }
+             auto reply = http::Reply::json(ready ? 200 : 503, body + '}');
              reply.set_header("Cache-Control", "no-store");
              responder.send(std::move(reply));
            });
@@ -235,22 +261,37 @@ struct Service::Impl {
 
   Result<std::string> status() {
     POSTERN_TRY(const auto schema, storage::schema_state(config.database_url));
+    const auto keys = root_keys.facts();
     const auto uptime =
         std::chrono::duration_cast<std::chrono::seconds>(steady_clock::now() - started).count();
     return std::string(R"({"version":")") + std::string(kVersion) + R"(","schema_version":)" +
            std::to_string(schema.applied) + R"(,"database":"ok","tenants":)" +
            std::to_string(watcher.known_tenants()) + R"(,"uptime_seconds":)" +
-           std::to_string(uptime) + R"(,"root_key_id":")" + root_key_id + R"("})";
+           std::to_string(uptime) + R"(,"root_key_id":")" +
+           (keys.given.empty() ? "" : keys.given.front()) + R"(","root_key":")" +
+           std::string(vault::to_string(keys.state)) + R"("})";
+  }
+
+  /// As many as fit into an application_name.
+  std::string shown_root_keys() const {
+    auto ids = root_keys.facts().given;
+    if (ids.size() > 2) ids.resize(2);
+    return vault::root_key_ids(ids);
+  }
+
+  Result<std::string> keys() {
+    POSTERN_TRY(const auto uses, rotation_store.root_key_uses());
+    POSTERN_TRY(const auto backlog, rotation_store.backlog());
+    return key_summary(root_keys.facts().given, uses, backlog);
   }
 
   Stats stats() const {
-    return {server->stats(), database.stats(), audit_database.stats(), verifier.stats(),
-            snapshots.stats()};
+    return {server->stats(),  database.stats(),  audit_database.stats(),
+            verifier.stats(), snapshots.stats(), root_keys.facts()};
   }
 
   Config config;
   OperatorTokens operator_tokens;
-  std::string root_key_id;
   SystemClock clock;
   steady_clock::time_point started = steady_clock::now();
   std::atomic<bool> draining{false};
@@ -263,6 +304,8 @@ struct Service::Impl {
   storage::PostgresCredentialStore credentials;
   vault::Envelope envelope;
   vault::LastUses last_uses;
+  storage::PostgresRotationStore rotation_store;
+  vault::RootKeyWatch root_keys;
   storage::EpochWatcher watcher;  // started in start(), after what it calls exists
   policy::SnapshotCache snapshots;
   outbound::CurlFetcher fetcher;
@@ -303,11 +346,11 @@ Service::~Service() {
   impl_->watcher.stop();
   impl_->revocations.stop();
   impl_->last_uses.stop();  // with what was noted up to now
+  impl_->root_keys.stop();
 }
 
 Result<std::unique_ptr<Service>> Service::create(Config config) {
   log::set_level(config.log_level);
-  POSTERN_TRY(auto root_keys, vault::RootKeys::load(config.root_key_file));
   POSTERN_TRY(auto tokens, OperatorTokens::load(config.operator_token_file));
   POSTERN_TRY(auto networks,
               read_networks(config.outbound_allow_private, "outbound.allow_private"));
@@ -331,9 +374,28 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
     log::warning("memory.not_locked",
                  {{"advice", "raise RLIMIT_MEMLOCK, or secrets may be written to swap"}});
   }
-  return std::unique_ptr<Service>(new Service(std::make_unique<Impl>(
-      std::move(config), std::move(root_keys), std::move(tokens), std::move(networks),
-      std::move(decision_networks), std::move(proxies), std::move(proxy_authorities))));
+  auto root_key_source = root_key_provider(config);
+  auto impl = std::make_unique<Impl>(
+      std::move(config), std::move(root_key_source), std::move(tokens), std::move(networks),
+      std::move(decision_networks), std::move(proxies), std::move(proxy_authorities));
+  impl->root_keys.check();
+  return std::unique_ptr<Service>(new Service(std::move(impl)));
+}
+
+Status Service::check_root_keys() const {
+  const auto facts = impl_->root_keys.facts();
+  if (!facts.problem.empty()) return fail(ErrorCode::Unavailable, facts.problem);
+  switch (facts.state) {
+    case vault::RootKeyState::Ok: return {};
+    case vault::RootKeyState::Missing: return fail(ErrorCode::Unavailable, "there is no root key");
+    case vault::RootKeyState::Unknown:
+      return fail(ErrorCode::Unavailable, "the database does not say which root keys it needs");
+    case vault::RootKeyState::Wrong:
+    case vault::RootKeyState::Incomplete: break;
+  }
+  return fail(ErrorCode::Unavailable, "the database has keys under root key " +
+                                          vault::root_key_ids(facts.wanted) +
+                                          ", and here is only " + vault::root_key_ids(facts.given));
 }
 
 Status Service::start() {
@@ -342,10 +404,12 @@ Status Service::start() {
   impl_->last_uses.start(kLastUsesWritten);
   POSTERN_CHECK(impl_->server->start());
   POSTERN_CHECK(impl_->ops_server->start());
-  log::info("service.started", {{"version", kVersion},
-                                {"port", std::to_string(port())},
-                                {"ops_port", std::to_string(ops_port())},
-                                {"root_key", impl_->root_key_id}});
+  impl_->root_keys.start();
+  log::info("service.started",
+            {{"version", kVersion},
+             {"port", std::to_string(port())},
+             {"ops_port", std::to_string(ops_port())},
+             {"root_key", vault::root_key_ids({impl_->keyring.active_root_key()})}});
   return {};
 }
 
@@ -356,6 +420,7 @@ void Service::drain() {
   impl_->ops_server->drain();
 }
 
+void Service::reload_root_keys() { impl_->root_keys.reload(); }
 Status Service::reload_tls() { return impl_->server->reload_tls(); }
 std::uint16_t Service::port() const { return impl_->server->port(); }
 std::uint16_t Service::ops_port() const { return impl_->ops_server->port(); }

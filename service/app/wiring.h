@@ -14,6 +14,7 @@
 #include "http/server.h"
 #include "policy/snapshot_cache.h"
 #include "storage/database.h"
+#include "vault/root_key_watch.h"
 
 namespace postern::app {
 
@@ -21,8 +22,9 @@ namespace postern::app {
 /// where things are put together.
 class Service {
  public:
-  /// Errors: Unavailable with what to do (root key unreadable, schema not
-  /// current, database unreachable, token file unreadable).
+  /// Errors: Unavailable with what to do (schema not current, database unreachable,
+  /// token file unreadable). Without the right root keys it is built all the same:
+  /// it then opens nothing, and /readyz says why, until they are put in place.
   static Result<std::unique_ptr<Service>> create(Config config);
   ~Service();
 
@@ -31,6 +33,10 @@ class Service {
   /// Refuses new connections, lets requests in flight end.
   void drain();
   Status reload_tls();
+  /// Looks at the root keys again now; otherwise when they seem to have changed.
+  void reload_root_keys();
+  /// Whether the root keys are those that the database needs. Errors: Unavailable.
+  Status check_root_keys() const;
 
   std::uint16_t port() const;
   std::uint16_t ops_port() const;
@@ -41,6 +47,7 @@ class Service {
     storage::DatabaseStats audit_database;
     grants::SubjectVerifier::Stats tokens;
     policy::SnapshotCache::Stats snapshots;
+    vault::RootKeyWatch::Facts root_keys;
   };
   Stats stats() const;
 

@@ -47,6 +47,8 @@ class ChainKeys {
   /// The current key. Errors: NotFound, Unavailable.
   virtual Result<ChainKey> current(const TenantId& tenant) = 0;
   virtual Result<ChainKey> of_version(const TenantId& tenant, KekVersion version) = 0;
+  /// The tenant's keys have changed: what is remembered of them goes.
+  virtual void forget(const TenantId&) {}
 };
 
 }  // namespace postern::audit

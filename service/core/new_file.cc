@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <string>
 #include <system_error>
 
@@ -28,9 +29,14 @@ bool sync_directory(std::filesystem::path directory) {
   return opened.get() >= 0 && ::fsync(opened.get()) == 0;
 }
 
-}  // namespace
+struct Ownership {
+  uid_t owner;
+  gid_t group;
+};
 
-Status make_private_file(const std::filesystem::path& path, std::string_view content) {
+/// With an owner it takes the place of what is there; without, nothing may be there.
+Status put_private_file(const std::filesystem::path& path, std::string_view content,
+                        const Ownership* replace) {
   const auto failed = [&](const char* what) {
     const int error = errno;
     return fail(error == EEXIST ? ErrorCode::Conflict : ErrorCode::Unavailable,
@@ -46,13 +52,33 @@ Status make_private_file(const std::filesystem::path& path, std::string_view con
     ::unlink(fresh.c_str());
     return error;
   };
+  // Before the content: it is nobody else's for a moment either.
+  if (replace != nullptr && ::fchown(file.get(), replace->owner, replace->group) != 0) {
+    return give_up("cannot be given its owner");
+  }
   if (!write_all(file.get(), content) || ::fsync(file.get()) != 0) {
     return give_up("cannot be written");
   }
-  if (::link(fresh.c_str(), path.c_str()) != 0) return give_up("cannot be created");
-  ::unlink(fresh.c_str());
+  if (replace != nullptr) {
+    if (::rename(fresh.c_str(), path.c_str()) != 0) return give_up("cannot be replaced");
+  } else {
+    if (::link(fresh.c_str(), path.c_str()) != 0) return give_up("cannot be created");
+    ::unlink(fresh.c_str());
+  }
   if (!sync_directory(path.parent_path())) return failed("its directory cannot be synced");
   return {};
+}
+
+}  // namespace
+
+Status make_private_file(const std::filesystem::path& path, std::string_view content) {
+  return put_private_file(path, content, nullptr);
+}
+
+Status replace_private_file(const std::filesystem::path& path, std::string_view content,
+                            uid_t owner, gid_t group) {
+  const Ownership ownership{owner, group};
+  return put_private_file(path, content, &ownership);
 }
 
 }  // namespace postern

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <filesystem>
 #include <string_view>
 
@@ -12,5 +14,11 @@ namespace postern {
 /// (`path` with `.new`), then given its own. Never replaces what is there.
 /// Errors: Conflict when there is something of that name; Unavailable.
 Status make_private_file(const std::filesystem::path& path, std::string_view content);
+
+/// The same over a file that is there: whoever opens `path` finds the old content
+/// or the new, whole. The new file has mode 0600 and the owner and group given.
+/// Errors: Unavailable, also when this process may not give it that owner.
+Status replace_private_file(const std::filesystem::path& path, std::string_view content,
+                            uid_t owner, gid_t group);
 
 }  // namespace postern

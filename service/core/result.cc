@@ -27,6 +27,7 @@ std::string_view to_string(ErrorCode code) noexcept {
     case ErrorCode::NeedsDatabase: return "NeedsDatabase";
     case ErrorCode::NeedsOutbound: return "NeedsOutbound";
     case ErrorCode::Unavailable: return "Unavailable";
+    case ErrorCode::KeyUnavailable: return "KeyUnavailable";
     case ErrorCode::Internal: return "Internal";
   }
   return "Internal";

@@ -36,7 +36,8 @@ enum class ErrorCode {
   NeedsDatabase,                ///< answer needs the database: run again on the database pool
   NeedsOutbound,                ///< answer needs an outside call: run again on the outbound pool
   Unavailable,                  ///< a dependency failed; retrying later may help
-  Internal,                     ///< a bug or corrupted data
+  KeyUnavailable,  ///< one tenant's: the root key that its keys are under is not in this process
+  Internal,        ///< a bug or corrupted data
 };
 
 /// The enumerator's name, for logs and audit records.

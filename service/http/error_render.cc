@@ -38,7 +38,8 @@ OAuthError oauth_code(ErrorCode code) noexcept {
     case ErrorCode::TooLarge: return {413, "invalid_request"};
     // §5.2 names no 429 or 5xx errors; this one is borrowed from §4.1.2.1.
     case ErrorCode::RateLimited: return {429, "temporarily_unavailable"};
-    case ErrorCode::Unavailable: return {503, "temporarily_unavailable"};
+    case ErrorCode::Unavailable:
+    case ErrorCode::KeyUnavailable: return {503, "temporarily_unavailable"};
     case ErrorCode::NeedsDatabase:
     case ErrorCode::NeedsOutbound: return {500, "server_error"};
     case ErrorCode::Internal: return {500, "server_error"};
@@ -78,7 +79,8 @@ ProblemKind problem_kind(ErrorCode code) {
     case ErrorCode::PreconditionFailed: return {412, "precondition-failed", "Precondition failed"};
     case ErrorCode::TooLarge: return {413, "too-large", "Too large"};
     case ErrorCode::RateLimited: return {429, "rate-limited", "Too many attempts"};
-    case ErrorCode::Unavailable: return {503, "unavailable", "Temporarily unavailable"};
+    case ErrorCode::Unavailable:
+    case ErrorCode::KeyUnavailable: return {503, "unavailable", "Temporarily unavailable"};
     case ErrorCode::NeedsDatabase:
     case ErrorCode::NeedsOutbound: return {500, "internal", "Internal error"};
     case ErrorCode::Internal: return {500, "internal", "Internal error"};

@@ -25,8 +25,8 @@ Result<StoredSigningKey> make_signing_key(vault::Keyring& keyring, const TenantI
   const auto kid = jwk.at("kid").get<std::string>();
   const auto secret = key.export_private();
   auto wrapped = under != nullptr
-                     ? keyring.wrap_private_under(*under, tenant, "token-signing", kid, secret)
-                     : keyring.wrap_private(tenant, "token-signing", kid, secret);
+                     ? keyring.wrap_private_under(*under, tenant, vault::kTokenSigning, kid, secret)
+                     : keyring.wrap_private(tenant, vault::kTokenSigning, kid, secret);
   POSTERN_CHECK(wrapped);
   return StoredSigningKey{kid,
                           std::string(crypto::to_string(algorithm)),

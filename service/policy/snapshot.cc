@@ -235,7 +235,7 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
     if (published.state(now) == SigningKeyState::Retired) continue;
     const auto algorithm = crypto::parse_algorithm(stored_key.algorithm);
     if (!algorithm) return unreadable("signing key algorithm");
-    POSTERN_TRY(const auto secret, keyring.unwrap_private(stored.row.tenant, "token-signing",
+    POSTERN_TRY(const auto secret, keyring.unwrap_private(stored.row.tenant, vault::kTokenSigning,
                                                           stored_key.kid, stored_key.wrapped));
     POSTERN_TRY(auto key, crypto::SigningKey::import_private(*algorithm, secret));
     auto& of_algorithm = made->signers_[*algorithm];

@@ -198,6 +198,9 @@ Error describe_sqlstate(std::string_view state, std::string diagnostic, Session*
   const auto error = [&](ErrorCode code, std::string detail) {
     return fail(code, std::move(detail), std::move(diagnostic));
   };
+  if (is("KEK01")) {  // migration 0009
+    return error(ErrorCode::Conflict, "the tenant's key has just been rotated; try again");
+  }
   if (is("23505")) return error(ErrorCode::Conflict, "it exists already");
   if (is("23503")) return error(ErrorCode::NotFound, "something this refers to does not exist");
   if (is("23514") || is("22001") || is("54")) {

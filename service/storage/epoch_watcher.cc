@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <map>
+#include <string>
 #include <utility>
 
 #include "storage/follower.h"
@@ -15,19 +16,22 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr const char* kSetDirectory = "SELECT set_config('postern.scope', 'directory', true)";
+constexpr Statement kShowLabel{"replica.show_label",
+                               "SELECT set_config('application_name', $1, false)"};
 constexpr const char* kEpochs = "SELECT tenant_id, epoch FROM tenant";
 
 }  // namespace
 
 class EpochWatcher::Impl {
  public:
-  Impl(std::string conninfo, Changed changed, milliseconds interval)
+  Impl(std::string conninfo, Changed changed, milliseconds interval, Label label)
       : changed_(std::move(changed)),
-        follower_(
-            {std::move(conninfo), "posternd-epochs", kEpochChannel, "tenant.epochs", interval},
-            [this](pqxx::connection& connection, Follower::Reading reading) {
-              read(connection, reading != Follower::Reading::AtStart);
-            }) {}
+        label_(std::move(label)),
+        follower_({std::move(conninfo), kEpochSessions, kEpochChannel, "tenant.epochs", interval},
+                  [this](pqxx::connection& connection, Follower::Reading reading) {
+                    show_label(connection, reading);
+                    read(connection, reading != Follower::Reading::AtStart);
+                  }) {}
 
   Status start() { return follower_.start(); }
   void stop() { follower_.stop(); }
@@ -35,6 +39,20 @@ class EpochWatcher::Impl {
   std::size_t known_tenants() const noexcept { return known_.load(); }
 
  private:
+  void show_label(pqxx::connection& connection, Follower::Reading reading) {
+    if (!label_) return;
+    auto label = label_();
+    if (reading != Follower::Reading::Again) {
+      connection.prepare(kShowLabel.name, kShowLabel.sql);
+    } else if (label == shown_) {
+      return;
+    }
+    const auto name = std::string(kEpochSessions) + ' ' + label;
+    pqxx::nontransaction tx(connection);
+    pq::exec_prepared(tx, kShowLabel.name, name);
+    shown_ = std::move(label);
+  }
+
   void read(pqxx::connection& connection, bool call_back) {
     std::map<TenantId, std::uint64_t> now;
     {
@@ -61,13 +79,17 @@ class EpochWatcher::Impl {
   }
 
   const Changed changed_;
+  const Label label_;
+  std::string shown_;
   std::atomic<std::size_t> known_{0};
   std::map<TenantId, std::uint64_t> epochs_;
   Follower follower_;  // last: its thread uses the others
 };
 
-EpochWatcher::EpochWatcher(std::string conninfo, Changed changed, milliseconds interval)
-    : impl_(std::make_unique<Impl>(std::move(conninfo), std::move(changed), interval)) {}
+EpochWatcher::EpochWatcher(std::string conninfo, Changed changed, milliseconds interval,
+                           Label label)
+    : impl_(std::make_unique<Impl>(std::move(conninfo), std::move(changed), interval,
+                                   std::move(label))) {}
 EpochWatcher::~EpochWatcher() = default;
 Status EpochWatcher::start() { return impl_->start(); }
 void EpochWatcher::stop() { impl_->stop(); }

@@ -26,8 +26,13 @@ class EpochWatcher {
   /// Called on the watcher's thread for each tenant whose epoch has moved.
   using Changed = std::function<void(const TenantId&, std::uint64_t epoch)>;
 
+  /// What this process wants others of its role to see of it: asked with each
+  /// reading, and shown as the end of the session's application_name, which PostgreSQL
+  /// cuts at 63 bytes. Letters, digits and commas.
+  using Label = std::function<std::string()>;
+
   EpochWatcher(std::string conninfo, Changed changed,
-               std::chrono::milliseconds interval = std::chrono::seconds(1));
+               std::chrono::milliseconds interval = std::chrono::seconds(1), Label label = {});
   ~EpochWatcher();  ///< stop()
   EpochWatcher(const EpochWatcher&) = delete;
   EpochWatcher& operator=(const EpochWatcher&) = delete;

@@ -50,6 +50,8 @@ class PostgresAuditLog final : public audit::AuditLog {
   // ---- for stores of this folder, whose writes commit their own events ----
 
   Result<audit::ChainKey> key_of(const TenantId& tenant) { return keys_.current(tenant); }
+  /// The tenant's keys have changed, as the database says.
+  void forget_keys(const TenantId& tenant) { keys_.forget(tenant); }
 
   /// Appends within the transaction, under `key`, which is the tenant's current
   /// one. Afterwards the caller tells how the transaction ended: ended() with

@@ -339,6 +339,8 @@ Result<std::uint64_t> PostgresConfigStore::apply(const TenantId& tenant, const C
         return epoch;
       });
   log_.ended(tenant, result.ok() ? head : std::nullopt);
+  // A new signing key under the KEK before: the caller makes it again.
+  if (!result.ok() && kek_was_rotated(result.error())) log_.forget_keys(tenant);
   return result;
 }
 

@@ -12,6 +12,10 @@ namespace postern::storage {
 /// Announced with `<tenant> <epoch>` whenever a tenant's configuration changes.
 inline constexpr const char* kEpochChannel = "postern_epoch";
 
+/// The application_name of each replica's session that listens for that. What
+/// EpochWatcher's label says comes after it and a blank.
+inline constexpr const char* kEpochSessions = "posternd-epochs";
+
 /// Tenants and their configuration. Changes of one tenant are serial; a change
 /// and its audit events are one transaction. Thread-safe.
 class PostgresConfigStore final : public policy::ConfigStore {

@@ -15,6 +15,8 @@
 namespace postern::storage {
 namespace {
 
+constexpr int kSealAttempts = 3;
+
 constexpr Statement kLatest{"credential.latest", R"sql(
     SELECT version, kek_version, wrapped_dek, sealed, field_names, created_at, expires_at
       FROM credential_latest($1, $2, $3, $4))sql"};
@@ -354,6 +356,17 @@ Result<T> change(const Statement& statement, Database& database, PostgresAuditLo
 Result<vault::CredentialMetadata> PostgresCredentialStore::put(
     const TenantId& tenant, const vault::CredentialKey& key,
     std::optional<vault::Expected> expected, const Seal& seal, const Edit& edit,
+    std::span<const audit::Event> events) {
+  for (int attempt = 1;; ++attempt) {
+    auto result = put_once(tenant, key, expected, seal, edit, events);
+    if (result.ok() || attempt == kSealAttempts || !kek_was_rotated(result.error())) return result;
+    log_.forget_keys(tenant);  // sealed again, it is under the new KEK
+  }
+}
+
+Result<vault::CredentialMetadata> PostgresCredentialStore::put_once(
+    const TenantId& tenant, const vault::CredentialKey& key,
+    const std::optional<vault::Expected>& expected, const Seal& seal, const Edit& edit,
     std::span<const audit::Event> events) {
   using Metadata = vault::CredentialMetadata;
   const auto& issuer = key.owner.principal().issuer;

@@ -50,6 +50,12 @@ class PostgresCredentialStore final : public vault::CredentialStore {
   Status note_uses(const TenantId& tenant, std::span<const Use> uses) override;
 
  private:
+  Result<vault::CredentialMetadata> put_once(const TenantId& tenant,
+                                             const vault::CredentialKey& key,
+                                             const std::optional<vault::Expected>& expected,
+                                             const Seal& seal, const Edit& edit,
+                                             std::span<const audit::Event> events);
+
   Database& database_;
   PostgresAuditLog& log_;
 };

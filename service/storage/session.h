@@ -158,6 +158,12 @@ class TenantTransaction {
 /// trusted. To be called inside a catch block.
 Error describe_failure(std::string_view statement, Session* session);
 
+/// Whether it is that something was sealed under a KEK that is not the newest any
+/// more: this process had not heard of the new one yet.
+inline bool kek_was_rotated(const Error& error) {
+  return error.code == ErrorCode::Conflict && error.diagnostic.ends_with(" KEK01");
+}
+
 /// Runs `body(session)` and turns what libpqxx throws into an Error that names
 /// the statement and the SQLSTATE. Never runs anything twice.
 template <class Body>

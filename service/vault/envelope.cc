@@ -76,20 +76,21 @@ Result<SealedVersion> Envelope::seal(const TenantId& tenant, const CredentialKey
   return sealed;
 }
 
-Result<Fields> Envelope::open(const TenantId& tenant, const CredentialKey& key,
-                              const SealedVersion& sealed) {
+Result<Dek> Envelope::unwrap(const TenantId& tenant, const CredentialKey& key,
+                             std::uint32_t version, KekVersion from, ByteView wrapped_dek) {
   std::optional<Dek> dek;
-  const auto unwrap = [&](KekVersion kek_version, const Kek& kek) -> Status {
-    const auto aad = dek_aad(tenant, key, sealed.version, kek_version);
-    POSTERN_TRY(auto bytes, crypto::open(kek, sealed.wrapped_dek, aad.bytes()));
+  const auto open_box = [&](KekVersion kek_version, const Kek& kek) -> Status {
+    const auto aad = dek_aad(tenant, key, version, kek_version);
+    POSTERN_TRY(auto bytes, crypto::open(kek, wrapped_dek, aad.bytes()));
     if (bytes.size() != crypto::kKeyBytes) return does_not_open();
     dek.emplace(std::move(bytes));
     return {};
   };
-  const auto unwrapped = keyring_.with_version(tenant, sealed.kek_version, std::ref(unwrap));
+  const auto unwrapped = keyring_.with_version(tenant, from, std::ref(open_box));
   if (!unwrapped.ok()) {
     switch (unwrapped.error().code) {
-      case ErrorCode::Unavailable: return unwrapped.error();
+      case ErrorCode::Unavailable:
+      case ErrorCode::KeyUnavailable: return unwrapped.error();
       case ErrorCode::NotFound:
         // The tenant is gone, or it never had a KEK of this version: an altered row.
         POSTERN_CHECK(keyring_.with_current(tenant, [](auto, const auto&) { return Status(); }));
@@ -97,9 +98,29 @@ Result<Fields> Envelope::open(const TenantId& tenant, const CredentialKey& key,
       default: return does_not_open();
     }
   }
+  return std::move(*dek);
+}
 
+Result<Bytes> Envelope::rewrap(const TenantId& tenant, const CredentialKey& key,
+                               std::uint32_t version, KekVersion from, ByteView wrapped_dek,
+                               KekVersion to) {
+  POSTERN_TRY(const auto dek, unwrap(tenant, key, version, from, wrapped_dek));
+  Bytes wrapped;
+  const auto wrap = [&](KekVersion kek_version, const Kek& kek) -> Status {
+    const auto aad = dek_aad(tenant, key, version, kek_version);
+    wrapped = dek.expose([&](ByteView bytes) { return crypto::seal(kek, bytes, aad.bytes()); });
+    return {};
+  };
+  POSTERN_CHECK(keyring_.with_version(tenant, to, std::ref(wrap)));
+  return wrapped;
+}
+
+Result<Fields> Envelope::open(const TenantId& tenant, const CredentialKey& key,
+                              const SealedVersion& sealed) {
+  POSTERN_TRY(const auto dek,
+              unwrap(tenant, key, sealed.version, sealed.kek_version, sealed.wrapped_dek));
   const auto aad = fields_aad(tenant, key, sealed.version, sealed);
-  const auto plaintext = crypto::open(*dek, sealed.sealed, aad.bytes());
+  const auto plaintext = crypto::open(dek, sealed.sealed, aad.bytes());
   if (!plaintext.ok()) return does_not_open();
   auto fields = decode_fields(plaintext.value().readable());
   if (!fields.ok()) return does_not_open();

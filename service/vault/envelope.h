@@ -23,11 +23,19 @@ class Envelope {
                              std::optional<sys_seconds> expires_at);
 
   /// Errors: Internal when any part does not verify, alike for every cause;
-  /// NotFound or Unavailable from the key store.
+  /// NotFound, Unavailable or KeyUnavailable from the key store.
   Result<Fields> open(const TenantId& tenant, const CredentialKey& key,
                       const SealedVersion& sealed);
 
+  /// The same DEK under the tenant's KEK of version `to`; what it seals is not
+  /// looked at. Errors: as open().
+  Result<Bytes> rewrap(const TenantId& tenant, const CredentialKey& key, std::uint32_t version,
+                       KekVersion from, ByteView wrapped_dek, KekVersion to);
+
  private:
+  Result<Dek> unwrap(const TenantId& tenant, const CredentialKey& key, std::uint32_t version,
+                     KekVersion from, ByteView wrapped_dek);
+
   Keyring& keyring_;
 };
 

@@ -1,12 +1,14 @@
 #include "vault/keyring.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <future>
 #include <memory>
 #include <mutex>
 #include <random>
 #include <shared_mutex>
+#include <stdexcept>
 #include <string_view>
 #include <typeinfo>
 #include <unordered_map>
@@ -54,7 +56,11 @@ DerivedKey copy(const DerivedKey& key) {
 Result<Kek> unwrap(const RootKeys& root_keys, const TenantId& tenant, const WrappedKek& wrapped) {
   constexpr auto kDetail = "a tenant key could not be opened";
   const auto* root_key = root_keys.find(wrapped.root_key_id);
-  if (root_key == nullptr) return fail(ErrorCode::Internal, kDetail, "kek: unknown root key");
+  if (root_key == nullptr) {
+    return fail(ErrorCode::KeyUnavailable, kDetail,
+                "kek: under root key " + root_key_ids({wrapped.root_key_id}) +
+                    ", this process has " + root_key_ids(root_keys.ids()));
+  }
   const auto aad = kek_aad(tenant, wrapped.version, wrapped.root_key_id);
   auto bytes = crypto::open(*root_key, wrapped.wrapped, aad.bytes());
   if (!bytes.ok() || bytes.value().size() != crypto::kKeyBytes) {
@@ -88,7 +94,22 @@ using Shared = std::shared_ptr<const TenantKeks>;
 }  // namespace
 
 struct Keyring::Impl {
-  Impl(RootKeys keys, KekStore& kek_store) : root_keys(std::move(keys)), store(kek_store) {}
+  Impl(RootKeys keys, KekStore& kek_store)
+      : store(kek_store), root_keys_(std::make_shared<const RootKeys>(std::move(keys))) {}
+
+  /// Shared with calls under way, so that replacing them waits for nobody.
+  std::shared_ptr<const RootKeys> root_keys() const {
+    const std::shared_lock lock(mutex);
+    return root_keys_;
+  }
+
+  void replace(RootKeys keys) {
+    auto fresh = std::make_shared<const RootKeys>(std::move(keys));
+    const std::lock_guard lock(mutex);
+    root_keys_.swap(fresh);
+    cache.clear();
+    loads.clear();  // what is on its way was opened with the old ones
+  }
 
   /// Runs use(kek) with the current KEK, or that of a version.
   template <class Use>
@@ -116,7 +137,7 @@ struct Keyring::Impl {
     loads.erase(tenant);
   }
 
-  const RootKeys root_keys;
+  std::atomic<bool> creation_suspended{false};
 
  private:
   using Load = std::shared_future<Result<Shared>>;
@@ -168,9 +189,10 @@ struct Keyring::Impl {
       if (wrapped.empty()) return fail(ErrorCode::NotFound, "no such tenant");
       std::sort(wrapped.begin(), wrapped.end(),
                 [](const auto& a, const auto& b) { return a.version > b.version; });
+      const auto keys = root_keys();
       auto opened = std::make_shared<TenantKeks>();
       for (const auto& row : wrapped) {
-        auto kek = unwrap(root_keys, tenant, row);
+        auto kek = unwrap(*keys, tenant, row);
         auto chain_key = kek.ok() ? Result<DerivedKey>(derive_chain_key(kek.value()))
                                   : Result<DerivedKey>(kek.error());
         opened->keks.push_back({row.version, std::move(kek), std::move(chain_key)});
@@ -194,6 +216,7 @@ struct Keyring::Impl {
 
   KekStore& store;
   mutable std::shared_mutex mutex;  // never held while the store or a caller's code runs
+  std::shared_ptr<const RootKeys> root_keys_;
   std::unordered_map<TenantId, Shared> cache;
   std::unordered_map<TenantId, std::shared_ptr<const Load>> loads;
   std::minstd_rand random;
@@ -203,12 +226,41 @@ Keyring::Keyring(RootKeys root_keys, KekStore& store)
     : impl_(std::make_unique<Impl>(std::move(root_keys), store)) {}
 Keyring::~Keyring() = default;
 
+void Keyring::replace_root_keys(RootKeys root_keys) { impl_->replace(std::move(root_keys)); }
+
+std::string Keyring::active_root_key() const { return impl_->root_keys()->active_id(); }
+
+void Keyring::set_creation(Creation creation) {
+  impl_->creation_suspended = creation == Creation::Suspended;
+}
+
+Status Keyring::may_create() const {
+  if (impl_->root_keys()->empty()) {
+    return fail(ErrorCode::KeyUnavailable, "", "kek: this process has no root key");
+  }
+  if (impl_->creation_suspended) {
+    return fail(ErrorCode::KeyUnavailable, "",
+                "kek: this process has not all root keys of the database");
+  }
+  return {};
+}
+
 WrappedKek Keyring::create(const TenantId& tenant, KekVersion version) const {
+  const auto keys = impl_->root_keys();
+  if (keys->empty()) throw std::logic_error("a KEK without a root key");
   SecureBuffer kek(crypto::kKeyBytes);
   crypto::random_bytes(kek.writable());
-  const auto& id = impl_->root_keys.active_id();
-  const auto aad = kek_aad(tenant, version, id);
-  return {version, id, crypto::seal(impl_->root_keys.active(), kek.readable(), aad.bytes())};
+  const auto aad = kek_aad(tenant, version, keys->active_id());
+  return {version, keys->active_id(), crypto::seal(keys->active(), kek.readable(), aad.bytes())};
+}
+
+Result<WrappedKek> Keyring::rewrap(const TenantId& tenant, const WrappedKek& wrapped) const {
+  const auto keys = impl_->root_keys();
+  POSTERN_TRY(const auto kek, unwrap(*keys, tenant, wrapped));
+  const auto aad = kek_aad(tenant, wrapped.version, keys->active_id());
+  auto box =
+      kek.expose([&](ByteView bytes) { return crypto::seal(keys->active(), bytes, aad.bytes()); });
+  return WrappedKek{wrapped.version, keys->active_id(), std::move(box)};
 }
 
 Status Keyring::with_current(const TenantId& tenant, const Use& use) {
@@ -244,19 +296,31 @@ Result<PrivateKey> Keyring::unwrap_private(const TenantId& tenant, std::string_v
   });
 }
 
+Result<Keyring::WrappedPrivateKey> Keyring::rewrap_private(const TenantId& tenant,
+                                                           std::string_view purpose,
+                                                           std::string_view key_id,
+                                                           const WrappedPrivateKey& wrapped,
+                                                           KekVersion to) {
+  POSTERN_TRY(const auto key, unwrap_private(tenant, purpose, key_id, wrapped));
+  return impl_->with(tenant, &to, [&](const OpenedKek& opened) -> Result<WrappedPrivateKey> {
+    return WrappedPrivateKey{opened.version, seal_private(opened.kek.value(), opened.version,
+                                                          tenant, purpose, key_id, key)};
+  });
+}
+
 Result<Keyring::WrappedPrivateKey> Keyring::wrap_private_under(const WrappedKek& kek,
                                                                const TenantId& tenant,
                                                                std::string_view purpose,
                                                                std::string_view key_id,
                                                                const PrivateKey& key) const {
-  POSTERN_TRY(const auto opened, unwrap(impl_->root_keys, tenant, kek));
+  POSTERN_TRY(const auto opened, unwrap(*impl_->root_keys(), tenant, kek));
   return WrappedPrivateKey{kek.version,
                            seal_private(opened, kek.version, tenant, purpose, key_id, key)};
 }
 
 Result<audit::ChainKey> Keyring::chain_key_under(const WrappedKek& kek,
                                                  const TenantId& tenant) const {
-  POSTERN_TRY(const auto opened, unwrap(impl_->root_keys, tenant, kek));
+  POSTERN_TRY(const auto opened, unwrap(*impl_->root_keys(), tenant, kek));
   return audit::ChainKey{kek.version, derive_chain_key(opened)};
 }
 

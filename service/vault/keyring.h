@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "audit/chain.h"
@@ -30,18 +31,38 @@ class KekStore {
   virtual Result<std::vector<WrappedKek>> keks(const TenantId& tenant) = 0;
 };
 
+/// What a tenant's token-signing keys are wrapped for (wrap_private).
+inline constexpr std::string_view kTokenSigning = "token-signing";
+
 /// Opens and remembers tenants' KEKs (in locked memory). Thread-safe.
 class Keyring : public audit::ChainKeys {
  public:
   Keyring(RootKeys root_keys, KekStore& store);
   ~Keyring() override;
 
+  /// Other root keys from now on. Every KEK is opened anew when it is next used.
+  void replace_root_keys(RootKeys root_keys);
+  /// Whether new KEKs may be made. They may not while there is no root key, nor
+  /// while suspended: under a key that is not the database's they would be lost
+  /// as soon as the right one is put in place. Errors: KeyUnavailable.
+  Status may_create() const;
+  /// The id of the root key that new KEKs are wrapped under; "" when there is none.
+  std::string active_root_key() const;
+  enum class Creation { Allowed, Suspended };
+  void set_creation(Creation creation);
+
   /// A fresh KEK for a tenant, wrapped under the active root key; nothing is
-  /// stored or cached: the caller commits it with the tenant.
+  /// stored or cached: the caller commits it with the tenant. Throws logic_error
+  /// when there is no root key: ask may_create() first.
   WrappedKek create(const TenantId& tenant, KekVersion version) const;
 
+  /// The same KEK under the active root key. Nothing is stored or cached.
+  /// Errors: KeyUnavailable, Internal, alike for every cause.
+  Result<WrappedKek> rewrap(const TenantId& tenant, const WrappedKek& wrapped) const;
+
   /// The current KEK and its version, or the KEK of a version.
-  /// Errors: NotFound, Unavailable, Internal (does not open: wrong root key or altered row).
+  /// Errors: NotFound, Unavailable, KeyUnavailable (its root key is not here),
+  /// Internal (does not open: altered row).
   using Use = std::function<Status(KekVersion, const Kek&)>;
   Status with_current(const TenantId& tenant, const Use& use);
   Status with_version(const TenantId& tenant, KekVersion version, const Use& use);
@@ -57,6 +78,11 @@ class Keyring : public audit::ChainKeys {
   Result<PrivateKey> unwrap_private(const TenantId& tenant, std::string_view purpose,
                                     std::string_view key_id, const WrappedPrivateKey& wrapped);
 
+  /// The same private key under the KEK of version `to`.
+  Result<WrappedPrivateKey> rewrap_private(const TenantId& tenant, std::string_view purpose,
+                                           std::string_view key_id,
+                                           const WrappedPrivateKey& wrapped, KekVersion to);
+
   /// As wrap_private, but under a KEK made by create() that is not stored yet:
   /// a new tenant's first signing key is committed with the tenant itself.
   Result<WrappedPrivateKey> wrap_private_under(const WrappedKek& kek, const TenantId& tenant,
@@ -69,7 +95,8 @@ class Keyring : public audit::ChainKeys {
   Result<audit::ChainKey> current(const TenantId& tenant) override;
   Result<audit::ChainKey> of_version(const TenantId& tenant, KekVersion version) override;
 
-  void forget(const TenantId& tenant);  ///< drops what is cached, after rotation or erasure
+  /// Drops what is cached, after rotation or erasure.
+  void forget(const TenantId& tenant) override;
 
  private:
   struct Impl;

@@ -1,10 +1,12 @@
 #include "vault/root_key.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -19,6 +21,7 @@
 #include "crypto/hash.h"
 #include "crypto/random.h"
 #include "vault/root_key_access.h"
+#include "vault/root_key_id.h"
 
 namespace postern::vault {
 namespace {
@@ -55,8 +58,9 @@ RootKey fresh_key() {
   return RootKey(std::move(bytes));
 }
 
-/// 16 hexadecimal digits that only this key gives and that give nothing of it away.
-std::string id_of(const RootKey& key) {
+}  // namespace
+
+std::string root_key_id(const RootKey& key) {
   const auto hash =
       crypto::keyed_hash(crypto::derive(key, "rootid"), {as_bytes("postern-root-key-v1")});
   constexpr char kHex[] = "0123456789abcdef";
@@ -67,6 +71,8 @@ std::string id_of(const RootKey& key) {
   }
   return id;
 }
+
+namespace {
 
 struct Line {
   std::string id;
@@ -82,7 +88,7 @@ std::optional<Line> parse_line(std::string_view line) {
   if (!bytes.ok()) return std::nullopt;
   RootKey key(SecureBuffer::copy_of(bytes.value()));
   wipe(bytes.value());
-  if (key.size() != kKeyBytes || id_of(key) != line.substr(0, colon)) return std::nullopt;
+  if (key.size() != kKeyBytes || root_key_id(key) != line.substr(0, colon)) return std::nullopt;
   return Line{std::string(line.substr(0, colon)), std::move(key)};
 }
 
@@ -105,6 +111,7 @@ std::optional<SecureBuffer> read_all(int fd, std::size_t limit) {
 
 void RootKeys::add(RootKey key, std::string id) {
   if (keys_.empty()) active_id_ = id;
+  ids_.push_back(id);
   keys_.emplace(std::move(id), std::move(key));
 }
 
@@ -116,7 +123,7 @@ const RootKey* RootKeys::find(std::string_view id) const {
 RootKeys RootKeys::generate() {
   RootKeys keys;
   auto key = fresh_key();
-  auto id = id_of(key);
+  auto id = root_key_id(key);
   keys.add(std::move(key), std::move(id));
   return keys;
 }
@@ -141,14 +148,20 @@ Result<RootKeys> RootKeys::parse(std::string_view text) {
   return keys;
 }
 
-Result<RootKeys> RootKeys::load(const std::filesystem::path& path) {
-  // O_NONBLOCK: opening a named pipe must not wait for its other end.
-  const File file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+namespace {
+
+// O_NONBLOCK: opening a named pipe must not wait for its other end.
+File open_file(const std::filesystem::path& path) {
+  return File(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+}
+
+/// Its text, when it is what a root key file must be. To be called right after opening it.
+Result<SecureBuffer> text_of(const std::filesystem::path& path, const File& file,
+                             struct stat& status) {
   if (!file.ok()) {
     return problem(path,
                    errno == ELOOP ? "is a symbolic link" : "cannot be opened: " + reason(errno));
   }
-  struct stat status {};
   if (::fstat(file.fd(), &status) != 0) return problem(path, "cannot be read: " + reason(errno));
   if (!S_ISREG(status.st_mode)) return problem(path, "is not a regular file");
   if (status.st_uid != ::geteuid() && status.st_uid != 0) {
@@ -157,25 +170,88 @@ Result<RootKeys> RootKeys::load(const std::filesystem::path& path) {
   if (!readable_by_owner_only(file.fd(), status.st_mode, ::geteuid())) {
     return problem(path, "is readable by group or others");
   }
-  const auto text = read_all(file.fd(), kMaxFileBytes);
+  auto text = read_all(file.fd(), kMaxFileBytes);
   if (!text) return problem(path, "cannot be read, or has more than 64 KiB");
-  auto keys = parse(as_text(text->readable()));
-  if (keys.ok()) return keys;
-  auto error = std::move(keys).error();
+  return std::move(*text);
+}
+
+Error about(const std::filesystem::path& path, Error error) {
   error.detail += ": " + path.string();
   return error;
 }
 
-Status RootKeys::create(const std::filesystem::path& path) {
+/// One line for a fresh key, with its line feed.
+SecureBuffer fresh_line(std::string& id) {
   const auto key = fresh_key();
-  auto line = std::string(kPrefix) + id_of(key) + ':';
-  line.reserve(line.size() + 64);  // no second copy of the key on the heap
+  id = root_key_id(key);
   auto encoded = key.expose([](ByteView bytes) { return crypto::base64url(bytes); });
-  line.append(encoded).append("\n");
-  auto made = make_private_file(path, line);
+  SecureBuffer line(kPrefix.size() + id.size() + 1 + encoded.size() + 1);
+  auto* out = line.writable().data();
+  for (const std::string_view part : {kPrefix, std::string_view(id), std::string_view(":"),
+                                      std::string_view(encoded), std::string_view("\n")}) {
+    out = std::copy(as_bytes(part).begin(), as_bytes(part).end(), out);
+  }
   wipe(encoded);
-  wipe(line);
-  return made;
+  return line;
+}
+
+}  // namespace
+
+Result<RootKeys> RootKeys::load(const std::filesystem::path& path) {
+  struct stat status {};
+  const auto file = open_file(path);
+  POSTERN_TRY(const auto text, text_of(path, file, status));
+  auto keys = parse(as_text(text.readable()));
+  if (!keys.ok()) return about(path, std::move(keys).error());
+  return keys;
+}
+
+Status RootKeys::create(const std::filesystem::path& path) {
+  std::string id;
+  const auto line = fresh_line(id);
+  return make_private_file(path, as_text(line.readable()));
+}
+
+Result<std::string> RootKeys::add_to(const std::filesystem::path& path) {
+  struct stat status {};
+  const auto file = open_file(path);
+  POSTERN_TRY(const auto text, text_of(path, file, status));
+  // Of two at a time one would lose the other's key.
+  if (::flock(file.fd(), LOCK_EX | LOCK_NB) != 0) {
+    return fail(ErrorCode::Conflict, "the root key file " + path.string() + " is being changed");
+  }
+  struct stat now {};
+  if (::lstat(path.c_str(), &now) != 0 || now.st_ino != status.st_ino ||
+      now.st_dev != status.st_dev) {
+    return fail(ErrorCode::Conflict, "the root key file " + path.string() + " has been replaced");
+  }
+  const auto keys = parse(as_text(text.readable()));
+  if (!keys.ok()) return about(path, keys.error());
+
+  std::string id;
+  const auto line = fresh_line(id);
+  SecureBuffer content(line.size() + text.size());
+  auto* out = content.writable().data();
+  for (const auto part : {line.readable(), text.readable()}) {
+    out = std::copy(part.begin(), part.end(), out);
+  }
+  if (content.size() > kMaxFileBytes) return problem(path, "would have more than 64 KiB");
+  POSTERN_CHECK(
+      replace_private_file(path, as_text(content.readable()), status.st_uid, status.st_gid));
+  return id;
+}
+
+bool is_root_key_id(std::string_view id) noexcept {
+  return id.size() == 16 && id.find_first_not_of("0123456789abcdef") == id.npos;
+}
+
+std::string root_key_ids(const std::vector<std::string>& ids) {
+  std::string out;
+  for (const auto& id : ids) {
+    if (!out.empty()) out += ',';
+    out += is_root_key_id(id) ? id : "malformed";
+  }
+  return out.empty() ? "none" : out;
 }
 
 }  // namespace postern::vault

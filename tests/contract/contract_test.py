@@ -48,6 +48,9 @@ UNPROVOKED = {
 UNSEEN = {
     "AuditVerification.first_bad": "needs an altered database",
     "AuditVerification.problem": "needs an altered database",
+    "Readiness.root_keys": "needs another root key than the database's",
+    "Readiness.root_keys.given": "needs another root key than the database's",
+    "Readiness.root_keys.wanted": "needs another root key than the database's",
     "TokenStatus.cnf": "needs a client with a key to bind a token to",
     "TokenStatus.authorization_details": "no backend of these tenants has any",
     "TokenStatus.acr": "the demo provider does not say how a user authenticated",
@@ -685,6 +688,8 @@ def check_decision_point(tester: Tester, folder: pathlib.Path) -> None:
 
 def check_tenants(tester: Tester, made: dict) -> None:
     tester.call("status", 200, who="operator")
+    keys = tester.call("keyStatus", 200, who="operator").json
+    report([each["state"] for each in keys["root_keys"]] == ["active"], "one root key", str(keys))
     page = tester.call("listTenants", 200, who="operator", query={"limit": 1}).json
     tester.call("listTenants", 200, who="operator", query={"cursor": page["next_cursor"]})
     for query in ({"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"cursor": "No Cursor"}):

@@ -1,6 +1,7 @@
 // What the vault reads back from files and rows. The first byte chooses:
 //   'f'  the plaintext of a credential: what decodes must encode to the same bytes
 //   'r'  a root key file
+//   'p'  how passphrases are stretched to root keys
 //   'o'  a sealed version, cut at the second byte: it must not open
 //   'c'  a text for the audit log: its canonical form must be printable ASCII
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include "vault/envelope.h"
 #include "vault/fields.h"
 #include "vault/root_key.h"
+#include "vault/root_key_passphrase.h"
 
 namespace {
 
@@ -32,6 +34,11 @@ void fields(ByteView input) {
 void root_keys(ByteView input) {
   const auto keys = vault::RootKeys::parse(as_text(input));
   if (keys.ok()) require(keys.value().active().size() == 32);
+}
+
+/// Nothing is stretched without a passphrase, whatever the text says it costs.
+void passphrase_parameters(ByteView input) {
+  require(!vault::RootKeyPassphrase::derive(as_text(input), "").ok());
 }
 
 void open(ByteView input) {
@@ -66,6 +73,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   switch (data[0]) {
     case 'f': fields(input); break;
     case 'r': root_keys(input); break;
+    case 'p': passphrase_parameters(input); break;
     case 'o': open(input); break;
     case 'c': canonical(input); break;
     default: break;

@@ -552,6 +552,7 @@ TEST(MainJob, AnAdminIsNoOperator) {
     return tenant.ask("GET", target, {{"Authorization", bearer(tenant.admin)}});
   };
   EXPECT_THAT(with("/api/v1/status"), IsProblem(403, "forbidden"));
+  EXPECT_THAT(with("/api/v1/keys"), IsProblem(403, "forbidden"));
   EXPECT_THAT(with("/api/v1/tenants"), IsProblem(403, "forbidden"));
   // Its tenant in another's token, and one that never was.
   for (const std::string& token : {tenant.admin + "x", std::string("postern_ta_"),
@@ -788,6 +789,10 @@ TEST(MainJob, OperatorsSeeStatusAndTenants) {
 
   EXPECT_THAT(service.ask("GET", "/api/v1/status"), IsProblem(401, "unauthenticated"));
   EXPECT_THAT(service.ask("GET", "/api/v1/tenants"), IsProblem(401, "unauthenticated"));
+  EXPECT_THAT(service.ask("GET", "/api/v1/keys"), IsProblem(401, "unauthenticated"));
+  const auto keys = json_of(service.as_operator("GET", "/api/v1/keys"));
+  EXPECT_EQ(keys.at("root_keys").at(0).at("state"), "active");
+  EXPECT_EQ(keys.at("root_keys").at(0).at("id"), status.at("root_key_id"));
 }
 
 TEST(MainJob, HealthAndMetricsHaveAListenerOfTheirOwn) {

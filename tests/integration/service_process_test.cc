@@ -441,6 +441,35 @@ TEST(Canaries, AreFoundNowhere) {
   EXPECT_EQ(canaries.found_in(refusals), std::set<std::string>());
   EXPECT_EQ(canaries.found_in(http_ask(service.ops_port(), "GET", "/metrics").body),
             std::set<std::string>());
+  // Keys rotate; what the program says of them is no key.
+  {
+    const auto directory = world.directory.path() / "service";
+    int runs = 0;
+    const auto keys = [&](std::vector<std::string> command) {
+      const auto output = directory / ("keys." + std::to_string(++runs) + ".log");
+      command.insert(command.begin(), {program("posternd"), "keys"});
+      Process rotating(command, {}, output);
+      EXPECT_EQ(rotating.wait(), 0) << read_text(output);
+      EXPECT_EQ(canaries.found_in(read_text(output)), std::set<std::string>());
+      return read_text(output);
+    };
+    const auto config = (directory / "posternd.toml").string();
+    keys({"add", (directory / "keys/root.key").string()});
+    const auto line = read_text(directory / "keys/root.key");
+    canaries.plant("new root key", line.substr(37, 43));
+    eventually(
+        [&] {
+          return service.logs().find("root_key.loaded active=" + line.substr(20, 16)) !=
+                 std::string::npos;
+        },
+        "the new root key noticed");
+    keys({"rotate-root", "--force", "-c", config});
+    keys({"rotate-tenant", "canary", "-c", config});
+    keys({"rewrap", "--all", "-c", config});
+    keys({"status", "-c", config});
+    granted(tenant.exchange(alice, "github"));
+  }
+
   std::string records;
   for (const auto& record : tenant.audit()) records += record.dump() + "\n";
   EXPECT_GT(records.size(), 1000u);

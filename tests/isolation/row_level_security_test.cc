@@ -14,6 +14,7 @@
 #include "core/ids.h"
 #include "storage/postgres_replay_guard.h"
 #include "storage/postgres_revocation_list.h"
+#include "storage/postgres_rotation_store.h"
 #include "storage/session.h"
 #include "support/code_of.h"
 #include "support/postgres_stores.h"
@@ -190,6 +191,31 @@ TEST_F(RowLevelSecurity, TheScopeOfRevocationsShowsTheirIdsAndNothingElse) {
   EXPECT_EQ(as_service(scope, "INSERT INTO revoked_token VALUES ('beta', 'x', now())"), kDenied);
 }
 
+TEST_F(RowLevelSecurity, TheScopeOfKeysShowsKeksAndNothingElse) {
+  const std::vector<std::string> scope{"postern.scope=keys"};
+  EXPECT_EQ(as_service(scope, "SELECT count(DISTINCT tenant_id) FROM kek"), "2");
+  for (const auto& table : tables()) {
+    if (table == "kek") continue;
+    EXPECT_EQ(as_service(scope, "SELECT count(*) FROM " + table), "0") << table;
+  }
+  // And is for reading.
+  EXPECT_EQ(as_service(scope, "UPDATE kek SET wrapped = '\\x00'"), kNothing);
+  EXPECT_EQ(as_service(scope, "INSERT INTO kek VALUES ('beta', 9, 'r', '\\x00')"), kDenied);
+  EXPECT_EQ(as_service(scope, "DELETE FROM kek"), kDenied);
+}
+
+TEST_F(RowLevelSecurity, TheCountOfWhatIsToMoveLeavesNothingBehind) {
+  pqxx::connection connection(shared_->service());
+  pqxx::nontransaction tx(connection);
+  tx.exec("SET search_path = postern");
+  EXPECT_STREQ(tx.exec("SELECT tenants FROM key_backlog()")[0][0].c_str(), "0");
+  for (const auto& table : tables()) {
+    EXPECT_STREQ(tx.exec("SELECT count(*) FROM " + table)[0][0].c_str(), "0") << table;
+  }
+  // Nor within one transaction.
+  EXPECT_EQ(as_service({}, "SELECT count(*) FROM kek, key_backlog() b WHERE b.tenants < 0"), "0");
+}
+
 TEST_F(RowLevelSecurity, ABatchOfTenantsShowsOnlyTheirHeads) {
   const std::vector<std::string> batch{"postern.audit_tenants=acme"};
   EXPECT_EQ(as_service(batch, "SELECT string_agg(tenant_id, ',') FROM audit_head"), "acme");
@@ -280,6 +306,17 @@ TEST_F(RowLevelSecurity, APooledConnectionCarriesNothingOver) {
   storage::PostgresReplayGuard replays(database);
   ASSERT_TRUE(replays.first_use(a(), "dpop", {}, sys_seconds()).ok());
   expect_blind("first_use");
+  storage::PostgresRotationStore rotation(database, log);
+  ASSERT_TRUE(rotation.root_key_uses().ok());
+  expect_blind("root_key_uses");
+  ASSERT_TRUE(rotation.backlog().ok());
+  expect_blind("backlog");
+  ASSERT_TRUE(rotation.keks_not_under("x", std::nullopt, 10).ok());
+  expect_blind("keks_not_under");
+  ASSERT_TRUE(rotation.kek_uses(a()).ok());
+  expect_blind("kek_uses");
+  ASSERT_TRUE(rotation.backlog_of(a()).ok());
+  expect_blind("backlog_of");
   EXPECT_EQ(database.stats().connects, 1u) << "all of it on one connection";
 }
 
@@ -486,6 +523,27 @@ TEST_F(RowLevelSecurity, AnotherTenantsKeksDoNotExist) {
   EXPECT_NE(of_a.value()[0].wrapped, of_b.value()[0].wrapped);
   EXPECT_EQ(code_of(shared_->keks.keks(removed())), ErrorCode::NotFound);
   EXPECT_EQ(code_of(shared_->keks.keks(TenantId("no-such-tenant"))), ErrorCode::NotFound);
+}
+
+TEST_F(RowLevelSecurity, RotationOfOneTenantsKeysIsNotAnothers) {
+  PostgresStores stores;
+  for (const auto& tenant : {a(), b()}) stores.add(tenant);
+  storage::PostgresRotationStore rotation(stores.database, stores.log);
+  const auto keks_of_b = stores.keks.keks(b()).value();
+  const SystemClock clock;
+  vault::Rotation rotator(rotation, stores.keyring, clock, {});
+  ASSERT_TRUE(rotator.rotate_tenant(a()).ok());
+  ASSERT_TRUE(rotator.rewrap(a(), [](const vault::Rotation::Progress&) {}).ok());
+  ASSERT_THAT(rotation.kek_uses(a()).value(), SizeIs(2));
+  ASSERT_THAT(rotation.kek_uses(b()).value(), SizeIs(1));
+  EXPECT_EQ(stores.keks.keks(b()).value()[0].wrapped, keks_of_b[0].wrapped);
+  // A KEK of another tenant does not fit, whoever puts it there.
+  const auto change = [&](const vault::WrappedKek&) -> Result<vault::RotationStore::KekChange> {
+    return stores.keyring.rewrap(a(), keks_of_b[0]).error();
+  };
+  EXPECT_EQ(code_of(rotation.rewrap_kek(a(), KekVersion{1}, change)), ErrorCode::Internal);
+  EXPECT_EQ(code_of(rotation.rewrap_kek(TenantId("no-such-tenant"), KekVersion{1}, change)),
+            ErrorCode::NotFound);
 }
 
 }  // namespace

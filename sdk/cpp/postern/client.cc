@@ -486,6 +486,24 @@ Result<ServerStatus> Client::status() {
   });
 }
 
+Result<KeyStatus> Client::key_status() {
+  POSTERN_TRY(const auto answer, call(request("GET", "/api/v1/keys"), Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    KeyStatus out;
+    for (const auto& item : list(json, "root_keys")) {
+      out.root_keys.push_back({text(item, "id"), text(item, "state"), small_count(item, "keks"),
+                               small_count(item, "tenants")});
+    }
+    out.keks_to_rotate = small_count(json, "keks_to_rotate");
+    const auto& rows = json.at("rows_to_rewrap");
+    out.rows_to_rewrap = {small_count(rows, "tenants"), small_count(rows, "credential_versions"),
+                          small_count(rows, "signing_keys")};
+    out.rows_rewrapped = small_count(json, "rows_rewrapped");
+    for (const auto& line : list(json, "advice")) out.advice.push_back(line.get<std::string>());
+    return out;
+  });
+}
+
 Result<Page<TenantSummary>> Client::tenants(const std::string& cursor, std::uint32_t limit) {
   auto target =
       Target("/api/v1/tenants").with("cursor", cursor).with("limit", std::to_string(limit));

@@ -26,6 +26,25 @@ struct ServerStatus {
   std::string root_key_id;
 };
 
+/// Where the keys that seal everything are in use, and what rotating them has left to do.
+struct KeyStatus {
+  struct RootKey {
+    std::string id;
+    std::string state;  ///< "active", "old" (only opens), "missing" (not at that server)
+    std::int64_t keks = 0;
+    std::int64_t tenants = 0;
+  };
+  std::vector<RootKey> root_keys;
+  std::int64_t keks_to_rotate = 0;  ///< under another root key than the active one
+  struct Rows {                     ///< under an older KEK than their tenant's newest
+    std::int64_t tenants = 0;
+    std::int64_t credential_versions = 0;
+    std::int64_t signing_keys = 0;
+  } rows_to_rewrap;
+  std::int64_t rows_rewrapped = 0;  ///< ever, of the tenants there are
+  std::vector<std::string> advice;  ///< what the operator should do next
+};
+
 template <class T>
 struct Page {
   std::vector<T> items;
@@ -354,6 +373,8 @@ class Client {
   static Result<Client> create(TransportOptions options, Credentials credentials);
 
   Result<ServerStatus> status();
+  /// For operators.
+  Result<KeyStatus> key_status();
 
   Result<Page<TenantSummary>> tenants(const std::string& cursor = {}, std::uint32_t limit = 100);
   Result<Tenant> tenant(const TenantId& tenant);

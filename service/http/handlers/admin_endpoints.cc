@@ -217,6 +217,7 @@ Result<Reply> put_manifest(const Services& services, const Request& request, con
   std::uint64_t epoch = stored != nullptr ? stored->row.epoch : 0;
   if (!dry_run && !plan.empty()) {
     if (plan.creates) {
+      POSTERN_CHECK(services.keyring.may_create());
       auto kek = services.keyring.create(tenant, KekVersion{1});
       POSTERN_TRY(auto chain_key, services.keyring.chain_key_under(kek, tenant));
       plan.change.create.emplace(
@@ -449,6 +450,13 @@ void add_admin_endpoints(Router& router, Gate& gate, Services& services) {
     POSTERN_CHECK(Query::none(request));
     POSTERN_TRY(auto status, services.status());
     return Answer{std::move(Reply::json(200, std::move(status)).no_store())};
+  });
+  add("GET", "/api/v1/keys", [&services](const Request& request) -> Result<Answer> {
+    POSTERN_CHECK(require_operator(services, request));
+    POSTERN_CHECK(Query::none(request));
+    if (!services.keys) return fail(ErrorCode::NotFound, "no such thing");
+    POSTERN_TRY(auto keys, services.keys());
+    return Answer{std::move(Reply::json(200, std::move(keys)).no_store())};
   });
   add("GET", "/api/v1/tenants",
       [&services](const Request& request) { return list_tenants(services, request); });

@@ -188,7 +188,8 @@ Result<std::optional<sys_seconds>> time_member(const token::Json& body, const ch
 
 token::Json refused_item(const policy::TenantSnapshot& snapshot, const std::string& asked,
                          const Error& error) {
-  const bool ours = error.code == ErrorCode::Internal || error.code == ErrorCode::Unavailable;
+  const bool ours = error.code == ErrorCode::Internal || error.code == ErrorCode::Unavailable ||
+                    error.code == ErrorCode::KeyUnavailable;
   token::Json json{
       {"backend", asked},
       {"status", "refused"},

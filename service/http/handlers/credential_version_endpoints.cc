@@ -2,6 +2,7 @@
 #include <charconv>
 
 #include "core/time_format.h"
+#include "http/ascii.h"
 #include "http/handlers/credential_api.h"
 
 /// The versions of a stored credential: list, delete, bring back, destroy. A
@@ -67,12 +68,8 @@ Result<Done> change_version(const Services& services, const Request& request,
 /// Why somebody wants to see a value: goes into the audit record as it is.
 Result<std::string> reason_of(const Json& body) {
   POSTERN_TRY(auto reason, text_member(body, "reason", 500));
-  const auto printable = [](char c) {
-    const auto byte = static_cast<unsigned char>(c);
-    return byte >= 0x20 && byte != 0x7f;
-  };
   const bool given = reason && reason->find_first_not_of(' ') != std::string::npos &&
-                     std::all_of(reason->begin(), reason->end(), printable);
+                     !has_control_characters(*reason);
   if (given) return std::move(*reason);
   Error error = fail(ErrorCode::MalformedRequest,
                      "must say in one line why the value is wanted; it goes into the audit trail");

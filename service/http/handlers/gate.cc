@@ -35,7 +35,8 @@ std::string bearer_challenge(const Request& request, std::string_view code) {
 }  // namespace
 
 Reply render(const Error& error, const Request& request) {
-  if (error.code == ErrorCode::Internal || error.code == ErrorCode::Unavailable) {
+  if (error.code == ErrorCode::Internal || error.code == ErrorCode::Unavailable ||
+      error.code == ErrorCode::KeyUnavailable) {
     log::warning("request.failed", {{"code", to_string(error.code)},
                                     {"diagnostic", error.diagnostic},
                                     {"request_id", request.request_id}});

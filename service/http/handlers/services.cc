@@ -33,7 +33,8 @@ audit::Event record_for(const Services& services, const TenantId& tenant, const 
 }
 
 void record_error(audit::Event& record, const Error& error) {
-  const bool ours = error.code == ErrorCode::Internal || error.code == ErrorCode::Unavailable;
+  const bool ours = error.code == ErrorCode::Internal || error.code == ErrorCode::Unavailable ||
+                    error.code == ErrorCode::KeyUnavailable;
   record.outcome = ours ? audit::Outcome::Failed : audit::Outcome::Refused;
   record.with("code", to_string(error.code)).with("reason", error.detail);
 }

@@ -45,6 +45,8 @@ struct Services {
   std::function<Result<std::string>()> status;
   grants::JwtBearer* jwt_bearer = nullptr;  ///< null: assertions are not taken
   grants::DecisionPoint* decision_point = nullptr;
+  /// Where keys are in use, for GET /api/v1/keys, as JSON text; waits for the database.
+  std::function<Result<std::string>()> keys;
 };
 
 /// The tenant a path names, from memory, or loaded when this run may wait for

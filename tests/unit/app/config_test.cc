@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <map>
+#include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace postern::app {
@@ -26,6 +29,40 @@ TEST(LoadConfig, RefusesAVariableThatIsNoKeys) {
   EXPECT_THAT(problems_with({"POSTERND_LISTEN_PRT", "POSTERND_LISTEN_PORT"}),
               AllOf(Contains("POSTERND_LISTEN_PRT: is the environment variable of no key"),
                     Not(Contains(HasSubstr("POSTERND_LISTEN_PORT")))));
+}
+
+std::vector<std::string> problems_of(const std::map<std::string, std::string>& variables) {
+  const auto loaded = load_config("", [&](const std::string& name) -> std::optional<std::string> {
+    const auto found = variables.find(name);
+    return found != variables.end() ? std::optional(found->second) : std::nullopt;
+  });
+  const auto* found = std::get_if<ConfigProblems>(&loaded);
+  return found != nullptr ? found->problems : std::vector<std::string>();
+}
+
+TEST(LoadConfig, RootKeysComeFromOnePlace) {
+  const auto about_keys = [](const std::map<std::string, std::string>& variables) {
+    std::vector<std::string> found;
+    for (const auto& problem : problems_of(variables)) {
+      if (problem.starts_with("keys.")) found.push_back(problem);
+    }
+    return found;
+  };
+  EXPECT_THAT(about_keys({}), Contains(HasSubstr("keys.root_key_file: is required")));
+  EXPECT_THAT(about_keys({{"POSTERND_KEYS_ROOT_KEY_FILE", "/k"}}), testing::IsEmpty());
+  EXPECT_THAT(
+      about_keys({{"POSTERND_KEYS_ROOT_KEY_FILE", "/k"}, {"POSTERND_KEYS_PASSPHRASE_FILE", "/p"}}),
+      testing::IsEmpty());
+  EXPECT_THAT(about_keys({{"POSTERND_KEYS_ROOT_KEY_COMMAND", "/bin/keys,now"}}),
+              testing::IsEmpty());
+  EXPECT_THAT(about_keys({{"POSTERND_KEYS_ROOT_KEY_COMMAND", "keys"}}),
+              Contains(HasSubstr("absolute path")));
+  EXPECT_THAT(about_keys({{"POSTERND_KEYS_ROOT_KEY_COMMAND", "/bin/keys"},
+                          {"POSTERND_KEYS_ROOT_KEY_FILE", "/k"}}),
+              Contains(HasSubstr("not both")));
+  EXPECT_THAT(about_keys({{"POSTERND_KEYS_ROOT_KEY_COMMAND", "/bin/keys"},
+                          {"POSTERND_KEYS_PASSPHRASE_FILE", "/p"}}),
+              Contains(HasSubstr("goes with root_key_file")));
 }
 
 TEST(LoadConfig, KnowsTheVariablesOfItsProcess) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -61,6 +62,44 @@ TEST(MakePrivateFile, SaysWhereAndWhy) {
   EXPECT_NE(status.error().detail.find("no/key: cannot be created: No such file"),
             std::string::npos)
       << status.error().detail;
+}
+
+TEST(ReplacePrivateFile, IsTheOldOrTheNewWhole) {
+  const test::TemporaryDirectory directory;
+  const auto file = directory.path() / "key";
+  ASSERT_TRUE(make_private_file(file, "old").ok());
+  std::ofstream(directory.path() / "key.new") << "half";  // of a run that was interrupted
+  const auto before = ::umask(0);
+  const auto status = replace_private_file(file, "new", ::geteuid(), ::getegid());
+  ::umask(before);
+  ASSERT_TRUE(status.ok()) << status.error().detail;
+  EXPECT_EQ(content_of(file), "new");
+  struct stat facts {};
+  ASSERT_EQ(::stat(file.c_str(), &facts), 0);
+  EXPECT_EQ(facts.st_mode & 07777, 0600u);
+  EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 1);
+}
+
+TEST(ReplacePrivateFile, ReplacesALinkAndNotWhatItLeadsTo) {
+  const test::TemporaryDirectory directory;
+  std::ofstream(directory.path() / "target") << "there";
+  fs::create_symlink(directory.path() / "target", directory.path() / "key");
+  ASSERT_TRUE(replace_private_file(directory.path() / "key", "new", ::geteuid(), ::getegid()).ok());
+  EXPECT_EQ(content_of(directory.path() / "target"), "there");
+  EXPECT_FALSE(fs::is_symlink(directory.path() / "key"));
+}
+
+TEST(ReplacePrivateFile, AFailureLeavesTheOldAndNothingElse) {
+  const test::TemporaryDirectory directory;
+  EXPECT_EQ(
+      code_of(replace_private_file(directory.path() / "no" / "key", "x", ::geteuid(), ::getegid())),
+      ErrorCode::Unavailable);
+  fs::create_directory(directory.path() / "folder");
+  EXPECT_EQ(
+      code_of(replace_private_file(directory.path() / "folder", "x", ::geteuid(), ::getegid())),
+      ErrorCode::Unavailable);
+  EXPECT_TRUE(fs::is_directory(directory.path() / "folder"));
+  EXPECT_FALSE(fs::exists(directory.path() / "folder.new"));
 }
 
 }  // namespace

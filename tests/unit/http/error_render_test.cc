@@ -32,6 +32,7 @@ constexpr Expected kTable[] = {
     {ErrorCode::TooLarge, 413, "invalid_request", 413},
     {ErrorCode::RateLimited, 429, "temporarily_unavailable", 429},
     {ErrorCode::Unavailable, 503, "temporarily_unavailable", 503},
+    {ErrorCode::KeyUnavailable, 503, "temporarily_unavailable", 503},
     {ErrorCode::NeedsOutbound, 500, "server_error", 500},
     {ErrorCode::Internal, 500, "server_error", 500},
 };
@@ -69,7 +70,8 @@ TEST(Rfc6749_5_2, DescriptionHasOnlyAllowedBytes) {
 }
 
 TEST(ErrorRender, ServerFaultsSayNothingMore) {
-  for (const auto code : {ErrorCode::Internal, ErrorCode::Unavailable, ErrorCode::NeedsOutbound}) {
+  for (const auto code : {ErrorCode::Internal, ErrorCode::Unavailable, ErrorCode::KeyUnavailable,
+                          ErrorCode::NeedsOutbound}) {
     const auto error = fail(code, "canary detail", "canary diagnostic");
     EXPECT_EQ(oauth_error(error, true, "t").body().find("canary"), std::string::npos);
     EXPECT_EQ(problem(error).body().find("canary"), std::string::npos);

@@ -10,6 +10,7 @@
 #include <utmp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -1189,6 +1190,53 @@ TEST(CliStatus, ShowsTheServer) {
   EXPECT_EQ(finished.code, 0);
   EXPECT_THAT(finished.out, AllOf(HasSubstr("version   0.1.0"), HasSubstr("tenants   2")));
   EXPECT_EQ(json::parse(cli.run({"status", "--json"}).out).at("root_key_id"), "k1");
+}
+
+std::string key_status(int keks, int rows) {
+  return R"({"root_keys":[{"id":"9c1c0e7a55d0f3b2","state":"active","keks":3,"tenants":2}],)"
+         R"("keks_to_rotate":)" +
+         std::to_string(keks) + R"(,"rows_to_rewrap":{"tenants":1,"credential_versions":)" +
+         std::to_string(rows) +
+         R"(,"signing_keys":0},"rows_rewrapped":5,"advice":["do this\u001b[31m"]})";
+}
+
+TEST(CliKeyStatus, ShowsRootKeysAndWhatIsLeft) {
+  const Cli cli([](const SeenRequest& request) {
+    EXPECT_EQ(request.target, "/api/v1/keys");
+    return json_reply(200, key_status(1, 2));
+  });
+  const auto finished = cli.run({"keys", "status"});
+  EXPECT_EQ(finished.code, 0);
+  EXPECT_THAT(finished.out,
+              AllOf(HasSubstr("9c1c0e7a55d0f3b2"), HasSubstr("1 KEKs to wrap, 2 rows to move"),
+                    HasSubstr("do this"), Not(HasSubstr("\x1b"))));
+  const auto shown = json::parse(cli.run({"keys", "status", "--json"}).out);
+  EXPECT_EQ(shown.at("rows_to_rewrap").at("credential_versions"), 2);
+  EXPECT_EQ(shown.at("root_keys").at(0).at("state"), "active");
+}
+
+TEST(CliKeyStatus, WatchesUntilNothingIsLeft) {
+  std::atomic<int> asked = 0;
+  const Cli cli([&](const SeenRequest&) {
+    const int looks = ++asked;
+    return json_reply(200, looks == 1 ? key_status(2, 9) : key_status(0, looks == 2 ? 4 : 0));
+  });
+  const auto finished = cli.run({"keys", "status", "--watch", "--interval", "0.1"});
+  EXPECT_EQ(finished.code, 0);
+  EXPECT_EQ(asked, 3);
+  EXPECT_THAT(finished.out, AllOf(HasSubstr("0 KEKs to wrap, 4 rows to move (7 done)"),
+                                  HasSubstr("0 KEKs to wrap, 0 rows to move (4 done)")));
+}
+
+TEST(CliKeyStatus, IsForOperatorsAndSaysSo) {
+  const Cli cli([](const SeenRequest&) {
+    return json_reply(403, R"({"type":"urn:postern:problem:forbidden","title":"Forbidden",)"
+                           R"("status":403,"detail":"this needs an operator token"})");
+  });
+  const auto finished = cli.run({"keys", "status", "--watch"});
+  EXPECT_NE(finished.code, 0);
+  EXPECT_THAT(finished.err, HasSubstr("operator token"));
+  EXPECT_EQ(cli.run({"keys", "status", "--interval", "1"}).code, 2);
 }
 
 TEST(Cli, NamesACommandThatDoesNotExist) {

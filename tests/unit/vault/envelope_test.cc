@@ -345,5 +345,63 @@ TEST_F(EnvelopeTest, NoSwapBetweenRowsOpens) {
   EXPECT_GT(tried, 5'000);
 }
 
+// ---- rewrap ----
+
+TEST_F(EnvelopeTest, ARewrapMovesTheDekAndNothingElse) {
+  auto sealed = seal();
+  keys.add(acme, KekVersion{2});
+  const auto moved =
+      envelope.rewrap(acme, key, 1, KekVersion{1}, sealed.wrapped_dek, KekVersion{2});
+  ASSERT_TRUE(moved.ok());
+  auto row = sealed;
+  row.kek_version = KekVersion{2};
+  row.wrapped_dek = moved.value();
+  const auto opened = envelope.open(acme, key, row);
+  ASSERT_TRUE(opened.ok());
+  EXPECT_EQ(revealed(opened.value()), (Pairs{{"host", "example"}, {"token", "t0p"}}));
+  EXPECT_TRUE(envelope.open(acme, key, sealed).ok());  // the row before still opens too
+
+  // Neither half of a row can be put back alone.
+  auto mixed = row;
+  mixed.wrapped_dek = sealed.wrapped_dek;
+  EXPECT_EQ(code_of(envelope.open(acme, key, mixed)), ErrorCode::Internal);
+  mixed = row;
+  mixed.kek_version = KekVersion{1};
+  EXPECT_EQ(code_of(envelope.open(acme, key, mixed)), ErrorCode::Internal);
+}
+
+TEST_F(EnvelopeTest, ARewrapDiffersEachTime) {
+  const auto sealed = seal();
+  keys.add(acme, KekVersion{2});
+  std::set<Bytes> boxes;
+  for (int i = 0; i < 20; ++i) {
+    boxes.insert(
+        envelope.rewrap(acme, key, 1, KekVersion{1}, sealed.wrapped_dek, KekVersion{2}).value());
+  }
+  EXPECT_EQ(boxes.size(), 20u);  // a nonce was never used twice
+}
+
+TEST_F(EnvelopeTest, WhatIsNotThisRowsIsNotRewrapped) {
+  const auto sealed = seal();
+  keys.add(acme, KekVersion{2});
+  keys.add(other, KekVersion{2});
+  const auto code = [&](const TenantId& tenant, const CredentialKey& of, std::uint32_t version,
+                        unsigned from, const Bytes& wrapped, unsigned to = 2) {
+    return code_of(envelope.rewrap(tenant, of, version, KekVersion{from}, wrapped, KekVersion{to}));
+  };
+  const CredentialKey shared{Owner::tenant(), key.name};
+  EXPECT_EQ(code(other, key, 1, 1, sealed.wrapped_dek), ErrorCode::Internal);
+  EXPECT_EQ(code(acme, shared, 1, 1, sealed.wrapped_dek), ErrorCode::Internal);
+  EXPECT_EQ(code(acme, key, 2, 1, sealed.wrapped_dek), ErrorCode::Internal);
+  EXPECT_EQ(code(acme, key, 1, 2, sealed.wrapped_dek), ErrorCode::Internal);
+  EXPECT_EQ(code(acme, key, 1, 3, sealed.wrapped_dek), ErrorCode::Internal);
+  EXPECT_EQ(code(acme, key, 1, 1, sealed.wrapped_dek, 3), ErrorCode::NotFound);
+  for (std::size_t bit = 0; bit < sealed.wrapped_dek.size() * 8; ++bit) {
+    auto flipped = sealed.wrapped_dek;
+    flipped[bit / 8] ^= std::byte(1 << (bit % 8));
+    ASSERT_EQ(code(acme, key, 1, 1, flipped), ErrorCode::Internal) << bit;
+  }
+}
+
 }  // namespace
 }  // namespace postern::vault

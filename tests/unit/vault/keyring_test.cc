@@ -4,6 +4,9 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstddef>
+#include <fstream>
+#include <iterator>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -14,6 +17,7 @@
 #include "crypto/hash.h"
 #include "support/code_of.h"
 #include "support/in_memory_kek_store.h"
+#include "support/temporary_directory.h"
 
 namespace postern::vault {
 namespace {
@@ -202,7 +206,7 @@ TEST_F(KeyringTest, AKekOfAnotherRootKeyDoesNotOpen) {
   const test::TestKeyring strangers({"acme"});
   auto rows = strangers.keyring.create(kAcme, KekVersion{1});
   keys.store.replace(kAcme, {rows});
-  EXPECT_EQ(code_of(use(kAcme)), ErrorCode::Internal);
+  EXPECT_EQ(code_of(use(kAcme)), ErrorCode::KeyUnavailable);
   rows.root_key_id = keys.keyring.create(kAcme, KekVersion{1}).root_key_id;
   keys.store.replace(kAcme, {rows});
   EXPECT_EQ(code_of(use(kAcme)), ErrorCode::Internal);
@@ -238,6 +242,148 @@ TEST_F(KeyringTest, AnOlderKekNeverStandsInForANewerThatDoesNotOpen) {
   EXPECT_EQ(code_of(use(kAcme)), ErrorCode::Internal);
   EXPECT_EQ(code_of(keyring().current(kAcme)), ErrorCode::Internal);
   EXPECT_TRUE(use(kAcme, 1).ok());
+}
+
+// ---- root keys ----
+
+/// Two root keys, in the order given.
+RootKeys both(const std::string& first, const std::string& second) {
+  return RootKeys::parse(first + second).value();
+}
+
+struct RootKeyRotation : ::testing::Test {
+  RootKeyRotation() {
+    const test::TemporaryDirectory directory;
+    for (auto* line : {&old_line, &new_line}) {
+      const auto file = directory.path() / (line == &old_line ? "old" : "new");
+      EXPECT_TRUE(RootKeys::create(file).ok());
+      std::ifstream in(file);
+      line->assign(std::istreambuf_iterator<char>(in), {});
+    }
+    const Keyring maker(RootKeys::parse(old_line).value(), store);
+    rows.push_back(maker.create(kAcme, KekVersion{1}));
+    store.replace(kAcme, rows);
+  }
+  static std::string id_in(const std::string& line) { return line.substr(20, 16); }
+  std::optional<std::string> current(Keyring& keyring) {
+    std::string found;
+    const auto status = keyring.with_current(kAcme, [&](KekVersion, const Kek& kek) {
+      found = print(kek);
+      return Status();
+    });
+    return status.ok() ? std::optional(found) : std::nullopt;
+  }
+
+  std::string old_line, new_line;
+  test::InMemoryKekStore store;
+  std::vector<WrappedKek> rows;
+};
+
+TEST_F(RootKeyRotation, ARewrappedKekIsTheSameUnderTheActiveRootKey) {
+  Keyring keyring(both(new_line, old_line), store);
+  const auto before = current(keyring);
+  const auto moved = keyring.rewrap(kAcme, rows[0]);
+  ASSERT_TRUE(moved.ok());
+  EXPECT_EQ(moved.value().root_key_id, id_in(new_line));
+  EXPECT_EQ(moved.value().version, KekVersion{1});
+
+  store.replace(kAcme, {moved.value()});
+  Keyring only_new(RootKeys::parse(new_line).value(), store);
+  EXPECT_EQ(current(only_new), before);
+  Keyring only_old(RootKeys::parse(old_line).value(), store);
+  EXPECT_EQ(current(only_old), std::nullopt);
+}
+
+TEST_F(RootKeyRotation, ARewrappedKekIsBoundToItsRowAndItsRootKey) {
+  Keyring keyring(both(new_line, old_line), store);
+  const auto moved = keyring.rewrap(kAcme, rows[0]).value();
+  const auto refused = [&](WrappedKek row, const TenantId& tenant) {
+    Keyring fresh(both(new_line, old_line), store);
+    return code_of(fresh.rewrap(tenant, row)) == ErrorCode::Internal;
+  };
+  EXPECT_TRUE(refused(moved, kOther));
+  auto other = moved;
+  other.version = KekVersion{2};
+  EXPECT_TRUE(refused(other, kAcme));
+  other = moved;
+  other.root_key_id = id_in(old_line);  // the label alone put back
+  EXPECT_TRUE(refused(other, kAcme));
+  other = moved;
+  other.wrapped = rows[0].wrapped;  // the box alone put back
+  EXPECT_TRUE(refused(other, kAcme));
+}
+
+TEST_F(RootKeyRotation, WhatDoesNotOpenIsNotRewrapped) {
+  Keyring keyring(both(new_line, old_line), store);
+  auto row = rows[0];
+  row.wrapped.back() ^= std::byte{1};
+  EXPECT_EQ(code_of(keyring.rewrap(kAcme, row)), ErrorCode::Internal);
+  Keyring without(RootKeys::parse(new_line).value(), store);
+  EXPECT_EQ(code_of(without.rewrap(kAcme, rows[0])), ErrorCode::KeyUnavailable);
+  Keyring empty(RootKeys::none(), store);
+  EXPECT_EQ(code_of(empty.rewrap(kAcme, rows[0])), ErrorCode::KeyUnavailable);
+}
+
+TEST_F(RootKeyRotation, ALogLineNamesTheKeyWantedAndTheKeysHere) {
+  Keyring keyring(RootKeys::parse(new_line).value(), store);
+  const auto status = keyring.with_current(kAcme, [](KekVersion, const Kek&) { return Status(); });
+  ASSERT_EQ(code_of(status), ErrorCode::KeyUnavailable);
+  EXPECT_EQ(status.error().diagnostic,
+            "kek: under root key " + id_in(old_line) + ", this process has " + id_in(new_line));
+  // Whoever can write the row does not write the log.
+  rows[0].root_key_id = "x\nforged line";
+  store.replace(kAcme, rows);
+  const auto forged = keyring.with_current(kAcme, [](KekVersion, const Kek&) { return Status(); });
+  EXPECT_EQ(forged.error().diagnostic,
+            "kek: under root key malformed, this process has " + id_in(new_line));
+}
+
+TEST_F(RootKeyRotation, OtherRootKeysTakeEffectAtOnce) {
+  Keyring keyring(RootKeys::none(), store);
+  EXPECT_EQ(current(keyring), std::nullopt);
+  keyring.replace_root_keys(RootKeys::parse(old_line).value());
+  const auto opened = current(keyring);
+  EXPECT_NE(opened, std::nullopt);
+  keyring.replace_root_keys(both(new_line, old_line));
+  EXPECT_EQ(current(keyring), opened);
+  EXPECT_EQ(keyring.create(kOther, KekVersion{1}).root_key_id, id_in(new_line));
+  // Also for what is remembered: what was taken out opens nothing any more.
+  keyring.replace_root_keys(RootKeys::parse(new_line).value());
+  EXPECT_EQ(current(keyring), std::nullopt);
+}
+
+TEST_F(RootKeyRotation, NoKekIsMadeWithoutARootKeyOrWhileSuspended) {
+  Keyring keyring(RootKeys::none(), store);
+  EXPECT_EQ(code_of(keyring.may_create()), ErrorCode::KeyUnavailable);
+  EXPECT_THROW(keyring.create(kOther, KekVersion{1}), std::logic_error);
+  EXPECT_EQ(keyring.active_root_key(), "");
+  keyring.replace_root_keys(RootKeys::parse(old_line).value());
+  EXPECT_TRUE(keyring.may_create().ok());
+  EXPECT_EQ(keyring.active_root_key(), id_in(old_line));
+  keyring.set_creation(Keyring::Creation::Suspended);
+  EXPECT_EQ(code_of(keyring.may_create()), ErrorCode::KeyUnavailable);
+  keyring.set_creation(Keyring::Creation::Allowed);
+  EXPECT_TRUE(keyring.may_create().ok());
+}
+
+TEST_F(RootKeyRotation, ReplacingAndUsingMayRace) {
+  Keyring keyring(both(new_line, old_line), store);
+  std::atomic<int> failed = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 300; ++i) {
+        if (t == 0) {
+          keyring.replace_root_keys(i % 2 == 0 ? both(old_line, new_line)
+                                               : both(new_line, old_line));
+        } else if (!current(keyring)) {
+          ++failed;
+        }
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(failed, 0);
 }
 
 // ---- private keys ----
@@ -284,6 +430,34 @@ TEST_F(KeyringTest, APrivateKeyIsBoundToItsRow) {
     flipped.wrapped[bit / 8] ^= std::byte(1 << (bit % 8));
     ASSERT_TRUE(refused(kAcme, "signing", "kid-1", flipped)) << bit;
   }
+}
+
+TEST_F(KeyringTest, ARewrappedPrivateKeyIsTheSameUnderAnotherKek) {
+  const auto wrapped = keyring().wrap_private(kAcme, "signing", "kid-1", secret("pkcs8")).value();
+  keys.add(kAcme, KekVersion{2});
+  const auto moved = keyring().rewrap_private(kAcme, "signing", "kid-1", wrapped, KekVersion{2});
+  ASSERT_TRUE(moved.ok());
+  EXPECT_EQ(moved.value().kek_version, KekVersion{2});
+  EXPECT_EQ(revealed(keyring().unwrap_private(kAcme, "signing", "kid-1", moved.value()).value()),
+            "pkcs8");
+  // Neither half of a row can be put back alone.
+  auto mixed = moved.value();
+  mixed.kek_version = KekVersion{1};
+  EXPECT_EQ(code_of(keyring().unwrap_private(kAcme, "signing", "kid-1", mixed)),
+            ErrorCode::Internal);
+  mixed = wrapped;
+  mixed.kek_version = KekVersion{2};
+  EXPECT_EQ(code_of(keyring().unwrap_private(kAcme, "signing", "kid-1", mixed)),
+            ErrorCode::Internal);
+
+  auto altered = wrapped;
+  altered.wrapped.back() ^= std::byte{1};
+  EXPECT_EQ(code_of(keyring().rewrap_private(kAcme, "signing", "kid-1", altered, KekVersion{2})),
+            ErrorCode::Internal);
+  EXPECT_EQ(code_of(keyring().rewrap_private(kAcme, "signing", "kid-2", wrapped, KekVersion{2})),
+            ErrorCode::Internal);
+  EXPECT_EQ(code_of(keyring().rewrap_private(kAcme, "signing", "kid-1", wrapped, KekVersion{9})),
+            ErrorCode::NotFound);
 }
 
 TEST_F(KeyringTest, ANewTenantsKeysCanBeMadeBeforeItIsStored) {

@@ -9,7 +9,11 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <mutex>
+#include <set>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "crypto/aead.h"
 #include "crypto/base64url.h"
@@ -122,6 +126,90 @@ TEST_F(RootKeyFile, IsNotCreatedThroughALink) {
 
 TEST_F(RootKeyFile, IsNotCreatedWhereThereIsNoDirectory) {
   EXPECT_EQ(code_of(RootKeys::create(directory / "no" / "root.key")), ErrorCode::Unavailable);
+}
+
+// ---- adding ----
+
+TEST_F(RootKeyFile, AnAddedKeyIsTheActiveOneAndTheOthersStay) {
+  ASSERT_TRUE(RootKeys::create(file).ok());
+  const auto before = content();
+  write("# kept\n" + before);
+  const auto added = RootKeys::add_to(file);
+  ASSERT_TRUE(added.ok()) << added.error().detail;
+  const auto keys = RootKeys::load(file);
+  ASSERT_TRUE(keys.ok()) << keys.error().detail;
+  EXPECT_EQ(keys.value().ids(), (std::vector<std::string>{added.value(), before.substr(20, 16)}));
+  EXPECT_EQ(keys.value().active_id(), added.value());
+  EXPECT_TRUE(content().ends_with("\n# kept\n" + before));
+  struct stat status {};
+  ASSERT_EQ(::stat(file.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0600u);
+  EXPECT_EQ(std::distance(fs::directory_iterator(directory), {}), 1);
+}
+
+TEST_F(RootKeyFile, AnAddedKeyLeavesTheFileItsOwner) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root gives files away";
+  ASSERT_TRUE(RootKeys::create(file).ok());
+  ASSERT_EQ(::chown(file.c_str(), 0, 12345), 0);
+  ASSERT_TRUE(RootKeys::add_to(file).ok());
+  struct stat status {};
+  ASSERT_EQ(::stat(file.c_str(), &status), 0);
+  EXPECT_EQ(status.st_uid, 0u);
+  EXPECT_EQ(status.st_gid, 12345u);
+}
+
+TEST_F(RootKeyFile, NothingIsAddedToWhatIsNoRootKeyFile) {
+  EXPECT_EQ(code_of(RootKeys::add_to(file)), ErrorCode::Unavailable);
+  EXPECT_FALSE(fs::exists(file));
+  write("not a key\n");
+  EXPECT_EQ(code_of(RootKeys::add_to(file)), ErrorCode::Unavailable);
+  EXPECT_EQ(content(), "not a key\n");
+  fs::remove(file);
+  ASSERT_TRUE(RootKeys::create(file).ok());
+  const auto before = content();
+  ::chmod(file.c_str(), 0644);
+  EXPECT_EQ(code_of(RootKeys::add_to(file)), ErrorCode::Unavailable);
+  EXPECT_EQ(content(), before);
+}
+
+TEST_F(RootKeyFile, OfManyAddedAtOnceNoneIsLost) {
+  ASSERT_TRUE(RootKeys::create(file).ok());
+  std::mutex mutex;
+  std::set<std::string> added;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 8; ++i) {
+        const auto id = RootKeys::add_to(file);
+        const std::lock_guard lock(mutex);
+        if (id.ok()) {
+          added.insert(id.value());
+        } else {
+          EXPECT_EQ(code_of(id), ErrorCode::Conflict) << id.error().detail;
+        }
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  const auto keys = RootKeys::load(file);
+  ASSERT_TRUE(keys.ok());
+  EXPECT_EQ(keys.value().ids().size(), added.size() + 1);
+  for (const auto& id : added) EXPECT_NE(keys.value().find(id), nullptr) << id;
+}
+
+TEST(RootKeyIds, ShowIdsAndNothingElse) {
+  EXPECT_EQ(root_key_ids({}), "none");
+  EXPECT_EQ(root_key_ids({"0123456789abcdef"}), "0123456789abcdef");
+  EXPECT_EQ(root_key_ids({"0123456789abcdef", "x y"}), "0123456789abcdef,malformed");
+  EXPECT_FALSE(is_root_key_id("0123456789ABCDEF"));
+  EXPECT_FALSE(is_root_key_id("0123456789abcde"));
+}
+
+TEST(RootKeys, NoneHasNone) {
+  const auto none = RootKeys::none();
+  EXPECT_TRUE(none.empty());
+  EXPECT_EQ(none.active_id(), "");
+  EXPECT_EQ(none.find(""), nullptr);
 }
 
 TEST_F(RootKeyFile, TwoFilesHaveTwoKeys) {

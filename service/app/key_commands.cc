@@ -1,0 +1,421 @@
+#include "app/key_commands.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "app/root_keys.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "storage/migrator.h"
+#include "storage/postgres_audit_log.h"
+#include "storage/postgres_config_store.h"
+#include "storage/postgres_kek_store.h"
+#include "storage/postgres_rotation_store.h"
+#include "token/json.h"
+#include "vault/keyring.h"
+#include "vault/root_key_passphrase.h"
+
+namespace postern::app {
+namespace {
+
+using std::chrono::steady_clock;
+using token::Json;
+
+constexpr int kOk = 0;
+constexpr int kFailed = 1;
+
+int say(const Error& error) {
+  std::cerr << "posternd: " << (error.detail.empty() ? error.diagnostic : error.detail) << '\n';
+  return kFailed;
+}
+
+storage::DatabaseOptions database_options(const Config& config) {
+  storage::DatabaseOptions options;
+  options.conninfo = config.database_url;
+  options.application_name = "posternd-keys";
+  options.max_connections = 2;
+  options.statement_timeout = std::chrono::seconds(30);
+  return options;
+}
+
+std::uint32_t number(KekVersion version) { return static_cast<std::uint32_t>(version); }
+
+/// What the commands work with.
+struct Tools {
+  Tools(const Config& config, vault::RootKeys root_keys, vault::Rotation::Options options)
+      : ids(root_keys.ids()),
+        database(database_options(config)),
+        key_database(database_options(config)),
+        keks(key_database),
+        keyring(std::move(root_keys), keks),
+        audit_log(database, keyring),
+        tenants(database, audit_log),
+        store(database, audit_log),
+        rotation(store, keyring, clock, std::move(options)) {}
+
+  const std::vector<std::string> ids;
+  SystemClock clock;
+  storage::Database database;
+  storage::Database key_database;  // a transaction under way may need a KEK
+  storage::PostgresKekStore keks;
+  vault::Keyring keyring;
+  storage::PostgresAuditLog audit_log;
+  storage::PostgresConfigStore tenants;
+  storage::PostgresRotationStore store;
+  vault::Rotation rotation;
+};
+
+enum class WithoutKeys { Fail, GoOn };
+
+Result<std::unique_ptr<Tools>> open_tools(const Config& config, const KeyOptions& options,
+                                          WithoutKeys without) {
+  log::set_level(config.log_level);
+  auto root_keys = root_key_provider(config)->load();
+  if (!root_keys.ok()) {
+    if (without == WithoutKeys::Fail) return root_keys.error();
+    std::cerr << "posternd: " << root_keys.error().detail << '\n';
+    root_keys = vault::RootKeys::none();
+  }
+  POSTERN_TRY(const auto schema, storage::schema_state(config.database_url));
+  if (schema.status != storage::SchemaStatus::Current) {
+    return fail(ErrorCode::Unavailable, "the database schema is " +
+                                            std::string(storage::to_string(schema.status)) +
+                                            "; run: posternd migrate");
+  }
+  vault::Rotation::Options rotation;
+  rotation.per_second = options.per_second;
+  return std::make_unique<Tools>(config, std::move(root_keys).value(), std::move(rotation));
+}
+
+/// Tenants that the command is about, in order. Stops at the first error of `each`.
+Status for_tenants(Tools& tools, const KeyOptions& options,
+                   const std::function<Status(const TenantId&)>& each) {
+  if (!options.tenant.empty()) {
+    POSTERN_TRY(const auto tenant, TenantId::parse(options.tenant));
+    return each(tenant);
+  }
+  std::string cursor;
+  do {
+    POSTERN_TRY(const auto page, tools.tenants.tenants(cursor, 500));
+    for (const auto& row : page.items) {
+      const auto done = each(row.tenant);
+      // Removed since the page was read.
+      if (!done.ok() && done.error().code != ErrorCode::NotFound) return done;
+    }
+    cursor = page.next;
+  } while (!cursor.empty());
+  return {};
+}
+
+/// One line on standard error every second, for somebody who waits.
+class ProgressLine {
+ public:
+  explicit ProgressLine(std::string what) : what_(std::move(what)) {}
+  void operator()(const vault::Rotation::Progress& progress) {
+    const auto now = steady_clock::now();
+    if (now < next_) return;
+    next_ = now + std::chrono::seconds(1);
+    std::cerr << "posternd: " << what_ << ' ' << progress.done << " of " << progress.total;
+    if (progress.failed > 0) std::cerr << ", " << progress.failed << " failed";
+    std::cerr << '\n';
+  }
+
+ private:
+  const std::string what_;
+  steady_clock::time_point next_ = steady_clock::now() + std::chrono::seconds(1);
+};
+
+std::string plural(std::uint64_t count, const char* one) {
+  return std::to_string(count) + ' ' + one + (count == 1 ? "" : "s");
+}
+
+std::string state_of(const std::vector<std::string>& given, const std::string& id) {
+  if (!given.empty() && given.front() == id) return "active";
+  return std::find(given.begin(), given.end(), id) != given.end() ? "old" : "missing";
+}
+
+std::string shown(const std::string& id) { return vault::root_key_ids({id}); }
+
+/// Every root key there is word of: those here, then those that only the database knows.
+std::vector<vault::RootKeyUse> all_root_keys(const std::vector<std::string>& given,
+                                             const std::vector<vault::RootKeyUse>& uses) {
+  std::vector<vault::RootKeyUse> all;
+  for (const auto& id : given) {
+    const auto used = std::find_if(uses.begin(), uses.end(),
+                                   [&](const auto& use) { return use.root_key_id == id; });
+    all.push_back(used != uses.end() ? *used : vault::RootKeyUse{id, 0, 0, 0});
+  }
+  for (const auto& use : uses) {
+    if (state_of(given, use.root_key_id) == "missing") all.push_back(use);
+  }
+  return all;
+}
+
+/// What an operator should do next; nothing when all is done.
+std::vector<std::string> advice(const std::vector<std::string>& given,
+                                const std::vector<vault::RootKeyUse>& uses,
+                                const vault::Backlog& backlog) {
+  std::vector<std::string> out;
+  std::uint64_t old = 0;
+  for (const auto& key : all_root_keys(given, uses)) {
+    const auto state = state_of(given, key.root_key_id);
+    if (state == "missing") {
+      out.push_back("root key " + shown(key.root_key_id) + " is missing: put its line back; " +
+                    plural(key.keks, "KEK") + " cannot be opened without it");
+    } else if (state == "old" && key.keks == 0) {
+      out.push_back("root key " + key.root_key_id +
+                    " wraps nothing any more: its line may leave the file once every replica has "
+                    "the active key; keep it as long as backups from before");
+    }
+    if (state == "old") old += key.keks;
+  }
+  if (old > 0) out.push_back(plural(old, "KEK") + " to wrap: posternd keys rotate-root");
+  if (backlog.rows() > 0) {
+    out.push_back(plural(backlog.rows(), "row") + " to move: posternd keys rewrap --all");
+  }
+  return out;
+}
+
+Json summary(const std::vector<std::string>& given, const std::vector<vault::RootKeyUse>& uses,
+             const vault::Backlog& backlog) {
+  Json keys = Json::array();
+  std::uint64_t to_rotate = 0, rewrapped = 0;
+  for (const auto& key : all_root_keys(given, uses)) {
+    const auto state = state_of(given, key.root_key_id);
+    keys.push_back({{"id", shown(key.root_key_id)},
+                    {"state", state},
+                    {"keks", key.keks},
+                    {"tenants", key.tenants}});
+    if (state != "active") to_rotate += key.keks;
+    rewrapped += key.rewrapped;
+  }
+  return {{"root_keys", std::move(keys)},
+          {"keks_to_rotate", to_rotate},
+          {"rows_to_rewrap",
+           {{"tenants", backlog.tenants},
+            {"credential_versions", backlog.credential_versions},
+            {"signing_keys", backlog.signing_keys}}},
+          {"rows_rewrapped", rewrapped},
+          {"advice", advice(given, uses, backlog)}};
+}
+
+}  // namespace
+
+std::string key_summary(const std::vector<std::string>& given,
+                        const std::vector<vault::RootKeyUse>& uses, const vault::Backlog& backlog) {
+  return token::dump_json(summary(given, uses, backlog));
+}
+
+int show_keys(const Config& config, const KeyOptions& options) {
+  const auto opened = open_tools(config, options, WithoutKeys::GoOn);
+  if (!opened.ok()) return say(opened.error());
+  auto& tools = *opened.value();
+  const auto uses = tools.store.root_key_uses();
+  if (!uses.ok()) return say(uses.error());
+  const auto backlog = tools.store.backlog();
+  if (!backlog.ok()) return say(backlog.error());
+  auto json = summary(tools.ids, uses.value(), backlog.value());
+  json["tenants"] = Json::array();
+  std::string lines;
+  const auto listed = for_tenants(tools, options, [&](const TenantId& tenant) -> Status {
+    POSTERN_TRY(const auto keks, tools.store.kek_uses(tenant));
+    Json versions = Json::array();
+    for (const auto& kek : keks) {
+      versions.push_back({{"version", number(kek.version)},
+                          {"root_key_id", shown(kek.root_key_id)},
+                          {"credential_versions", kek.credential_versions},
+                          {"signing_keys", kek.signing_keys}});
+      lines += "  " + tenant.str() + "  KEK " + std::to_string(number(kek.version)) +
+               (&kek == &keks.front() ? " (current)" : "") + "  root key " +
+               shown(kek.root_key_id) + "  " +
+               plural(kek.credential_versions, "credential version") + ", " +
+               plural(kek.signing_keys, "signing key") + "\n";
+    }
+    json["tenants"].push_back({{"tenant", tenant.str()}, {"keks", std::move(versions)}});
+    return {};
+  });
+  if (!listed.ok()) return say(listed.error());
+  if (options.json) {
+    std::cout << token::dump_json(json) << '\n';
+    return kOk;
+  }
+  std::cout << "root keys\n";
+  for (const auto& key : json["root_keys"]) {
+    std::cout << "  " << key["id"].get<std::string>() << "  " << key["state"].get<std::string>()
+              << "  " << plural(key["keks"].get<std::uint64_t>(), "KEK") << " of "
+              << plural(key["tenants"].get<std::uint64_t>(), "tenant") << '\n';
+  }
+  std::cout << "tenants\n" << lines;
+  std::cout << "to do\n";
+  for (const auto& line : json["advice"]) std::cout << "  " << line.get<std::string>() << '\n';
+  if (json["advice"].empty()) std::cout << "  nothing\n";
+  return kOk;
+}
+
+int rotate_root(const Config& config, const KeyOptions& options) {
+  const auto opened = open_tools(config, options, WithoutKeys::Fail);
+  if (!opened.ok()) return say(opened.error());
+  auto& tools = *opened.value();
+  const auto without = tools.store.replicas_without(tools.ids.front());
+  if (!without.ok()) return say(without.error());
+  if (without.value() > 0 && !options.force) {
+    std::cerr << "posternd: " << plural(without.value(), "replica") << " without root key "
+              << tools.ids.front()
+              << ": give the file to all of them and wait a second, or they will open nothing "
+                 "that is wrapped under it (--force to do it all the same)\n";
+    return kFailed;
+  }
+  ProgressLine line("KEKs wrapped under root key " + tools.ids.front() + ":");
+  const auto done = tools.rotation.rotate_root(std::ref(line));
+  if (!done.ok()) {
+    say(done.error());
+    std::cerr << "posternd: what was done stays done; run it again\n";
+    return kFailed;
+  }
+  const auto& progress = done.value();
+  const auto uses = tools.store.root_key_uses();
+  if (!uses.ok()) return say(uses.error());
+  const auto todo = advice(tools.ids, uses.value(), {});
+  if (options.json) {
+    std::cout << token::dump_json({{"root_key_id", tools.ids.front()},
+                                   {"wrapped", progress.done},
+                                   {"left", progress.left},
+                                   {"advice", todo}})
+              << '\n';
+  }
+  if (progress.total == 0 && progress.done == 0 && tools.ids.size() == 1) {
+    std::cerr << "posternd: every KEK is under root key " << tools.ids.front()
+              << " already, the only one here; make another with: posternd keys add FILE\n";
+    return kFailed;
+  }
+  if (!options.json) {
+    std::cout << plural(progress.done, "KEK") << " wrapped under root key " << tools.ids.front()
+              << ", " << progress.left << " left\n";
+    for (const auto& text : todo) std::cout << text << '\n';
+  }
+  return progress.left == 0 ? kOk : kFailed;
+}
+
+int rotate_tenants(const Config& config, const KeyOptions& options) {
+  const auto opened = open_tools(config, options, WithoutKeys::Fail);
+  if (!opened.ok()) return say(opened.error());
+  auto& tools = *opened.value();
+  std::uint64_t rotated = 0, failed = 0;
+  const auto begun = steady_clock::now();
+  const auto all = for_tenants(tools, options, [&](const TenantId& tenant) -> Status {
+    const auto version = tools.rotation.rotate_tenant(tenant);
+    if (!version.ok()) {
+      // One tenant whose key does not open must not keep the others on theirs.
+      const auto code = version.error().code;
+      const bool its_own = code == ErrorCode::Internal || code == ErrorCode::KeyUnavailable;
+      if (!options.tenant.empty() || !its_own) return version.error();
+      std::cerr << "posternd: tenant " << tenant << ": its key cannot be opened\n";
+      ++failed;
+      return {};
+    }
+    ++rotated;
+    if (options.json) {
+      std::cout << token::dump_json(
+                       {{"tenant", tenant.str()}, {"kek_version", number(version.value())}})
+                << '\n';
+    } else {
+      std::cout << "tenant " << tenant << ": KEK " << number(version.value())
+                << " is current for what is sealed from now on\n";
+    }
+    if (options.per_second > 0) {
+      std::this_thread::sleep_until(begun +
+                                    std::chrono::milliseconds(rotated * 1000 / options.per_second));
+    }
+    return {};
+  });
+  if (!all.ok()) return say(all.error());
+  if (!options.json && rotated > 0) {
+    std::cout << "older KEKs still open; move what is under them with: posternd keys rewrap "
+              << (options.tenant.empty() ? "--all" : options.tenant) << '\n';
+  }
+  return failed == 0 ? kOk : kFailed;
+}
+
+int rewrap_tenants(const Config& config, const KeyOptions& options) {
+  const auto opened = open_tools(config, options, WithoutKeys::Fail);
+  if (!opened.ok()) return say(opened.error());
+  auto& tools = *opened.value();
+  std::uint64_t moved = 0, left = 0;
+  const auto all = for_tenants(tools, options, [&](const TenantId& tenant) -> Status {
+    ProgressLine line("tenant " + tenant.str() + ": rows moved:");
+    const auto done = tools.rotation.rewrap(tenant, std::ref(line));
+    if (!done.ok()) {
+      const auto code = done.error().code;
+      const bool its_own = code == ErrorCode::Internal || code == ErrorCode::KeyUnavailable;
+      if (!options.tenant.empty() || !its_own) return done.error();
+      std::cerr << "posternd: tenant " << tenant << ": its key cannot be opened\n";
+      ++left;
+      return {};
+    }
+    const auto& progress = done.value();
+    moved += progress.done;
+    left += progress.left;
+    if (progress.total == 0) return {};
+    if (options.json) {
+      std::cout << token::dump_json({{"tenant", tenant.str()},
+                                     {"moved", progress.done},
+                                     {"failed", progress.failed},
+                                     {"left", progress.left}})
+                << '\n';
+    } else {
+      std::cout << "tenant " << tenant << ": " << plural(progress.done, "row") << " moved, "
+                << progress.left << " left";
+      if (progress.failed > 0) {
+        std::cout << "; " << plural(progress.failed, "row") << " cannot be opened, see the log";
+      }
+      std::cout << '\n';
+    }
+    return {};
+  });
+  if (!all.ok()) {
+    say(all.error());
+    std::cerr << "posternd: what was done stays done; run it again\n";
+    return kFailed;
+  }
+  if (!options.json) std::cout << plural(moved, "row") << " moved, " << left << " left in all\n";
+  return left == 0 ? kOk : kFailed;
+}
+
+int create_root_key(const std::filesystem::path& file, const std::filesystem::path& passphrases) {
+  if (passphrases.empty()) {
+    const auto made = vault::RootKeys::create(file);
+    if (!made.ok()) return say(made.error());
+  } else {
+    const auto secret = read_secret_file(passphrases);
+    if (!secret.ok()) return say(secret.error());
+    const auto made =
+        vault::RootKeyPassphrase::create(file, as_text(secret.value().readable()), {});
+    if (!made.ok()) return say(made.error());
+  }
+  std::cout << "created " << file << "\n";
+  return kOk;
+}
+
+int add_root_key(const std::filesystem::path& file, const std::filesystem::path& passphrases) {
+  const auto add = [&]() -> Result<std::string> {
+    if (passphrases.empty()) return vault::RootKeys::add_to(file);
+    POSTERN_TRY(const auto secret, read_secret_file(passphrases));
+    return vault::RootKeyPassphrase::add_to(file, as_text(secret.readable()), {});
+  };
+  const auto id = add();
+  if (!id.ok()) return say(id.error());
+  std::cout << "root key " << id.value() << " is the first in " << file.string()
+            << " and so the active one\n"
+            << "give the file to every replica, which notices within seconds; then: posternd keys "
+               "rotate-root\n";
+  return kOk;
+}
+
+}  // namespace postern::app

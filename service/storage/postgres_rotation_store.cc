@@ -1,0 +1,310 @@
+#include "storage/postgres_rotation_store.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "storage/postgres_config_store.h"
+#include "storage/session.h"
+
+namespace postern::storage {
+namespace {
+
+constexpr Statement kSetKeys{"kek.set_scope", "SELECT set_config('postern.scope', 'keys', true)"};
+// Across tenants, and so under the policy `root_keys`, which shows this table only.
+constexpr Statement kRootKeyUses{"kek.root_key_uses", R"sql(
+    SELECT root_key_id, count(*), count(DISTINCT tenant_id), sum(rewrapped)::bigint
+      FROM kek
+     GROUP BY root_key_id
+     ORDER BY root_key_id)sql"};
+constexpr Statement kKeksNotUnder{"kek.not_under", R"sql(
+    SELECT tenant_id, version
+      FROM kek
+     WHERE root_key_id <> $1 AND (tenant_id, version) > ($2, $3)
+     ORDER BY tenant_id, version
+     LIMIT $4)sql"};
+constexpr Statement kReplicasWithout{"replica.without_root_key", R"sql(
+    SELECT count(*)
+      FROM pg_stat_activity
+     WHERE datname = current_database() AND usename = current_user
+       AND starts_with(application_name, $1)
+       AND NOT $2 = ANY (string_to_array(substr(application_name, length($1) + 2), ',')))sql"};
+constexpr Statement kBacklog{"kek.backlog", R"sql(
+    SELECT tenants, credential_versions, signing_keys FROM key_backlog())sql"};
+
+constexpr Statement kKekUses{"kek.uses", R"sql(
+    SELECT k.version, k.root_key_id,
+           (SELECT count(*) FROM credential_version v
+             WHERE v.tenant_id = k.tenant_id AND v.kek_version = k.version),
+           (SELECT count(*) FROM signing_key s
+             WHERE s.tenant_id = k.tenant_id AND s.kek_version = k.version)
+      FROM kek k
+     WHERE k.tenant_id = $1
+     ORDER BY k.version DESC)sql"};
+constexpr Statement kBacklogOf{"kek.backlog_of", R"sql(
+    WITH newest AS (SELECT max(version) AS version FROM kek WHERE tenant_id = $1)
+    SELECT (SELECT count(*) FROM credential_version v
+             WHERE v.tenant_id = $1 AND v.kek_version < newest.version),
+           (SELECT count(*) FROM signing_key s
+             WHERE s.tenant_id = $1 AND s.kek_version < newest.version)
+      FROM newest)sql"};
+
+constexpr Statement kLockKek{"kek.lock", R"sql(
+    SELECT root_key_id, wrapped
+      FROM kek
+     WHERE tenant_id = $1 AND version = $2
+       FOR NO KEY UPDATE)sql"};
+constexpr Statement kRewrapKek{"kek.rewrap", R"sql(
+    UPDATE kek SET root_key_id = $3, wrapped = $4
+     WHERE tenant_id = $1 AND version = $2)sql"};
+
+constexpr Statement kRaiseEpoch{"tenant.raise_epoch", R"sql(
+    UPDATE tenant SET epoch = epoch + 1
+     WHERE tenant_id = $1
+ RETURNING epoch)sql"};
+// Waits for everybody who is storing something under these, see migration 0009. By
+// itself, so that the next statement sees what they stored.
+constexpr Statement kLockKeks{"kek.lock_all", "SELECT pg_advisory_xact_lock(kek_lock($1))"};
+constexpr Statement kNewestVersion{"kek.newest_version", R"sql(
+    SELECT version
+      FROM kek
+     WHERE tenant_id = $1
+     ORDER BY version DESC
+     LIMIT 1)sql"};
+constexpr Statement kAddKek{"kek.add", R"sql(
+    INSERT INTO kek (tenant_id, version, root_key_id, wrapped) VALUES ($1, $2, $3, $4))sql"};
+constexpr Statement kNotify{"kek.notify", "SELECT pg_notify('postern_epoch', $1)"};
+
+// First, so that removing the tenant and moving its rows never wait for one another.
+constexpr Statement kNewestKek{"kek.newest", R"sql(
+    SELECT version
+      FROM kek
+     WHERE tenant_id = $1
+     ORDER BY version DESC
+     LIMIT 1
+       FOR KEY SHARE)sql"};
+constexpr Statement kOlderSigningKeys{"signing_key.older", R"sql(
+    SELECT kid, kek_version, wrapped
+      FROM signing_key
+     WHERE tenant_id = $1 AND kek_version < $2
+     ORDER BY kid
+       FOR NO KEY UPDATE SKIP LOCKED)sql"};
+constexpr Statement kRewrapSigningKey{"signing_key.rewrap", R"sql(
+    UPDATE signing_key SET kek_version = $3, wrapped = $4
+     WHERE tenant_id = $1 AND kid = $2)sql"};
+constexpr Statement kOlderDeks{"credential_version.older", R"sql(
+    SELECT owner_issuer, owner_subject, name, version, kek_version, wrapped_dek
+      FROM credential_version
+     WHERE tenant_id = $1 AND kek_version < $2
+       AND (owner_issuer, owner_subject, name, version) > ($3, $4, $5, $6)
+     ORDER BY owner_issuer, owner_subject, name, version
+     LIMIT $7
+       FOR NO KEY UPDATE SKIP LOCKED)sql"};
+constexpr Statement kRewrapDek{"credential_version.rewrap", R"sql(
+    UPDATE credential_version SET kek_version = $6, wrapped_dek = $7
+     WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3 AND name = $4
+       AND version = $5)sql"};
+constexpr Statement kCountRewrapped{"kek.count_rewrapped", R"sql(
+    UPDATE kek SET rewrapped = rewrapped + $3
+     WHERE tenant_id = $1 AND version = $2)sql"};
+
+Error absent() { return fail(ErrorCode::NotFound, "no such tenant"); }
+
+KekVersion version_in(const pqxx::field& field) { return KekVersion{number<std::uint32_t>(field)}; }
+std::uint32_t number_of(KekVersion version) { return static_cast<std::uint32_t>(version); }
+
+Owner owner_of(const std::string& issuer, const std::string& subject) {
+  return issuer.empty() && subject.empty() ? Owner::tenant() : Owner::principal({issuer, subject});
+}
+
+/// Reads across tenants. The scope ends with the transaction.
+template <class... Args>
+pqxx::result across_tenants(Session& session, const Statement& statement, const Args&... args) {
+  pqxx::work tx(session.link());
+  ++session.counters().transactions;
+  session.run(tx, kSetKeys);
+  return session.run(tx, statement, args...);
+}
+
+}  // namespace
+
+Result<std::vector<vault::RootKeyUse>> PostgresRotationStore::root_key_uses() {
+  return named(kRootKeyUses.name, database_.pool(),
+               [&](Session& session) -> Result<std::vector<vault::RootKeyUse>> {
+                 std::vector<vault::RootKeyUse> out;
+                 for (const auto& row : across_tenants(session, kRootKeyUses)) {
+                   out.push_back({text(row[0]), number<std::uint64_t>(row[1]),
+                                  number<std::uint64_t>(row[2]), number<std::uint64_t>(row[3])});
+                 }
+                 return out;
+               });
+}
+
+Result<std::uint64_t> PostgresRotationStore::replicas_without(const std::string& root_key_id) {
+  return named(kReplicasWithout.name, database_.pool(),
+               [&](Session& session) -> Result<std::uint64_t> {
+                 pqxx::nontransaction tx(session.link());
+                 return number<std::uint64_t>(
+                     session.run(tx, kReplicasWithout, kEpochSessions, root_key_id)[0][0]);
+               });
+}
+
+Result<vault::Backlog> PostgresRotationStore::backlog() {
+  return named(kBacklog.name, database_.pool(), [&](Session& session) -> Result<vault::Backlog> {
+    // The function makes its settings for its own statement.
+    pqxx::nontransaction tx(session.link());
+    const auto rows = session.run(tx, kBacklog);
+    return vault::Backlog{number<std::uint64_t>(rows[0][0]), number<std::uint64_t>(rows[0][1]),
+                          number<std::uint64_t>(rows[0][2])};
+  });
+}
+
+Result<std::vector<vault::KekPlace>> PostgresRotationStore::keks_not_under(
+    const std::string& root_key_id, const std::optional<vault::KekPlace>& after,
+    std::uint32_t limit) {
+  return named(
+      kKeksNotUnder.name, database_.pool(),
+      [&](Session& session) -> Result<std::vector<vault::KekPlace>> {
+        std::vector<vault::KekPlace> out;
+        for (const auto& row : across_tenants(session, kKeksNotUnder, root_key_id,
+                                              after ? after->tenant.str() : std::string(),
+                                              after ? number_of(after->version) : 0U, limit)) {
+          out.push_back({TenantId(text(row[0])), version_in(row[1])});
+        }
+        return out;
+      });
+}
+
+Result<std::vector<vault::KekUse>> PostgresRotationStore::kek_uses(const TenantId& tenant) {
+  return named(kKekUses.name, database_.pool(),
+               [&](Session& session) -> Result<std::vector<vault::KekUse>> {
+                 TenantTransaction tx(session, tenant);
+                 std::vector<vault::KekUse> out;
+                 for (const auto& row : tx.run(kKekUses, tenant.str())) {
+                   out.push_back({version_in(row[0]), text(row[1]), number<std::uint64_t>(row[2]),
+                                  number<std::uint64_t>(row[3])});
+                 }
+                 if (out.empty()) return absent();
+                 return out;
+               });
+}
+
+Result<vault::Backlog> PostgresRotationStore::backlog_of(const TenantId& tenant) {
+  return named(kBacklogOf.name, database_.pool(), [&](Session& session) -> Result<vault::Backlog> {
+    TenantTransaction tx(session, tenant);
+    const auto rows = tx.run(kBacklogOf, tenant.str());
+    vault::Backlog out{0, number<std::uint64_t>(rows[0][0]), number<std::uint64_t>(rows[0][1])};
+    out.tenants = out.rows() > 0 ? 1 : 0;
+    return out;
+  });
+}
+
+Status PostgresRotationStore::rewrap_kek(const TenantId& tenant, KekVersion version,
+                                         const ChangeKek& change) {
+  POSTERN_TRY(const auto chain_key, log_.key_of(tenant));
+  std::optional<audit::ChainHead> head;
+  auto status = named(kRewrapKek.name, database_.pool(), [&](Session& session) -> Status {
+    TenantTransaction tx(session, tenant);
+    const auto rows = tx.run(kLockKek, tenant.str(), number_of(version));
+    if (rows.empty()) return absent();
+    POSTERN_TRY(const auto changed, change({version, text(rows[0][0]), bytes(rows[0][1])}));
+    tx.run(kRewrapKek, tenant.str(), number_of(version), changed.kek.root_key_id,
+           ByteView(changed.kek.wrapped));
+    POSTERN_TRY(head, log_.append_in(tx, tenant, chain_key, {&changed.event, 1}));
+    tx.commit();
+    return {};
+  });
+  log_.ended(tenant, status.ok() ? head : std::nullopt);
+  return status;
+}
+
+Result<KekVersion> PostgresRotationStore::add_kek(const TenantId& tenant, const MakeKek& make) {
+  POSTERN_TRY(const auto chain_key, log_.key_of(tenant));
+  std::optional<audit::ChainHead> head;
+  auto result = named(kAddKek.name, database_.pool(), [&](Session& session) -> Result<KekVersion> {
+    TenantTransaction tx(session, tenant);
+    // As configuration changes do, so that both are serial.
+    const auto raised = tx.run(kRaiseEpoch, tenant.str());
+    if (raised.empty()) return absent();
+    tx.run(kLockKeks, tenant.str());
+    const auto keks = tx.run(kNewestVersion, tenant.str());
+    if (keks.empty()) return absent();
+    const KekVersion next{number<std::uint32_t>(keks[0][0]) + 1};
+    POSTERN_TRY(const auto made, make(next));
+    tx.run(kAddKek, tenant.str(), number_of(next), made.kek.root_key_id,
+           ByteView(made.kek.wrapped));
+    tx.run(kNotify, tenant.str() + " " + text(raised[0][0]));
+    POSTERN_TRY(head, log_.append_in(tx, tenant, chain_key, {&made.event, 1}));
+    tx.commit();
+    return next;
+  });
+  log_.ended(tenant, result.ok() ? head : std::nullopt);
+  return result;
+}
+
+Result<vault::RotationStore::Batch> PostgresRotationStore::rewrap_rows(const TenantId& tenant,
+                                                                       Position& position,
+                                                                       std::uint32_t limit,
+                                                                       Rewrapper& rewrapper) {
+  POSTERN_TRY(const auto chain_key, log_.key_of(tenant));
+  std::optional<audit::ChainHead> head;
+  auto next = position;
+  auto result = named(kRewrapDek.name, database_.pool(), [&](Session& session) -> Result<Batch> {
+    TenantTransaction tx(session, tenant);
+    const auto newest = tx.run(kNewestKek, tenant.str());
+    if (newest.empty()) return absent();
+    const auto to = version_in(newest[0][0]);
+    Batch batch;
+    std::uint64_t signing_keys = 0;
+    if (!next.begun) {
+      next.begun = true;
+      for (const auto& row : tx.run(kOlderSigningKeys, tenant.str(), number_of(to))) {
+        const auto kid = text(row[0]);
+        const auto moved = rewrapper.signing_key(kid, {version_in(row[1]), bytes(row[2])}, to);
+        if (moved.ok()) {
+          tx.run(kRewrapSigningKey, tenant.str(), kid, number_of(moved.value().kek_version),
+                 ByteView(moved.value().wrapped));
+          ++signing_keys;
+        } else if (moved.error().code == ErrorCode::Internal) {
+          ++batch.failed;
+        } else {
+          return moved.error();
+        }
+      }
+    }
+    const auto rows = tx.run(kOlderDeks, tenant.str(), number_of(to), next.issuer, next.subject,
+                             next.name, next.version, limit);
+    for (const auto& row : rows) {
+      next.issuer = text(row[0]);
+      next.subject = text(row[1]);
+      next.name = text(row[2]);
+      next.version = number<std::uint32_t>(row[3]);
+      const vault::CredentialKey key{owner_of(next.issuer, next.subject),
+                                     CredentialName(next.name)};
+      const auto wrapped = rewrapper.dek(key, next.version, version_in(row[4]), bytes(row[5]), to);
+      if (wrapped.ok()) {
+        tx.run(kRewrapDek, tenant.str(), next.issuer, next.subject, next.name, next.version,
+               number_of(to), ByteView(wrapped.value()));
+        ++batch.moved;
+      } else if (wrapped.error().code == ErrorCode::Internal) {
+        ++batch.failed;
+      } else {
+        return wrapped.error();
+      }
+    }
+    batch.end = rows.size() < limit;
+    const auto deks = batch.moved;
+    batch.moved += signing_keys;
+    if (batch.moved == 0) return batch;
+    tx.run(kCountRewrapped, tenant.str(), number_of(to), batch.moved);
+    const auto event = rewrapper.event(to, deks, signing_keys);
+    POSTERN_TRY(head, log_.append_in(tx, tenant, chain_key, {&event, 1}));
+    tx.commit();
+    return batch;
+  });
+  log_.ended(tenant, result.ok() ? head : std::nullopt);
+  if (result.ok()) position = next;
+  return result;
+}
+
+}  // namespace postern::storage

@@ -1,0 +1,235 @@
+#include "vault/rotation.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "core/log.h"
+
+namespace postern::vault {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr int kAttempts = 6;
+constexpr milliseconds kFirstPause{100};
+constexpr std::uint32_t kPage = 500;
+/// Passes that move nothing, before what is left counts as held by somebody.
+constexpr int kIdlePasses = 20;
+
+std::string text_of(KekVersion version) {
+  return std::to_string(static_cast<std::uint32_t>(version));
+}
+
+/// Whether this KEK alone is affected, so that the others can go on.
+bool of_one_key(ErrorCode code) {
+  return code == ErrorCode::Internal || code == ErrorCode::KeyUnavailable ||
+         code == ErrorCode::NotFound;
+}
+
+}  // namespace
+
+/// Keeps to so many a second, from its construction on.
+class Rotation::Pace {
+ public:
+  explicit Pace(const Options& options) : options_(options) {}
+
+  void after(std::uint64_t count) {
+    done_ += count;
+    if (options_.per_second == 0) return;
+    const auto due = begun_ + milliseconds(done_ * 1000 / options_.per_second);
+    const auto wait = std::chrono::ceil<milliseconds>(due - steady_clock::now());
+    if (wait.count() > 0) options_.pause(wait);
+  }
+
+ private:
+  const Options& options_;
+  const steady_clock::time_point begun_ = steady_clock::now();
+  std::uint64_t done_ = 0;
+};
+
+Rotation::Rotation(RotationStore& store, Keyring& keyring, const Clock& clock, Options options)
+    : store_(store), keyring_(keyring), envelope_(keyring), clock_(clock), options_([&] {
+        if (!options.pause) {
+          options.pause = [](milliseconds time) { std::this_thread::sleep_for(time); };
+        }
+        if (options.per_second > 0) {
+          // Small enough that the rate holds from one second to the next.
+          options.batch = std::min(options.batch, std::max(1U, options.per_second / 4));
+        }
+        return std::move(options);
+      }()) {}
+
+audit::Event Rotation::event(const TenantId& tenant, std::string action) const {
+  return audit::Event{tenant, clock_.now(), std::move(action), audit::Outcome::Allowed, "", {}}
+      .with("caller", "posternd");
+}
+
+template <class Step>
+auto Rotation::persistently(const Step& step) -> decltype(step()) {
+  auto wait = kFirstPause;
+  for (int attempt = 1;; ++attempt, wait *= 2) {
+    auto result = step();
+    if (result.ok() || attempt == kAttempts) return result;
+    const auto code = result.error().code;
+    if (code != ErrorCode::Unavailable && code != ErrorCode::Conflict) return result;
+    options_.pause(wait);
+  }
+}
+
+Result<Rotation::Progress> Rotation::rotate_root(const Report& report) {
+  const auto active = keyring_.active_root_key();
+  if (active.empty()) {
+    return fail(ErrorCode::KeyUnavailable, "there is no root key to rotate to");
+  }
+  const auto count_left = [&]() -> Result<std::uint64_t> {
+    POSTERN_TRY(const auto uses, persistently([&] { return store_.root_key_uses(); }));
+    std::uint64_t left = 0;
+    for (const auto& use : uses) left += use.root_key_id != active ? use.keks : 0;
+    return left;
+  };
+  Progress progress;
+  POSTERN_TRY(progress.total, count_left());
+  Pace pace(options_);
+  // Again until a pass moves none: a replica that has the old file yet may have
+  // made a tenant meanwhile.
+  for (std::uint64_t before = 0;; before = progress.done) {
+    progress.failed = 0;
+    std::optional<KekPlace> after;
+    for (;;) {
+      POSTERN_TRY(const auto places,
+                  persistently([&] { return store_.keks_not_under(active, after, kPage); }));
+      if (places.empty()) break;
+      for (const auto& place : places) {
+        const auto change = [&](const WrappedKek& row) -> Result<RotationStore::KekChange> {
+          POSTERN_TRY(auto kek, keyring_.rewrap(place.tenant, row));
+          auto record = event(place.tenant, "key.rotate_root");
+          record.with("kek_version", text_of(row.version))
+              .with("from_root_key", root_key_ids({row.root_key_id}))
+              .with("to_root_key", kek.root_key_id)
+              .with("keks", "1");
+          return RotationStore::KekChange{std::move(kek), std::move(record)};
+        };
+        const auto done =
+            persistently([&] { return store_.rewrap_kek(place.tenant, place.version, change); });
+        if (done.ok()) {
+          ++progress.done;
+        } else if (of_one_key(done.error().code)) {
+          // A tenant that was removed meanwhile is not in what is left, counted below.
+          ++progress.failed;
+          log::error("key.rotate_root_failed", {{"tenant", place.tenant.str()},
+                                                {"kek_version", text_of(place.version)},
+                                                {"diagnostic", done.error().diagnostic}});
+        } else {
+          return done.error();
+        }
+        report(progress);
+        pace.after(1);
+      }
+      after = places.back();
+    }
+    if (progress.done == before) break;
+  }
+  POSTERN_TRY(progress.left, count_left());
+  return progress;
+}
+
+Result<KekVersion> Rotation::rotate_tenant(const TenantId& tenant) {
+  POSTERN_CHECK(keyring_.may_create());
+  const auto make = [&](KekVersion next) -> Result<RotationStore::KekChange> {
+    auto kek = keyring_.create(tenant, next);
+    auto record = event(tenant, "key.rotate_tenant");
+    record.with("kek_version", text_of(next)).with("root_key", kek.root_key_id);
+    return RotationStore::KekChange{std::move(kek), std::move(record)};
+  };
+  auto version = persistently([&] { return store_.add_kek(tenant, make); });
+  keyring_.forget(tenant);
+  return version;
+}
+
+namespace {
+
+/// Moves rows with the tenant's own keys.
+class TenantRewrapper final : public RotationStore::Rewrapper {
+ public:
+  using Event = std::function<audit::Event()>;
+  TenantRewrapper(const TenantId& tenant, Envelope& envelope, Keyring& keyring, Event event)
+      : tenant_(tenant), envelope_(envelope), keyring_(keyring), event_(std::move(event)) {}
+
+  Result<Bytes> dek(const CredentialKey& key, std::uint32_t version, KekVersion from,
+                    ByteView wrapped_dek, KekVersion to) override {
+    auto wrapped = envelope_.rewrap(tenant_, key, version, from, wrapped_dek, to);
+    if (!wrapped.ok()) report("credential", key.name.str(), wrapped.error());
+    return wrapped;
+  }
+
+  Result<Keyring::WrappedPrivateKey> signing_key(const std::string& kid,
+                                                 const Keyring::WrappedPrivateKey& wrapped,
+                                                 KekVersion to) override {
+    auto moved = keyring_.rewrap_private(tenant_, kTokenSigning, kid, wrapped, to);
+    if (!moved.ok()) report("signing_key", kid, moved.error());
+    return moved;
+  }
+
+  audit::Event event(KekVersion to, std::uint64_t credential_versions,
+                     std::uint64_t signing_keys) override {
+    return event_()
+        .with("kek_version", text_of(to))
+        .with("credential_versions", std::to_string(credential_versions))
+        .with("signing_keys", std::to_string(signing_keys));
+  }
+
+ private:
+  void report(const char* kind, const std::string& name, const Error& error) const {
+    log::error("key.rewrap_failed", {{"tenant", tenant_.str()},
+                                     {"kind", kind},
+                                     {"name", name},
+                                     {"code", to_string(error.code)}});
+  }
+
+  const TenantId& tenant_;
+  Envelope& envelope_;
+  Keyring& keyring_;
+  const Event event_;
+};
+
+}  // namespace
+
+Result<Rotation::Progress> Rotation::rewrap(const TenantId& tenant, const Report& report) {
+  const auto count_left = [&]() -> Result<std::uint64_t> {
+    POSTERN_TRY(const auto backlog, persistently([&] { return store_.backlog_of(tenant); }));
+    return backlog.rows();
+  };
+  keyring_.forget(tenant);  // what another process has added is asked for once, not for each row
+  TenantRewrapper rewrapper(tenant, envelope_, keyring_,
+                            [&] { return event(tenant, "key.rewrap"); });
+  Progress progress;
+  POSTERN_TRY(progress.total, count_left());
+  progress.left = progress.total;
+  Pace pace(options_);
+  for (int idle = 0; progress.left > 0 && idle < kIdlePasses;) {
+    progress.failed = 0;
+    const auto before = progress.done;
+    RotationStore::Position position;
+    for (bool end = false; !end;) {
+      const auto from = position;
+      POSTERN_TRY(const auto batch, persistently([&] {
+                    position = from;
+                    return store_.rewrap_rows(tenant, position, options_.batch, rewrapper);
+                  }));
+      progress.done += batch.moved;
+      progress.failed += batch.failed;
+      end = batch.end;
+      report(progress);
+      pace.after(batch.moved);
+    }
+    POSTERN_TRY(progress.left, count_left());
+    if (progress.left <= progress.failed) break;  // the rest does not open
+    // Somebody held the rows that were passed over, for as long as a write takes.
+    idle = progress.done == before ? idle + 1 : 0;
+    if (idle > 0) options_.pause(kFirstPause);
+  }
+  return progress;
+}
+
+}  // namespace postern::vault

@@ -1,0 +1,151 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "audit/event.h"
+#include "core/clock.h"
+#include "core/ids.h"
+#include "core/result.h"
+#include "vault/credential.h"
+#include "vault/envelope.h"
+#include "vault/keyring.h"
+
+namespace postern::vault {
+
+/// How many KEKs, of all tenants, one root key wraps.
+struct RootKeyUse {
+  std::string root_key_id;
+  std::uint64_t keks = 0, tenants = 0;
+  std::uint64_t rewrapped = 0;  ///< rows that rewrap has moved to these KEKs, ever
+};
+
+/// What is wrapped under one version of a tenant's KEK.
+struct KekUse {
+  KekVersion version{};
+  std::string root_key_id;
+  std::uint64_t credential_versions = 0, signing_keys = 0;
+};
+
+/// What is still wrapped under an older KEK than its tenant's newest.
+struct Backlog {
+  std::uint64_t tenants = 0, credential_versions = 0, signing_keys = 0;
+  std::uint64_t rows() const noexcept { return credential_versions + signing_keys; }
+};
+
+struct KekPlace {
+  TenantId tenant;
+  KekVersion version{};
+};
+
+/// What key rotation needs of storage. A change is one transaction with its audit
+/// event. Locks are held for one change, and a release never waits for them.
+class RotationStore {
+ public:
+  virtual ~RotationStore() = default;
+
+  // Across tenants: names, versions and numbers.
+  virtual Result<std::vector<RootKeyUse>> root_key_uses() = 0;
+  virtual Result<Backlog> backlog() = 0;
+  /// KEKs under any other root key, in the order of tenant and version.
+  virtual Result<std::vector<KekPlace>> keks_not_under(const std::string& root_key_id,
+                                                       const std::optional<KekPlace>& after,
+                                                       std::uint32_t limit) = 0;
+
+  /// Newest first. Errors: NotFound.
+  virtual Result<std::vector<KekUse>> kek_uses(const TenantId& tenant) = 0;
+  virtual Result<Backlog> backlog_of(const TenantId& tenant) = 0;
+
+  struct KekChange {
+    WrappedKek kek;
+    audit::Event event;
+  };
+  /// Replaces how a KEK is wrapped. `change` sees the row as it is, locked.
+  /// Errors: NotFound, what `change` answered, Unavailable.
+  using ChangeKek = std::function<Result<KekChange>(const WrappedKek&)>;
+  virtual Status rewrap_kek(const TenantId& tenant, KekVersion version,
+                            const ChangeKek& change) = 0;
+
+  /// Adds the next KEK version and raises the tenant's epoch. From then on nothing
+  /// new is stored under an older one: writers under way end first, later ones are
+  /// refused and seal again. Errors: as above.
+  using MakeKek = std::function<Result<KekChange>(KekVersion next)>;
+  virtual Result<KekVersion> add_kek(const TenantId& tenant, const MakeKek& make) = 0;
+
+  /// One batch of rows under older KEKs than the newest, in the order of their keys.
+  struct Rewrapper {
+    virtual ~Rewrapper() = default;
+    virtual Result<Bytes> dek(const CredentialKey& key, std::uint32_t version, KekVersion from,
+                              ByteView wrapped_dek, KekVersion to) = 0;
+    virtual Result<Keyring::WrappedPrivateKey> signing_key(
+        const std::string& kid, const Keyring::WrappedPrivateKey& wrapped, KekVersion to) = 0;
+    virtual audit::Event event(KekVersion to, std::uint64_t credential_versions,
+                               std::uint64_t signing_keys) = 0;
+  };
+  struct Position {  ///< the last row seen; to begin with, none
+    std::string issuer, subject, name;
+    std::uint32_t version = 0;
+    bool begun = false;
+  };
+  struct Batch {
+    std::uint64_t moved = 0;
+    std::uint64_t failed = 0;  ///< Internal: they do not open, and stay as they are
+    bool end = false;
+  };
+  /// Moves up to `limit` rows after `position`, and that on. Rows that others hold
+  /// are passed over. Errors: Conflict (a newer KEK has just come), NotFound,
+  /// KeyUnavailable, Unavailable; then nothing has changed.
+  virtual Result<Batch> rewrap_rows(const TenantId& tenant, Position& position, std::uint32_t limit,
+                                    Rewrapper& rewrapper) = 0;
+};
+
+/// Rotates keys while the service runs. Where it stands is in the rows alone: it
+/// may be killed at any moment and run again, and two may run at once.
+class Rotation {
+ public:
+  struct Options {
+    std::uint32_t per_second = 0;  ///< KEKs, or rows; 0: as fast as it goes
+    std::uint32_t batch = 50;      ///< rows in one transaction
+    /// Waits; replaced by tests.
+    std::function<void(std::chrono::milliseconds)> pause;
+  };
+  Rotation(RotationStore& store, Keyring& keyring, const Clock& clock, Options options);
+
+  struct Progress {
+    std::uint64_t done = 0, failed = 0;
+    std::uint64_t total = 0;  ///< as counted at the beginning
+    std::uint64_t left = 0;   ///< counted at the end
+  };
+  using Report = std::function<void(const Progress&)>;
+
+  /// Wraps every KEK under the active root key. One that does not open counts as
+  /// failed and stays. Errors: KeyUnavailable (no root key), Unavailable.
+  Result<Progress> rotate_root(const Report& report);
+
+  /// Gives the tenant a new KEK for all that is sealed from now on. Errors: NotFound,
+  /// KeyUnavailable, Internal, Unavailable.
+  Result<KekVersion> rotate_tenant(const TenantId& tenant);
+
+  /// Wraps the tenant's DEKs and signing keys under its newest KEK.
+  Result<Progress> rewrap(const TenantId& tenant, const Report& report);
+
+ private:
+  class Pace;
+  audit::Event event(const TenantId& tenant, std::string action) const;
+  /// Runs it again while it is Unavailable or in Conflict, a few times.
+  template <class Step>
+  auto persistently(const Step& step) -> decltype(step());
+
+  RotationStore& store_;
+  Keyring& keyring_;
+  Envelope envelope_;
+  const Clock& clock_;
+  const Options options_;
+};
+
+}  // namespace postern::vault

@@ -1,0 +1,589 @@
+// Root keys and tenants' KEKs of the running program: missing, wrong, put right,
+// rotated while it serves, with the rotating program killed on the way.
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <chrono>
+#include <fstream>
+#include <mutex>
+#include <pqxx/pqxx>
+#include <random>
+#include <sstream>
+#include <thread>
+
+#include "support/from_environment.h"
+#include "support/service_fixture.h"
+#include "vault/root_key.h"
+
+namespace postern::test {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::Not;
+
+struct Finished {
+  int status = 0;
+  std::string output;
+};
+
+/// One service over a database of its own, and the program's key commands beside it.
+class Keys : public ::testing::Test {
+ protected:
+  Keys() { service_.start(); }
+
+  fs::path root_key() const { return directory_.path() / "keys/root.key"; }
+  static std::string id_in(const std::string& line) { return line.substr(20, 16); }
+  std::string fresh_line() {
+    const auto file = directory_.path() / ("made." + std::to_string(++made_));
+    EXPECT_TRUE(vault::RootKeys::create(file).ok());
+    return read_text(file);
+  }
+  void put_root_key(const std::string& text) {
+    const auto fresh = directory_.path() / "fresh";
+    std::ofstream(fresh) << text;
+    ::chmod(fresh.c_str(), 0600);
+    fs::rename(fresh, root_key());
+  }
+  /// In the service's configuration, this line for that of a key; "" adds one.
+  void replace_setting(const std::string& key, const std::string& line) {
+    const auto file = directory_.path() / "posternd.toml";
+    std::string kept;
+    std::istringstream lines(read_text(file));
+    for (std::string each; std::getline(lines, each);) {
+      if (key.empty() || !each.starts_with(key)) kept += each + "\n";
+    }
+    std::ofstream(file) << kept << line << "\n";
+  }
+  WireReply readyz() const { return http_ask(service_.ops_port(), "GET", "/readyz"); }
+  std::string state() const {
+    return json_of(readyz(), "checks").at("root_key").get<std::string>();
+  }
+  void until(const std::string& wanted) {
+    eventually([&] { return state() == wanted; }, ("root key " + wanted).c_str());
+  }
+
+  std::unique_ptr<Process> begin(std::vector<std::string> command) {
+    command.insert(command.begin(), {program("posternd"), "keys"});
+    if (command[2] != "add" && command[2] != "create") {
+      command.insert(command.end(), {"-c", (directory_.path() / "posternd.toml").string()});
+    }
+    output_ = directory_.path() / ("keys." + std::to_string(++runs_) + ".log");
+    return std::make_unique<Process>(command, Pairs{}, output_);
+  }
+  Finished run(std::vector<std::string> command) {
+    auto process = begin(std::move(command));
+    const int status = process->wait();
+    return {status, read_text(output_)};
+  }
+  Json status() {
+    const auto done = run({"status", "--json"});
+    EXPECT_EQ(done.status, 0) << done.output;
+    auto json = token::parse_json(done.output);
+    if (!json.ok()) throw std::runtime_error("not JSON: " + done.output);
+    return std::move(json).value();
+  }
+  std::string one(const std::string& sql) {
+    pqxx::connection connection(database_.superuser());
+    pqxx::nontransaction tx(connection);
+    tx.exec("SET search_path = postern");
+    return tx.exec(sql)[0][0].c_str();
+  }
+  static std::string released(const TestTenant& tenant, const std::string& token) {
+    const auto reply = tenant.release(token, {{{"backend", "github"}}});
+    if (reply.status != 200) return "status " + std::to_string(reply.status);
+    return item_of(reply).value("env", Json::object()).value("GITHUB_TOKEN", item_of(reply).dump());
+  }
+
+  /// Everything that takes a key, refused; what takes none still works.
+  void expect_nothing_released(const TestTenant& tenant) {
+    const auto alice = tenant.user_token("alice");
+    EXPECT_THAT(tenant.exchange(alice, "files"), IsOAuthError(503, "temporarily_unavailable"));
+    EXPECT_THAT(tenant.exchange(alice, "github"), IsOAuthError(503, "temporarily_unavailable"));
+    EXPECT_THAT(tenant.release(alice, {{{"backend", "github"}}}), IsProblem(503, "unavailable"));
+    EXPECT_THAT(tenant.token({{"grant_type", "client_credentials"}, {"audience", "files"}}),
+                IsOAuthError(503, "temporarily_unavailable"));
+    EXPECT_THAT(tenant.api("PUT", "/credentials/github", alice, {{"fields", {{"token", "x"}}}}),
+                IsProblem(503, "unavailable"));
+    EXPECT_THAT(tenant.api("GET", "/credentials", tenant.admin), IsProblem(503, "unavailable"));
+    EXPECT_THAT(tenant.api("GET", "/audit/verification", tenant.operator_token()),
+                IsProblem(503, "unavailable"));
+    // Nothing new is made under a key that is not the database's.
+    auto manifest = tenant.manifest;
+    manifest["tenant"] = "made-meanwhile";
+    EXPECT_THAT(tenant.ask("PUT", "/api/v1/tenants/made-meanwhile/manifest",
+                           {{"Authorization", bearer(tenant.operator_token())},
+                            {"Content-Type", "application/json"}},
+                           manifest.dump()),
+                IsProblem(503, "unavailable"));
+    EXPECT_EQ(one("SELECT count(*) FROM tenant WHERE tenant_id = 'made-meanwhile'"), "0");
+    EXPECT_THAT(http_ask(service_.ops_port(), "GET", "/livez"), HasStatus(200));
+    EXPECT_THAT(
+        tenant.ask("GET", "/api/v1/tenants", {{"Authorization", bearer(tenant.operator_token())}}),
+        HasStatus(200));
+  }
+
+  TempDirectory directory_;
+  PostgresDatabase database_;
+  ServiceProcess service_{directory_.path(), database_.service()};
+  fs::path output_;
+  int runs_ = 0, made_ = 0;
+};
+
+// ---- missing, wrong, put right ----
+
+TEST_F(Keys, AMissingRootKeyStartsReleasesNothingAndRecovers) {
+  EXPECT_THAT(readyz(), HasStatus(200));
+  EXPECT_EQ(json_of(readyz()),
+            (Json{{"status", "ready"},
+                  {"checks", {{"database", "ok"}, {"accepting", "ok"}, {"root_key", "ok"}}}}));
+  TestTenant tenant(service_.endpoint(), "acme");
+  tenant.store("alice", "github", {{"token", "s3cret"}});
+  const auto right = read_text(root_key());
+  service_.stop();
+  fs::remove(root_key());
+  service_.start();
+
+  EXPECT_THAT(readyz(), HasStatus(503));
+  EXPECT_EQ(json_of(readyz()),
+            (Json{{"status", "not ready"},
+                  {"checks", {{"database", "ok"}, {"accepting", "ok"}, {"root_key", "missing"}}},
+                  {"root_keys", {{"given", Json::array()}, {"wanted", {id_in(right)}}}}}));
+  expect_nothing_released(tenant);
+  put_root_key("not a key\n");
+  service_.process().signal(SIGHUP);
+  expect_nothing_released(tenant);
+  EXPECT_EQ(state(), "missing");
+
+  put_root_key(right);
+  until("ok");
+  EXPECT_THAT(readyz(), HasStatus(200));
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+  EXPECT_THAT(tenant.exchange(tenant.user_token("alice"), "files"), HasStatus(200));
+  const auto logs = service_.logs();
+  EXPECT_THAT(logs, HasSubstr("root_key.not_in_order state=missing wanted=" + id_in(right) +
+                              " given=none"));
+  EXPECT_THAT(logs, HasSubstr("root_key.ok active=" + id_in(right)));
+  EXPECT_THAT(logs, Not(HasSubstr(right.substr(37, 16))));
+  EXPECT_EQ(tenant.verification().at("intact"), true);
+}
+
+TEST_F(Keys, AnotherRootKeyStartsReleasesNothingAndRecovers) {
+  TestTenant tenant(service_.endpoint(), "acme");
+  tenant.store("alice", "github", {{"token", "s3cret"}});
+  const auto right = read_text(root_key());
+  const auto wrong = fresh_line();
+  service_.stop();
+  put_root_key(wrong);
+  service_.start();
+
+  EXPECT_THAT(readyz(), HasStatus(503));
+  EXPECT_EQ(json_of(readyz(), "checks").at("root_key"), "wrong");
+  EXPECT_EQ(json_of(readyz(), "root_keys"),
+            (Json{{"given", {id_in(wrong)}}, {"wanted", {id_in(right)}}}));
+  expect_nothing_released(tenant);
+  EXPECT_THAT(service_.logs(), HasSubstr("root_key.not_in_order state=wrong wanted=" +
+                                         id_in(right) + " given=" + id_in(wrong)));
+  // Each refusal says so too.
+  EXPECT_THAT(service_.logs(),
+              HasSubstr("under root key " + id_in(right) + ", this process has " + id_in(wrong)));
+  const auto page = json_of(
+      tenant.ask("GET", "/api/v1/status", {{"Authorization", bearer(tenant.operator_token())}}));
+  EXPECT_EQ(page.at("root_key"), "wrong");
+  EXPECT_EQ(page.at("root_key_id"), id_in(wrong));
+  EXPECT_THAT(
+      http_ask(service_.ops_port(), "GET", "/metrics").body,
+      AllOf(HasSubstr("postern_root_key_ok 0"), HasSubstr("postern_keks{root_key=\"missing\"} 1")));
+
+  put_root_key(right);
+  service_.process().signal(SIGHUP);
+  until("ok");
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+  // What a running process has outlives its file; only the next start needs that.
+  fs::remove(root_key());
+  service_.process().signal(SIGHUP);
+  eventually([&] { return service_.logs().find("root_key.not_loaded") != std::string::npos; },
+             "the loss noticed");
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+  EXPECT_THAT(readyz(), HasStatus(200));
+}
+
+TEST_F(Keys, OneTenantWhoseRootKeyIsNotHereHoldsUpNoOther) {
+  TestTenant lost(service_.endpoint(), "lost");
+  const auto first = read_text(root_key());
+  const auto second = fresh_line();
+  put_root_key(second + first);
+  eventually(
+      [&] {
+        return service_.logs().find("root_key.loaded active=" + id_in(second)) != std::string::npos;
+      },
+      "the new root key noticed");
+  TestTenant kept(service_.endpoint(), "kept");
+  service_.stop();
+  put_root_key(second);
+  service_.start();
+  EXPECT_EQ(state(), "incomplete");
+  EXPECT_THAT(readyz(), HasStatus(503));
+  EXPECT_THAT(kept.exchange(kept.user_token("alice"), "files"), HasStatus(200));
+  EXPECT_THAT(lost.exchange(lost.user_token("alice"), "files"),
+              IsOAuthError(503, "temporarily_unavailable"));
+}
+
+TEST_F(Keys, CheckConfigSaysWhatIsWrongWithTheRootKey) {
+  const auto check = [&] {
+    output_ = directory_.path() / ("keys." + std::to_string(++runs_) + ".log");
+    Process process(
+        {program("posternd"), "check-config", "-c", (directory_.path() / "posternd.toml").string()},
+        {}, output_);
+    const int code = process.wait();
+    return Finished{code, read_text(output_)};
+  };
+  EXPECT_EQ(check().status, 0);
+  TestTenant tenant(service_.endpoint(), "acme");
+  const auto right = read_text(root_key());
+  const auto wrong = fresh_line();
+  put_root_key(wrong);
+  auto found = check();
+  EXPECT_EQ(found.status, 1);
+  EXPECT_THAT(found.output, HasSubstr("the database has keys under root key " + id_in(right) +
+                                      ", and here is only " + id_in(wrong)));
+  fs::remove(root_key());
+  found = check();
+  EXPECT_EQ(found.status, 1);
+  EXPECT_THAT(found.output, HasSubstr(root_key().string()));
+  put_root_key(right);
+  EXPECT_EQ(check().status, 0);
+}
+
+// ---- where root keys come from ----
+
+TEST_F(Keys, MayComeFromACommand) {
+  TestTenant tenant(service_.endpoint(), "acme");
+  tenant.store("alice", "github", {{"token", "s3cret"}});
+  service_.stop();
+  const auto kept = directory_.path() / "kept.key";
+  fs::rename(root_key(), kept);
+  const auto command = directory_.path() / "give-keys";
+  std::ofstream(command) << "#!/bin/sh\n[ \"$1\" = 'for us' ] && exec cat " << kept.string()
+                         << "\n";
+  ::chmod(command.c_str(), 0700);
+  replace_setting("keys.root_key_file",
+                  "keys.root_key_command = [\"" + command.string() + "\", \"for us\"]");
+  service_.start();
+  EXPECT_EQ(state(), "ok");
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+  EXPECT_EQ(status().at("root_keys").at(0).at("state"), "active");
+  // While it fails, what it gave before stays; after a start there is nothing.
+  ::chmod(command.c_str(), 0600);
+  service_.process().signal(SIGHUP);
+  eventually([&] { return service_.logs().find("root_key.not_loaded") != std::string::npos; },
+             "the failure noticed");
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+  service_.stop();
+  service_.start();
+  EXPECT_EQ(state(), "missing");
+  expect_nothing_released(tenant);
+  ::chmod(command.c_str(), 0700);
+  service_.process().signal(SIGHUP);
+  until("ok");
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+}
+
+TEST_F(Keys, MayComeFromAPassphrase) {
+  const auto passphrases = directory_.path() / "passphrase";
+  const auto write = [&](const std::string& text) {
+    std::ofstream(directory_.path() / "fresh") << text;
+    ::chmod((directory_.path() / "fresh").c_str(), 0600);
+    fs::rename(directory_.path() / "fresh", passphrases);
+  };
+  const std::string first = "correct horse battery staple", second = "and then another one came";
+  write(first + "\n");
+  service_.stop();
+  fs::remove(root_key());
+  auto done = run({"create", root_key().string(), "--passphrase-file", passphrases.string()});
+  ASSERT_EQ(done.status, 0) << done.output;
+  EXPECT_THAT(read_text(root_key()), testing::StartsWith("postern-root-argon2id-v1:"));
+  replace_setting("", "keys.passphrase_file = \"" + passphrases.string() + "\"");
+  service_.start();
+  TestTenant tenant(service_.endpoint(), "acme");
+  tenant.store("alice", "github", {{"token", "s3cret"}});
+
+  write(second + "\n" + first + "\n");
+  done = run({"add", root_key().string(), "--passphrase-file", passphrases.string()});
+  ASSERT_EQ(done.status, 0) << done.output;
+  eventually(
+      [&] {
+        done = run({"rotate-root"});
+        return done.output.find("1 replica without") == std::string::npos;
+      },
+      "the replica shows it");
+  EXPECT_EQ(done.status, 0) << done.output;
+  until("ok");
+  // The first passphrase and its line go.
+  const auto lines = read_text(root_key());
+  put_root_key(lines.substr(0, lines.find('\n') + 1));
+  write("a wrong one, and long enough\n");
+  service_.stop();
+  service_.start();
+  EXPECT_EQ(state(), "missing");
+  expect_nothing_released(tenant);
+  write(second + "\n");
+  until("ok");
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+  for (const auto& text : {first, second}) {
+    EXPECT_THAT(service_.logs() + done.output, Not(HasSubstr(text)));
+  }
+}
+
+// ---- rotation ----
+
+TEST_F(Keys, AreRotatedWhileTheServiceRuns) {
+  TestTenant acme(service_.endpoint(), "acme");
+  TestTenant beta(service_.endpoint(), "beta");
+  acme.store("alice", "github", {{"token", "of acme"}});
+  beta.store("alice", "github", {{"token", "of beta"}});
+  const auto alice = acme.user_token("alice");
+  const auto old_id = id_in(read_text(root_key()));
+
+  auto now = status();
+  EXPECT_EQ(now.at("root_keys"),
+            (Json{{{"id", old_id}, {"state", "active"}, {"keks", 2}, {"tenants", 2}}}));
+  EXPECT_EQ(now.at("keks_to_rotate"), 0);
+  EXPECT_TRUE(now.at("advice").empty());
+  EXPECT_EQ(now.at("tenants").at(0), (Json{{"tenant", "acme"},
+                                           {"keks",
+                                            {{{"version", 1},
+                                              {"root_key_id", old_id},
+                                              {"credential_versions", 1},
+                                              {"signing_keys", 2}}}}}));
+  auto done = run({"rotate-root"});
+  EXPECT_EQ(done.status, 1) << done.output;
+  EXPECT_THAT(done.output, HasSubstr("make another with: posternd keys add"));
+
+  // A fresh root key, noticed by the service before anything is under it.
+  done = run({"add", root_key().string()});
+  EXPECT_EQ(done.status, 0) << done.output;
+  const auto text = read_text(root_key());
+  const auto new_id = id_in(text);
+  EXPECT_NE(new_id, old_id);
+  EXPECT_THAT(done.output, AllOf(HasSubstr(new_id), Not(HasSubstr(text.substr(37, 16)))));
+  eventually(
+      [&] {
+        return json_of(acme.ask("GET", "/api/v1/status",
+                                {{"Authorization", bearer(acme.operator_token())}}))
+                   .at("root_key_id") == new_id;
+      },
+      "the new root key noticed");
+  EXPECT_EQ(status().at("keks_to_rotate"), 2);
+  eventually(
+      [&] {
+        done = run({"rotate-root", "--rate", "1000"});
+        return done.output.find("1 replica without") == std::string::npos;
+      },
+      "the replica shows it");
+  EXPECT_EQ(done.status, 0) << done.output;
+  EXPECT_THAT(done.output, AllOf(HasSubstr("2 KEKs wrapped under root key " + new_id + ", 0 left"),
+                                 HasSubstr("root key " + old_id + " wraps nothing any more")));
+  EXPECT_EQ(run({"rotate-root"}).status, 0);  // again, after it has ended
+  EXPECT_EQ(status().at("keks_to_rotate"), 0);
+
+  // The old line leaves the file, and the service is started anew.
+  put_root_key(text.substr(0, text.find('\n') + 1));
+  service_.stop();
+  service_.start();
+  EXPECT_EQ(state(), "ok");
+  EXPECT_EQ(released(acme, alice), "of acme");
+
+  // The tenant's key.
+  EXPECT_EQ(run({"rotate-tenant"}).status, 2);
+  EXPECT_EQ(run({"rotate-tenant", "acme", "--all"}).status, 2);
+  EXPECT_EQ(run({"rotate-tenant", "nobody"}).status, 1);
+  EXPECT_EQ(run({"rotate-tenant", "../etc"}).status, 1);
+  done = run({"rotate-tenant", "acme"});
+  EXPECT_EQ(done.status, 0) << done.output;
+  EXPECT_THAT(done.output, HasSubstr("tenant acme: KEK 2"));
+  EXPECT_EQ(released(acme, alice), "of acme");
+  acme.store("alice", "github", {{"token", "newer"}});
+  EXPECT_EQ(one("SELECT string_agg(kek_version::text, ' ' ORDER BY version) FROM credential_version"
+                " WHERE tenant_id = 'acme'"),
+            "1 2");
+  EXPECT_EQ(status().at("rows_to_rewrap"),
+            (Json{{"tenants", 1}, {"credential_versions", 1}, {"signing_keys", 2}}));
+  done = run({"rewrap", "--all", "--rate", "1000"});
+  EXPECT_EQ(done.status, 0) << done.output;
+  EXPECT_THAT(done.output,
+              AllOf(HasSubstr("tenant acme: 3 rows moved, 0 left"), Not(HasSubstr("beta"))));
+  now = status();
+  EXPECT_TRUE(now.at("advice").empty()) << now;
+  EXPECT_EQ(now.at("rows_rewrapped"), 3);
+  EXPECT_EQ(released(acme, alice), "newer");
+  EXPECT_EQ(released(beta, beta.user_token("alice")), "of beta");
+  EXPECT_THAT(acme.exchange(alice, "files"), HasStatus(200));
+
+  std::map<std::string, int> actions;
+  for (const auto& record : acme.audit()) ++actions[record.at("event").at("action")];
+  EXPECT_EQ(actions["key.rotate_root"], 1);
+  EXPECT_EQ(actions["key.rotate_tenant"], 1);
+  EXPECT_EQ(actions["key.rewrap"], 1);
+  EXPECT_EQ(acme.verification().at("intact"), true);
+  EXPECT_THAT(run({"status"}).output, HasSubstr("to do\n  nothing\n"));
+}
+
+TEST_F(Keys, TheRootKeyIsNotRotatedAwayFromAReplicaThatHasNotTheNewOne) {
+  TestTenant tenant(service_.endpoint(), "acme");
+  const auto old_line = read_text(root_key());
+  // Elsewhere, so that the service does not get it.
+  const auto elsewhere = directory_.path() / "elsewhere.key";
+  std::ofstream(elsewhere) << fresh_line() << old_line;
+  ::chmod(elsewhere.c_str(), 0600);
+  replace_setting("keys.root_key_file", "keys.root_key_file = \"" + elsewhere.string() + "\"");
+  auto done = run({"rotate-root"});
+  EXPECT_EQ(done.status, 1);
+  EXPECT_THAT(done.output, HasSubstr("1 replica without root key " + id_in(read_text(elsewhere))));
+  EXPECT_EQ(one("SELECT root_key_id FROM kek"), id_in(old_line));
+
+  put_root_key(read_text(elsewhere));
+  eventually([&] { return run({"rotate-root"}).status == 0; }, "the replica has it");
+  EXPECT_EQ(one("SELECT root_key_id FROM kek"), id_in(read_text(elsewhere)));
+  EXPECT_EQ(state(), "ok");
+  // By force all the same; the replica then says what it lacks.
+  std::ofstream(directory_.path() / "third") << fresh_line() << read_text(elsewhere);
+  ::chmod((directory_.path() / "third").c_str(), 0600);
+  fs::rename(directory_.path() / "third", elsewhere);
+  EXPECT_EQ(run({"rotate-root"}).status, 1);
+  EXPECT_EQ(run({"rotate-root", "--force"}).status, 0);
+  until("wrong");
+}
+
+TEST_F(Keys, ARunningServiceSealsUnderTheNewKekWithinASecond) {
+  TestTenant tenant(service_.endpoint(), "acme");
+  tenant.store("alice", "github", {{"token", "1"}});
+  ASSERT_EQ(run({"rotate-tenant", "acme"}).status, 0);
+  // Without any write that would be told: the audit chain goes on under the new KEK.
+  eventually(
+      [&] {
+        static_cast<void>(tenant.exchange(tenant.user_token("alice"), "files"));
+        return one("SELECT kek_version FROM audit_head WHERE tenant_id = 'acme'") == "2";
+      },
+      "the new KEK in use");
+}
+
+/// Kills the program now and then, until a run ends by itself. Returns how often.
+TEST_F(Keys, AreRotatedUnderLoadThoughTheRotationIsKilledAgainAndAgain) {
+  const auto seed = from_environment("POSTERN_SEED", 4711);
+  SCOPED_TRACE("POSTERN_SEED=" + std::to_string(seed));
+  std::mt19937 random(static_cast<std::mt19937::result_type>(seed));
+  TestTenant tenant(service_.endpoint(), "acme");
+  constexpr int kUsers = 30;
+  const auto user = [](int number) { return "user-" + std::to_string(number); };
+  for (int i = 0; i < kUsers; ++i) tenant.store(user(i), "github", {{"token", user(i) + " 0"}});
+  std::vector<std::unique_ptr<TestTenant>> others;
+  for (int i = 0; i < 6; ++i) {
+    others.push_back(
+        std::make_unique<TestTenant>(service_.endpoint(), "other-" + std::to_string(i)));
+  }
+  std::atomic<bool> stop{false};
+  std::atomic<int> releases{0}, puts{0};
+  std::mutex mutex;
+  std::vector<std::string> wrong;
+  const auto problem = [&](const std::string& what) {
+    const std::lock_guard lock(mutex);
+    wrong.push_back(what);
+  };
+  const auto token_of = [&](int number) {
+    const std::lock_guard lock(mutex);
+    return tenant.user_token(user(number));
+  };
+  std::vector<int> last(kUsers, 0);
+  std::thread releasing([&] {
+    for (int i = 0; !stop; i = (i + 1) % kUsers) {
+      const auto value = released(tenant, token_of(i));
+      if (!value.starts_with(user(i) + " ")) problem("released: " + value);
+      ++releases;
+    }
+  });
+  std::thread writing([&] {
+    for (int i = 0; !stop; i = (i + 1) % kUsers) {
+      const auto reply =
+          tenant.api("PUT", "/credentials/github", token_of(i),
+                     {{"fields", {{"token", user(i) + " " + std::to_string(last[i] + 1)}}}});
+      if (reply.status == 200) {
+        ++last[i];
+        ++puts;
+      } else {
+        problem("put: " + reply.body);
+      }
+    }
+  });
+  int kills = 0;
+  const auto killed_on_the_way = [&](std::vector<std::string> command, int times) {
+    for (int i = 0; i < times; ++i) {
+      auto process = begin(command);
+      const auto until = std::chrono::steady_clock::now() +
+                         std::chrono::milliseconds(std::uniform_int_distribution(20, 400)(random));
+      while (process->running() && std::chrono::steady_clock::now() < until) {
+        std::this_thread::yield();
+      }
+      process->signal(SIGKILL);
+      if (process->wait() == -SIGKILL) ++kills;
+    }
+    const auto done = run(command);
+    EXPECT_EQ(done.status, 0) << done.output;
+  };
+  ASSERT_EQ(run({"add", root_key().string()}).status, 0);
+  const auto text = read_text(root_key());
+  eventually(
+      [&] {
+        return service_.logs().find("root_key.loaded active=" + id_in(text)) != std::string::npos;
+      },
+      "the new root key noticed");
+  eventually(
+      [&] {
+        return one("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE"
+                   " 'posternd-epochs " +
+                   id_in(text) + "%'") == "1";
+      },
+      "the replica shows it");
+  killed_on_the_way({"rotate-root", "--rate", "20"}, 5);
+  killed_on_the_way({"rotate-tenant", "acme"}, 3);
+  killed_on_the_way({"rewrap", "--all", "--rate", "100"}, 6);
+  const int before = puts;
+  eventually([&] { return puts >= before + 20; }, "writers at work");
+  stop = true;
+  releasing.join();
+  writing.join();
+
+  EXPECT_GT(kills, 3);
+  EXPECT_GT(releases, 50);
+  EXPECT_EQ(wrong, std::vector<std::string>()) << service_.logs();
+  const auto now = status();
+  EXPECT_EQ(now.at("keks_to_rotate"), 0);
+  EXPECT_TRUE(now.at("rows_to_rewrap") ==
+              (Json{{"tenants", 0}, {"credential_versions", 0}, {"signing_keys", 0}}))
+      << now;
+  // Everything opens without the old root key.
+  put_root_key(text.substr(0, text.find('\n') + 1));
+  service_.stop();
+  service_.start();
+  EXPECT_EQ(state(), "ok");
+  for (int i = 0; i < kUsers; ++i) {
+    EXPECT_EQ(released(tenant, tenant.user_token(user(i))),
+              user(i) + " " + std::to_string(last[i]));
+  }
+  EXPECT_EQ(tenant.verification().at("intact"), true);
+  // What was moved is what was recorded, whatever was killed when.
+  std::uint64_t recorded = 0;
+  for (const auto& record : tenant.audit("limit=1000&action=key.rewrap")) {
+    const auto& fields = record.at("event").at("fields");
+    recorded += std::stoull(fields.at("credential_versions").get<std::string>()) +
+                std::stoull(fields.at("signing_keys").get<std::string>());
+  }
+  EXPECT_EQ(std::to_string(recorded),
+            one("SELECT sum(rewrapped) FROM kek WHERE tenant_id = 'acme'"));
+}
+
+}  // namespace
+}  // namespace postern::test
