@@ -993,7 +993,7 @@ def check_credential_versions(tester: Tester) -> None:
         tester.call("describeCredential", 200, "as it was", body=said, **one)
     tester.call("deleteCredential", 204, "alice's, to begin anew", who="user")
     tester.call("putCredential", 201, "alice's again", who="user",
-                body={"fields": {"token": "ghp_1"}})
+                body={"fields": {"token": "ghp_1"}, "expires_at": LATER})
     for name, more in (("describeCredential", {"body": {}}), ("listCredentialVersions", {}),
                        *((each, {}) for each in change)):
         tester.call(name, 403, "another user's", who="user", query=bob, **more)

@@ -456,6 +456,33 @@ TEST_F(KeyRotation, RewrapMovesEveryRowAndTouchesNothingElse) {
   EXPECT_EQ(rotator_.rewrap(a_).done, 0u);
 }
 
+TEST_F(KeyRotation, DeletedVersionsAreMovedAndDestroyedOnesAreNothingToMove) {
+  using Change = vault::CredentialStore::VersionChange;
+  fill(a_, 3);
+  const auto change = [&](Replica& replica, int number, Change how) {
+    const auto changed = replica.credentials.change_versions(a_, key_of(number), {}, how,
+                                                             std::nullopt, kClock.now(), {});
+    ASSERT_TRUE(changed.ok());
+  };
+  change(replica_, 0, Change::Delete);
+  change(replica_, 1, Change::Destroy);
+  ASSERT_TRUE(rotator_.rotation.rotate_tenant(a_).ok());
+  EXPECT_EQ(rotator_.store.backlog_of(a_).value().rows(), 2u);
+  EXPECT_EQ(rotator_.store.backlog().value().rows(), 2u);
+  const auto progress = rotator_.rewrap(a_);
+  EXPECT_EQ(progress.done, 2u);
+  EXPECT_EQ(progress.failed, 0u);
+  EXPECT_EQ(progress.left, 0u);
+
+  change(replica_, 0, Change::Undelete);
+  for (auto* replica : {static_cast<Replica*>(&rotator_), &replica_}) {
+    EXPECT_EQ(replica->value(a_, key_of(0)).value(), "value 0");
+    EXPECT_EQ(code_of(replica->value(a_, key_of(1))), ErrorCode::NotFound);
+  }
+  change(rotator_, 2, Change::Destroy);  // of what was moved
+  EXPECT_EQ(one("SELECT count(*) FROM credential_version WHERE kek_version IS NULL"), "2");
+}
+
 TEST_F(KeyRotation, RewrapGoesFromEveryOlderKekToTheNewest) {
   fill(a_, 1);
   ASSERT_TRUE(rotator_.rotation.rotate_tenant(a_).ok());
