@@ -243,7 +243,7 @@ TEST(DecisionPoint, FailsClosedOnWhateverIsNoAnswer) {
     f.ask_at(opa.url());
     const auto issued = f.exchange_with();
     ASSERT_EQ(code_of(issued), ErrorCode::Unavailable) << reply.substr(0, 200);
-    EXPECT_EQ(issued.error().retry_after, 1s);
+    EXPECT_EQ(issued.error().retry_after, 2s);
   }
   Asked nobody;
   nobody.ask_at("http://127.0.0.1:1/v1/data/x");
