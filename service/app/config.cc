@@ -147,6 +147,7 @@ std::map<std::string, Setter> keys(Config& config, Scratch& scratch) {
       {"keys.root_key_file", path(config.root_key_file)},
       {"keys.root_key_command", list(config.root_key_command)},
       {"keys.passphrase_file", path(config.passphrase_file)},
+      {"keys.require_locked_memory", flag(config.require_locked_memory)},
       {"operator.token_file", path(config.operator_token_file)},
       {"outbound.allow_private", list(config.outbound_allow_private)},
       {"outbound.ca_file", text(config.outbound_ca_file)},

@@ -29,6 +29,7 @@ struct Config {
   std::filesystem::path root_key_file;
   std::vector<std::string> root_key_command;  ///< in its place: a program and its arguments
   std::filesystem::path passphrase_file;      ///< then root_key_file says how they are stretched
+  bool require_locked_memory = false;         ///< false: only warns when memory cannot be locked
   std::filesystem::path operator_token_file;
   std::vector<std::string> outbound_allow_private;
   std::string outbound_ca_file;

@@ -18,6 +18,7 @@
 #include "app/config.h"
 #include "app/dev.h"
 #include "app/key_commands.h"
+#include "app/process_memory.h"
 #include "app/wiring.h"
 #include "core/log.h"
 #include "storage/migrator.h"
@@ -292,6 +293,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  postern::app::wipe_freed_memory();
   postern::app::harden_process();
   try {
     return run(argc, argv);

@@ -59,6 +59,8 @@ std::string metrics_text(const Service::Stats& stats, const audit::GroupWriter::
   counter("postern_audit_failures_total", "Batches that could not be committed", audit.failures);
   gauge("postern_audit_waiting", "Records waiting for a commit", audit.waiting);
 
+  gauge("postern_memory_locked", "1 while all memory taken for secrets is locked",
+        secure_memory_locked() ? 1 : 0);
   counter("postern_token_cache_hits_total", "Subject tokens recognised", stats.tokens.hits);
   counter("postern_token_cache_misses_total", "Subject tokens verified", stats.tokens.misses);
   gauge("postern_token_cache_entries", "Subject tokens remembered", stats.tokens.entries);

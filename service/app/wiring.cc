@@ -9,6 +9,7 @@
 
 #include "app/key_commands.h"
 #include "app/metrics.h"
+#include "app/process_memory.h"
 #include "app/root_keys.h"
 #include "audit/group_writer.h"
 #include "core/log.h"
@@ -370,9 +371,9 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
                     " (it has " + std::to_string(schema.applied) + ", this release knows " +
                     std::to_string(schema.known) + "); run: posternd migrate");
   }
-  if (!secure_memory_locked()) {
-    log::warning("memory.not_locked",
-                 {{"advice", "raise RLIMIT_MEMLOCK, or secrets may be written to swap"}});
+  if (auto locked = lock_memory(); !locked.ok()) {
+    if (config.require_locked_memory) return locked.error();
+    log::warning("memory.not_locked", {{"advice", locked.error().detail}});
   }
   auto root_key_source = root_key_provider(config);
   auto impl = std::make_unique<Impl>(

@@ -11,6 +11,8 @@
 #include <new>
 #include <vector>
 
+#include "core/wipe_stack.h"
+
 namespace postern {
 namespace {
 
@@ -125,6 +127,8 @@ void wipe(std::string& text) noexcept {
   sodium_memzero(text.data(), text.size());
   text.clear();
 }
+
+void wipe_stack() noexcept { sodium_stackzero(32 * 1024); }
 
 bool secure_memory_locked() noexcept { return g_all_locked.load(std::memory_order_relaxed); }
 

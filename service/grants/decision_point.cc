@@ -21,7 +21,7 @@ namespace {
 constexpr std::size_t kMaxAnswers = 20'000;
 constexpr std::size_t kMaxUnwell = 1'000;
 constexpr std::size_t kMaxScopes = 1'000;
-constexpr auto kPause = 1s;
+constexpr auto kPause = 2s;  // on a clock of whole seconds: between one and two
 constexpr token::JsonLimits kAnswerLimits{
     .max_bytes = 64 * 1024, .max_depth = 8, .max_values = 2000};
 

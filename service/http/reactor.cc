@@ -25,6 +25,7 @@
 #include <utility>
 
 #include "core/log.h"
+#include "core/wipe_stack.h"
 #include "http/connection.h"
 
 namespace postern::http {
@@ -189,6 +190,7 @@ class EdgeTransport final : public Pistache::Tcp::Transport, public Loop {
     if (index < connections_.size() && connections_[index]) {
       const auto connection = connections_[index];  // outlives its removal below
       if (connection->on_event(ended) == Connection::Verdict::Remove) remove(fd);
+      wipe_stack();
     } else if (peers.find(fd) != peers.end()) {
       remove(fd);  // was refused
     } else {

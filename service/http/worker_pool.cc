@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/wipe_stack.h"
+
 namespace postern::http {
 
 WorkerPool::WorkerPool(const char* name, int threads, std::size_t queue_limit)
@@ -56,6 +58,7 @@ void WorkerPool::work() {
     lock.unlock();
     job->run();
     job.reset();
+    wipe_stack();
     lock.lock();
   }
 }

@@ -842,9 +842,11 @@ TEST(Drain, FinishesWhatIsInFlightAndTakesNothingNew) {
 TEST(Drain, LetsARequestBeingReceivedArrive) {
   EdgeServer server;
   RawClient client(server.port());
-  ASSERT_TRUE(client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc"));
-  // The head has been read when a second client's request, sent later, is done.
-  ASSERT_EQ(RawClient(server.port()).get("/").status, 200);
+  ASSERT_TRUE(
+      client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n"
+                  "Expect: 100-continue\r\n\r\n"));
+  ASSERT_EQ(client.reply().status, 100);  // the head has been read
+  ASSERT_TRUE(client.send("abc"));
   const auto port = server.port();
   std::thread draining([&] { server->drain(); });
   while (RawClient(port).connected()) {

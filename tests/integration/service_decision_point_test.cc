@@ -194,7 +194,7 @@ TEST(DecisionPoint, StandsOnEveryPath) {
 TEST(DecisionPoint, NoAnswerIsATemporaryErrorOnRecordOnEveryPath) {
   OpaServer opa(OpaServer::silent());
   const EveryPath f("point-silent");
-  // A new configuration before each: what did not answer is left alone for a second.
+  // A new configuration before each: what did not answer is left alone for a while.
   const auto given_up_on = [&](const WireReply& reply, const char* action) {
     EXPECT_THAT(reply, IsOAuthError(503, "temporarily_unavailable"));
     EXPECT_NE(reply.header("Retry-After"), "(none)");

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -22,6 +23,7 @@ namespace postern::test {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -256,6 +258,40 @@ TEST_F(Keys, CheckConfigSaysWhatIsWrongWithTheRootKey) {
   EXPECT_THAT(found.output, HasSubstr(root_key().string()));
   put_root_key(right);
   EXPECT_EQ(check().status, 0);
+}
+
+// ---- where they are kept ----
+
+TEST_F(Keys, MemoryThatMayNotBeLockedIsSaidOrRefused) {
+  const auto check = [&](const std::string& limit) {
+    output_ = directory_.path() / ("keys." + std::to_string(++runs_) + ".log");
+    std::vector<std::string> command{"/usr/bin/prlimit", "--memlock=" + limit + ":" + limit};
+    if (::geteuid() == 0) {  // whom no limit holds, with this capability
+      for (const char* drop :
+           {"/usr/bin/setpriv", "--bounding-set", "-ipc_lock", "--inh-caps", "-ipc_lock"}) {
+        command.emplace_back(drop);
+      }
+    }
+    for (const auto& word : {program("posternd"), std::string("check-config"), std::string("-c"),
+                             (directory_.path() / "posternd.toml").string()}) {
+      command.push_back(word);
+    }
+    Process process(command, {}, output_);
+    const int code = process.wait();
+    return Finished{code, read_text(output_)};
+  };
+  const std::string too_little = "65536", enough = "8388608";  // Linux gives that much
+  const auto advice = HasSubstr("raise RLIMIT_MEMLOCK");
+  auto found = check(too_little);
+  EXPECT_EQ(found.status, 0) << found.output;
+  EXPECT_THAT(found.output, AllOf(HasSubstr("memory.not_locked"), advice));
+  replace_setting("", "keys.require_locked_memory = true");
+  found = check(too_little);
+  EXPECT_EQ(found.status, 1) << found.output;
+  EXPECT_THAT(found.output, advice);
+  found = check(enough);
+  EXPECT_EQ(found.status, 0) << found.output;
+  EXPECT_THAT(found.output, Not(HasSubstr("memory.not_locked")));
 }
 
 // ---- where root keys come from ----

@@ -55,7 +55,7 @@ THIRD_PARTY = {
 
 # Headers of the C++ library and of the system: not third party.
 SYSTEM = re.compile(r"[a-z_0-9]+|(sys|netinet|arpa|linux)/[a-z_0-9]+\.h|"
-                    r"(fcntl|grp|netdb|poll|pthread|pwd|sched|signal|spawn|termios|time|unistd)\.h")
+                    r"(fcntl|grp|malloc|netdb|poll|pthread|pwd|sched|signal|spawn|termios|time|unistd)\.h")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
