@@ -739,6 +739,30 @@ TEST(Rfc6749_5_2, ErrorInvalidScope_IsNotForWhatMayBeGranted) {
               HasStatus(200));
 }
 
+TEST(Rfc7009_2_2_1, ErrorUnsupportedTokenType_HasNoCauseWhereEveryTypeIsRevoked) {
+  const std::string ours = json_of(acme().token(fields())).at("access_token");
+  auto claims = acme().claims("alice");
+  claims["jti"] = "revoked";
+  for (const auto& token : {ours, acme().idp.sign(claims), std::string("opaque")}) {
+    for (const char* hint : {"access_token", "refresh_token", "id_token", "saml2", ""}) {
+      EXPECT_THAT(post_to(kEndpoints[2], form({{"token", token}, {"token_type_hint", hint}}),
+                          kForm[0].second),
+                  HasStatus(200))
+          << hint;
+    }
+  }
+}
+
+TEST(Rfc7009_2_2_1, ErrorUnsupportedTokenType_IsNeverOfTheTokenEndpoint) {
+  for (const char* parameter : {"subject_token_type", "requested_token_type"}) {
+    for (const char* type : {"refresh_token", "saml2", "id-jag", "none"}) {
+      auto asked = without(parameter);
+      asked.emplace_back(parameter, "urn:ietf:params:oauth:token-type:" + std::string(type));
+      EXPECT_THAT(acme().token(asked), IsOAuthError(400, "invalid_request")) << parameter << type;
+    }
+  }
+}
+
 // ---- client authentication (§2.3) ----
 
 TEST(Rfc6749_2_3, A1_OneMethodIsEnough) {
