@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "core/text.h"
 #include "policy/claim_rules.h"
 
 namespace postern::grants {
@@ -252,11 +253,9 @@ Status read_actors(const Json& claims, VerifiedToken& token) {
 Result<std::string> issued_subject_of(const policy::TenantSnapshot& snapshot,
                                       const policy::TrustedIssuer& issuer,
                                       const std::string& name) {
-  const bool clean = std::all_of(name.begin(), name.end(), [](char c) {
-    return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
-  });
-  if (name.empty() || name.size() > 255 || !clean)
+  if (name.empty() || name.size() > 255 || has_control_characters(name)) {
     return refused("the token names no usable subject");
+  }
   auto issued = issuer.subject_prefix + name;
   // Backends know users by `sub`: it must not read as a client's or as a user
   // of an issuer with another prefix (RFC 9068 §5).

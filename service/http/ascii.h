@@ -32,13 +32,6 @@ constexpr bool is_token(std::string_view text) noexcept {
   return true;
 }
 
-constexpr bool has_control_characters(std::string_view text) noexcept {
-  for (const char c : text) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return true;
-  }
-  return false;
-}
-
 /// The value of one hexadecimal digit, or -1.
 constexpr int hex_value(char c) noexcept {
   if (c >= '0' && c <= '9') return c - '0';

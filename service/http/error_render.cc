@@ -209,7 +209,7 @@ Reply edge_error(int status, Surface surface, std::string_view detail) {
       break;
     }
   }
-  reply.set_header("Cache-Control", "no-store");
+  reply.no_store();
   if (status == 503) reply.set_header("Retry-After", "1");
   return reply;
 }

@@ -110,7 +110,7 @@ Result<Delivery> read_delivery(const Json& value, const std::string& pointer) {
   POSTERN_CHECK(read_templates(reader, "env", delivery.env, check_variable));
   POSTERN_CHECK(read_templates(reader, "headers", delivery.headers, check_header));
   for (const auto& [name, content] : delivery.headers) {
-    if (!printable(content.source())) {
+    if (has_control_characters(content.source())) {
       return at(reader.below("headers") + (harmless_name(name) ? "/" + name : ""),
                 "has control characters");
     }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/text.h"
 #include "policy/resource_uri.h"
 #include "token/jwk.h"
 
@@ -11,11 +12,6 @@ Error at(const std::string& pointer, std::string detail) {
   Error error = fail(ErrorCode::MalformedRequest, std::move(detail));
   error.pointer = pointer;
   return error;
-}
-
-bool printable(std::string_view text) {
-  return std::all_of(text.begin(), text.end(),
-                     [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; });
 }
 
 /// Whether a member's name, which is the caller's own text, may stand in a pointer.
@@ -83,7 +79,7 @@ Status read_claim_rules(Reader& reader, const char* name, ClaimRules& out) {
     return at(reader.below(name), "must be an object of at most 20 claims, each with a list");
   }
   for (const auto& [claim, values] : value->items()) {
-    if (claim.empty() || claim.size() > 200 || !printable(claim)) {
+    if (claim.empty() || claim.size() > 200 || has_control_characters(claim)) {
       return at(reader.below(name), "has a claim name that is empty, too long or not printable");
     }
     const auto place = reader.below(name) + (harmless_name(claim) ? "/" + claim : "");
@@ -94,7 +90,7 @@ Status read_claim_rules(Reader& reader, const char* name, ClaimRules& out) {
     for (const auto& item : values) {
       if (!item.is_string() || item.get_ref<const std::string&>().empty() ||
           item.get_ref<const std::string&>().size() > 512 ||
-          !printable(item.get_ref<const std::string&>())) {
+          has_control_characters(item.get_ref<const std::string&>())) {
         return at(place, "must be a list of texts of 1 to 512 bytes");
       }
       allowed.push_back(item.get<std::string>());

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/ids.h"
+#include "core/text.h"
 #include "policy/config.h"
 
 /// What the readers of configuration objects share. For policy/config_*.cc
@@ -16,8 +17,6 @@ namespace postern::policy::config {
 
 /// MalformedRequest at a place in the request.
 Error at(const std::string& pointer, std::string detail);
-/// No control characters.
-bool printable(std::string_view text);
 /// Whether a member's name, which is the caller's own text, may stand in a pointer.
 bool harmless_name(std::string_view name);
 /// An absolute URI; plain http only where it cannot leave the machine.
@@ -132,7 +131,7 @@ class Reader {
     if (text.size() > max) {
       return at(place, "is longer than " + std::to_string(max) + " bytes");
     }
-    if (!printable(text)) return at(place, "has control characters");
+    if (has_control_characters(text)) return at(place, "has control characters");
     out = text;
     return {};
   }

@@ -4,6 +4,7 @@
 #include <array>
 #include <span>
 
+#include "core/text.h"
 #include "crypto/certificate.h"
 #include "crypto/private_key.h"
 #include "token/json.h"
@@ -22,12 +23,9 @@ struct Field {
   Format format;
 };
 
-bool any_of(std::string_view text, bool (*is)(unsigned char)) {
-  return std::any_of(text.begin(), text.end(),
-                     [&](char c) { return is(static_cast<unsigned char>(c)); });
+bool has_control_or_blank(std::string_view text) {
+  return has_control_characters(text) || text.find(' ') != text.npos;
 }
-bool is_control(unsigned char c) { return c < 0x20 || c == 0x7f; }
-bool is_control_or_blank(unsigned char c) { return c <= 0x20 || c == 0x7f; }
 bool is_alphanumeric(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
@@ -37,11 +35,11 @@ bool is_alphanumeric(char c) {
 const char* anything(std::string_view) { return nullptr; }
 
 const char* line(std::string_view text) {
-  return any_of(text, is_control) ? "must be one line without control characters" : nullptr;
+  return has_control_characters(text) ? "must be one line without control characters" : nullptr;
 }
 const char* word(std::string_view text) {
-  return any_of(text, is_control_or_blank) ? "must have no white space and no control characters"
-                                           : nullptr;
+  return has_control_or_blank(text) ? "must have no white space and no control characters"
+                                    : nullptr;
 }
 /// RFC 7617 §2: a colon would end it.
 const char* user_name(std::string_view text) {
@@ -84,7 +82,7 @@ bool well_encoded(std::string_view text) {
 /// scheme://user:password@host[:port][/…][?…]
 const char* database_url(std::string_view url) {
   constexpr const char* kShape = "must be a URL such as postgresql://user:password@host:5432/name";
-  if (any_of(url, is_control_or_blank)) return kShape;
+  if (has_control_or_blank(url)) return kShape;
   const auto colon = url.find("://");
   if (colon == url.npos || colon == 0) return kShape;
   const auto scheme = url.substr(0, colon);

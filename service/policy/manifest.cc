@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "core/text.h"
 #include "crypto/random.h"
 
 namespace postern::policy {
@@ -240,9 +241,7 @@ Result<Manifest> Manifest::read(const Json& value) {
   if (const auto it = value.find("display_name"); it != value.end()) {
     // No control characters: names end up on administrators' terminals.
     const auto one_line = [](const std::string& name) {
-      return name.size() <= 200 && std::all_of(name.begin(), name.end(), [](char c) {
-               return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
-             });
+      return name.size() <= 200 && !has_control_characters(name);
     };
     if (!it->is_string() || !one_line(it->get_ref<const std::string&>())) {
       return at("/display_name", "must be one line of text of at most 200 bytes");

@@ -4,6 +4,7 @@
 #include <iterator>
 #include <utility>
 
+#include "core/text.h"
 #include "policy/config_reader.h"
 
 namespace postern::policy {
@@ -37,9 +38,7 @@ bool is_action(std::string_view text) {
 }
 
 bool is_printable(std::string_view text) {
-  return !text.empty() && text.size() <= kMaxText &&
-         std::none_of(text.begin(), text.end(),
-                      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+  return !text.empty() && text.size() <= kMaxText && !has_control_characters(text);
 }
 
 /// A list of texts, sorted and without repeats.

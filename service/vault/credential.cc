@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "core/text.h"
+
 namespace postern::vault {
 namespace {
 
@@ -21,13 +23,6 @@ Error at(ErrorCode code, std::string pointer, std::string detail) {
   return error;
 }
 
-bool has_controls(std::string_view text) {
-  return std::any_of(text.begin(), text.end(), [](char c) {
-    const auto byte = static_cast<unsigned char>(c);
-    return byte < 0x20 || byte == 0x7f;
-  });
-}
-
 bool label_name(std::string_view name) {
   const auto alphanumeric = [](char c) {
     return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
@@ -44,12 +39,12 @@ Status validate(const Texts& texts, const Bounds& bounds) {
               "has more than " + std::to_string(bounds.count) + " members");
   }
   for (const auto& [name, text] : texts) {
-    if (name.empty() || name.size() > bounds.name || has_controls(name)) {
+    if (name.empty() || name.size() > bounds.name || has_control_characters(name)) {
       return at(ErrorCode::MalformedRequest, bounds.member,
                 "a name in it has 1 to " + std::to_string(bounds.name) +
                     " bytes and no control characters");
     }
-    if (text.size() > bounds.text || has_controls(text)) {
+    if (text.size() > bounds.text || has_control_characters(text)) {
       return at(ErrorCode::MalformedRequest, bounds.member,
                 "a text in it has at most " + std::to_string(bounds.text) +
                     " bytes and no control characters");
@@ -88,7 +83,7 @@ Status validate(const CredentialDescription& description) {
   // Lines are for people; what else controls a terminal is not.
   std::string lines = description.description;
   std::replace(lines.begin(), lines.end(), '\n', ' ');
-  if (has_controls(lines)) {
+  if (has_control_characters(lines)) {
     return at(ErrorCode::MalformedRequest, "/description", "has control characters");
   }
   POSTERN_CHECK(validate(description.labels, kLabels));

@@ -38,6 +38,42 @@ TEST(Rfc9396_7, WhatIsGrantedIsInTheAnswerAndInTheToken) {
   EXPECT_EQ(metadata.at("authorization_details_types_supported"), Json::array({"mcp_tool"}));
 }
 
+TEST(Rfc9396_7, ResponseAuthorizationDetails_WhatWasNotGrantedIsNotNamed) {
+  const auto alice = acme().user_token("alice");
+  EXPECT_FALSE(json_of(acme().exchange(alice, "files")).contains("authorization_details"));
+  const auto narrow =
+      acme().exchange(alice, "files",
+                      {{"authorization_details",
+                        R"([{"type":"mcp_tool","identifier":"read_file","actions":["call"]}])"}});
+  const std::string token = json_of(narrow).at("access_token");
+  // Through another exchange no more is named than this token has.
+  EXPECT_EQ(json_of(acme().exchange(token, "files")).at("authorization_details"),
+            json_of(narrow).at("authorization_details"));
+  const auto refused =
+      acme().exchange(token, "files",
+                      {{"authorization_details",
+                        R"([{"type":"mcp_tool","identifier":"write_file","actions":["call"]}])"}});
+  EXPECT_THAT(refused, IsOAuthError(400, "invalid_authorization_details"));
+  EXPECT_FALSE(json_of(refused).contains("authorization_details"));
+}
+
+TEST(Rfc9396_5, ErrorInvalidAuthorizationDetails_IsNotForWhatMayBeGranted) {
+  const auto alice = acme().user_token("alice");
+  for (
+      const char* asked :
+      {R"([{"type":"mcp_tool","identifier":"x","actions":["call"]}])",
+       R"([{"type":"mcp_tool","identifier":"*","actions":["*"]}])",
+       R"([{"type":"mcp_tool","identifier":"x","actions":["call"],"locations":["https://files.example.com/mcp"]}])",
+       R"([{"type":"mcp_tool","identifier":"x","actions":["call"]},{"type":"mcp_tool","identifier":"y","actions":["call"]}])"}) {
+    EXPECT_THAT(acme().exchange(alice, "files", {{"authorization_details", asked}}), HasStatus(200))
+        << asked;
+    EXPECT_THAT(acme().exchange(alice, "files",
+                                {{"authorization_details", asked}, {"scope", "files:admin"}}),
+                IsOAuthError(400, "invalid_scope"))
+        << asked;
+  }
+}
+
 TEST(Rfc9396_5, WhatMayNotBeGrantedIsInvalid) {
   const auto alice = acme().user_token("alice");
   for (

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "core/log.h"
+#include "core/text.h"
 #include "core/time_format.h"
-#include "http/ascii.h"
 #include "http/basic_auth.h"
 #include "http/error_render.h"
 

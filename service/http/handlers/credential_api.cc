@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "core/text.h"
 #include "core/time_format.h"
-#include "http/ascii.h"
 
 namespace postern::http {
 namespace {

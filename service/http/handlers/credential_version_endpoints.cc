@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "core/text.h"
 #include "core/time_format.h"
-#include "http/ascii.h"
 #include "http/handlers/credential_api.h"
 
 /// The versions of a stored credential: list, delete, bring back, destroy. A

@@ -75,6 +75,14 @@ struct Asserting : GrantsFixture {
   std::size_t uses_before = 0;
 };
 
+/// Signed with this key; the header has its algorithm and these members, no `kid`.
+std::string signed_with(const Idp& signer, Json header, const Json& claims) {
+  header["alg"] = crypto::to_string(signer.key().algorithm());
+  const auto input =
+      crypto::base64url(as_bytes(header.dump())) + "." + crypto::base64url(as_bytes(claims.dump()));
+  return input + "." + crypto::base64url(signer.key().sign(as_bytes(input)));
+}
+
 TEST(ClientAssertion, A7_TheClientItselfSignsForThisIssuer) {
   Asserting f;
   const auto client = f.present(f.gw.sign(f.claims_now()));
@@ -191,17 +199,24 @@ TEST(ClientAssertion, A9_LivesAtMostTenMinutes) {
   f.refuses(f.with("nbf", at(61s)), "not valid yet");
 }
 
-TEST(ClientAssertion, A10_IsOfNoOtherKind) {
+TEST(ClientAssertion, A10_IsOfItsOwnKindOrOfNone) {
   Asserting f;
   for (const char* typ : {"JWT", "jwt", "client-authentication+jwt", "CLIENT-AUTHENTICATION+JWT",
                           "application/client-authentication+jwt", ""}) {
     EXPECT_TRUE(f.takes(f.with("aud", f.snapshot->issuer_url()), typ)) << typ;
   }
+  EXPECT_TRUE(f.present(signed_with(f.gw, Json::object(), f.claims_now("untyped"))).ok());
+}
+
+TEST(ClientAssertion, A10_IsOfNoOtherKind) {
+  Asserting f;
   for (const char* typ : {"at+jwt", "oauth-id-jag+jwt", "dpop+jwt", "secevent+jwt", "logout+jwt",
                           "token-introspection+jwt", "jwt2"}) {
     f.uses_before = f.replays.uses();
     f.expect_refused(f.present(f.gw.sign(f.claims_now(typ), typ)), typ);
   }
+  f.uses_before = f.replays.uses();
+  f.expect_refused(f.present(signed_with(f.gw, {{"typ", 1}}, f.claims_now("number"))), "a number");
 }
 
 TEST(ClientAssertion, A11_TriesEachKeyThatFitsWhenThereIsNoKid) {
@@ -213,13 +228,32 @@ TEST(ClientAssertion, A11_TriesEachKeyThatFitsWhenThereIsNoKid) {
   f.load();
   int id = 0;
   for (const Idp* signer : std::initializer_list<const Idp*>{&f.gw, &second, &third}) {
-    const auto header = crypto::base64url(
-        as_bytes(Json{{"alg", crypto::to_string(signer->key().algorithm())}}.dump()));
     const auto claims = f.claims_now("no-kid-" + std::to_string(++id));
-    const auto input = header + "." + crypto::base64url(as_bytes(claims.dump()));
-    const auto signature = crypto::base64url(signer->key().sign(as_bytes(input)));
-    EXPECT_TRUE(f.present(input + "." + signature).ok()) << id;
+    EXPECT_TRUE(f.present(signed_with(*signer, Json::object(), claims)).ok()) << id;
   }
+}
+
+TEST(ClientAssertion, A11_CertificatesAndLinksInTheHeaderCountForNothing) {
+  Asserting f;
+  const Idp stranger("gw-01");
+  const Json theirs{{"jwk", stranger.jwk()},
+                    {"jku", "https://elsewhere.example/jwks"},
+                    {"x5u", "https://elsewhere.example/cert"},
+                    {"x5c", {"MIIB"}},
+                    {"x5t#S256", std::string(43, 'A')}};
+  f.fetcher.serve("https://elsewhere.example/jwks", stranger.jwks());
+  EXPECT_TRUE(f.present(signed_with(f.gw, theirs, f.claims_now("ours"))).ok());
+  f.uses_before = f.replays.uses();
+  f.expect_refused(f.present(signed_with(stranger, theirs, f.claims_now("theirs"))), "their key");
+  EXPECT_EQ(f.fetcher.asked("https://elsewhere.example/jwks"), 0);
+}
+
+TEST(ClientAssertion, A11_Rs256IsOfferedWithoutBeingRegistered) {
+  Asserting f;
+  const Idp rsa("gw-01", Algorithm::RS256);
+  f.client()["authentication"]["jwks"] = rsa.jwks();
+  f.load();
+  EXPECT_TRUE(f.present(rsa.sign(f.claims_now())).ok());
 }
 
 TEST(ClientAssertion, A11_TheAlgorithmIsOneOfTheClients) {

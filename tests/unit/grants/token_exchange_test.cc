@@ -464,7 +464,7 @@ TEST(TokenExchange, KeepsUsersOfTwoIssuersApart) {
   EXPECT_EQ(code_of(f.exchange(f.request(bobs))), ErrorCode::TargetRefused);
 }
 
-TEST(TokenExchange, NeitherConsumesNorExtendsTheSubjectToken) {
+TEST(TokenExchange, X2_NeitherConsumesNorExtendsTheSubjectToken) {
   GrantsFixture f;
   const auto token = f.subject_token();
   for (int i = 0; i < 5; ++i) {

@@ -122,6 +122,7 @@ TEST(EdgeError, TakesTheShapeOfTheSurface) {
   EXPECT_EQ(edge_error(400, Surface::OAuth).body(), R"({"error":"invalid_request"})");
   EXPECT_EQ(edge_error(503, Surface::OAuth).body(), R"({"error":"temporarily_unavailable"})");
   EXPECT_EQ(edge_error(503, Surface::OAuth).header("Retry-After"), "1");
+  EXPECT_EQ(edge_error(405, Surface::OAuth).header("Pragma"), "no-cache");
   EXPECT_EQ(edge_error(413, Surface::Rest).body(),
             R"({"type":"about:blank","title":"Content Too Large","status":413})");
   EXPECT_EQ(
