@@ -20,12 +20,29 @@ constexpr auto kMinFresh = 1min;
 constexpr auto kDefaultFresh = 5min;
 constexpr auto kMaxFresh = 1h;
 constexpr std::size_t kKeptPerTenant = 500;
-constexpr int kBusyPerTenant = 3;
-constexpr int kFailuresPerMinute = 30;
+constexpr auto kKnownFor = 24h;
+// Fewer than the outbound threads, and for one source fewer than at one origin.
+constexpr int kRefreshingOfTenant = 2;
+constexpr int kBusyOfTenant = 4;
+constexpr int kBusyAtOrigin = 3;
+constexpr int kBusyOfSource = 2;
+/// How a URL that failed is asked for again.
+constexpr Throttle::Options kPauses{
+    .free_failures = 2, .max_delay = 30s, .report_every = 0s, .entries = 16'384};
 
 Error refused(std::string diagnostic) {
   return fail(ErrorCode::InvalidClient, "client authentication failed",
               "client document: " + std::move(diagnostic));
+}
+
+Error too_many_failed(std::chrono::seconds retry_after) {
+  Error error = fail(ErrorCode::RateLimited, "too many client metadata documents are not there");
+  error.retry_after = retry_after;
+  return error;
+}
+
+std::string origin_of(std::string_view url) {
+  return std::string(url.substr(0, url.find('/', std::string_view("https://").size())));
 }
 
 bool is_json(std::string_view content_type) {
@@ -75,23 +92,105 @@ Result<DocumentClient> read_client_document(std::string_view text, std::string_v
   return made;
 }
 
+ClientDocuments::ClientDocuments(outbound::Fetcher& fetcher, const Clock& clock)
+    : fetcher_(fetcher), clock_(clock), urls_(clock, kPauses) {}
+
+Status ClientDocuments::may_fetch(const TenantId& id, OfTenant& tenant, const Fetch& fetch,
+                                  sys_seconds now) {
+  if (const auto pause = urls_.refuses(id, fetch.url, "")) {
+    return too_many_failed(pause->retry_after);
+  }
+  if (fetch.known) return {};
+  if (now >= tenant.minute + 1min) {
+    tenant.failures = 0;
+    tenant.minute = now;
+    for (auto& [name, source] : tenant.sources) source.failures = 0;
+    std::erase_if(tenant.sources, [](const auto& entry) { return entry.second.busy == 0; });
+  }
+  // What is under way may fail as well.
+  const auto source = tenant.sources.find(fetch.source);
+  if (tenant.failures + tenant.busy >= kFailuresOfTenant ||
+      (source != tenant.sources.end() &&
+       source->second.failures + source->second.busy >= kFailuresOfSource)) {
+    return too_many_failed(tenant.minute + 1min - now);
+  }
+  return {};
+}
+
+Status ClientDocuments::begin(OfTenant& tenant, const Fetch& fetch) {
+  const auto under_way = [] {
+    Error error = fail(ErrorCode::Unavailable, "", "client documents: too many under way");
+    error.retry_after = 1s;
+    return error;
+  };
+  if (fetch.known) {
+    auto& entry = tenant.entries.find(fetch.url)->second;
+    if (entry.busy || tenant.refreshing >= kRefreshingOfTenant) return under_way();
+    entry.busy = true;
+    ++tenant.refreshing;
+    return {};
+  }
+  auto& source = tenant.sources[fetch.source];
+  auto& at = tenant.busy_at[origin_of(fetch.url)];
+  if (source.busy >= kBusyOfSource || at >= kBusyAtOrigin || tenant.busy >= kBusyOfTenant) {
+    return under_way();
+  }
+  ++source.busy;
+  ++at;
+  ++tenant.busy;
+  return {};
+}
+
+void ClientDocuments::end(OfTenant& tenant, const Fetch& fetch) {
+  if (fetch.known) {
+    const auto entry = tenant.entries.find(fetch.url);
+    if (entry != tenant.entries.end()) entry->second.busy = false;
+    --tenant.refreshing;
+    return;
+  }
+  --tenant.busy;
+  --tenant.sources[fetch.source].busy;
+  const auto at = tenant.busy_at.find(origin_of(fetch.url));
+  if (--at->second == 0) tenant.busy_at.erase(at);
+}
+
+void ClientDocuments::failed(const TenantId& id, OfTenant& tenant, const Fetch& fetch,
+                             sys_seconds now) {
+  urls_.failed(id, fetch.url, "");
+  if (!fetch.known) {
+    ++tenant.failures;
+    ++tenant.sources[fetch.source].failures;
+    return;
+  }
+  const auto entry = tenant.entries.find(fetch.url);
+  if (entry == tenant.entries.end()) return;
+  entry->second.made = nullptr;
+  entry->second.text.clear();
+  if (now >= entry->second.good_at + kKnownFor) tenant.entries.erase(entry);
+}
+
 Result<std::shared_ptr<const DocumentClient>> ClientDocuments::find(
-    const policy::TenantSnapshot& snapshot, std::string_view client_id, Wait wait) {
+    const policy::TenantSnapshot& snapshot, std::string_view client_id, std::string_view source,
+    Wait wait) {
   const auto& allowed = snapshot.settings().registration;
   if (!allowed || !allowed->takes_metadata_of(client_id)) {
     return refused("not one that the tenant takes");
   }
   const auto now = clock_.now();
-  const auto made_of =
-      [&](const std::string& text) -> Result<std::shared_ptr<const DocumentClient>> {
+  const auto made_of = [&](const std::string& text) -> Made {
     POSTERN_TRY(auto made, read_client_document(text, client_id, *allowed));
     return std::make_shared<const DocumentClient>(std::move(made));
   };
+  const auto& id = snapshot.tenant();
+  Fetch asked{std::string(client_id), source_network(source)};
   {
     const std::lock_guard lock(mutex_);
-    auto& tenant = tenants_[snapshot.tenant()];
+    auto& tenant = tenants_[id];
     const auto known = tenant.entries.find(client_id);
-    if (known != tenant.entries.end() && now < known->second.fresh_until) {
+    asked.known = known != tenant.entries.end();
+    // While it is being fetched again, the last one serves: seconds at most.
+    if (asked.known && known->second.made &&
+        (known->second.busy || now < known->second.fresh_until)) {
       auto& entry = known->second;
       entry.used = now;
       // What the tenant allows may have changed since it was read.
@@ -101,51 +200,44 @@ Result<std::shared_ptr<const DocumentClient>> ClientDocuments::find(
       }
       return entry.made;
     }
+    // Before a thread that waits is taken up.
+    POSTERN_CHECK(may_fetch(id, tenant, asked, now));
     if (wait != Wait::Yes) return fail(ErrorCode::NeedsOutbound, "");
-    if (now >= tenant.failures_since + 1min) {
-      tenant.failures = 0;
-      tenant.failures_since = now;
-    }
-    if (tenant.failures >= kFailuresPerMinute) {
-      Error error =
-          fail(ErrorCode::RateLimited, "too many client metadata documents are not there");
-      error.retry_after = tenant.failures_since + 1min - now;
-      return error;
-    }
-    if (tenant.busy >= kBusyPerTenant) {
-      Error error = fail(ErrorCode::Unavailable, "", "client documents: too many under way");
-      error.retry_after = 1s;
-      return error;
-    }
-    ++tenant.busy;
+    POSTERN_CHECK(begin(tenant, asked));
   }
-  using Made = Result<std::shared_ptr<const DocumentClient>>;
   Fetched document;
   const auto made = [&]() -> Made {
     try {
-      POSTERN_TRY(document, fetch(std::string(client_id)));
+      POSTERN_TRY(document, fetch(asked.url));
       return made_of(document.text);
-    } catch (const std::exception&) {  // nothing may leave `busy` raised
+    } catch (const std::exception&) {  // nothing may stay under way for ever
       return refused("exception");
     }
   }();
   const std::lock_guard lock(mutex_);
-  auto& tenant = tenants_[snapshot.tenant()];
-  --tenant.busy;
+  auto& tenant = tenants_[id];
+  end(tenant, asked);
   if (!made.ok()) {
-    ++tenant.failures;
-    tenant.entries.erase(std::string(client_id));
+    failed(id, tenant, asked, now);
     return made;
   }
-  if (tenant.entries.size() >= kKeptPerTenant) {
+  urls_.succeeded(id, asked.url, "");
+  if (tenant.entries.size() >= kKeptPerTenant && !tenant.entries.contains(asked.url)) {
     tenant.entries.erase(std::min_element(
         tenant.entries.begin(), tenant.entries.end(),
         [](const auto& a, const auto& b) { return a.second.used < b.second.used; }));
   }
   tenant.entries.insert_or_assign(
-      std::string(client_id),
-      Entry{std::move(document.text), snapshot.epoch(), made.value(), now + document.max_age, now});
+      asked.url, Entry{std::move(document.text), snapshot.epoch(), made.value(), false, now,
+                       now + document.max_age, now});
   return made;
+}
+
+std::size_t ClientDocuments::remembered() const {
+  const std::lock_guard lock(mutex_);
+  auto sum = urls_.entries();
+  for (const auto& [id, tenant] : tenants_) sum += tenant.entries.size() + tenant.sources.size();
+  return sum;
 }
 
 Result<ClientDocuments::Fetched> ClientDocuments::fetch(const std::string& url) const {

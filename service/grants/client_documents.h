@@ -1,5 +1,7 @@
 #pragma once
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -12,6 +14,7 @@
 #include "core/ids.h"
 #include "core/result.h"
 #include "grants/issuer_keys.h"
+#include "grants/throttle.h"
 #include "policy/config.h"
 #include "policy/snapshot.h"
 
@@ -33,44 +36,82 @@ struct DocumentClient {
 /// document can only ask for less.
 ///
 /// Documents are kept as long as their server says, within a minute and an hour,
-/// and bounded for each tenant; failures are not kept at all (draft §4.4). So a
-/// tenant's failing fetches are bounded by time and by number instead. A document
-/// that cannot be fetched any more is no client any more. Thread-safe.
+/// and bounded for each tenant; failures are not kept at all (draft §4.4). A
+/// document that cannot be fetched any more is no client any more.
+///
+/// Anybody can name a document that is not there, so failing fetches are bounded by
+/// who causes them: a URL that failed waits, a source of requests and a tenant may
+/// cause so many a minute. A document that was good lately is none of these: it is
+/// fetched again whatever others do. All of it in this replica's memory, bounded.
+/// Thread-safe.
 class ClientDocuments {
  public:
-  ClientDocuments(outbound::Fetcher& fetcher, const Clock& clock)
-      : fetcher_(fetcher), clock_(clock) {}
+  static constexpr int kFailuresOfSource = 10;  ///< a minute
+  static constexpr int kFailuresOfTenant = 300;
 
+  ClientDocuments(outbound::Fetcher& fetcher, const Clock& clock);
+
+  /// @param source  address that the request comes from.
   /// Errors: InvalidClient when the tenant takes no such client, or the document
   /// is not there or does not say what it must; NeedsOutbound; RateLimited,
-  /// Unavailable when the tenant has too many fetches failing or under way.
+  /// Unavailable when too many fetches fail or are under way.
   Result<std::shared_ptr<const DocumentClient>> find(const policy::TenantSnapshot& snapshot,
-                                                     std::string_view client_id, Wait wait);
+                                                     std::string_view client_id,
+                                                     std::string_view source, Wait wait);
+
+  /// Documents, sources and failing URLs in memory.
+  std::size_t remembered() const;
 
  private:
+  using Made = Result<std::shared_ptr<const DocumentClient>>;
+  /// A document that is good, or was within the last day.
   struct Entry {
-    std::string text;         ///< the document
-    std::uint64_t epoch = 0;  ///< of the tenant that `made` was made for
-    std::shared_ptr<const DocumentClient> made;
+    std::string text;                            ///< the document
+    std::uint64_t epoch = 0;                     ///< of the tenant that `made` was made for
+    std::shared_ptr<const DocumentClient> made;  ///< null: it could not be fetched any more
+    bool busy = false;                           ///< being fetched
+    sys_seconds good_at{};                       ///< last fetched
     sys_seconds fresh_until{};
     sys_seconds used{};
   };
+  struct OfSource {
+    int busy = 0;
+    int failures = 0;
+  };
   struct OfTenant {
     std::map<std::string, Entry, std::less<>> entries;
-    int busy = 0;  ///< fetches under way
+    int refreshing = 0;  ///< fetches under way of what has an entry
+    // Of all other fetches:
+    int busy = 0;
+    std::map<std::string, int> busy_at;       ///< by origin
+    std::map<std::string, OfSource> sources;  ///< with fetches under way, or failed this minute
     int failures = 0;
-    sys_seconds failures_since{};
+    sys_seconds minute{};  ///< when it began
+  };
+  /// One fetch: what it is counted by.
+  struct Fetch {
+    std::string url;
+    std::string source;
+    bool known = false;  ///< it has an entry
   };
   struct Fetched {
     std::string text;
     std::chrono::seconds max_age{};
   };
 
+  /// All with mutex_ held. Errors: RateLimited.
+  Status may_fetch(const TenantId& id, OfTenant& tenant, const Fetch& fetch, sys_seconds now);
+  /// Errors: Unavailable.
+  static Status begin(OfTenant& tenant, const Fetch& fetch);
+  static void end(OfTenant& tenant, const Fetch& fetch);
+  void failed(const TenantId& id, OfTenant& tenant, const Fetch& fetch, sys_seconds now);
+
   Result<Fetched> fetch(const std::string& url) const;
 
   outbound::Fetcher& fetcher_;
   const Clock& clock_;
-  std::mutex mutex_;
+  Throttle urls_;  ///< that failed, whoever named them
+  mutable std::mutex mutex_;
   std::map<TenantId, OfTenant> tenants_;
 };
 

@@ -161,8 +161,8 @@ Result<Json> AskedOpaqueTokens::ask(const TenantId& tenant, const policy::Issuer
       return not_answered("waiting before the next attempt", it->second.until - clock_.now());
     }
   }
-  // The database, for the secret, and then the issuer: never on a compute thread.
-  if (wait == Wait::No) return fail(ErrorCode::NeedsOutbound, "");
+  // Neither on a compute thread nor on one of those that everybody needs for the database.
+  if (wait != Wait::Yes) return fail(ErrorCode::NeedsOutbound, "");
 
   const Call call(key, crypto::sha256(as_bytes(token)));
   std::promise<Result<Json>> promise;

@@ -35,7 +35,7 @@ class OpaqueTokens {
   /// The claims of an active access token: the members of the issuer's answer.
   /// They are not held to any rule yet but those of RFC 7662 itself.
   /// Errors: InvalidToken when the issuer does not call it an active Bearer
-  /// token of its own; NeedsOutbound when `wait` is No; Unavailable when the
+  /// token of its own; NeedsOutbound when `wait` is not Yes; Unavailable when the
   /// issuer cannot be asked or its answer makes no sense.
   virtual Result<token::Json> ask(const TenantId& tenant, const policy::IssuerEntry& issuer,
                                   std::string_view token, Wait wait) = 0;

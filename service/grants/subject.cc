@@ -34,8 +34,11 @@ bool issued_here(const policy::TenantSnapshot& snapshot, std::string_view issuer
   return issuer.starts_with(own.substr(0, own.size() - snapshot.tenant().str().size()));
 }
 
-/// The one issuer of the tenant that has opaque tokens; null when there is none.
-const policy::IssuerEntry* opaque_issuer(const policy::TenantSnapshot& snapshot) {
+/// The issuer to be asked about a token: the one of the tenant that has opaque
+/// ones. Null when there is none, or the token can be no such.
+const policy::IssuerEntry* issuer_to_ask(const policy::TenantSnapshot& snapshot,
+                                         std::string_view token) {
+  if (!may_be_opaque(token)) return nullptr;
   for (const auto& [name, issuer] : snapshot.config().issuers) {
     if (issuer.introspection && issuer.enabled) return snapshot.find_issuer(issuer.issuer);
   }
@@ -66,8 +69,7 @@ SubjectVerifier::SubjectVerifier(IssuerKeys& keys, const OwnTokens& own_tokens, 
 Result<VerifiedTokenPtr> SubjectVerifier::verify(const policy::TenantSnapshot& snapshot,
                                                  const Caller& caller, std::string_view compact,
                                                  SubjectTokenType type, Wait wait, OwnToken own) {
-  const auto* asked =
-      opaque_ != nullptr && may_be_opaque(compact) ? opaque_issuer(snapshot) : nullptr;
+  const auto* asked = opaque_ != nullptr ? issuer_to_ask(snapshot, compact) : nullptr;
   POSTERN_TRY(auto token, asked != nullptr ? verified_opaque(snapshot, *asked, compact, wait)
                                            : verified(snapshot, compact, wait, own));
   POSTERN_CHECK(check_now(snapshot, *token, type));
@@ -81,7 +83,9 @@ Result<VerifiedTokenPtr> SubjectVerifier::verify(const policy::TenantSnapshot& s
 Result<VerifiedTokenPtr> SubjectVerifier::verify_for_revocation(
     const policy::TenantSnapshot& snapshot, const Caller& caller, std::string_view compact,
     Wait wait) {
-  POSTERN_TRY(auto token, verified(snapshot, compact, wait));
+  const auto* asked = opaque_ != nullptr ? issuer_to_ask(snapshot, compact) : nullptr;
+  POSTERN_TRY(auto token, asked != nullptr ? verified_opaque(snapshot, *asked, compact, wait)
+                                           : verified(snapshot, compact, wait));
   POSTERN_CHECK(check_now(snapshot, *token, std::nullopt));
   POSTERN_CHECK(check_presenter(*caller.client, *token, std::nullopt));
   return token;

@@ -10,10 +10,8 @@
 #include <utility>
 
 namespace postern::grants {
-namespace {
 
-/// An IPv6 host has all of its /64, so that is one source.
-std::string source_of(std::string_view address) {
+std::string source_network(std::string_view address) {
   std::array<unsigned char, 16> bytes{};
   const std::string text(address);
   if (text.find(':') == std::string::npos || inet_pton(AF_INET6, text.c_str(), bytes.data()) != 1) {
@@ -22,8 +20,10 @@ std::string source_of(std::string_view address) {
   return std::string(reinterpret_cast<const char*>(bytes.data()), 8);
 }
 
+namespace {
+
 crypto::Hash256 key_of(const TenantId& tenant, std::string_view client, std::string_view source) {
-  const auto address = source_of(source);
+  const auto address = source_network(source);
   return crypto::sha256_parts({as_bytes(tenant.str()), as_bytes(client), as_bytes(address)});
 }
 

@@ -6,6 +6,7 @@
 #include <list>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 
@@ -14,6 +15,9 @@
 #include "crypto/hash.h"
 
 namespace postern::grants {
+
+/// What counts as one source of requests: an IPv6 host has all of its /64.
+std::string source_network(std::string_view address);
 
 /// Slows down who guesses client credentials (RFC 6749 §2.3.1), by (tenant,
 /// client as claimed, source address): after some failures each further one

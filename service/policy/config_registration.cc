@@ -7,11 +7,26 @@ namespace postern::policy {
 
 using namespace config;
 
+namespace {
+
+/// `!` before a URL takes it out again.
+bool takes_out(std::string_view entry) { return entry.starts_with('!'); }
+
+}  // namespace
+
 bool Registration::takes_metadata_of(std::string_view client_id) const {
-  return detail::is_client_url(client_id) &&
-         std::any_of(metadata_urls.begin(), metadata_urls.end(), [&](const std::string& url) {
-           return url.ends_with('/') ? client_id.starts_with(url) : client_id == url;
-         });
+  const auto names = [&](std::string_view url) {
+    return url.ends_with('/') ? client_id.starts_with(url) : client_id == url;
+  };
+  bool taken = false;
+  for (const std::string_view entry : metadata_urls) {
+    if (!takes_out(entry)) {
+      taken |= names(entry);
+    } else if (names(entry.substr(1))) {
+      return false;  // whatever else names it
+    }
+  }
+  return taken && detail::is_client_url(client_id);
 }
 
 Result<Registration> read_registration(const Json& value, const std::string& pointer) {
@@ -22,7 +37,7 @@ Result<Registration> read_registration(const Json& value, const std::string& poi
       "client_id_metadata",
       [&](const auto& text, const auto& place) -> Status {
         // Whole path segments, so that no neighbour's name begins alike.
-        if (!detail::is_client_url(text)) {
+        if (!detail::is_client_url(std::string_view(text).substr(takes_out(text) ? 1 : 0))) {
           return at(place,
                     "must be an https URL with a path, in lower case up to the path, without "
                     "percent signs, query, fragment and dot segments");
@@ -31,6 +46,11 @@ Result<Registration> read_registration(const Json& value, const std::string& poi
         return {};
       },
       100));
+  if (!registration.metadata_urls.empty() &&
+      std::all_of(registration.metadata_urls.begin(), registration.metadata_urls.end(),
+                  takes_out)) {
+    return at(reader.below("client_id_metadata"), "only takes out; name what is taken, too");
+  }
   POSTERN_CHECK(reader.texts("grants", [&](const auto& text, const auto& place) -> Status {
     GrantType grant{};
     POSTERN_CHECK(read_grant(text, place, grant));

@@ -80,8 +80,8 @@ class Follower::Impl {
       tx.exec(kSettings);
     }
     // Listening first: a change after the reading that follows is announced.
-    listener_ =
-        std::make_unique<pq::Listener>(*connection_, options_.channel, [](const std::string&) {});
+    listener_ = std::make_unique<pq::Listener>(*connection_, options_.channel,
+                                               [this](const std::string&) { announced_ = true; });
   }
   void disconnect() noexcept {
     try {
@@ -111,9 +111,13 @@ class Follower::Impl {
           back_off = milliseconds(0);
           log::info("follower.connected", {{"reads", options_.statement}});
         }
-        wait(connection_->sock(), options_.interval);
+        // What came with the answers of the last reading is in libpq's buffer, where
+        // poll() does not see it.
+        connection_->get_notifs();
+        if (!announced_) wait(connection_->sock(), options_.interval);
         if (stopping_) return;
         connection_->get_notifs();
+        announced_ = false;
         read(Reading::Again);
       } catch (...) {
         const auto error = describe_failure(options_.statement, nullptr);
@@ -145,6 +149,7 @@ class Follower::Impl {
   std::optional<Watchdog::Watch> watch_;
   std::unique_ptr<pqxx::connection> connection_;
   std::unique_ptr<pq::Listener> listener_;
+  bool announced_ = false;  // since the last reading began; used by the thread only
   std::thread thread_;
 };
 

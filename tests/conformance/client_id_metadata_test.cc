@@ -5,15 +5,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
+#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "http/server.h"
-#include "support/certificates.h"
+#include "support/https_host.h"
 #include "support/service_fixture.h"
-#include "support/temporary_directory.h"
 
 namespace postern::test {
 namespace {
@@ -25,25 +30,8 @@ constexpr const char* kAssertion = "urn:ietf:params:oauth:client-assertion-type:
 /// An https server on the loopback interface that has documents.
 class DocumentHost {
  public:
-  DocumentHost() {
-    const auto authority = make_certificate("documents");
-    CertificateDetails details;
-    details.alternative_names = "IP:127.0.0.1";
-    const auto own = make_certificate("127.0.0.1", &authority, details);
-    ca_file = directory_.write("ca.pem", authority.certificate_pem()).string();
-    http::ServerOptions options;
-    options.tls = http::TlsOptions{directory_.write("own.pem", own.certificate_pem()),
-                                   directory_.write("own.key", own.key_pem()), std::nullopt, false};
-    router_.add("GET", "/agents/{}", http::Pool::Inline,
-                [this](std::shared_ptr<http::Request> request, http::Responder responder) {
-                  responder.send(answer(request->path));
-                });
-    server_ = std::make_unique<http::Server>(options, router_);
-    if (!server_->start().ok()) throw std::runtime_error("document host");
-  }
-  std::string url(const std::string& path) const {
-    return "https://127.0.0.1:" + std::to_string(server_->port()) + path;
-  }
+  std::string url(const std::string& path) const { return host_.url(path); }
+  const std::string& ca_file() const { return host_.ca_file(); }
   void serve(const std::string& path, const Json& document) {
     const std::lock_guard lock(mutex_);
     documents_[path] = document;
@@ -52,8 +40,19 @@ class DocumentHost {
     const std::lock_guard lock(mutex_);
     return asked_;
   }
-
-  std::string ca_file;
+  /// Fetches below `/agents/slow/` that wait for an answer.
+  std::size_t waiting() const {
+    const std::lock_guard lock(mutex_);
+    return slow_.size();
+  }
+  void answer_slow() {
+    std::vector<http::Responder> slow;
+    {
+      const std::lock_guard lock(mutex_);
+      slow.swap(slow_);
+    }
+    for (auto& responder : slow) responder.send(http::Reply(404));
+  }
 
  private:
   http::Reply answer(const std::string& path) {
@@ -69,12 +68,21 @@ class DocumentHost {
     return http::Reply::json(200, found->second.dump());
   }
 
-  TemporaryDirectory directory_;
   mutable std::mutex mutex_;
   std::map<std::string, Json> documents_;
   int asked_ = 0;
-  http::Router router_;
-  std::unique_ptr<http::Server> server_;
+  std::vector<http::Responder> slow_;
+  HttpsHost host_{[this](http::Router& router) {
+    router.add("GET", "/agents/{}", http::Pool::Inline,
+               [this](std::shared_ptr<http::Request> request, http::Responder responder) {
+                 responder.send(answer(request->path));
+               });
+    router.add("GET", "/agents/slow/{}", http::Pool::Inline,
+               [this](std::shared_ptr<http::Request>, http::Responder responder) {
+                 const std::lock_guard lock(mutex_);
+                 slow_.push_back(std::move(responder));
+               });
+  }};
 };
 
 /// A service that reaches the host, and a tenant that takes its documents.
@@ -83,8 +91,10 @@ class ClientIdMetadata : public ::testing::Test {
   struct World {
     World()
         : service([this](app::Config& config) {
-            config.outbound_ca_file = host.ca_file;
+            config.outbound_ca_file = host.ca_file();
             config.outbound_allow_private = {"127.0.0.0/8"};
+            // So that requests come from where X-Forwarded-For says.
+            config.proxy_addresses = {"127.0.0.1/32"};
           }),
           tenant(service, "cimd") {
       host.serve("/agents/one.json", document("/agents/one.json"));
@@ -109,8 +119,18 @@ class ClientIdMetadata : public ::testing::Test {
       return key.sign({{"iss", host.url(path)},
                        {"sub", host.url(path)},
                        {"aud", "https://sts.example.com/t/cimd"},
-                       {"jti", "cimd-" + std::to_string(++jti)},
+                       {"jti", "cimd-" + std::to_string(++number)},
                        {"exp", seconds_of(SystemClock().now() + 60s)}});
+    }
+    /// As whoever the URL's document describes, with a key that may be theirs.
+    WireReply exchange_from(const std::string& source, const std::string& path) {
+      auto fields = tenant.exchange_fields(tenant.user_token("alice"), "files");
+      fields.emplace_back("client_assertion_type", kAssertion);
+      fields.emplace_back("client_assertion", assertion(path));
+      return tenant.ask(
+          "POST", "/t/cimd/token",
+          {{"Content-Type", "application/x-www-form-urlencoded"}, {"X-Forwarded-For", source}},
+          form(fields));
     }
     WireReply exchange(const std::string& compact, const std::string& audience = "files",
                        const std::string& scope = "files:read") {
@@ -125,7 +145,7 @@ class ClientIdMetadata : public ::testing::Test {
     DocumentHost host;
     TestService service;
     TestTenant tenant;
-    int jti = 0;
+    std::atomic<int> number{0};
   };
   static World& world() {
     static World made;
@@ -221,6 +241,47 @@ TEST_F(ClientIdMetadata, NoOtherUrlIsFetched) {
   fields.emplace_back("client_assertion", world().assertion("/agents/one.json"));
   EXPECT_THAT(off.token(fields, ""), IsOAuthError(401, "invalid_client"));
   EXPECT_EQ(world().host.asked(), before);
+}
+
+// Whoever reaches the token endpoint can name documents that are not there.
+TEST_F(ClientIdMetadata, WhoNamesDocumentsThatAreNotThereStopsNobodyElse) {
+  const auto begun = std::chrono::steady_clock::now();
+  const auto before = world().host.asked();
+  int refused = 0;
+  for (int i = 0; i < 200; ++i) {
+    const auto reply =
+        world().exchange_from("203.0.113.7", "/agents/nobody" + std::to_string(i) + ".json");
+    if (reply.status == 401) continue;
+    ++refused;
+    EXPECT_THAT(reply, IsOAuthError(429, "temporarily_unavailable"));
+    EXPECT_NE(reply.header("Retry-After"), "(none)");
+  }
+  // More only where the machine took more than a minute for all this.
+  const auto minutes =
+      std::chrono::duration_cast<std::chrono::minutes>(std::chrono::steady_clock::now() - begun)
+          .count();
+  EXPECT_LE(world().host.asked() - before, 10 * (minutes + 2));
+  EXPECT_GT(refused, 0);
+  world().host.serve("/agents/genuine.json", world().document("/agents/genuine.json"));
+  EXPECT_THAT(world().exchange_from("198.51.100.9", "/agents/genuine.json"), HasStatus(200));
+  EXPECT_THAT(world().exchange_from("203.0.113.7", "/agents/genuine.json"), HasStatus(200))
+      << "in memory, it serves everybody";
+}
+
+TEST_F(ClientIdMetadata, WhoNamesDocumentsThatAnswerSlowlyStopsNobodyElse) {
+  std::vector<std::future<WireReply>> asked;
+  const auto attack = [&] {
+    return world().exchange_from("203.0.113.8",
+                                 "/agents/slow/" + std::to_string(++world().number) + ".json");
+  };
+  for (int i = 0; i < 2; ++i) asked.push_back(std::async(std::launch::async, attack));
+  eventually([&] { return world().host.waiting() == 2; }, "the two fetches of a source");
+  for (int i = 0; i < 20; ++i) EXPECT_THAT(attack(), IsOAuthError(503, "temporarily_unavailable"));
+  EXPECT_EQ(world().host.waiting(), 2u);
+  world().host.serve("/agents/quick.json", world().document("/agents/quick.json"));
+  EXPECT_THAT(world().exchange_from("198.51.100.9", "/agents/quick.json"), HasStatus(200));
+  world().host.answer_slow();
+  for (auto& each : asked) EXPECT_THAT(each.get(), IsOAuthError(401, "invalid_client"));
 }
 
 TEST_F(ClientIdMetadata, AUrlHasNoSecretAndCannotBeConfigured) {

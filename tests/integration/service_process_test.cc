@@ -313,6 +313,7 @@ TEST(Canaries, AreFoundNowhere) {
     granted(tenant.api("PUT", "/credentials/provider", tenant.admin,
                        {{"fields", {{"client_secret", secret("introspection secret")}}}}));
     granted(tenant.exchange(secret("opaque token"), "files"));
+    granted(about("revoke", secret("opaque token given back")));
     EXPECT_FALSE(provider.heads().empty());
     issuer["introspection"]["endpoint"] = "http://127.0.0.1:9/nobody";
     granted(tenant.apply());

@@ -230,7 +230,7 @@ Result<grants::Caller> authenticate(const Services& services,
     if (attempt.takes_document && services.authentication.documents != nullptr &&
         detail::is_client_url(attempt.claimed)) {
       POSTERN_TRY(document, services.authentication.documents->find(snapshot, attempt.claimed,
-                                                                    wait_of(request)));
+                                                                    source, wait_of(request)));
       record.with("client", attempt.claimed);
     }
     return attempt.check();

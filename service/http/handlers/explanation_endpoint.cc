@@ -149,7 +149,8 @@ Result<Asking> asking_client(const Services& services, const policy::TenantSnaps
   if (documents == nullptr || !detail::is_client_url(id)) {
     return fail(ErrorCode::NotFound, "no such client");
   }
-  auto found = documents->find(snapshot, id, wait_of(request));
+  auto found =
+      documents->find(snapshot, id, source_of(services.authentication, request), wait_of(request));
   if (!found.ok() && found.error().code == ErrorCode::InvalidClient) {
     return fail(ErrorCode::NotFound, "no such client: " + found.error().detail);
   }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <future>
 #include <string>
 #include <vector>
@@ -23,6 +24,12 @@ using token::Json;
 
 constexpr const char* kUrl = "https://agents.example.com/a.json";
 
+std::string hex(int number) {
+  char text[9];
+  std::snprintf(text, sizeof text, "%x", number);
+  return text;
+}
+
 /// A tenant that takes clients of agents.example.com.
 struct Documents : test::TenantFixture {
   Documents() {
@@ -39,8 +46,22 @@ struct Documents : test::TenantFixture {
             {"grant_types", {"urn:ietf:params:oauth:grant-type:token-exchange"}},
             {"jwks", key.jwks()}};
   }
+  auto find_from(const std::string& source, const std::string& url = kUrl, Wait wait = Wait::Yes) {
+    return documents.find(*snapshot, url, source, wait);
+  }
   auto find(const std::string& url = kUrl, Wait wait = Wait::Yes) {
-    return documents.find(*snapshot, url, wait);
+    return find_from("192.0.2.1", url, wait);
+  }
+  /// One that nobody has named before, and that is not there.
+  std::string missing() {
+    return "https://agents.example.com/none" + std::to_string(++missing_) + ".json";
+  }
+  /// Asks for what is not there from ever new sources, until no stranger is heard.
+  void exhaust() {
+    for (int i = 0; i < ClientDocuments::kFailuresOfTenant; ++i) {
+      static_cast<void>(find_from("2001:db8:" + hex(i) + "::1", missing()));
+    }
+    ASSERT_EQ(code_of(find_from("192.0.2.99", missing())), ErrorCode::RateLimited);
   }
   std::string assertion(const std::string& jti, const Json& changes = Json::object()) const {
     Json claims{{"iss", kUrl},
@@ -55,6 +76,9 @@ struct Documents : test::TenantFixture {
   test::FakeFetcher fetcher;
   test::Idp key{"agent"};
   ClientDocuments documents{fetcher, clock};
+
+ private:
+  int missing_ = 0;
 };
 
 TEST(ClientDocuments, ADocumentIsAClientWithTheTemplatesRights) {
@@ -85,6 +109,23 @@ TEST(ClientDocuments, OnlyWhatTheTenantNamesIsEverFetched) {
   f.load();
   EXPECT_EQ(code_of(f.find()), ErrorCode::InvalidClient);
   EXPECT_EQ(f.fetcher.asked(), 0);
+}
+
+TEST(ClientDocuments, OneOfManyIsTakenOutAgain) {
+  Documents f;
+  const auto taken_out = [&](const Json& urls) {
+    f.manifest["settings"]["registration"]["client_id_metadata"] = urls;
+    f.load();
+    EXPECT_EQ(f.snapshot->client_of_token(kUrl) == nullptr, !f.find().ok());
+    return !f.find().ok();
+  };
+  const std::string all = "https://agents.example.com/";
+  ASSERT_FALSE(taken_out({all}));
+  EXPECT_TRUE(taken_out({all, std::string("!") + kUrl})) << "in memory or not";
+  EXPECT_TRUE(taken_out({std::string("!") + kUrl, all})) << "in any order";
+  EXPECT_TRUE(taken_out({all, "!" + all, kUrl}));
+  EXPECT_FALSE(taken_out({all, "!https://agents.example.com/b.json", "!https://a.example/"}));
+  EXPECT_EQ(f.fetcher.asked(), 1);
 }
 
 TEST(ClientDocuments, ADocumentMustSayWhatItMust) {
@@ -167,16 +208,135 @@ TEST(ClientDocuments, ADocumentThatIsGoneIsNoClientAnyMore) {
   EXPECT_TRUE(f.find().ok()) << "failures are not kept";
 }
 
-TEST(ClientDocuments, FailingFetchesAreFewAMinute) {
+TEST(ClientDocuments, FailingFetchesOfOneSourceAreFewAMinuteAndItsOwnLossOnly) {
   Documents f;
-  const auto missing = [&](int i) {
-    return f.find("https://agents.example.com/none" + std::to_string(i));
-  };
-  for (int i = 0; i < 30; ++i) EXPECT_EQ(code_of(missing(i)), ErrorCode::InvalidClient);
-  EXPECT_EQ(code_of(missing(30)), ErrorCode::RateLimited);
-  EXPECT_EQ(f.fetcher.asked(), 30);
-  f.clock.advance(61s);
+  for (int i = 0; i < ClientDocuments::kFailuresOfSource; ++i) {
+    EXPECT_EQ(code_of(f.find(f.missing())), ErrorCode::InvalidClient);
+  }
+  for (int i = 0; i < 1000; ++i) {
+    const auto refused = f.find(f.missing(), i % 2 == 0 ? Wait::Yes : Wait::No);
+    ASSERT_EQ(code_of(refused), ErrorCode::RateLimited) << "not even a thread to wait on";
+    ASSERT_TRUE(refused.error().retry_after);
+  }
+  EXPECT_EQ(code_of(f.find()), ErrorCode::RateLimited);
+  EXPECT_EQ(f.fetcher.asked(), ClientDocuments::kFailuresOfSource);
+  EXPECT_TRUE(f.find_from("192.0.2.2").ok()) << "another source is not affected";
+  EXPECT_TRUE(f.find().ok()) << "nor what is in memory";
+  f.clock.advance(60s);
+  EXPECT_EQ(code_of(f.find(f.missing())), ErrorCode::InvalidClient);
+}
+
+TEST(ClientDocuments, AnIpv6HostIsOneSourceWithAllItsAddresses) {
+  Documents f;
+  for (int i = 0; i < 100; ++i) {
+    static_cast<void>(f.find_from("2001:db8:0:1::" + hex(i), f.missing()));
+  }
+  EXPECT_EQ(f.fetcher.asked(), ClientDocuments::kFailuresOfSource);
+  EXPECT_TRUE(f.find_from("2001:db8:0:2::1").ok());
+}
+
+TEST(ClientDocuments, AUrlThatFailsWaitsAndCostsNobodyElse) {
+  Documents f;
+  const auto url = f.missing();
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(code_of(f.find(url)), ErrorCode::InvalidClient);
+  for (const auto* source : {"192.0.2.1", "192.0.2.2"}) {
+    const auto waits = f.find_from(source, url);
+    EXPECT_EQ(code_of(waits), ErrorCode::RateLimited);
+    EXPECT_EQ(waits.error().retry_after, 1s);
+  }
+  // An agent that asks for it again and again does not use up what its source has.
+  for (int i = 0; i < 600; ++i) {
+    static_cast<void>(f.find(url));
+    f.clock.advance(1s);
+  }
+  EXPECT_LE(f.fetcher.asked(url), 3 + 5 + 600 / 30);
   EXPECT_TRUE(f.find().ok());
+  f.fetcher.serve(url, f.document(url));
+  f.clock.advance(30s);
+  EXPECT_TRUE(f.find(url).ok());
+}
+
+TEST(ClientDocuments, ATenantsFailingFetchesAreBoundedAndKnownDocumentsAreNoneOfThem) {
+  Documents f;
+  ASSERT_TRUE(f.find().ok());
+  f.clock.advance(301s);
+  f.exhaust();
+  EXPECT_EQ(f.fetcher.asked(), 1 + ClientDocuments::kFailuresOfTenant);
+  EXPECT_EQ(code_of(f.find(kUrl, Wait::No)), ErrorCode::NeedsOutbound) << "it is due";
+  EXPECT_TRUE(f.find().ok());
+  EXPECT_EQ(f.fetcher.asked(kUrl), 2);
+}
+
+TEST(ClientDocuments, ADocumentIsKnownForADayAfterItWasGood) {
+  for (const auto away : {std::chrono::hours(23), std::chrono::hours(24)}) {
+    Documents f;
+    ASSERT_TRUE(f.find().ok());
+    f.fetcher.die(kUrl);
+    f.clock.advance(away);
+    EXPECT_EQ(code_of(f.find()), ErrorCode::InvalidClient);
+    f.exhaust();
+    f.fetcher.serve(kUrl, f.document());
+    EXPECT_EQ(f.find().ok(), away < 24h);
+  }
+}
+
+TEST(ClientDocuments, SlowOnesKeepNobodyElseWaiting) {
+  Documents f;
+  f.manifest["settings"]["registration"]["client_id_metadata"].push_back(
+      "https://other.example.com/");
+  f.load();
+  const std::string elsewhere = "https://other.example.com/a.json";
+  f.fetcher.serve(elsewhere, f.document(elsewhere));
+  // Each fetch is under way while the next is asked for.
+  int under_way = 0;
+  f.fetcher.during([&] {
+    switch (++under_way) {
+      case 1: EXPECT_FALSE(f.find(f.missing()).ok()); break;
+      case 2:
+        EXPECT_EQ(code_of(f.find(f.missing())), ErrorCode::Unavailable) << "two for a source";
+        EXPECT_EQ(code_of(f.find_from("192.0.2.2", f.missing())), ErrorCode::InvalidClient);
+        break;
+      case 3:
+        EXPECT_EQ(code_of(f.find_from("192.0.2.3")), ErrorCode::Unavailable)
+            << "three at an origin";
+        EXPECT_TRUE(f.find_from("192.0.2.3", elsewhere).ok());
+        break;
+    }
+  });
+  EXPECT_EQ(code_of(f.find(f.missing())), ErrorCode::InvalidClient);
+  EXPECT_EQ(under_way, 4);
+  EXPECT_TRUE(f.find().ok()) << "all have ended";
+}
+
+TEST(ClientDocuments, WhileADocumentIsFetchedAgainTheLastOneServes) {
+  Documents f;
+  ASSERT_TRUE(f.find().ok());
+  f.clock.advance(301s);
+  f.fetcher.during([&] { EXPECT_TRUE(f.find(kUrl, Wait::No).ok()); });
+  EXPECT_TRUE(f.find().ok());
+  EXPECT_EQ(f.fetcher.asked(), 2);
+  // Not once it could not be fetched.
+  f.clock.advance(301s);
+  f.fetcher.die(kUrl);
+  EXPECT_EQ(code_of(f.find()), ErrorCode::InvalidClient);
+  f.fetcher.during([&] { EXPECT_EQ(code_of(f.find()), ErrorCode::Unavailable); });
+  EXPECT_EQ(code_of(f.find()), ErrorCode::InvalidClient);
+}
+
+TEST(ClientDocuments, WhatIsRememberedOfFailuresIsBounded) {
+  Documents f;
+  f.exhaust();
+  const auto before = f.documents.remembered();
+  for (int i = 0; i < 1000; ++i) {
+    EXPECT_EQ(code_of(f.find_from("198.51.100." + std::to_string(i % 250), f.missing())),
+              ErrorCode::RateLimited);
+  }
+  EXPECT_EQ(f.documents.remembered(), before) << "what is refused leaves nothing";
+  for (int minute = 0; minute < 60; ++minute) {
+    f.clock.advance(60s);
+    f.exhaust();
+  }
+  EXPECT_LE(f.documents.remembered(), 16'384U + ClientDocuments::kFailuresOfTenant);
 }
 
 TEST(ClientDocuments, ATenantsRulesCountAsTheyAreNow) {

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "grants/revocation.h"
 #include "support/code_of.h"
 #include "support/dead_credential_store.h"
 #include "support/grants_fixture.h"
@@ -408,17 +409,41 @@ TEST(OpaqueToken, X5_BoundToAKeyItNeedsTheProof) {
 
 // ---- waiting and failing ----
 
-TEST(OpaqueToken, AComputeThreadNeverWaits) {
+TEST(OpaqueToken, OnlyAThreadForTheOutsideWaits) {
   Opaque f;
-  const auto result =
-      f.verifier.verify(*f.snapshot, f.caller(), kToken, SubjectTokenType::AccessToken, Wait::No);
-  EXPECT_EQ(code_of(result), ErrorCode::NeedsOutbound);
+  const auto verify = [&](Wait wait) {
+    return code_of(
+        f.verifier.verify(*f.snapshot, f.caller(), kToken, SubjectTokenType::AccessToken, wait));
+  };
+  EXPECT_EQ(verify(Wait::No), ErrorCode::NeedsOutbound);
+  EXPECT_EQ(verify(Wait::Database), ErrorCode::NeedsOutbound);
   EXPECT_EQ(f.asked(), 0);
   ASSERT_EQ(f.refusal(), std::nullopt);
-  // What is remembered needs no waiting.
-  EXPECT_TRUE(
-      f.verifier.verify(*f.snapshot, f.caller(), kToken, SubjectTokenType::AccessToken, Wait::No)
-          .ok());
+  EXPECT_EQ(verify(Wait::No), std::nullopt) << "what is remembered needs no waiting";
+}
+
+TEST(OpaqueToken, IsRevokedHereByTheClientItIsFor) {
+  Opaque f;
+  f.manifest["clients"].push_back({{"id", "bystander"}, {"backends", {"files"}}});
+  f.load();
+  const Revocation revocation{f.verifier, f.own_tokens, f.revocations};
+  const auto revoke = [&](const char* client, Wait wait = Wait::Yes) {
+    auto record = f.record("token.revoke");
+    const auto status = revocation.revoke(*f.snapshot, f.caller(client), kToken, wait, record);
+    EXPECT_EQ(code_of(status),
+              wait == Wait::Yes ? std::nullopt : std::optional(ErrorCode::NeedsOutbound));
+    return test::field_of(record, "effect");
+  };
+  revoke("gw-01", Wait::Database);
+  EXPECT_EQ(revoke("bystander"), "none");
+  EXPECT_EQ(f.refusal(), std::nullopt);
+  EXPECT_EQ(revoke("gw-01"), "revoked");
+  EXPECT_EQ(f.refusal(), kRefused) << "remembered";
+  f.remember_nothing();
+  EXPECT_EQ(f.refusal(), kRefused) << "though its issuer calls it active";
+  EXPECT_EQ(f.refusal(SubjectTokenType::AccessToken, "another-opaque-token"), std::nullopt);
+  f.answer({{"active", false}});
+  EXPECT_EQ(revoke("gw-01"), "none");
 }
 
 TEST(OpaqueToken, WithoutAClientSecretNobodyIsAsked) {

@@ -224,6 +224,23 @@ TEST(RegistrationSettings, UrlsAreTakenWholeOrBelowASlash) {
   }
 }
 
+TEST(RegistrationSettings, AnExclamationMarkTakesAUrlOutAgain) {
+  const Json urls{"!https://agents.example.com/team/lost.json", "https://agents.example.com/team/",
+                  "!https://agents.example.com/team/old/", "https://agents.example.com/team/old/a"};
+  const auto most = allowed({{"client_id_metadata", urls}});
+  EXPECT_EQ(write(most).at("client_id_metadata"), urls);
+  EXPECT_TRUE(most.takes_metadata_of("https://agents.example.com/team/a.json"));
+  EXPECT_TRUE(most.takes_metadata_of("https://agents.example.com/team/lost.json/x"));
+  EXPECT_FALSE(most.takes_metadata_of("https://agents.example.com/team/lost.json"));
+  EXPECT_FALSE(most.takes_metadata_of("https://agents.example.com/team/old/a"));
+  for (const Json& bad :
+       {Json{"!https://a.example/"}, Json{"https://a.example/", "!!https://a.example/x"},
+        Json{"https://a.example/", "!"}, Json{"https://a.example/", "!http://a.example/x"}}) {
+    EXPECT_FALSE(read_registration({{"dynamic", true}, {"client_id_metadata", bad}}, "").ok())
+        << bad;
+  }
+}
+
 TEST(ClientUrl, IsSpelledOneWay) {
   for (const char* good :
        {"https://a.example/", "https://a.example/x", "https://a.example:8443/x/y",
