@@ -19,6 +19,9 @@
 #include <vector>
 
 #include "audit/event.h"
+#include "core/clock.h"
+#include "crypto/base64url.h"
+#include "crypto/certificate.h"
 #include "crypto/hash.h"
 #include "crypto/random.h"
 #include "crypto/signature.h"
@@ -29,6 +32,8 @@
 #include "storage/postgres_config_store.h"
 #include "storage/postgres_kek_store.h"
 #include "storage/postgres_replay_guard.h"
+#include "support/certificates.h"
+#include "support/temporary_directory.h"
 #include "token/jwk.h"
 #include "token/jws.h"
 #include "vault/keyring.h"
@@ -58,6 +63,33 @@ void sign(benchmark::State& state, Algorithm algorithm) {
 BENCHMARK_CAPTURE(sign, ES256, Algorithm::ES256);
 BENCHMARK_CAPTURE(sign, EdDSA, Algorithm::EdDSA);
 BENCHMARK_CAPTURE(sign, RS256, Algorithm::RS256);
+
+// A client's certificate as a proxy passes it on: base64 of its DER form.
+void read_certificate(benchmark::State& state) {
+  const auto text = crypto::base64(as_bytes(test::der_of(test::make_certificate("gw-01"))));
+  for (auto _ : state) {
+    const auto der = crypto::base64_decode(text);
+    if (!crypto::Certificate::from_der(der.value()).ok()) state.SkipWithError("refused");
+  }
+}
+BENCHMARK(read_certificate);
+
+// Building the chain to an authority: one verification, and OpenSSL's way there.
+void vouch_for_certificate(benchmark::State& state) {
+  const auto authority = test::make_certificate("authority");
+  const auto made = test::make_certificate("gw-01", &authority);
+  const auto certificate = crypto::Certificate::from_pem(made.certificate_pem());
+  const test::TemporaryDirectory directory;
+  const auto authorities = crypto::CertificateAuthorities::load(
+      directory.write("ca.pem", authority.certificate_pem()).string());
+  const auto now = SystemClock().now();
+  for (auto _ : state) {
+    if (!authorities.value().vouch_for(certificate.value(), {}, now)) {
+      state.SkipWithError("refused");
+    }
+  }
+}
+BENCHMARK(vouch_for_certificate);
 
 token::Json subject_claims() {
   return {{"iss", "https://idp.bench.example"},

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds an optimised posternd and prints the load table (see run.py).
-#   tests/bench/run.sh [--seconds N] [--tenants N] [--rows main|all]
+#   tests/bench/run.sh [--seconds N] [--tenants N] [--rows main|all] [--write FILE]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=${POSTERN_BENCH_BUILD:-build-bench}

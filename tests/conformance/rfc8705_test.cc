@@ -18,21 +18,10 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-std::string der_of(const Certificate& made) {
-  unsigned char* der = nullptr;
-  const int size = i2d_X509(made.certificate.get(), &der);
-  std::string out(reinterpret_cast<char*>(der), static_cast<std::size_t>(size));
-  OPENSSL_free(der);
-  return out;
-}
 /// RFC 9440 §2.1.
 std::string item(const Certificate& made) {
   return ":" + crypto::base64(as_bytes(der_of(made))) + ":";
 }
-std::string x5t(const Certificate& made) {
-  return crypto::base64url(crypto::sha256(as_bytes(der_of(made))));
-}
-
 CertificateDetails of_example(long not_after) {
   CertificateDetails details;
   details.subject = {{"O", "Example"}};

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "crypto/base64url.h"
-#include "crypto/random.h"
+#include "support/dpop_proof.h"
 #include "support/service_fixture.h"
 #include "token/jwk.h"
 
@@ -31,17 +31,7 @@ struct Holder {
 
   std::string jkt() const { return token::thumbprint(key.public_parameters()); }
   std::string proof(const std::string& url = kUrl, const Json& more = Json::object()) const {
-    auto jwk = token::public_jwk(key);
-    for (const char* member : {"kid", "use", "alg"}) jwk.erase(member);
-    Json claims{{"jti", crypto::random_id()},
-                {"htm", "POST"},
-                {"htu", url},
-                {"iat", seconds_of(SystemClock().now())}};
-    claims.update(more);
-    const Json header{{"typ", "dpop+jwt"}, {"alg", "ES256"}, {"jwk", jwk}};
-    const auto input = crypto::base64url(as_bytes(header.dump())) + "." +
-                       crypto::base64url(as_bytes(claims.dump()));
-    return input + "." + crypto::base64url(key.sign(as_bytes(input)));
+    return dpop_proof(key, url, SystemClock().now(), more);
   }
 };
 

@@ -10,6 +10,7 @@
 
 #include "crypto/base64url.h"
 #include "crypto/random.h"
+#include "support/dpop_proof.h"
 #include "support/opa_server.h"
 #include "support/service_fixture.h"
 #include "token/jwk.h"
@@ -34,20 +35,6 @@ WireReply ask_at(const TestTenant& tenant, const std::string& url, Json more = J
 
 Json last_event(const TestTenant& tenant) { return tenant.audit().back().at("event"); }
 
-/// A DPoP proof of this key (RFC 9449 §4.2).
-std::string proof(const crypto::SigningKey& key, const std::string& url) {
-  auto jwk = token::public_jwk(key);
-  for (const char* member : {"kid", "use", "alg"}) jwk.erase(member);
-  const Json header{{"typ", "dpop+jwt"}, {"alg", "ES256"}, {"jwk", jwk}};
-  const Json claims{{"jti", crypto::random_id()},
-                    {"htm", "POST"},
-                    {"htu", url},
-                    {"iat", seconds_of(SystemClock().now())}};
-  const auto input =
-      crypto::base64url(as_bytes(header.dump())) + "." + crypto::base64url(as_bytes(claims.dump()));
-  return input + "." + crypto::base64url(key.sign(as_bytes(input)));
-}
-
 TEST(DecisionPoint, AColdOneDoesNotSpendAssertionsAndProofsTwice) {
   std::atomic<bool> allow{true};
   OpaServer opa([&](const Json&) { return Json(allow.load()); });
@@ -61,6 +48,7 @@ TEST(DecisionPoint, AColdOneDoesNotSpendAssertionsAndProofsTwice) {
 
   const auto holder = crypto::SigningKey::generate(crypto::Algorithm::ES256);
   const auto issuer = std::string(kBaseUrlOfTests) + "/t/" + t.name;
+  const auto proof = [&] { return dpop_proof(holder, issuer + "/token", SystemClock().now()); };
   const auto assertion = [&] {
     const auto now = SystemClock().now();
     return gateway.sign({{"iss", "gw-01"},
@@ -81,27 +69,24 @@ TEST(DecisionPoint, AColdOneDoesNotSpendAssertionsAndProofsTwice) {
                  form(fields));
   };
   const auto used = assertion();
-  const auto shown = proof(holder, issuer + "/token");
+  const auto shown = proof();
   const auto cold = post(used, shown, "files");
   ASSERT_THAT(cold, HasStatus(200));
   EXPECT_EQ(json_of(cold, "token_type"), "DPoP");
   EXPECT_EQ(opa.asked(), 1u);
   // Both were spent, by that one request.
-  EXPECT_THAT(post(used, proof(holder, issuer + "/token"), "files"),
-              IsOAuthError(401, "invalid_client"));
+  EXPECT_THAT(post(used, proof(), "files"), IsOAuthError(401, "invalid_client"));
   EXPECT_THAT(post(assertion(), shown, "files"), IsOAuthError(400, "invalid_dpop_proof"));
   // Warm, on the compute thread alone as far as the decision goes.
-  EXPECT_THAT(post(assertion(), proof(holder, issuer + "/token"), "files"), HasStatus(200));
+  EXPECT_THAT(post(assertion(), proof(), "files"), HasStatus(200));
   EXPECT_EQ(opa.asked(), 1u);
   // Refused in the second run: one record, and the two are spent as well.
   allow = false;
   const auto before = t.audit().size();
   const auto refused = assertion();
-  EXPECT_THAT(post(refused, proof(holder, issuer + "/token"), "search"),
-              IsOAuthError(400, "invalid_target"));
+  EXPECT_THAT(post(refused, proof(), "search"), IsOAuthError(400, "invalid_target"));
   EXPECT_EQ(t.audit().size(), before + 1);
-  EXPECT_THAT(post(refused, proof(holder, issuer + "/token"), "files"),
-              IsOAuthError(401, "invalid_client"));
+  EXPECT_THAT(post(refused, proof(), "files"), IsOAuthError(401, "invalid_client"));
 }
 
 /// Every way to a token or a credential, by name.

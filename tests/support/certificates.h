@@ -14,6 +14,10 @@
 #include <utility>
 #include <vector>
 
+#include "core/bytes.h"
+#include "crypto/base64url.h"
+#include "crypto/hash.h"
+
 namespace postern::test {
 
 struct Certificate {
@@ -84,6 +88,18 @@ inline Certificate make_certificate(const std::string& name, const Certificate* 
     throw std::runtime_error("X509_sign");
   }
   return made;
+}
+
+inline std::string der_of(const Certificate& made) {
+  unsigned char* der = nullptr;
+  const int size = i2d_X509(made.certificate.get(), &der);
+  std::string out(reinterpret_cast<char*>(der), static_cast<std::size_t>(size));
+  OPENSSL_free(der);
+  return out;
+}
+/// The value of a `cnf` member `x5t#S256` (RFC 8705 §3.1).
+inline std::string x5t(const Certificate& made) {
+  return crypto::base64url(crypto::sha256(as_bytes(der_of(made))));
 }
 
 }  // namespace postern::test

@@ -339,6 +339,23 @@ TEST(ClientDocuments, WhatIsRememberedOfFailuresIsBounded) {
   EXPECT_LE(f.documents.remembered(), 16'384U + ClientDocuments::kFailuresOfTenant);
 }
 
+TEST(ClientDocuments, FewAreFetchedAtATime) {
+  Documents f;
+  int under_way = 0;
+  f.fetcher.during([&] {
+    const auto url = "https://agents.example.com/" + std::to_string(++under_way);
+    const auto found = f.find(url);
+    // Innermost first: the fourth is not even asked for.
+    if (under_way == 3) {
+      EXPECT_EQ(code_of(found), ErrorCode::Unavailable);
+      EXPECT_EQ(found.error().retry_after, 1s);
+      ++under_way;
+    }
+  });
+  EXPECT_TRUE(f.find().ok());
+  EXPECT_EQ(f.fetcher.asked(), 3);
+}
+
 TEST(ClientDocuments, ATenantsRulesCountAsTheyAreNow) {
   Documents f;
   ASSERT_TRUE(f.find().ok());

@@ -227,6 +227,23 @@ TEST(Dpop, Rfc9449_4_3_9_AnotherUrlIsNot) {
   f.expect_good();
 }
 
+TEST(Dpop, Rfc9449_4_3_9_OneFormForEqualUrlsAndNoneForWhatIsNoUrl) {
+  EXPECT_EQ(normalised_htu("HTTPS://A.example:443/%61%2f?q#f"), "https://a.example/a%2F");
+  EXPECT_EQ(normalised_htu("http://a.example:80"), "http://a.example/");
+  EXPECT_EQ(normalised_htu("https://[::1]:8443/"), "https://[::1]:8443/");
+  for (const std::string& bad :
+       {std::string("https://a.example/%"), std::string("https://a.example/%2"),
+        std::string("https://a.example/%zz"), std::string("https://a.example/./b"),
+        std::string("https://a.example/b/%2e%2e"), std::string("https://a.example/ b"),
+        std::string("https://a.example/\""), std::string("https://a.example/\xc3\xa4"),
+        std::string("https"), std::string("a.example/b"), std::string("ws://a.example/"),
+        std::string("https://b@a.example/"), std::string("https://a.example:44x/"),
+        std::string("https:///b"), std::string("https://:443/b"),
+        "https://a.example/" + std::string(2000, 'b')}) {
+    EXPECT_EQ(normalised_htu(bad), std::nullopt) << bad;
+  }
+}
+
 TEST(Dpop, Rfc9449_4_3_11_WasMadeWithinFiveMinutes) {
   Proofs f;
   const auto at = [&](std::chrono::seconds offset) { return seconds_of(f.clock.now() + offset); };
@@ -310,6 +327,9 @@ TEST(Dpop, Rfc9449_8_ANonceIsOursAndThisTenants) {
                           std::string("99999999999999999999.AAAA"), " " + nonce}) {
     EXPECT_FALSE(f.nonces.fresh(f.tenant, bad).value()) << bad;
   }
+  // Whose key is not there has no nonce.
+  EXPECT_EQ(code_of(f.nonces.current(TenantId("nobody"))), ErrorCode::NotFound);
+  EXPECT_EQ(code_of(f.nonces.fresh(TenantId("nobody"), nonce)), ErrorCode::NotFound);
   // Another replica makes the same one: it is computed, not remembered.
   DpopNonces replica(f.tenants.keyring(), f.clock);
   EXPECT_EQ(replica.current(f.tenant).value(), nonce);

@@ -321,6 +321,15 @@ TEST(Release, AMintedTokenObeysScopeAndLifetime) {
   f.backend("files")["max_expires_in"] = 20;
   f.load();
   EXPECT_EQ(*f.release_as("alice", "files").value().expires_at, f.clock.now() + 20s);
+  // Nor does it outlive the user's own.
+  auto claims = f.claims();
+  claims["exp"] = seconds_of(f.clock.now() + 10s);
+  const auto subject = test::must(f.release.verify_subject(
+      *f.snapshot, f.caller(), f.idp.sign(claims), GrantsFixture::kAccessToken, Wait::Yes));
+  auto record = f.record();
+  const auto item =
+      f.release.release(*f.snapshot, f.caller(), *subject, {"files", false, {}}, record);
+  EXPECT_EQ(*item.value().expires_at, f.clock.now() + 10s);
 }
 
 TEST(Release, AMintedTokenKeepsTheActors) {
@@ -394,6 +403,17 @@ TEST(Release, BoundsWhatATemplateMakesOfASmallCredential) {
   for (int i = 0; i < 5; ++i) many["T" + std::to_string(i)] = often;
   f.deliver({{"env", many}});
   EXPECT_EQ(code_of(f.release_as("alice", "github")), ErrorCode::TooLarge);
+}
+
+TEST(Release, BoundsWhatATemplateMakesOfAMintedToken) {
+  Releases f;
+  std::string often;
+  for (int i = 0; i < 250; ++i) often += "{access_token}";
+  for (int i = 0; i < 10; ++i) {
+    f.backend("files")["delivery"]["env"]["T" + std::to_string(i)] = often;
+  }
+  f.load();
+  EXPECT_EQ(code_of(f.release_as("alice", "files")), ErrorCode::TooLarge);
 }
 
 TEST(Release, NeedsTheClientsRight) {

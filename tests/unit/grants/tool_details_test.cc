@@ -155,6 +155,22 @@ TEST(Rfc9396, AStoredCredentialCannotBeNarrowed) {
   EXPECT_TRUE(f.ask(nullptr, nullptr, "github").ok());
 }
 
+TEST(Rfc9396, ATokenThatIsReleasedIsLimitedToo) {
+  ToolGrants f;
+  f.roles_permit({"files:read_*:*"});
+  const auto subject = f.subject_token();
+  const auto verified = test::must(f.release.verify_subject(
+      *f.snapshot, f.caller(), subject, GrantsFixture::kAccessToken, Wait::Yes));
+  auto record = f.record();
+  const auto item = test::must(f.release.release(*f.snapshot, f.caller(), *verified,
+                                                 {"files", false, std::nullopt}, record));
+  item.env.at("FILES_TOKEN").expose([&](ByteView bytes) {
+    const auto details = f.open(as_text(bytes)).at("authorization_details");
+    ASSERT_EQ(details.size(), 1u);
+    EXPECT_EQ(details.at(0).at("identifier"), "read_*");
+  });
+}
+
 TEST(Rfc9396, ARoleNamesBackendsThatExist) {
   ToolGrants f;
   EXPECT_NO_THROW(f.roles_permit({"*:*:*", "files:x:call"}));
