@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -44,6 +45,10 @@ struct Config {
   bool dpop_require_nonce = false;
   log::Level log_level = log::Level::Info;
   std::size_t snapshot_memory_bytes = 256 * 1024 * 1024;
+  /// How often a replica looks for changes that nobody announced to it, and how long it goes
+  /// on without word of the database. Not in the file: whoever stops something relies on it.
+  std::chrono::milliseconds follow_interval{1000};
+  std::chrono::seconds max_staleness{10};
 };
 
 /// Whose connections are answered (RFC 6749 section 3.2): without TLS of our own

@@ -147,12 +147,12 @@ struct Service::Impl {
               keyring.forget(tenant);
               snapshots.observed(tenant, epoch);
             },
-            std::chrono::seconds(1),
+            config.follow_interval,
             // For `posternd keys rotate-root`, which asks whether everybody has its key.
             [this] { return shown_root_keys(); }),
         snapshots(config_store, keyring,
                   {config.base_url, config.snapshot_memory_bytes, std::chrono::seconds(5),
-                   std::chrono::seconds(10)},
+                   config.max_staleness},
                   [this] { return watcher.last_confirmed(); }),
         fetcher(fetch_policy(config, std::move(networks))),
         decision_fetcher(decision_policy(config, std::move(decision_networks))),
@@ -161,7 +161,8 @@ struct Service::Impl {
             decision_fetcher, clock,
             static_cast<std::size_t>(std::max(1, config.listen.outbound_threads * 3 / 4))),
         issuer_keys(fetcher, clock),
-        revocations(database, config.database_url, clock),
+        revocations(database, config.database_url, clock,
+                    {config.follow_interval, config.max_staleness}),
         own_tokens(revocations, clock),
         opaque_tokens(fetcher, credentials, envelope, clock, &last_uses),
         verifier(issuer_keys, opaque_tokens, own_tokens, clock),
@@ -242,7 +243,7 @@ struct Service::Impl {
            [this](std::shared_ptr<http::Request>, http::Responder responder) {
              const auto silence = steady_clock::now() -
                                   std::min(watcher.last_confirmed(), revocations.last_confirmed());
-             const bool current = silence <= std::chrono::seconds(10);
+             const bool current = silence <= config.max_staleness;
              const auto keys = root_keys.facts();
              const bool has_keys = keys.state == vault::RootKeyState::Ok;
              const bool ready = current && has_keys && !draining.load();
