@@ -94,29 +94,71 @@ class SourceRules(unittest.TestCase):
 
 
 class Conformance(unittest.TestCase):
-    TESTS = {"A.T1_Takes", "A.T1_Refuses", "A.Plain"}
+    TESTS = {"A.T1_Takes", "A.T1_Refuses", "A.Plain", "Rfc6749_3_2.Takes", "Rfc6749_3_3.Refuses"}
+    GOOD = "| T1 | M | it is | `A.T1_Takes` | `A.T1_Refuses`, `A.Plain` |"
 
-    def problems(self, *rows, rules=("T1",)):
+    def problems(self, *rows, rule="M 6749 3.2"):
         head = "| Id | Level | Rule | Accepting | Refusing |\n| --- | --- | --- | --- | --- |\n"
-        return check_conformance.check(head + "".join(row + "\n" for row in rows), self.TESTS, rules)
+        page = head + "".join(row + "\n" for row in rows)
+        return check_conformance.check(page, self.TESTS, {"T1": rule})
 
     def test_takes_a_rule_with_both_kinds_of_tests_or_a_reason(self):
-        self.assertEqual(self.problems("| T1 | M | it is | `A.T1_Takes` | `A.T1_Refuses`, `A.Plain` |"), [])
-        self.assertEqual(self.problems("| T1 | P | it is | | `A.Plain` |"), [])
-        self.assertEqual(self.problems("| T1 | it is | nobody asked |"), [])
+        self.assertEqual(self.problems(self.GOOD), [])
+        self.assertEqual(self.problems("| T1 | M | it is | `Rfc6749_3_2.Takes` | `A.T1_Refuses` |"), [])
+        self.assertEqual(self.problems("| T1 | P | it is | | `A.T1_Refuses` |", rule="P"), [])
+        self.assertEqual(self.problems("| T1 | it is | nobody asked | `A.T1_Refuses` |", rule="-"), [])
 
     def test_refuses_a_rule_that_is_not_shown(self):
-        for row in ("| T1 | M | it is | `A.T1_Takes` | |", "| T1 | S | it is | | `A.T1_Refuses` |",
-                    "| T1 | M | it is | `A.Plain` | `A.Plain` |", "| T1 | P | it is | | |",
+        for row in ("| T1 | M | it is | `A.T1_Takes` | |", "| T1 | M | it is | | `A.T1_Refuses` |",
+                    "| T1 | M | it is | `A.T1_Takes` | `A.Plain` |",
+                    "| T1 | M | it is | `A.T1_Takes` | `Rfc6749_3_3.Refuses` |",
+                    "| T1 | M | it is | `A.T1_Takes`, `A.T1_Refuses` | `A.T1_Refuses` |",
                     "| T1 | M | it is | `A.T1_Takes` | `A.T1_Refuses`, `A.T1_Gone` |"):
             self.assertEqual(len(self.problems(row)), 1, row)
+        for row in ("| T1 | P | it is | `A.Plain` | |", "| T1 | P | it is | | |"):
+            self.assertEqual(len(self.problems(row, rule="P")), 1, row)
+        for row in ("| T1 | it is | nobody asked | |", "| T1 | it is | nobody asked | `A.Plain` |",
+                    "| T1 | it is | nobody asked |"):
+            self.assertNotEqual(self.problems(row, rule="-"), [], row)
+
+    def test_refuses_another_level_than_the_rules(self):
+        self.assertEqual(len(self.problems(self.GOOD, rule="S 6749 3.2")), 1)
+        self.assertEqual(len(self.problems(self.GOOD, rule="- 6749 3.2")), 1)
+        self.assertEqual(len(self.problems("| T1 | it is | nobody asked | `A.T1_Refuses` |")), 2)
 
     def test_refuses_rows_that_are_missing_unknown_twice_or_unreadable(self):
-        good = "| T1 | M | it is | `A.T1_Takes` | `A.T1_Refuses` |"
         self.assertEqual(len(self.problems()), 1)
-        self.assertEqual(len(self.problems(good, good)), 1)
-        self.assertEqual(len(self.problems(good, good.replace("T1 | M", "T9 | P"))), 1)
-        self.assertEqual(len(self.problems(good, "| T2 | M |")), 1)
+        self.assertEqual(len(self.problems(self.GOOD, self.GOOD)), 1)
+        self.assertEqual(len(self.problems(self.GOOD, self.GOOD.replace("T1 | M", "T9 | P"))), 1)
+        self.assertEqual(len(self.problems(self.GOOD, "| T2 | M |")), 1)
+
+    def test_a_name_carries_the_rules_own_id(self):
+        for identifier, test in (("X9", "A.X8_X9_Takes"), ("error.invalid_request", "A.ErrorInvalidRequest_Is"),
+                                 ("id-jag.step-up", "IdJag.StepUp_Is"), ("id-jag.typ", "Rfc7523.IdJagTyp_Is"),
+                                 ("6.3-wif", "A.Wif_Is"), ("dpop.4", "A.Dpop4_Is")):
+            self.assertTrue(check_conformance.shows(identifier, "", test), (identifier, test))
+        for identifier, test in (("X9", "A.X90_Takes"), ("X9", "A.X9Takes"), ("X9", "AX9.Takes"),
+                                 ("id-jag.step-up", "IdJag.AsksForStepUp"), ("id-jag.typ", "IdJag.Aud_Is"),
+                                 ("7591", "A.Takes"), ("9701", "Rfc7591_2.Takes")):
+            self.assertFalse(check_conformance.shows(identifier, "", test), (identifier, test))
+
+    def test_a_name_carries_a_section_that_the_rule_cites(self):
+        cited = "6749 3.2, 8693 2.1, 9701, ClientIdMetadata"
+        for test in ("Rfc6749_3_2.Is", "Rfc6749_3_2_1.Is", "A.Rfc8693_2_1_Is", "Rfc9701_5.Is",
+                     "Rfc9701.Is", "ClientIdMetadata.Is"):
+            self.assertTrue(check_conformance.shows("T3", cited, test), test)
+        for test in ("Rfc6749_3.Is", "Rfc6749_3_20.Is", "Rfc6749_5_2.Is", "A.Rfc8693_2_2_Is",
+                     "Rfc97011.Is", "ClientIdMetadatas.Is"):
+            self.assertFalse(check_conformance.shows("T3", cited, test), test)
+
+    def test_knows_tests_that_run(self):
+        with tempfile.TemporaryDirectory() as root:
+            folder = pathlib.Path(root, "tests/unit")
+            folder.mkdir(parents=True)
+            (folder / "a_test.cc").write_text(
+                "TEST(A, One) {}\nTEST_F(B,\n       Two) {}\n// TEST(A, Three) {}\n"
+                "TEST(A, DISABLED_Four) {}\nTEST(DISABLED_A, Five) {}\n", encoding="utf-8")
+            self.assertEqual(check_conformance.tests_in(pathlib.Path(root)), {"A.One", "B.Two"})
 
 
 class ExitStatus(unittest.TestCase):
