@@ -151,6 +151,7 @@ struct AuthenticationRule {
   std::vector<crypto::Algorithm> algorithms;    ///< private_key_jwt
   bool token_endpoint_audience = false;         ///< private_key_jwt: also takes that URL as `aud`
   std::optional<TlsSubject> tls_subject;        ///< tls_client_auth
+  bool issuer_slash_audience = true;            ///< private_key_jwt: also takes the issuer with `/`
   std::vector<std::string> certificate_sha256;  ///< self-signed: x5t#S256 of each, base64url
   std::optional<WorkloadRule> workload;
 };

@@ -95,6 +95,7 @@ Result<AuthenticationRule> config::read_authentication(const Json& value,
     std::sort(rule.algorithms.begin(), rule.algorithms.end());
     POSTERN_CHECK(read_algorithms(reader, "algorithms", rule.algorithms));
     POSTERN_CHECK(reader.flag("token_endpoint_audience", rule.token_endpoint_audience));
+    POSTERN_CHECK(reader.flag("issuer_slash_audience", rule.issuer_slash_audience));
   } else if (rule.method == Tls) {
     const auto* subject = reader.find("tls_subject");
     if (subject == nullptr) return at(reader.below("tls_subject"), "is required");
@@ -130,6 +131,7 @@ Json config::write(const AuthenticationRule& rule) {
   if (!rule.jwks_uri.empty()) json["jwks_uri"] = rule.jwks_uri;
   if (!rule.algorithms.empty()) json["algorithms"] = config::write(rule.algorithms);
   if (rule.token_endpoint_audience) json["token_endpoint_audience"] = true;
+  if (!rule.issuer_slash_audience) json["issuer_slash_audience"] = false;
   if (rule.tls_subject) {
     json["tls_subject"][std::string(spell(kNames, rule.tls_subject->kind))] =
         rule.tls_subject->value;

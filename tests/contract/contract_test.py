@@ -580,7 +580,7 @@ def check_identities(tester: Tester, made: dict, folder: pathlib.Path) -> None:
                           "credential": "provider", "cache_for": 30}}
     by = {
         "jwt": {"method": "private_key_jwt", "jwks": jwks, "algorithms": ["ES256"],
-                "token_endpoint_audience": True},
+                "token_endpoint_audience": True, "issuer_slash_audience": False},
         "uri": {"method": "private_key_jwt", "jwks_uri": issuer + "/keys"},
         "own": {"method": "self_signed_tls_client_auth", "certificate_sha256": ["A" * 43]},
         "load": {"method": "workload_identity",

@@ -352,7 +352,9 @@ TEST(ReadClient, AuthenticatesInExactlyOneWay) {
           {"unsigned introspection", put("/introspection_algorithm", "none"),
            "/introspection_algorithm"},
       });
-  for (const auto& rule : {by_jwt, by_tls, by_own_tls, by_workload}) {
+  auto strict = by_jwt;
+  strict["issuer_slash_audience"] = false;
+  for (const auto& rule : {by_jwt, strict, by_tls, by_own_tls, by_workload}) {
     const Json client{{"id", "gw-01"}, {"authentication", rule}};
     const auto once = read_client(client, "");
     ASSERT_TRUE(once.ok());
@@ -364,6 +366,13 @@ TEST(ReadClient, AuthenticatesInExactlyOneWay) {
   }
 }
 
+          {"introspection by nothing", put("/introspection_algorithm", ""),
+           "/introspection_algorithm"},
+          {"introspection by another", put("/introspection_algorithm", "PS256"),
+           "/introspection_algorithm"},
+          {"no slash alias", with(by_jwt, "/issuer_slash_audience", false), kGood},
+          {"slash alias as text", with(by_jwt, "/issuer_slash_audience", "no"),
+           "/authentication/issuer_slash_audience"},
 TEST(ReadIssuer, MayHaveOpaqueTokensAlone) {
   const Json introspection{{"endpoint", "https://idp.example/introspect"},
                            {"client_id", "postern"},
