@@ -202,15 +202,16 @@ Result<Client> read_client(const Json& value, const std::string& pointer) {
   POSTERN_CHECK(reader.flag("dpop_bound", client.dpop_bound));
   POSTERN_CHECK(reader.flag("certificate_bound", client.certificate_bound));
   POSTERN_CHECK(reader.names("introspects", client.introspects));
-  text = "RS256";
-  POSTERN_CHECK(reader.text("introspection_algorithm", text));
-  using crypto::Algorithm;
-  POSTERN_CHECK(read_algorithm(text, reader.below("introspection_algorithm"),
-                               client.introspection_algorithm));
-  if (client.introspection_algorithm != Algorithm::ES256 &&
-      client.introspection_algorithm != Algorithm::EdDSA &&
-      client.introspection_algorithm != Algorithm::RS256) {
-    return at(reader.below("introspection_algorithm"), "must be one of: ES256, EdDSA, RS256");
+  if (reader.find("introspection_algorithm") != nullptr) {
+    text.clear();
+    POSTERN_CHECK(reader.text("introspection_algorithm", text));
+    using crypto::Algorithm;
+    client.introspection_algorithm = crypto::parse_algorithm(text);
+    if (client.introspection_algorithm != Algorithm::ES256 &&
+        client.introspection_algorithm != Algorithm::EdDSA &&
+        client.introspection_algorithm != Algorithm::RS256) {
+      return at(reader.below("introspection_algorithm"), "must be one of: ES256, EdDSA, RS256");
+    }
   }
   POSTERN_CHECK(reader.flag("enabled", client.enabled));
   if (const auto* registered = reader.find("registered")) {
@@ -248,9 +249,9 @@ Json write(const Client& client) {
   if (client.introspects.all || !client.introspects.names.empty()) {
     json["introspects"] = config::write(client.introspects);
   }
-  if (client.introspection_algorithm != crypto::Algorithm::RS256) {
+  if (client.introspection_algorithm) {
     json["introspection_algorithm"] =
-        std::string(crypto::to_string(client.introspection_algorithm));
+        std::string(crypto::to_string(*client.introspection_algorithm));
   }
   if (client.default_backend) json["default_backend"] = client.default_backend->str();
   if (client.registered) {

@@ -801,7 +801,8 @@ def check_registration(tester: Tester, made: dict) -> None:
         "subject_token_type": ACCESS_TOKEN, "resource": [FILES]})
     signs = {"token_endpoint_auth_method": "private_key_jwt"}
     for metadata in (
-            {**signs, "jwks": jwks, "token_endpoint_auth_signing_alg": "ES256"},
+            {**signs, "jwks": jwks, "token_endpoint_auth_signing_alg": "ES256",
+             "introspection_signed_response_alg": "EdDSA"},
             {**signs, "jwks_uri": "https://agent.example/jwks", "dpop_bound_access_tokens": True}):
         tester.call("registerClient", 201, who="initial", body=metadata)
     for kind, value in (("subject_dn", "CN=agent"), ("san_dns", "agent.example"),
