@@ -64,6 +64,7 @@ struct TenantSettings {
   Guardrails guardrails;
   std::optional<Registration> registration;  ///< none: no client registers itself
   bool reveal = false;                       ///< stored values may be shown to admins
+  ScopeSet api_scopes;                       ///< that a user's token must have at the REST API
 
   /// Whether the operator's guardrails leave that to the tenant, too.
   bool may_reveal() const { return reveal && guardrails.reveal; }
@@ -151,8 +152,8 @@ struct AuthenticationRule {
   std::vector<crypto::Algorithm> algorithms;    ///< private_key_jwt
   bool token_endpoint_audience = false;         ///< private_key_jwt: also takes that URL as `aud`
   bool issuer_slash_audience = true;            ///< private_key_jwt: also takes the issuer with `/`
-  std::vector<std::string> certificate_sha256;  ///< self-signed: x5t#S256 of each, base64url
   std::optional<TlsSubject> tls_subject;        ///< tls_client_auth
+  std::vector<std::string> certificate_sha256;  ///< self-signed: x5t#S256 of each, base64url
   std::optional<WorkloadRule> workload;
 };
 

@@ -567,6 +567,7 @@ def check_identities(tester: Tester, made: dict, folder: pathlib.Path) -> None:
     issuer = "https://idp.acme.example"
     text = manifest("initech", jwks)
     del text["settings"]["registration"]
+    text["settings"]["api_scopes"] = ["vault"]
     text["guardrails"] = {
         "max_token_lifetime": 3600, "issuers": [issuer], "impersonation": False, "reveal": False,
         "client_authentication": ["client_secret", "private_key_jwt", "tls_client_auth",
@@ -602,6 +603,7 @@ def check_identities(tester: Tester, made: dict, folder: pathlib.Path) -> None:
     tester.call("readManifest" if "readManifest" in tester.contract.operations else "getManifest",
                 200, "every member", who="operator", tenant="initech")
     tester.call("metadata", 200, "every member", tenant="initech")
+    tester.call("tenantResourceMetadata", 200, "every member", tenant="initech")
 
     # A workload's token is its client's credential.
     mine = {"client_id": "load", "client_assertion": made["alice"],

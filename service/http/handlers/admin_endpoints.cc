@@ -277,9 +277,11 @@ Result<Answer> manifest_endpoint(const Services& services, const Request& reques
   }
   const auto snapshot = found.ok() ? found.value() : nullptr;
   auto record = record_for(services, tenant, request, "config.apply");
+  auto scope = snapshot ? snapshot->settings().api_scopes.str() : std::string(kOperatorScope);
   const auto run = [&]() -> Result<Reply> {
     POSTERN_TRY(const auto caller, caller_of(services, request, snapshot.get()));
     caller.describe(record);
+    scope = scope_beyond(caller.kind, {Kind::Operator, Kind::TenantAdmin});
     if (caller.kind == Kind::User) return fail(ErrorCode::Forbidden, "this token may not do that");
     return put_manifest(services, request, tenant, caller, record);
   };
@@ -290,7 +292,7 @@ Result<Answer> manifest_endpoint(const Services& services, const Request& reques
   audit::Event refusal = record_for(services, tenant, request, "config.apply");
   refusal.fields = record.fields;
   record_error(refusal, reply.error());
-  return Answer{render(reply.error(), request), {std::move(refusal)}};
+  return Answer{render(reply.error(), request, scope), {std::move(refusal)}};
 }
 
 Result<Done> delete_tenant(const Services& services, const Request& request,
