@@ -34,8 +34,9 @@ bool only_audience(const Json& claims, const policy::TenantSnapshot& snapshot,
   if (!value.is_string()) return false;
   const auto& audience = value.get_ref<const std::string&>();
   const auto& issuer = snapshot.issuer_url();
-  // Some clients' URL types add a slash to whatever they are configured with.
-  return audience == issuer || audience == issuer + "/" ||
+  return audience == issuer ||
+         // Some clients' URL types add a slash to whatever they are configured with.
+         (rule.issuer_slash_audience && audience == issuer + "/") ||
          (rule.token_endpoint_audience && audience == issuer + "/token");
 }
 

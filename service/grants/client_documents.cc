@@ -55,7 +55,8 @@ bool is_json(std::string_view content_type) {
 }  // namespace
 
 Result<DocumentClient> read_client_document(std::string_view text, std::string_view client_id,
-                                            const policy::Registration& allowed) {
+                                            const policy::Registration& allowed,
+                                            const std::set<crypto::Algorithm>& signs) {
   if (!allowed.takes_metadata_of(client_id)) return refused("not one that the tenant takes");
   token::JsonLimits limits;
   limits.max_bytes = kMaxDocumentBytes;
@@ -68,7 +69,7 @@ Result<DocumentClient> read_client_document(std::string_view text, std::string_v
     return refused("client_id is not its URL");
   }
   auto metadata =
-      policy::read_client_metadata(json.value(), allowed, policy::MetadataSource::Document);
+      policy::read_client_metadata(json.value(), allowed, signs, policy::MetadataSource::Document);
   if (!metadata.ok()) {
     // The document is public, and its author needs to know.
     auto error = refused("not accepted");
@@ -178,7 +179,8 @@ Result<std::shared_ptr<const DocumentClient>> ClientDocuments::find(
   }
   const auto now = clock_.now();
   const auto made_of = [&](const std::string& text) -> Made {
-    POSTERN_TRY(auto made, read_client_document(text, client_id, *allowed));
+    POSTERN_TRY(auto made, read_client_document(text, client_id, *allowed,
+                                                snapshot.introspection_algorithms()));
     return std::make_shared<const DocumentClient>(std::move(made));
   };
   const auto& id = snapshot.tenant();

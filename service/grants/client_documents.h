@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -118,6 +119,7 @@ class ClientDocuments {
 /// Reads a document as the client that it describes, held to what the tenant
 /// allows. Errors: InvalidClient.
 Result<DocumentClient> read_client_document(std::string_view text, std::string_view client_id,
-                                            const policy::Registration& allowed);
+                                            const policy::Registration& allowed,
+                                            const std::set<crypto::Algorithm>& signs);
 
 }  // namespace postern::grants

@@ -49,10 +49,11 @@ Result<Json> Introspection::active(const policy::TenantSnapshot& snapshot, const
 Result<std::string> signed_introspection(const policy::TenantSnapshot& snapshot,
                                          const Caller& caller, const Json& answer,
                                          sys_seconds now) {
-  const auto* signer = snapshot.signer(caller.client->introspection_algorithm, now);
+  const auto algorithm = snapshot.introspection_algorithm(*caller.client, now);
+  const auto* signer = snapshot.signer(algorithm, now);
   if (signer == nullptr) {
     return fail(ErrorCode::MalformedRequest,
-                "the tenant has no key for this client's introspection_algorithm");
+                "the tenant has no key for the algorithm of this client's signed answers");
   }
   // §5: neither sub nor exp at the top, so that it never passes as a token.
   const Json claims{{"iss", snapshot.issuer_url()},

@@ -34,8 +34,7 @@ class Introspection {
 };
 
 /// RFC 9701: the answer as a JWT for this caller, of a type that no token of ours
-/// has. Errors: MalformedRequest when the tenant has no key for the client's
-/// introspection_algorithm.
+/// has. Errors: MalformedRequest when the tenant has no key for the client's algorithm.
 Result<std::string> signed_introspection(const policy::TenantSnapshot& snapshot,
                                          const Caller& caller, const token::Json& answer,
                                          sys_seconds now);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -121,9 +123,31 @@ Status check_not_offered(Reader& reader, const char* name, const char* detail) {
   return at(reader.below(name), detail);
 }
 
+/// RFC 9701 §6. The metadata's own spelling counts: it is what the answer's header will say.
+Status read_introspection(Reader& reader, const std::set<crypto::Algorithm>& signs,
+                          ClientMetadata& metadata) {
+  for (const char* name :
+       {"introspection_encrypted_response_alg", "introspection_encrypted_response_enc"}) {
+    POSTERN_CHECK(check_not_offered(reader, name, "is not offered: answers are not encrypted"));
+  }
+  std::string text;
+  POSTERN_CHECK(reader.text("introspection_signed_response_alg", text, 20));
+  if (text.empty()) return {};
+  std::string offered;
+  for (const auto algorithm : signs) {
+    const auto name = crypto::to_string(algorithm);
+    if (text == name) metadata.introspection_algorithm = algorithm;
+    offered.append(offered.empty() ? "" : ", ").append(name);
+  }
+  if (metadata.introspection_algorithm) return {};
+  return at(reader.below("introspection_signed_response_alg"),
+            "must be one that this tenant signs with: " + offered);
+}
+
 }  // namespace
 
 Result<ClientMetadata> read_client_metadata(const Json& value, const Registration& allowed,
+                                            const std::set<crypto::Algorithm>& signs,
                                             MetadataSource source) {
   POSTERN_TRY(auto reader, Reader::of(value, ""));
   ClientMetadata metadata;
@@ -203,6 +227,7 @@ Result<ClientMetadata> read_client_metadata(const Json& value, const Registratio
   metadata.dpop_bound |= allowed.dpop_bound;
   POSTERN_CHECK(
       reader.flag("tls_client_certificate_bound_access_tokens", metadata.certificate_bound));
+  POSTERN_CHECK(read_introspection(reader, signs, metadata));
   return metadata;
 }
 
@@ -233,6 +258,10 @@ Json write(const ClientMetadata& metadata, const Registration& allowed) {
   }
   if (metadata.dpop_bound) json["dpop_bound_access_tokens"] = true;
   if (metadata.certificate_bound) json["tls_client_certificate_bound_access_tokens"] = true;
+  if (metadata.introspection_algorithm) {
+    json["introspection_signed_response_alg"] =
+        std::string(crypto::to_string(*metadata.introspection_algorithm));
+  }
   return json;
 }
 
@@ -244,6 +273,7 @@ Client client_of(ClientId id, const ClientMetadata& metadata) {
   client.scopes = metadata.scopes;
   client.dpop_bound = metadata.dpop_bound;
   client.certificate_bound = metadata.certificate_bound;
+  client.introspection_algorithm = metadata.introspection_algorithm;
   return client;
 }
 

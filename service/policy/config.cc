@@ -1,6 +1,9 @@
 #include "policy/config.h"
 
 #include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "policy/config_reader.h"
 #include "policy/resource_uri.h"
@@ -30,6 +33,16 @@ Result<TenantSettings> read_settings(const Json& value, const std::string& point
   TenantSettings settings;
   POSTERN_CHECK(reader.duration("max_token_lifetime", settings.max_token_lifetime, 10, 3600));
   POSTERN_CHECK(reader.flag("reveal", settings.reveal));
+  std::vector<std::string> scopes;
+  POSTERN_CHECK(reader.texts(
+      "api_scopes",
+      [&](const auto& text, const auto& place) -> Status {
+        if (!ScopeSet::is_token(text)) return at(place, "is not a scope token");
+        scopes.push_back(text);
+        return {};
+      },
+      20));
+  settings.api_scopes = ScopeSet(std::move(scopes));
   POSTERN_CHECK(reader.text("connect_url", settings.connect_url));
   if (!settings.connect_url.empty()) {
     std::string sample = settings.connect_url;
@@ -123,6 +136,10 @@ Json write(const TenantSettings& settings) {
   if (settings.guardrails != Guardrails{}) json["guardrails"] = write(settings.guardrails);
   if (settings.registration) json["registration"] = write(*settings.registration);
   if (settings.reveal) json["reveal"] = true;
+  if (!settings.api_scopes.empty()) {
+    json["api_scopes"] =
+        std::vector<std::string>(settings.api_scopes.begin(), settings.api_scopes.end());
+  }
   return json;
 }
 

@@ -64,6 +64,7 @@ struct TenantSettings {
   Guardrails guardrails;
   std::optional<Registration> registration;  ///< none: no client registers itself
   bool reveal = false;                       ///< stored values may be shown to admins
+  ScopeSet api_scopes;                       ///< that a user's token must have at the REST API
 
   /// Whether the operator's guardrails leave that to the tenant, too.
   bool may_reveal() const { return reveal && guardrails.reveal; }
@@ -150,6 +151,7 @@ struct AuthenticationRule {
   std::string jwks_uri;  ///< private_key_jwt: fetched keys; exactly one of the two
   std::vector<crypto::Algorithm> algorithms;    ///< private_key_jwt
   bool token_endpoint_audience = false;         ///< private_key_jwt: also takes that URL as `aud`
+  bool issuer_slash_audience = true;            ///< private_key_jwt: also takes the issuer with `/`
   std::optional<TlsSubject> tls_subject;        ///< tls_client_auth
   std::vector<std::string> certificate_sha256;  ///< self-signed: x5t#S256 of each, base64url
   std::optional<WorkloadRule> workload;
@@ -174,7 +176,8 @@ struct Client {
   bool certificate_bound =
       false;            ///< RFC 8705 §3.4: every token it gets is bound to its certificate
   NameSet introspects;  ///< backends that it is the resource server of (RFC 7662)
-  crypto::Algorithm introspection_algorithm = crypto::Algorithm::RS256;  ///< RFC 9701
+  /// Of signed introspection answers (RFC 9701 §6); none: TenantSnapshot::introspection_algorithm.
+  std::optional<crypto::Algorithm> introspection_algorithm;
   bool enabled = true;
   /// Then its backends, and the most it may have of all else, are Registration's.
   std::optional<Registered> registered;

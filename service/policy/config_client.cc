@@ -95,6 +95,7 @@ Result<AuthenticationRule> config::read_authentication(const Json& value,
     std::sort(rule.algorithms.begin(), rule.algorithms.end());
     POSTERN_CHECK(read_algorithms(reader, "algorithms", rule.algorithms));
     POSTERN_CHECK(reader.flag("token_endpoint_audience", rule.token_endpoint_audience));
+    POSTERN_CHECK(reader.flag("issuer_slash_audience", rule.issuer_slash_audience));
   } else if (rule.method == Tls) {
     const auto* subject = reader.find("tls_subject");
     if (subject == nullptr) return at(reader.below("tls_subject"), "is required");
@@ -130,6 +131,7 @@ Json config::write(const AuthenticationRule& rule) {
   if (!rule.jwks_uri.empty()) json["jwks_uri"] = rule.jwks_uri;
   if (!rule.algorithms.empty()) json["algorithms"] = config::write(rule.algorithms);
   if (rule.token_endpoint_audience) json["token_endpoint_audience"] = true;
+  if (!rule.issuer_slash_audience) json["issuer_slash_audience"] = false;
   if (rule.tls_subject) {
     json["tls_subject"][std::string(spell(kNames, rule.tls_subject->kind))] =
         rule.tls_subject->value;
@@ -200,15 +202,16 @@ Result<Client> read_client(const Json& value, const std::string& pointer) {
   POSTERN_CHECK(reader.flag("dpop_bound", client.dpop_bound));
   POSTERN_CHECK(reader.flag("certificate_bound", client.certificate_bound));
   POSTERN_CHECK(reader.names("introspects", client.introspects));
-  text = "RS256";
-  POSTERN_CHECK(reader.text("introspection_algorithm", text));
-  using crypto::Algorithm;
-  POSTERN_CHECK(read_algorithm(text, reader.below("introspection_algorithm"),
-                               client.introspection_algorithm));
-  if (client.introspection_algorithm != Algorithm::ES256 &&
-      client.introspection_algorithm != Algorithm::EdDSA &&
-      client.introspection_algorithm != Algorithm::RS256) {
-    return at(reader.below("introspection_algorithm"), "must be one of: ES256, EdDSA, RS256");
+  if (reader.find("introspection_algorithm") != nullptr) {
+    text.clear();
+    POSTERN_CHECK(reader.text("introspection_algorithm", text));
+    using crypto::Algorithm;
+    client.introspection_algorithm = crypto::parse_algorithm(text);
+    if (client.introspection_algorithm != Algorithm::ES256 &&
+        client.introspection_algorithm != Algorithm::EdDSA &&
+        client.introspection_algorithm != Algorithm::RS256) {
+      return at(reader.below("introspection_algorithm"), "must be one of: ES256, EdDSA, RS256");
+    }
   }
   POSTERN_CHECK(reader.flag("enabled", client.enabled));
   if (const auto* registered = reader.find("registered")) {
@@ -246,9 +249,9 @@ Json write(const Client& client) {
   if (client.introspects.all || !client.introspects.names.empty()) {
     json["introspects"] = config::write(client.introspects);
   }
-  if (client.introspection_algorithm != crypto::Algorithm::RS256) {
+  if (client.introspection_algorithm) {
     json["introspection_algorithm"] =
-        std::string(crypto::to_string(client.introspection_algorithm));
+        std::string(crypto::to_string(*client.introspection_algorithm));
   }
   if (client.default_backend) json["default_backend"] = client.default_backend->str();
   if (client.registered) {

@@ -359,7 +359,7 @@ void TenantSnapshot::write_documents(const std::vector<Json>& public_keys) {
     metadata[std::string("revocation_endpoint_") + what] = values;
   }
   Json signing = Json::array();
-  for (const auto& [algorithm, signers] : signers_) {
+  for (const auto algorithm : introspection_algorithms()) {
     signing.push_back(std::string(crypto::to_string(algorithm)));
   }
   if (!signing.empty()) metadata["introspection_signing_alg_values_supported"] = signing;
@@ -498,6 +498,22 @@ const TokenSigner* TenantSnapshot::signer(crypto::Algorithm algorithm, sys_secon
   const auto found = std::find_if(it->second.begin(), it->second.end(),
                                   [&](const auto& signer) { return signer.from <= now; });
   return found != it->second.end() ? &*found : nullptr;
+}
+
+std::set<crypto::Algorithm> TenantSnapshot::introspection_algorithms() const {
+  std::set<crypto::Algorithm> found;
+  for (const auto& [algorithm, signers] : signers_) found.insert(algorithm);
+  return found;
+}
+
+crypto::Algorithm TenantSnapshot::introspection_algorithm(const Client& client,
+                                                          sys_seconds now) const {
+  using enum crypto::Algorithm;
+  if (client.introspection_algorithm) return *client.introspection_algorithm;
+  for (const auto algorithm : {RS256, ES256, EdDSA}) {
+    if (signer(algorithm, now) != nullptr) return algorithm;
+  }
+  return RS256;
 }
 
 std::vector<const StoredClientSecret*> TenantSnapshot::secrets_of(std::string_view client) const {

@@ -147,6 +147,11 @@ class TenantSnapshot {
 
   /// The key that signs now; null when the tenant has none for the algorithm.
   const TokenSigner* signer(crypto::Algorithm algorithm, sys_seconds now) const;
+  /// What introspection answers may be signed with (RFC 9701 §7).
+  std::set<crypto::Algorithm> introspection_algorithms() const;
+  /// What a client's are signed with: its own choice, else RS256 (RFC 9701 §6), else
+  /// what this tenant has (docs/decisions/0025).
+  crypto::Algorithm introspection_algorithm(const Client& client, sys_seconds now) const;
   /// Those that were published when this snapshot was built.
   const std::vector<PublishedKey>& signing_keys() const noexcept { return signing_keys_; }
   /// Public keys of our own tokens, retired ones included.

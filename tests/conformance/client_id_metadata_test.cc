@@ -211,6 +211,30 @@ TEST_F(ClientIdMetadata, ItsTokensAreActiveAndRevocableAsAnyOther) {
   EXPECT_EQ(json_of(ask("introspect")).at("active"), false);
 }
 
+TEST_F(ClientIdMetadata, Rfc9701_6_ADocumentChoosesHowAnswersAreSigned) {
+  const auto ask = [&](const std::string& path) {
+    return world().tenant.ask("POST", "/t/cimd/introspect",
+                              {{"Content-Type", "application/x-www-form-urlencoded"},
+                               {"Accept", "application/token-introspection+jwt"}},
+                              form({{"token", "nothing"},
+                                    {"client_assertion_type", kAssertion},
+                                    {"client_assertion", world().assertion(path)}}));
+  };
+  const auto chosen = [&](const std::string& path, const Json& algorithm) {
+    auto document = world().document(path);
+    document["introspection_signed_response_alg"] = algorithm;
+    world().host.serve(path, document);
+    return ask(path);
+  };
+  const auto reply = chosen("/agents/eddsa.json", "EdDSA");
+  ASSERT_THAT(reply, HasStatus(200));
+  EXPECT_EQ(header_of(reply.body).at("alg"), "EdDSA");
+  EXPECT_EQ(header_of(ask("/agents/one.json").body).at("alg"), "ES256") << "it did not choose";
+  const auto refused = chosen("/agents/rs256.json", "RS256");
+  EXPECT_THAT(refused, IsOAuthError(401, "invalid_client"));
+  EXPECT_THAT(refused.body, HasSubstr("introspection_signed_response_alg must be one that this"));
+}
+
 TEST_F(ClientIdMetadata, WhatIsNotTheUrlsOwnDocumentIsNoClient) {
   auto& host = world().host;
   auto others = world().document("/agents/one.json");

@@ -84,7 +84,53 @@ TEST(Rfc6750_2_2, B2_ATokenAnywhereElseIsNot) {
 TEST(Rfc6750_3_1, B1_TooFewRightsAreInsufficientScope) {
   const auto reply = acme().api("GET", "/manifest", acme().user_token("alice"));
   EXPECT_THAT(reply, IsProblem(403, "forbidden"));
-  EXPECT_THAT(reply.header("WWW-Authenticate"), HasSubstr("error=\"insufficient_scope\""));
+  EXPECT_EQ(reply.header("WWW-Authenticate"),
+            std::string("Bearer error=\"insufficient_scope\", scope=\"postern:tenant-admin\", "
+                        "resource_metadata=\"") +
+                kUrl + '"');
+  const auto scope_of = [](const WireReply& refused) {
+    EXPECT_THAT(refused, HasStatus(403));
+    const auto challenge = refused.header("WWW-Authenticate");
+    const auto begin = challenge.find("scope=\"");
+    if (begin == challenge.npos) return std::string("(none)");
+    return challenge.substr(begin + 7, challenge.find('"', begin + 7) - begin - 7);
+  };
+  const auto alice = acme().user_token("alice");
+  // The least that would do.
+  EXPECT_EQ(scope_of(acme().api("GET", "/audit", alice)), "postern:tenant-admin");
+  EXPECT_EQ(scope_of(acme().api("GET", "/credentials?owner=tenant", alice)),
+            "postern:tenant-admin");
+  EXPECT_EQ(scope_of(acme().api("DELETE", "?confirm=rfc6750", alice)), "postern:operator");
+  EXPECT_EQ(scope_of(acme().api("DELETE", "?confirm=rfc6750", acme().admin)), "postern:operator");
+  EXPECT_EQ(
+      scope_of(acme().ask("GET", "/api/v1/tenants", {{"Authorization", bearer(acme().admin)}})),
+      "postern:operator");
+  auto disabled = acme().manifest;
+  disabled["enabled"] = false;
+  EXPECT_EQ(scope_of(acme().api("PUT", "/manifest", acme().admin, disabled)), "postern:operator");
+}
+
+TEST(Rfc6750_3_1, B1_AUserNeedsTheScopesThatTheTenantAsksFor) {
+  TestTenant tenant("rfc6750-scopes");
+  tenant.manifest["settings"]["api_scopes"] = {"postern.vault", "postern.basic"};
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  const auto with = [&](const char* scope) {
+    auto claims = tenant.claims("alice");
+    if (scope != nullptr) claims["scope"] = scope;
+    return tenant.api("GET", "/credentials", tenant.idp.sign(claims));
+  };
+  EXPECT_THAT(with("postern.basic openid postern.vault"), HasStatus(200));
+  for (const char* scope :
+       {static_cast<const char*>(nullptr), "postern.vault", "openid", "postern.vaults postern"}) {
+    const auto refused = with(scope);
+    EXPECT_THAT(refused, IsProblem(403, "forbidden"));
+    EXPECT_THAT(refused.header("WWW-Authenticate"),
+                HasSubstr("error=\"insufficient_scope\", scope=\"postern.basic postern.vault\", "));
+  }
+  // Our own tokens need none of an issuer's scopes.
+  EXPECT_THAT(tenant.api("GET", "/credentials?owner=tenant", tenant.admin), HasStatus(200));
+  // Nor does a gateway that acts for the user: there the client is asked.
+  EXPECT_THAT(tenant.exchange(tenant.user_token("alice"), "search"), HasStatus(200));
 }
 
 TEST(Rfc6750_3_1, ATokenOfOursIsInvalidToken) {

@@ -61,6 +61,15 @@ TEST(Rfc7009_2_2, R2_UnknownAndInvalidTokensAre200) {
   }
 }
 
+TEST(Rfc7009_2_1, R3_TheClientsOwnTokenIsRevoked) {
+  const auto token = issued(acme().user_token("alice"));
+  EXPECT_EQ(post("revoke", {{"token", token}}, gateway()).status, 200);
+  EXPECT_FALSE(active(token));
+  const auto records = acme().audit("limit=1&order=desc&action=token.revoke");
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_EQ(records[0].at("event").at("fields").at("effect"), "revoked");
+}
+
 TEST(Rfc7009_2_1, R3_AnotherClientsTokenIsLeftAloneWithoutAWord) {
   const auto token = issued(acme().user_token("alice"));
   const auto reply = post("revoke", {{"token", token}}, other());
@@ -70,6 +79,16 @@ TEST(Rfc7009_2_1, R3_AnotherClientsTokenIsLeftAloneWithoutAWord) {
   const auto records = acme().audit("limit=1&order=desc&action=token.revoke");
   ASSERT_EQ(records.size(), 1u);
   EXPECT_EQ(records[0].at("event").at("fields").at("effect"), "none");
+}
+
+TEST(Rfc7009_2_1, R4_OneTokenIsRevokedByItsIdAndItsSiblingsLiveOn) {
+  const auto user = acme().user_token("alice");
+  const auto first = issued(user);
+  const auto sibling = issued(user);
+  EXPECT_EQ(post("revoke", {{"token", first}}, gateway()).status, 200);
+  EXPECT_FALSE(active(first));
+  EXPECT_TRUE(active(sibling));
+  EXPECT_TRUE(active(issued(user)));
 }
 
 TEST(Rfc7009_2_1, R4_ExchangedDescendantsDieWithTheParent) {
@@ -90,11 +109,20 @@ TEST(Rfc7009_2_1, R4_AnIssuersTokenTakesAllWithIt) {
   EXPECT_THAT(acme().api("GET", "/credentials", user), IsProblem(401, "unauthenticated"));
 }
 
-TEST(Rfc7009_2_1, AnUnknownHintIsIgnored) {
+TEST(Rfc7009_2_1, R1_AnUnknownHintIsIgnored) {
   const auto token = issued(acme().user_token("alice"));
   EXPECT_EQ(post("revoke", {{"token", token}, {"token_type_hint", "nonsense"}}, gateway()).status,
             200);
   EXPECT_FALSE(active(token));
+}
+
+TEST(Rfc7009_2_2_1, R5_NoTypeOfTokenIsUnsupported) {
+  for (const char* hint : {"access_token", "refresh_token", "id_token", "nonsense"}) {
+    const auto token = issued(acme().user_token("alice"));
+    const auto reply = post("revoke", {{"token", token}, {"token_type_hint", hint}}, gateway());
+    EXPECT_THAT(reply, HasStatus(200)) << hint;
+    EXPECT_FALSE(active(token)) << hint;
+  }
 }
 
 TEST(Rfc7009_2_2_1, R5_OnlyPostsOfAFormAreTaken) {

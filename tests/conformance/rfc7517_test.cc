@@ -29,9 +29,7 @@ TEST(Rfc7517_5, K1_TheKeySetHasPublicKeysWithAllTheirMembers) {
     EXPECT_TRUE(kids.insert(key.at("kid")).second);
     algorithms.insert(key.at("alg"));
     EXPECT_EQ(key.at("use"), "sig");
-    for (const char* member : {"d", "p", "q", "dp", "dq", "qi", "k"}) {
-      EXPECT_FALSE(key.contains(member)) << key;
-    }
+    EXPECT_TRUE(key.contains("kty"));
     // The kid is the thumbprint (RFC 7638): anybody can check it.
     EXPECT_EQ(key.at("kid").get<std::string>().size(), 43u);
   }
@@ -40,6 +38,21 @@ TEST(Rfc7517_5, K1_TheKeySetHasPublicKeysWithAllTheirMembers) {
   for (const auto& key : json_of(acme().ask("GET", "/t/rfc7517/jwks"), "keys")) {
     EXPECT_FALSE(kids.contains(key.at("kid")));
   }
+}
+
+TEST(Rfc7517_5, K1_NothingPrivateAndNoSymmetricKeyIsPublished) {
+  TestTenant tenant("keys-public");
+  tenant.part("backends", "files")["signing_algorithm"] = "RS256";
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  const auto keys = json_of(tenant.ask("GET", "/t/keys-public/jwks"), "keys");
+  ASSERT_EQ(keys.size(), 3u);
+  for (const auto& key : keys) {
+    EXPECT_NE(key.at("kty"), "oct");
+    for (const char* member : {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}) {
+      EXPECT_FALSE(key.contains(member)) << key;
+    }
+  }
+  EXPECT_THAT(acme().ask("GET", "/t/no-such-tenant/jwks"), HasStatus(404));
 }
 
 }  // namespace

@@ -1,10 +1,8 @@
-// Assertions as grants, on the wire: RFC 7523 §2.1, and ID-JAG as
-// draft-ietf-oauth-identity-assertion-authz-grant and MCP's enterprise-managed
-// authorization have it. What the grant decides is in unit/grants/jwt_bearer_test.cc.
+// Assertions as grants, on the wire (RFC 7523 §2.1). ID-JAGs are in id_jag_test.cc;
+// what the grant decides is in unit/grants/jwt_bearer_test.cc.
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <future>
 #include <string>
 #include <vector>
@@ -37,13 +35,6 @@ struct Rfc7523 : testing::Test {
     claims["jti"] = "wire-" + std::to_string(++number);
     return claims;
   }
-  static Json jag_claims() {
-    auto jag = claims();
-    jag["client_id"] = "gw-01";
-    jag["resource"] = kFiles;
-    return jag;
-  }
-  static std::string jag(const Json& claims) { return acme().idp.sign(claims, "oauth-id-jag+jwt"); }
   static Pairs fields(const std::string& assertion, const Pairs& more = {}) {
     Pairs all{{"grant_type", kJwtBearer}, {"assertion", assertion}};
     all.insert(all.end(), more.begin(), more.end());
@@ -77,7 +68,8 @@ TEST_F(Rfc7523, EveryFailureIsInvalidGrant) {
   const Idp impostor(acme().idp.issuer());
   for (const auto& assertion :
        {std::string("garbage"), acme().idp.sign(expired), acme().idp.sign(elsewhere),
-        impostor.sign(claims()), acme().idp.sign(claims(), "at+jwt"), jag(claims())}) {
+        impostor.sign(claims()), acme().idp.sign(claims(), "at+jwt"),
+        acme().idp.sign(claims(), "oauth-id-jag+jwt")}) {
     EXPECT_THAT(ask(assertion, {{"audience", "files"}}), IsOAuthError(400, "invalid_grant"));
   }
   EXPECT_THAT(acme().token({{"grant_type", kJwtBearer}}), IsOAuthError(400, "invalid_request"));
@@ -85,7 +77,7 @@ TEST_F(Rfc7523, EveryFailureIsInvalidGrant) {
   EXPECT_THAT(acme().token(twice), IsOAuthError(400, "invalid_request"));
 }
 
-TEST_F(Rfc7523, TheClientAuthenticatesFirst) {
+TEST_F(Rfc7523, Rfc7523_3_1_WrongCredentialsSpoilAGoodAssertion) {
   const auto assertion = acme().idp.sign(claims());
   EXPECT_THAT(acme().token(fields(assertion, {{"audience", "files"}}), basic("gw-01", "wrong")),
               IsOAuthError(401, "invalid_client"));
@@ -93,6 +85,15 @@ TEST_F(Rfc7523, TheClientAuthenticatesFirst) {
                            basic("gw-files", acme().files_secret)),
               IsOAuthError(400, "unauthorized_client"));
   EXPECT_THAT(ask(assertion, {{"audience", "files"}}), HasStatus(200));  // still good
+}
+
+TEST_F(Rfc7523, Rfc7523_3_1_ValidCredentialsOfEitherKindWillDo) {
+  const Pairs target{{"audience", "files"}};
+  EXPECT_THAT(acme().token(fields(acme().idp.sign(claims()), target)), HasStatus(200));
+  auto in_the_body = fields(acme().idp.sign(claims()), target);
+  in_the_body.emplace_back("client_id", "gw-01");
+  in_the_body.emplace_back("client_secret", acme().secret);
+  EXPECT_THAT(acme().token(in_the_body, ""), HasStatus(200));
 }
 
 TEST_F(Rfc7523, OfManyAtOnceOneIsFirst) {
@@ -109,43 +110,15 @@ TEST_F(Rfc7523, OfManyAtOnceOneIsFirst) {
   EXPECT_THAT(ask(assertion, {{"audience", "files"}}), IsOAuthError(400, "invalid_grant"));
 }
 
-TEST_F(Rfc7523, IdJag_GrantsWhatItNamesOnce) {
-  auto named = jag_claims();
-  named["scope"] = "files:read";
-  const auto assertion = jag(named);
-  const auto reply = ask(assertion);  // as the MCP client: grant_type and assertion alone
-  ASSERT_THAT(reply, HasStatus(200));
-  EXPECT_EQ(json_of(reply).at("scope"), "files:read");
-  EXPECT_EQ(claims_of(json_of(reply).at("access_token").get<std::string>()).at("aud"), kFiles);
-  EXPECT_THAT(ask(assertion), IsOAuthError(400, "invalid_grant"));
-}
-
-TEST_F(Rfc7523, IdJag_WhatDoesNotFitIsInvalidGrant) {
-  const auto with = [](const char* name, const Json& value) {
-    auto claims = jag_claims();
-    claims[name] = value;
-    return jag(claims);
+TEST_F(Rfc7523, Rfc7523_2_1_TheMetadataNamesTheGrantWhereAClientHasIt) {
+  const auto grants = [](const std::string& tenant) {
+    return json_of(acme().ask("GET", "/.well-known/oauth-authorization-server/t/" + tenant))
+        .at("grant_types_supported")
+        .dump();
   };
-  const auto url = std::string(kBaseUrlOfTests) + "/t/rfc7523";
-  for (const auto& assertion :
-       {with("client_id", "gw-02"), with("aud", url + "/token"), with("aud", url + "/"),
-        with("aud", Json::array({url, "https://elsewhere.example"})), with("jti", nullptr),
-        with("iat", nullptr), with("cnf", Json{{"jkt", "x"}}),
-        acme().idp.sign(jag_claims(), "dpop+jwt")}) {
-    EXPECT_THAT(ask(assertion, {{"audience", "files"}}), IsOAuthError(400, "invalid_grant"));
-  }
-  EXPECT_THAT(ask(jag(jag_claims()), {{"audience", "search"}}), IsOAuthError(400, "invalid_grant"));
-  // And it is no subject token.
-  EXPECT_THAT(acme().exchange(with("aud", "gw-01"), "files"), IsOAuthError(400, "invalid_request"));
-}
-
-TEST_F(Rfc7523, TheMetadataSaysSo) {
-  const auto metadata =
-      json_of(acme().ask("GET", "/.well-known/oauth-authorization-server/t/rfc7523"));
-  const auto& grants = metadata.at("grant_types_supported");
-  EXPECT_NE(std::find(grants.begin(), grants.end(), Json(kJwtBearer)), grants.end());
-  EXPECT_EQ(metadata.at("authorization_grant_profiles_supported"),
-            Json::array({"urn:ietf:params:oauth:grant-profile:id-jag"}));
+  EXPECT_NE(grants("rfc7523").find(kJwtBearer), std::string::npos);
+  TestTenant without("rfc7523-without");
+  EXPECT_EQ(grants("rfc7523-without").find(kJwtBearer), std::string::npos);
 }
 
 }  // namespace

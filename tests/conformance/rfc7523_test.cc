@@ -100,6 +100,19 @@ TEST(Rfc7523_3, A7_EveryFailureReadsTheSameAndNamesNoHeader) {
   }
 }
 
+TEST(Rfc7523_3, A8_TheSlashAliasIsTheClientsSwitch) {
+  const Json slash{{"aud", "https://sts.example.com/t/rfc7523/"}};
+  EXPECT_THAT(post(fields(assertion("slash-1", slash))), HasStatus(200));
+  auto& rule = acme().part("clients", "gw-01")["authentication"];
+  rule["issuer_slash_audience"] = false;
+  ASSERT_THAT(acme().apply(), HasStatus(200));
+  EXPECT_THAT(post(fields(assertion("slash-2", slash))), IsOAuthError(401, "invalid_client"));
+  EXPECT_THAT(post(fields(assertion("slash-3"))), HasStatus(200));
+  rule.erase("issuer_slash_audience");
+  ASSERT_THAT(acme().apply(), HasStatus(200));
+  EXPECT_THAT(post(fields(assertion("slash-4", slash))), HasStatus(200));
+}
+
 TEST(Rfc7523_3, T15_NothingIsSaidOfTokensBeforeTheClientIsKnown) {
   auto all = fields("x");
   all[1].second = "garbage";

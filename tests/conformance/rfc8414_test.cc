@@ -28,6 +28,10 @@ TEST(Rfc8414_3, M1_TheWellKnownPathComesBeforeTheIssuersPath) {
   const auto reply = acme().ask("GET", kMetadata);
   ASSERT_THAT(reply, HasStatus(200));
   EXPECT_EQ(reply.header("Content-Type"), "application/json");
+  EXPECT_EQ(json_of(reply).at("issuer"), "https://sts.example.com/t/rfc8414");
+}
+
+TEST(Rfc8414_3, M1_UnknownTenantsAndOtherPathsAre404) {
   for (const char* path : {"/.well-known/oauth-authorization-server/t/nobody",
                            "/.well-known/oauth-authorization-server",
                            "/t/rfc8414/.well-known/oauth-authorization-server"}) {
@@ -74,6 +78,24 @@ TEST(Rfc8414_2, M3_RequiredMembersAreThere) {
   EXPECT_THAT(document.at("code_challenge_methods_supported").dump(), HasSubstr("S256"));
 }
 
+TEST(Rfc8414_2, M3_NoTenantsMetadataLacksARequiredMember) {
+  auto& service = shared_service();
+  ASSERT_THAT(service.as_operator("PUT", "/api/v1/tenants/empty/manifest", {{"tenant", "empty"}}),
+              HasStatus(201));
+  const auto document =
+      json_of(service.ask("GET", "/.well-known/oauth-authorization-server/t/empty"));
+  for (const char* member : {"issuer", "authorization_endpoint", "token_endpoint", "jwks_uri",
+                             "response_types_supported", "code_challenge_methods_supported",
+                             "grant_types_supported", "token_endpoint_auth_methods_supported"}) {
+    EXPECT_TRUE(document.contains(member)) << member;
+  }
+  // What is named there is of that tenant alone.
+  for (const auto& [name, value] : document.items()) {
+    if (!value.is_string()) continue;
+    EXPECT_TRUE(value.get<std::string>().starts_with("https://sts.example.com/t/empty")) << name;
+  }
+}
+
 TEST(Rfc8414_2, M4_NoAlgorithmIsNamedForAMethodThatIsNotOffered) {
   const auto document = metadata();
   const auto methods = document.at("token_endpoint_auth_methods_supported").dump();
@@ -85,6 +107,15 @@ TEST(Rfc8414_2, M4_NoAlgorithmIsNamedForAMethodThatIsNotOffered) {
   EXPECT_THAT(methods, Not(HasSubstr("none")));
 }
 
+TEST(Rfc8414_3_2, M5_ArraysWithElementsAreThere) {
+  const auto document = metadata();
+  int arrays = 0;
+  for (const auto& [name, value] : document.items()) arrays += value.is_array() ? 1 : 0;
+  EXPECT_GE(arrays, 9);
+  EXPECT_EQ(document.at("scopes_supported"),
+            Json({"files:read", "files:write", "repo:read", "repo:write"}));
+}
+
 TEST(Rfc8414_3_2, M5_EmptyArraysAreLeftOut) {
   auto& service = shared_service();
   ASSERT_THAT(service.as_operator("PUT", "/api/v1/tenants/bare/manifest", {{"tenant", "bare"}}),
@@ -94,14 +125,26 @@ TEST(Rfc8414_3_2, M5_EmptyArraysAreLeftOut) {
   for (const auto& [name, value] : document.items()) {
     EXPECT_FALSE(value.is_array() && value.empty()) << name;
   }
+  EXPECT_FALSE(document.contains("scopes_supported"));
 }
 
 TEST(Rfc8414_2, M6_WhatIsOfferedIsListed) {
   const auto grants = metadata().at("grant_types_supported").dump();
   EXPECT_THAT(grants, HasSubstr("urn:ietf:params:oauth:grant-type:token-exchange"));
   EXPECT_THAT(grants, HasSubstr("client_credentials"));
-  EXPECT_THAT(grants, Not(HasSubstr("authorization_code")));
   EXPECT_THAT(metadata().at("scopes_supported").dump(), HasSubstr("files:read"));
+}
+
+TEST(Rfc8414_2, M6_WhatIsNotOfferedIsNotListed) {
+  const auto grants = metadata().at("grant_types_supported").dump();
+  for (const char* grant : {"authorization_code", "implicit", "password", "refresh_token",
+                            "device_code", "jwt-bearer", "saml2-bearer"}) {
+    EXPECT_THAT(grants, Not(HasSubstr(grant)));
+  }
+  const auto methods = metadata().at("token_endpoint_auth_methods_supported").dump();
+  for (const char* method : {"none", "client_secret_jwt", "tls_client_auth"}) {
+    EXPECT_THAT(methods, Not(HasSubstr(method)));
+  }
 }
 
 TEST(Rfc8414_3, M7_ThereIsNoOpenIdConfiguration) {
@@ -120,10 +163,14 @@ TEST(Rfc8414_3, M8_DocumentsMayBeCachedAndReadByBrowsers) {
     EXPECT_EQ(reply.header("Cache-Control"), "public, max-age=300") << path;
     EXPECT_EQ(reply.header("Access-Control-Allow-Origin"), "*") << path;
   }
+}
+
+TEST(Rfc8414_3, M8_NothingElseIsCachedOrReadByBrowsers) {
   for (const auto& reply :
        {acme().token(acme().exchange_fields(acme().user_token("alice"), "files")),
         acme().ask("GET", "/t/rfc8414/authorize"), acme().api("GET", "", acme().admin)}) {
     EXPECT_EQ(reply.header("Access-Control-Allow-Origin"), "(none)");
+    EXPECT_EQ(reply.header("Cache-Control"), "no-store");
   }
 }
 

@@ -120,7 +120,7 @@ TEST(Rfc9068_5, AUserCannotTakeAClientsSubject) {
   EXPECT_FALSE(f.exchange(f.request(token)).ok());
 }
 
-TEST(Rfc7519_4_1_7, EveryJtiIsNew) {
+TEST(Rfc9068_2_2, J2_NoJtiIsUsedTwiceOrShorterThan128Bits) {
   Issued f;
   std::set<std::string> seen;
   for (int i = 0; i < 20; ++i) {

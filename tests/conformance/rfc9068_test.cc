@@ -68,6 +68,45 @@ TEST(Rfc9068_3, J6_EachTargetHasItsOwnAudienceAndScope) {
   EXPECT_FALSE(search.contains("scope"));
 }
 
+TEST(Rfc9068_2_2_1, J3_WhatTheUsersTokenDoesNotSayIsNotMadeUp) {
+  auto unusable = acme().claims("alice");
+  unusable["auth_time"] = "soon";
+  unusable["acr"] = 7;
+  unusable["amr"] = "pwd";
+  for (const auto& claims : {acme().claims("alice"), unusable}) {
+    const auto token = issued(acme().exchange(acme().idp.sign(claims), "search"));
+    for (const char* name : {"auth_time", "acr", "amr", "scope"}) {
+      EXPECT_FALSE(token.contains(name)) << name;
+    }
+  }
+}
+
+TEST(Rfc9068_2, J4_NoTokenIsForSeveralTargetsOrNone) {
+  const auto alice = acme().user_token("alice");
+  EXPECT_THAT(acme().exchange(alice, "files", {{"audience", "search"}}),
+              IsOAuthError(400, "invalid_target"));
+  auto fields = acme().exchange_fields(alice, "files");
+  std::erase_if(fields, [](const auto& field) { return field.first == "audience"; });
+  EXPECT_THAT(acme().token(fields), IsOAuthError(400, "invalid_target"));
+  for (const char* audience : {"files", "docs", "https://files.example.com/mcp/"}) {
+    EXPECT_EQ(issued(acme().exchange(alice, audience)).at("aud"), "https://files.example.com/mcp");
+  }
+}
+
+TEST(Rfc9068_2, J5_WhoActsIsNamedAndNothingPersonalIsPassedOn) {
+  auto claims = acme().claims("alice");
+  for (const char* name : {"email", "name", "given_name", "preferred_username", "phone_number",
+                           "address", "picture", "groups"}) {
+    if (!claims.contains(name)) claims[name] = "personal";
+  }
+  const auto token = issued(acme().exchange(acme().idp.sign(claims), "files",
+                                            {{"actor_token", acme().user_token("agent")},
+                                             {"actor_token_type", TestTenant::kAccessToken}}));
+  EXPECT_EQ(token.at("act").at("sub"), "agent");
+  EXPECT_EQ(token.dump().find("personal"), std::string::npos) << token;
+  EXPECT_FALSE(token.contains("groups"));
+}
+
 TEST(Rfc9068_2_1, J8_EachBackendMayChooseItsAlgorithm) {
   TestTenant tenant("algorithms");
   for (const char* name : {"RS256", "EdDSA", "ES256"}) {

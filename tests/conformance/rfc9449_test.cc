@@ -8,10 +8,8 @@
 #include <thread>
 #include <vector>
 
-#include "crypto/base64url.h"
-#include "support/dpop_proof.h"
+#include "support/dpop_holder.h"
 #include "support/service_fixture.h"
-#include "token/jwk.h"
 
 namespace postern::test {
 namespace {
@@ -24,16 +22,6 @@ TestTenant& acme() {
   static TestTenant tenant("rfc9449");
   return tenant;
 }
-
-/// A client's DPoP key.
-struct Holder {
-  crypto::SigningKey key = crypto::SigningKey::generate(crypto::Algorithm::ES256);
-
-  std::string jkt() const { return token::thumbprint(key.public_parameters()); }
-  std::string proof(const std::string& url = kUrl, const Json& more = Json::object()) const {
-    return dpop_proof(key, url, SystemClock().now(), more);
-  }
-};
 
 WireReply exchange(TestTenant& tenant, const std::string& subject,
                    const std::vector<std::string>& proofs) {
@@ -51,8 +39,8 @@ Json cnf_of(const WireReply& reply) {
 }
 
 TEST(Rfc9449_5, AProofBindsTheTokenAndItsType) {
-  const Holder holder;
-  const auto reply = exchange({holder.proof()});
+  const DpopHolder holder;
+  const auto reply = exchange({holder.proof(kUrl)});
   ASSERT_THAT(reply, HasStatus(200));
   EXPECT_EQ(json_of(reply, "token_type"), "DPoP");
   EXPECT_EQ(cnf_of(reply), Json({{"jkt", holder.jkt()}}));
@@ -62,16 +50,17 @@ TEST(Rfc9449_5, AProofBindsTheTokenAndItsType) {
 }
 
 TEST(Rfc9449_4_3_1, ThereIsOneDpopHeader) {
-  const Holder holder;
-  EXPECT_THAT(exchange({holder.proof(), holder.proof()}), IsOAuthError(400, "invalid_dpop_proof"));
-  EXPECT_THAT(exchange({holder.proof() + ", " + holder.proof()}),
+  const DpopHolder holder;
+  EXPECT_THAT(exchange({holder.proof(kUrl), holder.proof(kUrl)}),
+              IsOAuthError(400, "invalid_dpop_proof"));
+  EXPECT_THAT(exchange({holder.proof(kUrl) + ", " + holder.proof(kUrl)}),
               IsOAuthError(400, "invalid_dpop_proof"));
   EXPECT_THAT(exchange({""}), IsOAuthError(400, "invalid_dpop_proof"));
-  EXPECT_THAT(exchange({holder.proof()}), HasStatus(200));
+  EXPECT_THAT(exchange({holder.proof(kUrl)}), HasStatus(200));
 }
 
 TEST(Rfc9449_4_3, TheUrlIsOfThisTenantsTokenEndpoint) {
-  const Holder holder;
+  const DpopHolder holder;
   EXPECT_THAT(exchange({holder.proof("https://sts.example.com/t/other/token")}),
               IsOAuthError(400, "invalid_dpop_proof"));
   EXPECT_THAT(exchange({holder.proof("http://127.0.0.1/t/rfc9449/token")}),
@@ -81,12 +70,12 @@ TEST(Rfc9449_4_3, TheUrlIsOfThisTenantsTokenEndpoint) {
 
 TEST(Rfc9449_11_1, AProofIsTakenOnceByAnyReplica) {
   static TestService replica(shared_service().database_url(), shared_service().key_directory(), {});
-  const Holder holder;
+  const DpopHolder holder;
   const auto body = form(acme().exchange_fields(acme().user_token("alice"), "files"));
   for (int round = 0; round < 5; ++round) {
     const Pairs headers{{"Content-Type", "application/x-www-form-urlencoded"},
                         {"Authorization", basic("gw-01", acme().secret)},
-                        {"DPoP", holder.proof()}};
+                        {"DPoP", holder.proof(kUrl)}};
     std::atomic<int> taken{0}, refused{0};
     std::vector<std::thread> threads;
     for (int i = 0; i < 6; ++i) {
@@ -109,7 +98,7 @@ TEST(Rfc9449_5_2, AClientRegisteredForItMustSendAProof) {
   TestTenant tenant("rfc9449-bound");
   tenant.part("clients", "gw-01")["dpop_bound"] = true;
   ASSERT_THAT(tenant.apply(), HasStatus(200));
-  const Holder holder;
+  const DpopHolder holder;
   const auto subject = tenant.user_token("alice");
   EXPECT_THAT(exchange(tenant, subject, {}), IsOAuthError(400, "invalid_dpop_proof"));
   // The client first: nobody else learns that it is registered so.
@@ -121,20 +110,58 @@ TEST(Rfc9449_5_2, AClientRegisteredForItMustSendAProof) {
 }
 
 TEST(Rfc9449_6, X5_ABoundSubjectTokenNeedsItsKeyAndStaysBound) {
-  const Holder holder, thief;
+  const DpopHolder holder, thief;
   auto claims = acme().claims("alice");
   claims["cnf"] = {{"jkt", holder.jkt()}};
   const auto subject = acme().idp.sign(claims);
   EXPECT_THAT(exchange(acme(), subject, {}), IsOAuthError(400, "invalid_request"));
-  EXPECT_THAT(exchange(acme(), subject, {thief.proof()}), IsOAuthError(400, "invalid_request"));
-  const auto reply = exchange(acme(), subject, {holder.proof()});
+  EXPECT_THAT(exchange(acme(), subject, {thief.proof(kUrl)}), IsOAuthError(400, "invalid_request"));
+  const auto reply = exchange(acme(), subject, {holder.proof(kUrl)});
   ASSERT_THAT(reply, HasStatus(200));
   EXPECT_EQ(cnf_of(reply), Json({{"jkt", holder.jkt()}}));
   EXPECT_EQ(json_of(reply, "token_type"), "DPoP");
 }
 
+TEST(Rfc9449_6, IntrospectionNamesTheKey) {
+  const DpopHolder holder;
+  const std::string token = json_of(exchange({holder.proof(kUrl)})).at("access_token");
+  const auto answer = json_of(acme().ask("POST", "/t/rfc9449/introspect",
+                                         {{"Content-Type", "application/x-www-form-urlencoded"},
+                                          {"Authorization", basic("gw-01", acme().secret)}},
+                                         form({{"token", token}})));
+  EXPECT_EQ(answer.at("cnf"), Json({{"jkt", holder.jkt()}}));
+  EXPECT_EQ(answer.at("token_type"), "DPoP");
+}
+
+TEST(Rfc9449_6, WithoutItsKeyABoundTokenIsNoSubjectToken) {
+  const DpopHolder holder, thief;
+  auto claims = acme().claims("alice");
+  claims["cnf"] = {{"jkt", holder.jkt()}};
+  for (const auto& subject :
+       {acme().idp.sign(claims),
+        json_of(exchange({holder.proof(kUrl)})).at("access_token").get<std::string>()}) {
+    EXPECT_THAT(exchange(acme(), subject, {}), IsOAuthError(400, "invalid_request"));
+    EXPECT_THAT(exchange(acme(), subject, {thief.proof(kUrl)}),
+                IsOAuthError(400, "invalid_request"));
+  }
+}
+
+TEST(Rfc9449_7_2, ABoundTokenIsNoBearerToken) {
+  const DpopHolder holder;
+  auto claims = acme().claims("alice");
+  EXPECT_THAT(acme().api("GET", "/credentials", acme().idp.sign(claims)), HasStatus(200));
+  claims["cnf"] = {{"jkt", holder.jkt()}};
+  const auto bound = acme().idp.sign(claims);
+  const auto url = "https://sts.example.com/api/v1/tenants/rfc9449/credentials";
+  for (const auto& proof : {std::string(), holder.proof(url, {{"htm", "GET"}})}) {
+    const auto reply = acme().api("GET", "/credentials", bound, nullptr, {{"DPoP", proof}});
+    EXPECT_THAT(reply, IsProblem(401, "unauthenticated"));
+    EXPECT_THAT(reply.header("WWW-Authenticate"), HasSubstr("error=\"invalid_token\""));
+  }
+}
+
 TEST(Rfc9449_6, AReleaseProvesTheKeyToo) {
-  const Holder holder;
+  const DpopHolder holder;
   auto claims = acme().claims("alice");
   claims["cnf"] = {{"jkt", holder.jkt()}};
   const Json body{{"subject_token", acme().idp.sign(claims)}, {"items", {{{"backend", "files"}}}}};
@@ -145,14 +172,14 @@ TEST(Rfc9449_6, AReleaseProvesTheKeyToo) {
     return acme().ask("POST", "/api/v1/tenants/rfc9449/release", headers, body.dump());
   };
   EXPECT_THAT(release({}), HasStatus(422));
-  EXPECT_THAT(release({{"DPoP", holder.proof()}}), IsProblem(401, "invalid-dpop-proof"));
+  EXPECT_THAT(release({{"DPoP", holder.proof(kUrl)}}), IsProblem(401, "invalid-dpop-proof"));
   EXPECT_THAT(
       release({{"DPoP", holder.proof("https://sts.example.com/api/v1/tenants/rfc9449/release")}}),
       HasStatus(200));
 }
 
 TEST(Rfc9449_5, AProofBindsEveryTokenOfABatch) {
-  const Holder holder;
+  const DpopHolder holder;
   const Json body{{"subject_token", acme().user_token("alice")},
                   {"items", {{{"backend", "files"}}, {{"backend", "search"}}}}};
   const auto batch = [&](const std::string& proof) {
@@ -162,7 +189,7 @@ TEST(Rfc9449_5, AProofBindsEveryTokenOfABatch) {
                        {"DPoP", proof}},
                       body.dump());
   };
-  EXPECT_THAT(batch(holder.proof()), IsProblem(401, "invalid-dpop-proof"));  // for another URL
+  EXPECT_THAT(batch(holder.proof(kUrl)), IsProblem(401, "invalid-dpop-proof"));  // for another URL
   const auto proof = holder.proof("https://sts.example.com/api/v1/tenants/rfc9449/exchange");
   const auto reply = batch(proof);
   ASSERT_THAT(reply, HasStatus(200));
@@ -185,7 +212,7 @@ TEST(Rfc9449_8, ANonceIsAskedForGivenAndRenewedByAnyReplica) {
   TestService one(required);
   TestService two(one.database_url(), one.key_directory(), required);
   TestTenant tenant(one, "nonces");
-  const Holder holder;
+  const DpopHolder holder;
   const std::string url = "https://sts.example.com/t/nonces/token";
   const auto first = exchange(tenant, tenant.user_token("alice"), {holder.proof(url)});
   ASSERT_THAT(first, IsOAuthError(400, "use_dpop_nonce"));

@@ -27,5 +27,36 @@ TEST(Rfc9457_3, B4_ProblemsSayTypeTitleStatusAndDetail) {
   for (const auto& [name, value] : problem.items()) EXPECT_GE(name.size(), 3u);
 }
 
+TEST(Rfc9457_3, B4_NothingOfTheRequestIsRepeatedAndTheStatusIsTheReplys) {
+  const auto alice = acme().user_token("alice");
+  for (const auto& reply :
+       {acme().api("PUT", "/credentials/github", alice, {{"fields", {{"token", 1}}}}),
+        acme().api("PUT", "/credentials/github", alice, {{"canary-member", "canary-value"}}),
+        acme().api("GET", "/credentials/canary-name", alice),
+        acme().api("GET", "/credentials?canary=canary", alice),
+        acme().api("GET", "/manifest", alice), acme().api("GET", "/manifest", "canary-token"),
+        acme().api("DELETE", "/credentials/canary-name", alice),
+        acme().ask("POST", "/api/v1/tenants/rfc9457/release", {}, "canary")}) {
+    EXPECT_GE(reply.status, 400);
+    EXPECT_EQ(reply.header("Content-Type"), "application/problem+json") << reply.head;
+    const auto problem = json_of(reply);
+    EXPECT_EQ(problem.at("status"), reply.status);
+    EXPECT_TRUE(problem.at("type").is_string());
+    EXPECT_EQ(reply.body.find("canary-v"), std::string::npos) << reply.body;
+    EXPECT_EQ(reply.body.find("canary-t"), std::string::npos) << reply.body;
+    for (const auto& [name, value] : problem.items()) EXPECT_GE(name.size(), 3u);
+  }
+}
+
+TEST(Rfc9457_3, B4_TheOAuthEndpointsSendNone) {
+  for (const auto& reply :
+       {acme().token({{"grant_type", "x"}}), acme().ask("POST", "/t/rfc9457/introspect"),
+        acme().ask("POST", "/t/rfc9457/revoke"), acme().ask("GET", "/t/rfc9457/token")}) {
+    EXPECT_GE(reply.status, 400);
+    EXPECT_EQ(reply.header("Content-Type"), "application/json") << reply.head;
+    EXPECT_TRUE(json_of(reply).contains("error"));
+  }
+}
+
 }  // namespace
 }  // namespace postern::test

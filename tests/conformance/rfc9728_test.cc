@@ -33,6 +33,52 @@ TEST(Rfc9728_3, B3_TheDocumentNamesTheResourceItWasAskedFor) {
   EXPECT_EQ(document.at("bearer_methods_supported"), Json({"header"}));
 }
 
+TEST(Rfc9728_2, B3_TheDocumentNamesTheScopesThatUsersNeed) {
+  TestTenant tenant("rfc9728-scopes");
+  const auto document = [&] {
+    return json_of(
+        tenant.ask("GET", "/.well-known/oauth-protected-resource/api/v1/tenants/rfc9728-scopes"));
+  };
+  // §3.2: no empty list, where users need none.
+  EXPECT_FALSE(document().contains("scopes_supported"));
+  tenant.manifest["settings"]["api_scopes"] = {"postern.vault", "postern.basic"};
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  EXPECT_EQ(document().at("scopes_supported"), Json({"postern.basic", "postern.vault"}));
+}
+
+TEST(Rfc9728_2, B3_NoScopeThatAnIssuerCannotGrantIsNamedForIt) {
+  EXPECT_EQ(json_of(acme().ask("GET", "/.well-known/oauth-protected-resource/api/v1"))
+                .at("scopes_supported"),
+            Json({"postern:operator"}));
+  TestTenant tenant("rfc9728-issuers");
+  tenant.manifest["settings"]["api_scopes"] = {"postern.vault"};
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  const auto scopes =
+      json_of(
+          tenant.ask("GET", "/.well-known/oauth-protected-resource/api/v1/tenants/rfc9728-issuers"))
+          .at("scopes_supported");
+  EXPECT_EQ(scopes, Json({"postern.vault"}));
+  // Nor is anything taken for a scope that is none.
+  for (const Json& bad : {Json("a b"), Json(""), Json("a\"b"), Json(7)}) {
+    auto manifest = tenant.manifest;
+    manifest["settings"]["api_scopes"] = Json::array({bad});
+    EXPECT_THAT(tenant.api("PUT", "/manifest", tenant.admin, manifest),
+                IsProblem(400, "malformed-request"))
+        << bad;
+  }
+}
+
+TEST(Rfc9728_5_1, B5_ChallengesBeginWithBearerAndQuoteTheirParameters) {
+  for (const auto& reply :
+       {acme().api("GET", "/manifest", ""), acme().api("GET", "/manifest", "garbage"),
+        acme().api("GET", "/manifest", acme().user_token("alice"))}) {
+    const auto challenge = reply.header("WWW-Authenticate");
+    EXPECT_THAT(challenge,
+                testing::MatchesRegex("Bearer [a-z_]+=\"[^\"]+\"(, [a-z_]+=\"[^\"]+\")*"));
+    EXPECT_THAT(challenge, HasSubstr(std::string("resource_metadata=\"") + kUrl + '"'));
+  }
+}
+
 TEST(Rfc9728_3, TheApiWithoutATenantHasOneToo) {
   const auto document = json_of(acme().ask("GET", "/.well-known/oauth-protected-resource/api/v1"));
   EXPECT_EQ(document.at("resource"), "https://sts.example.com/api/v1");
@@ -54,7 +100,7 @@ TEST(Rfc9728_5_1, B1_WhoSendsNothingIsToldWhereToLook) {
             std::string("Bearer resource_metadata=\"") + kUrl + '"');
 }
 
-TEST(Rfc9728_5_1, AnythingElseInThePathIsNotRepeated) {
+TEST(Rfc9728_5_1, B5_AnythingElseInThePathIsNotRepeated) {
   const auto reply = acme().ask("GET", "/api/v1/tenants/x%22%2C%20error%3D%22y/manifest");
   EXPECT_THAT(reply.header("WWW-Authenticate"), Not(HasSubstr("y\"")));
 }

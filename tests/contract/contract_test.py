@@ -567,6 +567,7 @@ def check_identities(tester: Tester, made: dict, folder: pathlib.Path) -> None:
     issuer = "https://idp.acme.example"
     text = manifest("initech", jwks)
     del text["settings"]["registration"]
+    text["settings"]["api_scopes"] = ["vault"]
     text["guardrails"] = {
         "max_token_lifetime": 3600, "issuers": [issuer], "impersonation": False, "reveal": False,
         "client_authentication": ["client_secret", "private_key_jwt", "tls_client_auth",
@@ -580,7 +581,7 @@ def check_identities(tester: Tester, made: dict, folder: pathlib.Path) -> None:
                           "credential": "provider", "cache_for": 30}}
     by = {
         "jwt": {"method": "private_key_jwt", "jwks": jwks, "algorithms": ["ES256"],
-                "token_endpoint_audience": True},
+                "token_endpoint_audience": True, "issuer_slash_audience": False},
         "uri": {"method": "private_key_jwt", "jwks_uri": issuer + "/keys"},
         "own": {"method": "self_signed_tls_client_auth", "certificate_sha256": ["A" * 43]},
         "load": {"method": "workload_identity",
@@ -602,6 +603,7 @@ def check_identities(tester: Tester, made: dict, folder: pathlib.Path) -> None:
     tester.call("readManifest" if "readManifest" in tester.contract.operations else "getManifest",
                 200, "every member", who="operator", tenant="initech")
     tester.call("metadata", 200, "every member", tenant="initech")
+    tester.call("tenantResourceMetadata", 200, "every member", tenant="initech")
 
     # A workload's token is its client's credential.
     mine = {"client_id": "load", "client_assertion": made["alice"],
@@ -801,7 +803,8 @@ def check_registration(tester: Tester, made: dict) -> None:
         "subject_token_type": ACCESS_TOKEN, "resource": [FILES]})
     signs = {"token_endpoint_auth_method": "private_key_jwt"}
     for metadata in (
-            {**signs, "jwks": jwks, "token_endpoint_auth_signing_alg": "ES256"},
+            {**signs, "jwks": jwks, "token_endpoint_auth_signing_alg": "ES256",
+             "introspection_signed_response_alg": "EdDSA"},
             {**signs, "jwks_uri": "https://agent.example/jwks", "dpop_bound_access_tokens": True}):
         tester.call("registerClient", 201, who="initial", body=metadata)
     for kind, value in (("subject_dn", "CN=agent"), ("san_dns", "agent.example"),

@@ -1,6 +1,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <set>
 #include <string_view>
 
 #include "grants/client_documents.h"
@@ -22,22 +23,23 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       "");
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const auto& most = allowed.value();
+  static const std::set<crypto::Algorithm> signs{crypto::Algorithm::ES256};
   const auto json = token::parse_json(text);
   if (json.ok()) {
-    const auto metadata =
-        policy::read_client_metadata(json.value(), most, policy::MetadataSource::Registration);
+    const auto metadata = policy::read_client_metadata(json.value(), most, signs,
+                                                       policy::MetadataSource::Registration);
     if (metadata.ok()) {
       for (const auto& scope : metadata.value().scopes.names) {
         if (!most.scopes.contains(scope)) std::abort();
       }
       const auto again = policy::read_client_metadata(policy::write(metadata.value(), most), most,
-                                                      policy::MetadataSource::Registration);
+                                                      signs, policy::MetadataSource::Registration);
       if (!again.ok()) std::abort();
       const auto client = policy::client_of(ClientId("dyn-1"), metadata.value());
       if (!policy::read_client(policy::write(client), "").ok()) std::abort();
     }
   }
-  const auto document = grants::read_client_document(text, "https://a.example/x", most);
+  const auto document = grants::read_client_document(text, "https://a.example/x", most, signs);
   if (document.ok()) {
     const auto& client = document.value().client;
     if (client.authentication.method == policy::ClientAuthentication::Secret) std::abort();

@@ -52,6 +52,7 @@ struct CertificateDetails {
   std::string extended_key_usage;  ///< such as "serverAuth"
   long not_before = -60;           ///< seconds from now
   long not_after = 3600;
+  bool authority = false;  ///< may sign others, as one without an issuer may
 };
 
 /// Signed by `issuer`, or by itself without one, which makes it a CA.
@@ -81,7 +82,7 @@ inline Certificate make_certificate(const std::string& name, const Certificate* 
     X509_add_ext(x509, extension, -1);
     X509_EXTENSION_free(extension);
   };
-  if (issuer == nullptr) extend(NID_basic_constraints, "critical,CA:TRUE");
+  if (issuer == nullptr || details.authority) extend(NID_basic_constraints, "critical,CA:TRUE");
   extend(NID_subject_alt_name, details.alternative_names);
   extend(NID_ext_key_usage, details.extended_key_usage);
   if (X509_sign(x509, issuer ? issuer->key.get() : made.key.get(), EVP_sha256()) == 0) {

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <set>
+#include <string>
 
 #include "core/time_format.h"
 #include "crypto/random.h"
@@ -80,21 +82,23 @@ Result<Done> show_tenant(const Request& request, const policy::TenantSnapshot& s
 }
 
 /// Signing keys that the plan's result needs and the tenant has not got.
-/// ES256 and EdDSA from the start; RS256, slow to make, when a backend or a
-/// client's signed introspection answers want it.
+/// ES256 and EdDSA from the start; RS256, slow to make, when a backend wants it or a
+/// client's signed introspection answers, which for resource servers is the default.
 Status add_signing_keys(const Services& services, const policy::Manifest& manifest,
                         const policy::StoredTenant* stored, policy::ConfigChange& change) {
   using crypto::Algorithm;
-  std::vector<Algorithm> wanted;
+  std::set<Algorithm> wanted;
   if (stored == nullptr) wanted = {Algorithm::ES256, Algorithm::EdDSA};
   for (const auto& object : manifest.objects) {
     const auto& spec = object.spec;
-    if ((object.kind == policy::Kind::Backend && spec.at("signing_algorithm") == "RS256") ||
-        (object.kind == policy::Kind::Client && spec.contains("introspects") &&
-         spec.value("introspection_algorithm", "RS256") == "RS256")) {
-      wanted.push_back(Algorithm::RS256);
-      break;
+    std::string name;
+    if (object.kind == policy::Kind::Backend) {
+      name = spec.at("signing_algorithm").get<std::string>();
     }
+    if (object.kind == policy::Kind::Client) {
+      name = spec.value("introspection_algorithm", spec.contains("introspects") ? "RS256" : "");
+    }
+    if (const auto algorithm = crypto::parse_algorithm(name)) wanted.insert(*algorithm);
   }
   for (const auto algorithm : wanted) {
     const std::string name(crypto::to_string(algorithm));
@@ -273,9 +277,11 @@ Result<Answer> manifest_endpoint(const Services& services, const Request& reques
   }
   const auto snapshot = found.ok() ? found.value() : nullptr;
   auto record = record_for(services, tenant, request, "config.apply");
+  auto scope = snapshot ? snapshot->settings().api_scopes.str() : std::string(kOperatorScope);
   const auto run = [&]() -> Result<Reply> {
     POSTERN_TRY(const auto caller, caller_of(services, request, snapshot.get()));
     caller.describe(record);
+    scope = scope_beyond(caller.kind, {Kind::Operator, Kind::TenantAdmin});
     if (caller.kind == Kind::User) return fail(ErrorCode::Forbidden, "this token may not do that");
     return put_manifest(services, request, tenant, caller, record);
   };
@@ -286,7 +292,7 @@ Result<Answer> manifest_endpoint(const Services& services, const Request& reques
   audit::Event refusal = record_for(services, tenant, request, "config.apply");
   refusal.fields = record.fields;
   record_error(refusal, reply.error());
-  return Answer{render(reply.error(), request), {std::move(refusal)}};
+  return Answer{render(reply.error(), request, scope), {std::move(refusal)}};
 }
 
 Result<Done> delete_tenant(const Services& services, const Request& request,

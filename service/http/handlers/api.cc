@@ -75,7 +75,18 @@ Result<Caller> caller_of(const Services& services, const Request& request,
     return services.verifier.verify_user(*snapshot, as_text(bytes), wait_of(request));
   });
   if (!user.ok()) return user.error().code == ErrorCode::InvalidToken ? refused() : user.error();
+  const auto has = user.value()->scope.value_or(policy::ScopeSet());
+  if (!snapshot->settings().api_scopes.subset_of(has)) {
+    return fail(ErrorCode::Forbidden, "the token lacks a scope that users need here");
+  }
   return Caller{Caller::Kind::User, {}, std::move(user).value()};
+}
+
+std::string scope_beyond(Caller::Kind kind, std::initializer_list<Caller::Kind> allowed) {
+  if (kind == Caller::Kind::Operator) return {};
+  const bool admins =
+      std::find(allowed.begin(), allowed.end(), Caller::Kind::TenantAdmin) != allowed.end();
+  return std::string(kind == Caller::Kind::User && admins ? kAdminScope : kOperatorScope);
 }
 
 Result<std::shared_ptr<const policy::TenantSnapshot>> tenant_of_admin_token(
@@ -106,9 +117,11 @@ Result<Answer> tenant_call(const Services& services, const Request& request, std
   }
   POSTERN_TRY(const auto snapshot, std::move(found));
   auto record = record_for(services, snapshot->tenant(), request, std::move(action));
+  auto scope = snapshot->settings().api_scopes.str();
   const auto run = [&]() -> Result<Done> {
     POSTERN_TRY(const auto caller, caller_of(services, request, snapshot.get()));
     caller.describe(record);
+    scope = scope_beyond(caller.kind, allowed);
     if (std::find(allowed.begin(), allowed.end(), caller.kind) == allowed.end()) {
       return fail(ErrorCode::Forbidden, "this token may not do that");
     }
@@ -122,7 +135,7 @@ Result<Answer> tenant_call(const Services& services, const Request& request, std
   }
   if (needs_another_pool(done.error())) return done.error();
   record_error(record, done.error());
-  return Answer{render(done.error(), request), {std::move(record)}};
+  return Answer{render(done.error(), request, scope), {std::move(record)}};
 }
 
 Result<std::uint64_t> apply_or_conflict(const Services& services, const TenantId& tenant,

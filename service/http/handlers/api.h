@@ -27,10 +27,13 @@ struct Caller {
 };
 
 /// The caller behind `Authorization: Bearer`. An operator's token needs no
-/// tenant; the others count only in `snapshot`'s.
-/// Errors: Unauthenticated, NeedsOutbound, Unavailable.
+/// tenant; the others count only in `snapshot`'s, users with its `api_scopes`.
+/// Errors: Unauthenticated, Forbidden, NeedsOutbound, Unavailable.
 Result<Caller> caller_of(const Services& services, const Request& request,
                          const policy::TenantSnapshot* snapshot);
+
+/// The scope of the next token that may do what this caller may not; none beyond operators.
+std::string scope_beyond(Caller::Kind kind, std::initializer_list<Caller::Kind> allowed);
 
 /// The tenant that an admin's token names, where the path names none; nothing
 /// for other tokens and for no such tenant. Waits for the database.

@@ -9,6 +9,7 @@
 #include "crypto/hash.h"
 #include "grants/client_authentication.h"
 #include "grants/client_certificate.h"
+#include "http/ascii.h"
 #include "http/basic_auth.h"
 #include "http/handlers/services.h"
 
@@ -52,8 +53,10 @@ Result<std::optional<grants::ShownCertificate>> forwarded_certificate(const Auth
   if (!header) return fail(ErrorCode::MalformedRequest, "several Client-Cert headers");
   POSTERN_TRY(auto certificate, certificate_item(*header));
   std::vector<crypto::Certificate> chain;
-  if (request.count("client-cert-chain") > 0) {
-    auto rest = request.header("client-cert-chain").value_or("");
+  // A list, which may be sent in several lines (RFC 8941 §3.1).
+  for (const auto& [name, value] : request.headers) {
+    if (!ascii_iequals(name, "client-cert-chain")) continue;
+    std::string_view rest = value;
     while (!rest.empty() && chain.size() < kMaxIntermediates) {
       const auto comma = std::min(rest.find(','), rest.size());
       POSTERN_TRY(auto intermediate, certificate_item(rest.substr(0, comma)));

@@ -21,9 +21,11 @@ Error overloaded() {
 }
 
 /// RFC 6750 §3, RFC 9728 §5.1. The tenant is as the client named it, known or not.
-std::string bearer_challenge(const Request& request, std::string_view code) {
+std::string bearer_challenge(const Request& request, std::string_view code,
+                             std::string_view scope = {}) {
   std::string challenge = "Bearer ";
   if (!code.empty()) challenge.append(R"(error=")").append(code).append(R"(", )");
+  if (!scope.empty()) challenge.append(R"(scope=")").append(scope).append(R"(", )");
   challenge.append(R"(resource_metadata=")").append(request.public_origin);
   challenge += "/.well-known/oauth-protected-resource/api/v1";
   if (!request.parameters.empty() && TenantId::parse(request.parameters[0]).ok()) {
@@ -34,7 +36,7 @@ std::string bearer_challenge(const Request& request, std::string_view code) {
 
 }  // namespace
 
-Reply render(const Error& error, const Request& request) {
+Reply render(const Error& error, const Request& request, std::string_view scope) {
   if (error.code == ErrorCode::Internal || error.code == ErrorCode::Unavailable ||
       error.code == ErrorCode::KeyUnavailable) {
     log::warning("request.failed", {{"code", to_string(error.code)},
@@ -53,7 +55,7 @@ Reply render(const Error& error, const Request& request) {
           "WWW-Authenticate",
           bearer_challenge(request, request.count("authorization") > 0 ? "invalid_token" : ""));
     } else if (error.code == ErrorCode::Forbidden) {
-      reply.set_header("WWW-Authenticate", bearer_challenge(request, "insufficient_scope"));
+      reply.set_header("WWW-Authenticate", bearer_challenge(request, "insufficient_scope", scope));
     }
     return reply;
   }

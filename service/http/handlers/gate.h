@@ -50,7 +50,14 @@ class Gate {
   const std::string public_origin_;
 };
 
+/// Scopes that stand in challenges for the tokens that we make ourselves. What users' tokens
+/// must have is the tenant's `settings.api_scopes`.
+inline constexpr std::string_view kOperatorScope = "postern:operator";
+inline constexpr std::string_view kAdminScope = "postern:tenant-admin";
+
 /// An error in the words of the request's surface, logged once when it is ours (5xx).
-Reply render(const Error& error, const Request& request);
+/// @param scope  what a token must have that is not Forbidden this (RFC 6750 §3.1); what no
+///               tenant is named for is for operators.
+Reply render(const Error& error, const Request& request, std::string_view scope = kOperatorScope);
 
 }  // namespace postern::http

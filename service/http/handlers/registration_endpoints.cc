@@ -153,9 +153,14 @@ Result<Reply> register_client(const Services& services, const Request& request,
   auto parsed =
       request.body.expose([&](ByteView body) { return token::parse_json(as_text(body), limits); });
   POSTERN_TRY(const auto json, std::move(parsed));
-  POSTERN_TRY(const auto metadata,
-              policy::read_client_metadata(json, *snapshot.settings().registration,
-                                           policy::MetadataSource::Registration));
+  POSTERN_TRY(auto metadata, policy::read_client_metadata(json, *snapshot.settings().registration,
+                                                          snapshot.introspection_algorithms(),
+                                                          policy::MetadataSource::Registration));
+  if (!metadata.introspection_algorithm) {
+    // The RFC's default is not every tenant's: said in the answer, and then it stays.
+    metadata.introspection_algorithm =
+        snapshot.introspection_algorithm(policy::Client{}, services.clock.now());
+  }
   POSTERN_TRY(auto made, new_client(services, snapshot, metadata, token_id));
   if (!request.may_wait_for_database) return fail(ErrorCode::NeedsDatabase, "");
 

@@ -1,5 +1,6 @@
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "http/handlers/api.h"
 
@@ -29,7 +30,9 @@ void add_resource_metadata_endpoint(Router& router, Gate& gate, Services& servic
   // Operators' tokens come from no server.
   gate.add(router, "GET", "/.well-known/oauth-protected-resource/api/v1", Pool::Compute,
            [&services](const Request&) -> Result<Answer> {
-             return Answer{document(about(services.base_url + "/api/v1"))};
+             auto body = about(services.base_url + "/api/v1");
+             body["scopes_supported"] = {std::string(kOperatorScope)};
+             return Answer{document(body)};
            });
   gate.add(router, "GET", "/.well-known/oauth-protected-resource/api/v1/tenants/{}", Pool::Compute,
            [&services](const Request& request) -> Result<Answer> {
@@ -37,6 +40,12 @@ void add_resource_metadata_endpoint(Router& router, Gate& gate, Services& servic
              auto body = about(services.base_url + "/api/v1/tenants/" + snapshot->tenant().str());
              for (const auto& [name, issuer] : snapshot->config().issuers) {
                if (issuer.enabled) body["authorization_servers"].push_back(issuer.issuer);
+             }
+             // For the tokens of those servers, so none of our own tokens' scopes. RFC 9728 §3.2:
+             // no empty list.
+             const auto& scopes = snapshot->settings().api_scopes;
+             if (!scopes.empty()) {
+               body["scopes_supported"] = std::vector<std::string>(scopes.begin(), scopes.end());
              }
              return Answer{document(body)};
            });

@@ -130,6 +130,20 @@ TEST(ClientAssertion, A8_TheIssuerIsTheOnlyAudience) {
   f.refuses(f.with("aud", Json::object()), "object");
 }
 
+TEST(ClientAssertion, A8_TheSlashAliasDoesNotCountForAClientRegisteredSo) {
+  Asserting f;
+  f.client()["authentication"]["issuer_slash_audience"] = false;
+  f.load();
+  const std::string issuer = f.snapshot->issuer_url();
+  EXPECT_TRUE(f.takes(f.with("aud", issuer)));
+  f.refuses(f.with("aud", issuer + "/"), "the slash alias");
+  f.refuses(f.with("aud", Json::array({issuer + "/"})), "the slash alias in a list");
+  f.refuses(f.with("aud", issuer + "/token"), "the token endpoint");
+  f.client()["authentication"]["issuer_slash_audience"] = true;
+  f.load();
+  EXPECT_TRUE(f.takes(f.with("aud", issuer + "/")));
+}
+
 TEST(ClientAssertion, A8_TheTokenEndpointCountsOnlyForAClientRegisteredSo) {
   Asserting f;
   f.client()["authentication"]["token_endpoint_audience"] = true;

@@ -75,7 +75,7 @@ struct Freshness {
   std::chrono::seconds fresh;
 };
 
-TEST(IssuerKeys, KeepsACacheControlWithin5MinutesAnd24Hours) {
+TEST(IssuerKeys, V10_KeepsACacheControlWithin5MinutesAnd24Hours) {
   for (const auto& [max_age, fresh] : std::vector<Freshness>{{std::nullopt, 300s},
                                                              {0s, 300s},
                                                              {299s, 300s},
@@ -95,7 +95,7 @@ TEST(IssuerKeys, KeepsACacheControlWithin5MinutesAnd24Hours) {
   }
 }
 
-TEST(IssuerKeys, AnUnknownKidRefetchesAtMostOnceAMinute) {
+TEST(IssuerKeys, V10_AnUnknownKidRefetchesAtMostOnceAMinute) {
   Keys f;
   ASSERT_TRUE(f.get().ok());
   f.fetcher.serve(kUri, f.new_key.jwks());

@@ -642,9 +642,18 @@ TEST(Introspection, Rfc9701_ASignedAnswerIsNoToken) {
 
 TEST(Introspection, Rfc9701_WithoutAKeyOfTheClientsAlgorithmThereIsNoAnswer) {
   Chain f;
+  f.client()["introspection_algorithm"] = "RS256";
+  f.load();
   EXPECT_EQ(code_of(signed_introspection(*f.snapshot, Caller(f.gateway("gw-01")),
                                          {{"active", false}}, f.clock.now())),
             ErrorCode::MalformedRequest);
+}
+
+TEST(Introspection, Rfc9701_6_WithoutAChoiceOrAnRs256KeyItIsEs256) {
+  Chain f;
+  const auto jwt = must(signed_introspection(*f.snapshot, Caller(f.gateway("gw-01")),
+                                             {{"active", false}}, f.clock.now()));
+  EXPECT_EQ(must(token::UnverifiedJwt::parse(jwt)).algorithm(), crypto::Algorithm::ES256);
 }
 
 // ---- revocation ----

@@ -31,7 +31,8 @@ Registration allowed(const Json& changes = Json::object()) {
 
 Result<ClientMetadata> read(const Json& value, const Json& changes = Json::object(),
                             MetadataSource source = MetadataSource::Registration) {
-  return read_client_metadata(value, allowed(changes), source);
+  return read_client_metadata(value, allowed(changes),
+                              {crypto::Algorithm::ES256, crypto::Algorithm::EdDSA}, source);
 }
 std::string pointer_of(const Result<ClientMetadata>& result) {
   return result.ok() ? "(accepted)" : result.error().pointer;
@@ -150,6 +151,26 @@ TEST(ClientMetadata, ADocumentHoldsNoSecret) {
   EXPECT_FALSE(read({{"client_name", "default method is a secret"}}, Json::object(),
                     MetadataSource::Document)
                    .ok());
+}
+
+TEST(ClientMetadata, Rfc9701_6_ChoosesAmongWhatTheTenantSigns) {
+  const auto chosen = [](const Json& value) {
+    return read({{"introspection_signed_response_alg", value}});
+  };
+  const auto metadata = chosen("EdDSA");
+  ASSERT_TRUE(metadata.ok());
+  EXPECT_EQ(client_of(ClientId("dyn-1"), metadata.value()).introspection_algorithm,
+            crypto::Algorithm::EdDSA);
+  EXPECT_EQ(write(metadata.value(), allowed()).at("introspection_signed_response_alg"), "EdDSA");
+  EXPECT_FALSE(read(Json::object()).value().introspection_algorithm);
+  for (const Json& bad :
+       {Json("RS256"), Json("none"), Json("HS256"), Json("Ed25519"), Json("es256"), Json(7)}) {
+    EXPECT_EQ(pointer_of(chosen(bad)), "/introspection_signed_response_alg") << bad;
+  }
+  for (const char* member :
+       {"introspection_encrypted_response_alg", "introspection_encrypted_response_enc"}) {
+    EXPECT_EQ(pointer_of(read({{member, "RSA-OAEP-256"}})), std::string("/") + member);
+  }
 }
 
 TEST(HoldTo, NobodyHasMoreThanTheTemplateSays) {

@@ -90,6 +90,19 @@ TEST(ReadSettings, ChecksEachMember) {
        {"unknown", put("/max_token_lifetme", 300), "/max_token_lifetme"}});
 }
 
+TEST(ReadSettings, ApiScopesAreScopeTokens) {
+  const auto read = read_settings({{"api_scopes", {"vault", "basic", "vault"}}}, "");
+  ASSERT_TRUE(read.ok());
+  EXPECT_EQ(read.value().api_scopes.str(), "basic vault");
+  EXPECT_EQ(write(read.value()).at("api_scopes"), Json({"basic", "vault"}));
+  for (const Json& bad : {Json("a b"), Json(""), Json("a\"b"), Json(7)}) {
+    EXPECT_EQ(read_settings({{"api_scopes", Json::array({bad})}}, "").error().pointer,
+              "/api_scopes/0");
+  }
+  const auto none = read_settings(Json::object(), "");
+  EXPECT_FALSE(write(none.value()).contains("api_scopes")) << "stored text stays the same";
+}
+
 TEST(ReadSettings, WantsAnObject) {
   for (const auto& value : {Json(1), Json("x"), Json(nullptr), Json::array(), Json(true)}) {
     const auto result = read_settings(value, "/settings");
@@ -351,8 +364,17 @@ TEST(ReadClient, AuthenticatesInExactlyOneWay) {
           {"signed introspection", put("/introspection_algorithm", "EdDSA"), kGood},
           {"unsigned introspection", put("/introspection_algorithm", "none"),
            "/introspection_algorithm"},
+          {"introspection by nothing", put("/introspection_algorithm", ""),
+           "/introspection_algorithm"},
+          {"introspection by another", put("/introspection_algorithm", "PS256"),
+           "/introspection_algorithm"},
+          {"no slash alias", with(by_jwt, "/issuer_slash_audience", false), kGood},
+          {"slash alias as text", with(by_jwt, "/issuer_slash_audience", "no"),
+           "/authentication/issuer_slash_audience"},
       });
-  for (const auto& rule : {by_jwt, by_tls, by_own_tls, by_workload}) {
+  auto strict = by_jwt;
+  strict["issuer_slash_audience"] = false;
+  for (const auto& rule : {by_jwt, strict, by_tls, by_own_tls, by_workload}) {
     const Json client{{"id", "gw-01"}, {"authentication", rule}};
     const auto once = read_client(client, "");
     ASSERT_TRUE(once.ok());
