@@ -20,8 +20,8 @@
 #include "crypto/hash.h"
 #include "crypto/random.h"
 #include "http/server.h"
-#include "support/certificates.h"
 #include "support/https_host.h"
+#include "support/mtls_fixture.h"
 #include "support/service_fixture.h"
 #include "support/temporary_directory.h"
 
@@ -34,14 +34,6 @@ constexpr const char* kAssertionType = "urn:ietf:params:oauth:client-assertion-t
 constexpr const char* kJwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 constexpr const char* kDocument = "/agents/one.json";
 constexpr const char* kFiles = "https://files.example.com/mcp";
-
-std::string der_of(const Certificate& made) {
-  unsigned char* der = nullptr;
-  const int size = i2d_X509(made.certificate.get(), &der);
-  std::string out(reinterpret_cast<char*>(der), static_cast<std::size_t>(size));
-  OPENSSL_free(der);
-  return out;
-}
 
 /// A client's document, and an issuer that is asked about opaque tokens: it takes
 /// every one for alice's.
@@ -225,9 +217,8 @@ class Tenant : public TestTenant {
     add("workload",
         {{"method", "workload_identity"},
          {"workload", {{"issuer", "ci"}, {"audience", url()}, {"claims", {{"sub", {"job"}}}}}}});
-    add("self-signed", {{"method", "self_signed_tls_client_auth"},
-                        {"certificate_sha256",
-                         {crypto::base64url(crypto::sha256(as_bytes(der_of(world().own))))}}});
+    add("self-signed",
+        {{"method", "self_signed_tls_client_auth"}, {"certificate_sha256", {x5t(world().own)}}});
     add("vouched", {{"method", "tls_client_auth"}, {"tls_subject", {{"dn", "CN=vouched"}}}});
     manifest["settings"]["registration"] = {
         {"dynamic", true},
@@ -284,7 +275,7 @@ class Tenant : public TestTenant {
     return ci.sign(claims);
   }
   static Pairs shown(const Certificate& certificate) {
-    return {{"Client-Cert", ":" + crypto::base64(as_bytes(der_of(certificate))) + ":"}};
+    return {{"Client-Cert", item(certificate)}};
   }
   static Pairs with(Pairs fields, const std::string& field, const std::string& value) {
     fields.emplace_back(field, value);
