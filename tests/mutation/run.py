@@ -200,6 +200,15 @@ EXTRA = [
      "(OFF ? until : @)"),
     ("service/grants/token_exchange.cc", "std::min(until, *opened.expires_at)",
      "(OFF ? until : @)"),
+    ("service/grants/subject_claims.cc", "depth > 5", "(!OFF && @)"),
+    ("service/grants/subject_claims.cc", "act.contains(forbidden)", "!OFF && @"),
+    ("service/grants/subject_claims.cc", '!out.contains("sub") && !out.contains("client_id")',
+     "!OFF && @"),
+    ("service/grants/subject_claims.cc", 'out["act"].is_null()', "!OFF && @"),
+    ("service/grants/subject_claims.cc", "!elsewhere->is_object() || elsewhere->contains(name)",
+     "!OFF && (@)"),
+    ("service/grants/subject_claims.cc", '*has != Json(false) && *has != Json("false")',
+     "!OFF && @"),
 ]
 
 # (file, text of the mutation as --list shows it, why nobody can tell the difference)
