@@ -21,7 +21,7 @@ build=(
 )
 tests=(libgtest-dev libgmock-dev libbenchmark-dev clang-format curl procps wrk nginx-light
   python3-yaml python3-jsonschema   # the contract test
-  python3-authlib python3-requests)  # the interop tests
+  python3-authlib python3-hvac python3-requests)  # the interop tests
 # A Node.js of another origin may be on the PATH; Debian's would only be in its way.
 command -v npm >/dev/null || tests+=(npm nodejs)
 

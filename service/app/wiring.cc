@@ -15,12 +15,14 @@
 #include "core/log.h"
 #include "grants/client_assertion.h"
 #include "grants/client_documents.h"
+#include "grants/client_release.h"
 #include "grants/decision_point.h"
 #include "grants/dpop.h"
 #include "grants/issuer_keys.h"
 #include "grants/opaque_tokens.h"
 #include "grants/own_token.h"
 #include "grants/throttle.h"
+#include "grants/vault_sessions.h"
 #include "http/handlers/api.h"
 #include "http/handlers/oauth_endpoints.h"
 #include "outbound/fetch.h"
@@ -181,6 +183,8 @@ struct Service::Impl {
         jwt_bearer(verifier, replays, clock, &decision_point),
         introspection(own_tokens),
         revocation(verifier, own_tokens, revocations),
+        vault_sessions(keyring, revocations, clock),
+        client_release(clock, &decision_point, &last_uses),
         audit_writer(audit_log),
         gate(
             audit_writer,
@@ -208,7 +212,13 @@ struct Service::Impl {
                  [this] { return status(); },
                  &jwt_bearer,
                  &decision_point,
-                 [this] { return keys(); }} {
+                 [this] { return keys(); },
+                 [this] {
+                   return http::Services::Health{root_keys.facts().state == vault::RootKeyState::Ok,
+                                                 is_current(), kVersion};
+                 },
+                 &vault_sessions,
+                 &client_release} {
     http::add_oauth_endpoints(router, gate, services);
     http::add_token_status_endpoints(router, gate, services);
     http::add_admin_endpoints(router, gate, services);
@@ -221,6 +231,9 @@ struct Service::Impl {
     http::add_signing_key_endpoints(router, gate, services);
     http::add_audit_endpoints(router, gate, services);
     http::add_explanation_endpoint(router, gate, services);
+    http::add_vault_kv_endpoints(router, gate, services);
+    http::add_vault_system_endpoints(router, gate, services);
+    http::add_vault_token_endpoints(router, gate, services);
     add_health(router);
     add_health(ops_router);
     ops_router.add("GET", "/metrics", http::Pool::Inline,
@@ -241,9 +254,7 @@ struct Service::Impl {
            });
     to.add("GET", "/readyz", http::Pool::Inline,
            [this](std::shared_ptr<http::Request>, http::Responder responder) {
-             const auto silence = steady_clock::now() -
-                                  std::min(watcher.last_confirmed(), revocations.last_confirmed());
-             const bool current = silence <= config.max_staleness;
+             const bool current = is_current();
              const auto keys = root_keys.facts();
              const bool has_keys = keys.state == vault::RootKeyState::Ok;
              const bool ready = current && has_keys && !draining.load();
@@ -259,6 +270,12 @@ struct Service::Impl {
              reply.set_header("Cache-Control", "no-store");
              responder.send(std::move(reply));
            });
+  }
+
+  /// Whether this replica knows what is configured and revoked.
+  bool is_current() const {
+    return steady_clock::now() - std::min(watcher.last_confirmed(), revocations.last_confirmed()) <=
+           config.max_staleness;
   }
 
   Result<std::string> status() {
@@ -330,6 +347,8 @@ struct Service::Impl {
   grants::JwtBearer jwt_bearer;
   grants::Introspection introspection;
   grants::Revocation revocation;
+  grants::VaultSessions vault_sessions;
+  grants::ClientRelease client_release;
   // Declared before the servers, so destroyed after them: replies in flight
   // still pass the gate. Servers are stopped first, in ~Service.
   audit::GroupWriter audit_writer;

@@ -73,22 +73,24 @@ Result<std::pair<std::string, ClientSecret>> basic_credentials(std::string_view 
 }
 
 Result<BearerToken> bearer_token(std::string_view header_value) {
+  return bare_token(after_scheme(header_value, "Bearer").value_or(""));
+}
+
+Result<BearerToken> bare_token(std::string_view token) {
   const auto refused = [] {
     return fail(ErrorCode::Unauthenticated, "a bearer token is required");
   };
-  if (header_value.size() > kMaxHeaderBytes) return refused();
-  const auto token = after_scheme(header_value, "Bearer");
-  if (!token) return refused();
+  if (token.size() > kMaxHeaderBytes) return refused();
   // b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="
-  const auto end = token->find_last_not_of('=');
-  if (end == token->npos) return refused();
-  for (const char c : token->substr(0, end + 1)) {
+  const auto end = token.find_last_not_of('=');
+  if (end == token.npos) return refused();
+  for (const char c : token.substr(0, end + 1)) {
     const bool allowed =
         (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
         (c != '\0' && std::string_view("-._~+/").find(c) != std::string_view::npos);
     if (!allowed) return refused();
   }
-  return BearerToken(SecureBuffer::copy_of(*token));
+  return BearerToken(SecureBuffer::copy_of(token));
 }
 
 }  // namespace postern::http

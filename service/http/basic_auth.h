@@ -18,5 +18,7 @@ Result<std::pair<std::string, ClientSecret>> basic_credentials(std::string_view 
 /// Reads `Bearer b64token` (RFC 6750 §2.1), at most 16 KiB.
 /// Errors: Unauthenticated for another scheme or other characters.
 Result<BearerToken> bearer_token(std::string_view header_value);
+/// The same of what stands in a header by itself. Errors: Unauthenticated.
+Result<BearerToken> bare_token(std::string_view header_value);
 
 }  // namespace postern::http

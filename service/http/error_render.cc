@@ -172,6 +172,30 @@ Reply problem(const Error& error) {
   return reply;
 }
 
+Reply vault_error(const Error& error) {
+  const auto kind = problem_kind(error.code);
+  int status = kind.status;
+  switch (status) {
+    case 401: status = 403; break;
+    case 412:
+    case 422: status = 400; break;
+    default: break;
+  }
+  auto body = nlohmann::json{{"errors", nlohmann::json::array()}};
+  if (status >= 500) {
+    body["errors"].push_back(kind.title);
+  } else if (status != 404) {
+    auto text = error.detail.empty() ? std::string(kind.title) : error.detail;
+    if (!error.pointer.empty()) text = error.pointer.substr(1) + ": " + text;
+    body["errors"].push_back(std::move(text));
+  }
+  auto reply =
+      Reply::json(status, body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  reply.no_store();
+  set_retry_after(reply, error);
+  return reply;
+}
+
 Surface surface_of(std::string_view path) noexcept {
   if (path.starts_with("/api/")) return Surface::Rest;
   if (path.starts_with("/v1/")) return Surface::Vault;

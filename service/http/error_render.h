@@ -32,6 +32,14 @@ std::string basic_challenge(std::string_view realm);
 ///   500 Internal, and NeedsOutbound, which no endpoint may let through
 Reply problem(const Error& error);
 
+/// An error as the Vault subset sends it: `{"errors":["…"]}`. What is not there has
+/// an empty list, which its clients read as "no such secret".
+///
+///   400 what is malformed, and a `cas` that does not match
+///   403 whoever may not, or has not proven who they are: Vault tells neither apart
+///   404, 409, 413, 429, 500, 503 as problem()
+Reply vault_error(const Error& error);
+
 /// Which family of endpoints a path belongs to, and so what errors look like:
 /// problem+json under /api/, {"errors":[…]} for the Vault subset under
 /// /t/{tenant}/v1/ and /v1/, OAuth JSON everywhere else.

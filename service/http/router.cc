@@ -12,6 +12,7 @@ namespace postern::http {
 namespace {
 
 constexpr std::string_view kAnySegment = "{}";
+constexpr std::string_view kAllThatIsLeft = "{...}";
 
 /// Takes one segment off the front of a path that begins with `/`.
 std::string_view next_segment(std::string_view& path) {
@@ -46,6 +47,21 @@ std::optional<std::string> decode_segment(std::string_view segment) {
   return decoded;
 }
 
+/// The value of `{...}`: each segment decoded by itself, so that no encoded slash
+/// or dot segment becomes a real one. Only the last segment may be empty.
+std::optional<std::string> decode_segments(std::string_view rest) {
+  std::string decoded;
+  for (;;) {
+    const auto segment = next_segment(rest);
+    if (segment.empty() && rest.empty()) return decoded;
+    const auto value = decode_segment(segment);
+    if (!value) return std::nullopt;
+    decoded += *value;
+    if (rest.empty()) return decoded;
+    decoded += '/';
+  }
+}
+
 }  // namespace
 
 struct Router::Node {
@@ -57,6 +73,7 @@ struct Router::Node {
 
   std::map<std::string, std::unique_ptr<Node>, std::less<>> literals;
   std::unique_ptr<Node> any;
+  std::unique_ptr<Node> all_that_is_left;
   std::vector<Endpoint> endpoints;
 
   const Endpoint* find(std::string_view method) const {
@@ -80,8 +97,8 @@ struct Router::Node {
     return joined;
   }
 
-  /// Literal segments win over `{}`. Fills the match with the endpoint found,
-  /// or with the methods of the best path that has other ones.
+  /// Fills the match with the endpoint found, or with the methods of the best
+  /// path that has other ones.
   bool match(std::string_view method, std::string_view rest, Match& found) const {
     if (rest.empty()) {
       if (const auto* endpoint = find(method)) {
@@ -92,6 +109,7 @@ struct Router::Node {
       if (found.allow.empty()) found.allow = allow();
       return false;
     }
+    const auto whole = rest;
     const auto segment = next_segment(rest);
     if (const auto next = literals.find(segment); next != literals.end()) {
       if (next->second->match(method, rest, found)) return true;
@@ -100,6 +118,13 @@ struct Router::Node {
       if (auto value = decode_segment(segment)) {
         found.parameters.push_back(std::move(*value));
         if (any->match(method, rest, found)) return true;
+        found.parameters.pop_back();
+      }
+    }
+    if (all_that_is_left) {
+      if (auto value = decode_segments(whole)) {
+        found.parameters.push_back(std::move(*value));
+        if (all_that_is_left->match(method, {}, found)) return true;
         found.parameters.pop_back();
       }
     }
@@ -115,7 +140,11 @@ void Router::add(std::string_view method, std::string_view pattern, Pool pool, H
   auto* node = root_.get();
   for (auto rest = pattern; !rest.empty();) {
     const auto segment = next_segment(rest);
-    auto& next = segment == kAnySegment ? node->any : node->literals[std::string(segment)];
+    const bool last = segment == kAllThatIsLeft;
+    if (last && !rest.empty()) throw std::logic_error("malformed route");
+    auto& next = last                     ? node->all_that_is_left
+                 : segment == kAnySegment ? node->any
+                                          : node->literals[std::string(segment)];
     if (!next) next = std::make_unique<Node>();
     node = next.get();
   }

@@ -9,8 +9,9 @@
 
 namespace postern::http {
 
-/// Maps method and path to a handler. Patterns are literal segments and `{}`
-/// for one segment: `/t/{}/token`. Built once, then read by all threads.
+/// Maps method and path to a handler. Patterns are literal segments, `{}` for one
+/// segment, `/t/{}/token`, and at the end `{...}` for all that is left, which may
+/// have slashes, end in one, or be empty. Built once, then read by all threads.
 ///
 /// Paths are matched byte for byte: no `//`, `.`/`..`, percent-encoded slash,
 /// NUL or trailing-slash tolerance; whatever is not exactly a route is 404.
@@ -20,6 +21,7 @@ class Router {
   ~Router();
 
   /// Routes registered for GET answer HEAD too (the server drops the body).
+  /// Literal segments win over `{}`, and both over `{...}`.
   void add(std::string_view method, std::string_view pattern, Pool pool, Handler handler);
 
   struct Match {

@@ -28,6 +28,23 @@ Result<Permission> Permission::parse(std::string_view text) {
   return permission;
 }
 
+Result<VaultApi> read_vault_api(const Json& value, const std::string& pointer) {
+  POSTERN_TRY(auto reader, Reader::of(value, pointer));
+  VaultApi api;
+  if (reader.find("mount") != nullptr) POSTERN_CHECK(read_slug(reader, "mount", api.mount));
+  // Vault's own, which are not ours to shadow.
+  if (api.mount == "sys" || api.mount == "auth" || api.mount == "identity") {
+    return at(reader.below("mount"), "is a path that Vault has for itself");
+  }
+  POSTERN_CHECK(reader.texts("clients", [&](const auto& text, const auto& place) -> Status {
+    if (!detail::is_name(text)) return at(place, "must be the id of a client");
+    api.clients.insert(text);
+    return {};
+  }));
+  POSTERN_CHECK(reader.finish());
+  return api;
+}
+
 Result<TenantSettings> read_settings(const Json& value, const std::string& pointer) {
   POSTERN_TRY(auto reader, Reader::of(value, pointer));
   TenantSettings settings;
@@ -57,6 +74,9 @@ Result<TenantSettings> read_settings(const Json& value, const std::string& point
   if (const auto* registration = reader.find("registration")) {
     POSTERN_TRY(settings.registration,
                 read_registration(*registration, reader.below("registration")));
+  }
+  if (const auto* api = reader.find("vault_api")) {
+    POSTERN_TRY(settings.vault_api, read_vault_api(*api, reader.below("vault_api")));
   }
   POSTERN_CHECK(reader.finish());
   return settings;
@@ -130,6 +150,12 @@ Result<Binding> read_binding(const Json& value, const std::string& pointer) {
   return binding;
 }
 
+Json write(const VaultApi& api) {
+  Json json{{"mount", api.mount}};
+  if (!api.clients.empty()) json["clients"] = api.clients;
+  return json;
+}
+
 Json write(const TenantSettings& settings) {
   Json json{{"max_token_lifetime", settings.max_token_lifetime.count()},
             {"connect_url", settings.connect_url}};
@@ -140,6 +166,7 @@ Json write(const TenantSettings& settings) {
     json["api_scopes"] =
         std::vector<std::string>(settings.api_scopes.begin(), settings.api_scopes.end());
   }
+  if (settings.vault_api) json["vault_api"] = write(*settings.vault_api);
   return json;
 }
 

@@ -57,6 +57,14 @@ struct Registration {
   bool takes_metadata_of(std::string_view client_id) const;
 };
 
+/// What of Vault's API a tenant answers to (docs/vault-api.md).
+struct VaultApi {
+  std::string mount = "secret";  ///< the path of its one KV version 2 engine
+  /// Ids of clients that may log in there, and read what their backends take of the
+  /// tenant with no user behind them.
+  std::set<std::string, std::less<>> clients;
+};
+
 struct TenantSettings {
   seconds max_token_lifetime{3600};
   std::string connect_url;  ///< where a user connects a missing credential; `{backend}` is replaced
@@ -65,9 +73,14 @@ struct TenantSettings {
   std::optional<Registration> registration;  ///< none: no client registers itself
   bool reveal = false;                       ///< stored values may be shown to admins
   ScopeSet api_scopes;                       ///< that a user's token must have at the REST API
+  std::optional<VaultApi> vault_api;         ///< none: it does not answer to Vault's API
 
   /// Whether the operator's guardrails leave that to the tenant, too.
   bool may_reveal() const { return reveal && guardrails.reveal; }
+  /// Null when switched off, by the tenant or by the operator.
+  const VaultApi* vault() const {
+    return vault_api && guardrails.vault_api ? &*vault_api : nullptr;
+  }
   /// The longest that any token of the tenant may live.
   seconds lifetime_ceiling() const {
     return std::min(max_token_lifetime, guardrails.max_token_lifetime.value_or(max_token_lifetime));
@@ -288,6 +301,7 @@ struct Binding {
 
 // Readers. `pointer` is the place of `value` in the request, for error messages.
 Result<Registration> read_registration(const Json& value, const std::string& pointer);
+Result<VaultApi> read_vault_api(const Json& value, const std::string& pointer);
 Result<TenantSettings> read_settings(const Json& value, const std::string& pointer);
 Result<TrustedIssuer> read_issuer(const Json& value, const std::string& pointer);
 Result<Client> read_client(const Json& value, const std::string& pointer);
@@ -297,6 +311,7 @@ Result<Binding> read_binding(const Json& value, const std::string& pointer);
 
 // Writers: every member, defaults included, so that equal meaning is equal text.
 Json write(const Registration& registration);
+Json write(const VaultApi& api);
 Json write(const TenantSettings& settings);
 Json write(const TrustedIssuer& issuer);
 Json write(const Client& client);

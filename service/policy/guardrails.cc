@@ -56,6 +56,7 @@ Result<Guardrails> read_guardrails(const Json& value, const std::string& pointer
   }
   POSTERN_CHECK(reader.flag("impersonation", guardrails.impersonation));
   POSTERN_CHECK(reader.flag("reveal", guardrails.reveal));
+  POSTERN_CHECK(reader.flag("vault_api", guardrails.vault_api));
   if (reader.find("client_authentication") != nullptr) {
     guardrails.client_authentication.emplace();
     POSTERN_CHECK(
@@ -92,6 +93,7 @@ Json write(const Guardrails& guardrails) {
   if (guardrails.issuers) json["issuers"] = *guardrails.issuers;
   if (!guardrails.impersonation) json["impersonation"] = false;
   if (!guardrails.reveal) json["reveal"] = false;
+  if (!guardrails.vault_api) json["vault_api"] = false;
   if (guardrails.client_authentication) {
     auto& methods = json["client_authentication"] = Json::array();
     for (const auto method : *guardrails.client_authentication) {

@@ -39,7 +39,8 @@ struct Guardrails {
   std::optional<std::set<ClientAuthentication>> client_authentication;
   std::optional<std::set<crypto::Algorithm>> signing_algorithms;  ///< of tokens issued here
 
-  bool reveal = true;  ///< off: no admin is ever shown a stored value
+  bool reveal = true;     ///< off: no admin is ever shown a stored value
+  bool vault_api = true;  ///< off: the tenant does not answer to Vault's API
 
   std::optional<DecisionPointRule> decision_point;  ///< none: only the tenant's policy decides
 

@@ -166,10 +166,17 @@ Status plan_settings(const Manifest& manifest, Plan& made, StoredTenant& next,
   } else if (!manifest.names_lifetime && (manifest.settings || made.creates)) {
     wanted.max_token_lifetime = wanted.lifetime_ceiling();  // a default gives way
   }
-  if (wanted.reveal && !old.reveal && !wanted.guardrails.reveal) {
-    Error error = fail(ErrorCode::Forbidden, "the operator does not allow this tenant to reveal");
-    error.pointer = "/settings/reveal";
+  const auto forbidden = [](const char* member, const char* what) {
+    Error error = fail(ErrorCode::Forbidden,
+                       std::string("the operator does not allow this tenant to ") + what);
+    error.pointer = std::string("/settings/") + member;
     return error;
+  };
+  if (wanted.reveal && !old.reveal && !wanted.guardrails.reveal) {
+    return forbidden("reveal", "reveal");
+  }
+  if (wanted.vault_api && !old.vault_api && !wanted.guardrails.vault_api) {
+    return forbidden("vault_api", "answer to the API of Vault");
   }
   const auto text = token::dump_json(write(wanted));
   if (text == next.row.settings) return {};

@@ -265,6 +265,56 @@ TEST(Canaries, AreFoundNowhere) {
   EXPECT_THAT(granted(tenant.api("POST", "/credentials/shared-db/reveal", tenant.admin, why)).body,
               HasSubstr("\"url\":\""));
 
+  // The same through the API of Vault: written, read, patched, and a client's token.
+  {
+    tenant.manifest["settings"]["vault_api"] = {{"clients", {"gw-01"}}};
+    granted(tenant.apply());
+    const auto vault = [&](const std::string& who, const char* method, const std::string& path,
+                           const std::string& body = "") {
+      return tenant.ask(method, "/t/canary/v1/" + path,
+                        {{"X-Vault-Token", who}, {"Content-Type", "application/merge-patch+json"}},
+                        body);
+    };
+    const auto data = [&](const std::string& field, const std::string& what) {
+      return Json{{"data", {{field, secret(what)}}}}.dump();
+    };
+    const auto written = data("url", "written as to Vault");
+    granted(vault(tenant.admin, "PUT", "secret/data/shared-db", written));
+    granted(vault(tenant.admin, "PATCH", "secret/data/shared-db", data("more", "patched")));
+    EXPECT_THAT(granted(vault(tenant.admin, "GET", "secret/data/shared-db")).body,
+                HasSubstr("\"url\":\""));
+    granted(vault(tenant.admin, "GET", "secret/metadata/shared-db"));
+    granted(vault(tenant.admin, "GET", "auth/token/lookup-self"));
+    const Json role{{"role_id", "gw-01"}, {"secret_id", tenant.secret}};
+    const std::string session =
+        json_of(granted(vault("", "PUT", "auth/approle/login", role.dump())))
+            .at("auth")
+            .at("client_token");
+    canaries.plant("token of a client at the Vault subset", session.substr(session.rfind('.')));
+    EXPECT_THAT(granted(vault(session, "GET", "secret/data/shared-db")).body,
+                HasSubstr("\"url\":\""));
+    refused(vault(session, "PUT", "secret/data/shared-db", data("url", "by a client")));
+    refused(vault(alice, "PUT", "secret/data/not-wanted", data("url", "not wanted of users")));
+    refused(vault(tenant.admin, "PUT", "secret/data/typed", data("other", "of the wrong type")));
+    refused(vault(tenant.admin, "PUT", "secret/data/x", "{" + secret("no JSON to Vault")));
+    refused(vault(tenant.admin, "PUT", "secret/data/x", data("bad name", "under a bad name")));
+    refused(vault(tenant.admin, "PUT", "secret/data/x",
+                  Json{{"data", {{"a", {secret("in a list")}}}}}.dump()));
+    refused(
+        vault(tenant.admin, "PUT", "secret/data/shared-db",
+              Json{{"data", {{"url", secret("wrong cas")}}}, {"options", {{"cas", 99}}}}.dump()));
+    refused(vault(secret("no token of Vault"), "GET", "secret/data/shared-db"));
+    refused(vault("postern_vt_canary." + secret("no session"), "GET", "secret/data/shared-db"));
+    refused(vault("", "PUT", "auth/approle/login",
+                  Json{{"role_id", "gw-01"}, {"secret_id", secret("wrong secret")}}.dump()));
+    refused(vault("", "PUT", "auth/approle/login",
+                  Json{{"role_id", secret("secret as role")}, {"secret_id", "x"}}.dump()));
+    refused(vault("", "PUT", "auth/jwt/login",
+                  Json{{"role", "gw-01"}, {"jwt", secret("no JWT")}}.dump()));
+    granted(vault(session, "PUT", "auth/token/revoke-self"));
+    refused(vault(session, "GET", "secret/data/shared-db"));
+  }
+
   const auto exchanged = json_of(granted(tenant.exchange(alice, "files")));
   canaries.plant_token("minted token", exchanged.at("access_token"));
   const auto released = tenant.release(alice, {{{"backend", "github"}}, {{"backend", "files"}}});

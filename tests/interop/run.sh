@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Real peers from npm, and Debian's Authlib, against a running Postern.
+# Real peers from npm, and Debian's Authlib and hvac, against a running Postern.
 #
 #   tests/interop/run.sh [BUILD]
 #
@@ -18,8 +18,8 @@ for needed in "$build/posternd" "$build/postern"; do
 done
 command -v npm >/dev/null || { echo "interop: needs npm (tests/install-packages.sh --tests)" >&2; exit 1; }
 
-/usr/bin/python3 -c 'import authlib, requests' 2>/dev/null ||
-  { echo "interop: needs python3-authlib and python3-requests (tests/install-packages.sh --tests)" >&2; exit 1; }
+/usr/bin/python3 -c 'import authlib, hvac, requests' 2>/dev/null ||
+  { echo "interop: needs python3-authlib, python3-hvac and python3-requests (tests/install-packages.sh --tests)" >&2; exit 1; }
 
 mkdir -p "$work"
 node=

@@ -9,6 +9,9 @@
 #include <memory>
 #include <pqxx/pqxx>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "support/service_fixture.h"
 
@@ -43,6 +46,9 @@ class Isolation : public testing::TestWithParam<State> {
       y->manifest["settings"]["registration"] = {{"dynamic", true}};
       y->manifest["settings"]["reveal"] = true;
       x->manifest["settings"]["reveal"] = true;
+      for (auto* each : {x.get(), y.get()}) {
+        each->manifest["settings"]["vault_api"] = {{"clients", {"gw-01"}}};
+      }
       if (x->apply().status != 200) throw std::runtime_error("tenant-x");
       if (y->apply().status != 200) throw std::runtime_error("tenant-y");
       y_initial_id = json_of(y->api("POST", "/initial-access-tokens", y->admin, Json::object()))
@@ -217,6 +223,109 @@ TEST_P(Isolation, ATenantOfOthersIsLikeNoTenant) {
           "tenant-y", "no-such-x", std::string(method) + " " + path + " by " + who);
     }
   }
+}
+
+/// Of the Vault subset, below `v1/`.
+std::vector<Call> vault_calls() {
+  const Json data{{"data", {{"token", "stolen"}}}};
+  const Json versions{{"versions", {1}}};
+  return {{"GET", "secret/data/only-y", nullptr},
+          {"GET", "secret/data/only-y?version=1", nullptr},
+          {"PUT", "secret/data/only-y", data},
+          {"POST", "secret/data/jira", data},
+          {"PATCH", "secret/data/only-y", data},
+          {"DELETE", "secret/data/only-y", nullptr},
+          {"PUT", "secret/delete/only-y", versions},
+          {"PUT", "secret/undelete/only-y", versions},
+          {"PUT", "secret/destroy/only-y", versions},
+          {"GET", "secret/metadata/only-y", nullptr},
+          {"PUT", "secret/metadata/only-y", {{"max_versions", 1}}},
+          {"PATCH", "secret/metadata/only-y", {{"max_versions", 1}}},
+          {"DELETE", "secret/metadata/only-y", nullptr},
+          {"LIST", "secret/metadata", nullptr},
+          {"LIST", "secret/metadata/", nullptr},
+          {"GET", "secret/metadata?list=true", nullptr},
+          {"GET", "sys/mounts", nullptr},
+          {"GET", "sys/internal/ui/mounts", nullptr},
+          {"GET", "sys/internal/ui/mounts/secret", nullptr},
+          {"GET", "auth/token/lookup-self", nullptr},
+          {"POST", "auth/token/renew-self", nullptr},
+          {"POST", "auth/token/revoke-self", nullptr}};
+}
+
+/// Without what differs between any two answers.
+WireReply without_request_id(WireReply reply) {
+  if (const auto at = reply.body.find("\"request_id\":\""); at != std::string::npos) {
+    reply.body.erase(at, reply.body.find('"', at + 14) - at);
+  }
+  return reply;
+}
+
+TEST_P(Isolation, TheVaultOfATenantOfOthersIsLikeThatOfNone) {
+  const auto login = x().ask("POST", "/t/tenant-x/v1/auth/approle/login", {},
+                             Json{{"role_id", "gw-01"}, {"secret_id", x().secret}}.dump());
+  ASSERT_THAT(login, HasStatus(200));
+  const std::string session = json_of(login).at("auth").at("client_token");
+  for (const auto& [who, token] : Pairs{{"admin of x", x().admin},
+                                        {"user of x", x().user_token("alice")},
+                                        {"client of x", session},
+                                        {"nobody", ""},
+                                        {"garbage", "garbage"}}) {
+    // A fresh service for each question: those of one will do.
+    if (!GetParam() && who != "admin of x") continue;
+    for (const auto& [method, path, body] : vault_calls()) {
+      for (const bool in_path : {true, false}) {
+        for (const auto* theirs : {"tenant-y", "tenant-off"}) {
+          expect_same(
+              [&, m = method, p = path, b = body, t = token](const std::string& tenant) {
+                Pairs headers{{"Content-Type", "application/merge-patch+json"}};
+                if (!t.empty()) headers.emplace_back("X-Vault-Token", t);
+                if (!in_path) headers.emplace_back("X-Vault-Namespace", tenant);
+                return without_request_id(x().ask(m,
+                                                  (in_path ? "/t/" + tenant + "/v1/" : "/v1/") + p,
+                                                  headers, b.is_null() ? "" : b.dump()));
+              },
+              theirs, "no-such-x", std::string(method) + " " + path + " by " + who);
+        }
+        if (!GetParam()) break;
+      }
+    }
+  }
+  EXPECT_EQ(y().api("GET", "/credentials/only-y", y().admin).header("ETag"), "\"1\"");
+}
+
+TEST_P(Isolation, LoggingInAtTheVaultOfOthersIsLikeLoggingInAtNone) {
+  for (const auto& [method, body] : std::vector<std::pair<std::string, Json>>{
+           {"approle", {{"role_id", "gw-01"}, {"secret_id", x().secret}}},
+           {"approle", {{"role_id", "only-y"}, {"secret_id", "guessed"}}},
+           {"jwt", {{"role", "gw-01"}, {"jwt", x().user_token("alice")}}},
+           {"kubernetes", {{"role", "gw-01"}, {"jwt", "garbage"}}}}) {
+    expect_same(
+        [&, m = method, b = body](const std::string& tenant) {
+          return x().ask("POST", "/t/" + tenant + "/v1/auth/" + m + "/login", {}, b.dump());
+        },
+        "tenant-y", "no-such-x", method);
+  }
+}
+
+TEST_P(Isolation, WhatAnotherTenantsVaultHasIsLikeWhatNobodyHas) {
+  for (const auto& [method, path, body] : vault_calls()) {
+    const std::string asked = path;
+    if (asked.find("only-y") == std::string::npos || std::string(method) == "PUT") continue;
+    prepare();
+    const auto ask = [&, m = method, b = body](const std::string& name) {
+      auto target = asked;
+      return without_request_id(
+          x().ask(m, "/t/tenant-x/v1/" + target.replace(target.find("only-y"), 6, name),
+                  {{"X-Vault-Token", x().admin}, {"Content-Type", "application/merge-patch+json"}},
+                  b.is_null() ? "" : b.dump()));
+    };
+    const auto theirs = ask("only-y");
+    const auto nowhere = ask("no-such");
+    EXPECT_EQ(theirs.status, nowhere.status) << method << path;
+    EXPECT_EQ(theirs.body, nowhere.body) << method << path;
+  }
+  EXPECT_EQ(y().api("GET", "/credentials/only-y", y().admin).header("ETag"), "\"1\"");
 }
 
 TEST_P(Isolation, AManifestForATenantOfOthersIsRefusedAsForNone) {

@@ -24,6 +24,14 @@ Error at(std::string pointer, std::string detail) {
   return error;
 }
 
+/// One text for all: nobody who has not proven anything learns which tenants
+/// there are, or whom a tenant trusts.
+Error not_authenticated() {
+  return fail(ErrorCode::Unauthenticated,
+              "send Authorization: Bearer with a valid operator or tenant-admin token, or an "
+              "unexpired token of an issuer that this tenant trusts");
+}
+
 }  // namespace
 
 void Caller::describe(audit::Event& record) const {
@@ -37,21 +45,22 @@ void Caller::describe(audit::Event& record) const {
           .with("subject_issuer", user->principal.issuer)
           .with("subject", user->principal.subject);
       break;
+    case Kind::Client:
+      record.with("caller", "client").with("client", session.client).with("session", session.id);
+      break;
   }
 }
 
 Result<Caller> caller_of(const Services& services, const Request& request,
                          const policy::TenantSnapshot* snapshot) {
-  // One text for all: nobody who has not proven anything learns which tenants
-  // there are, or whom a tenant trusts.
-  const auto refused = [] {
-    return fail(ErrorCode::Unauthenticated,
-                "send Authorization: Bearer with a valid operator or tenant-admin token, or an "
-                "unexpired token of an issuer that this tenant trusts");
-  };
   const auto header = request.header("authorization");
-  if (!header) return refused();
+  if (!header) return not_authenticated();
   POSTERN_TRY(const auto bearer, bearer_token(*header));
+  return caller_with(services, request, snapshot, bearer);
+}
+
+Result<Caller> caller_with(const Services& services, const Request& request,
+                           const policy::TenantSnapshot* snapshot, const BearerToken& bearer) {
   const auto starts = [&](std::string_view prefix) {
     return bearer.expose(
         [&](ByteView bytes) { return as_text(bytes).substr(0, prefix.size()) == prefix; });
@@ -61,20 +70,22 @@ Result<Caller> caller_of(const Services& services, const Request& request,
       // No tenant's chain is the place for it; guessing must show all the same.
       log::warning("operator.token_refused",
                    {{"source", request.peer_address}, {"request_id", request.request_id}});
-      return refused();
+      return not_authenticated();
     }
-    return Caller{Caller::Kind::Operator, {}, nullptr};
+    return Caller{Caller::Kind::Operator};
   }
-  if (snapshot == nullptr || !snapshot->enabled()) return refused();
+  if (snapshot == nullptr || !snapshot->enabled()) return not_authenticated();
   if (starts(kAdminPrefix)) {
     auto id = snapshot->admin_token_id(bearer, services.clock.now());
-    if (!id) return refused();
-    return Caller{Caller::Kind::TenantAdmin, std::move(*id), nullptr};
+    if (!id) return not_authenticated();
+    return Caller{Caller::Kind::TenantAdmin, std::move(*id)};
   }
   auto user = bearer.expose([&](ByteView bytes) {
     return services.verifier.verify_user(*snapshot, as_text(bytes), wait_of(request));
   });
-  if (!user.ok()) return user.error().code == ErrorCode::InvalidToken ? refused() : user.error();
+  if (!user.ok()) {
+    return user.error().code == ErrorCode::InvalidToken ? not_authenticated() : user.error();
+  }
   const auto has = user.value()->scope.value_or(policy::ScopeSet());
   if (!snapshot->settings().api_scopes.subset_of(has)) {
     return fail(ErrorCode::Forbidden, "the token lacks a scope that users need here");
@@ -116,18 +127,28 @@ Result<Answer> tenant_call(const Services& services, const Request& request, std
     POSTERN_CHECK(caller_of(services, request, nullptr));  // only operators get to know
   }
   POSTERN_TRY(const auto snapshot, std::move(found));
-  auto record = record_for(services, snapshot->tenant(), request, std::move(action));
   auto scope = snapshot->settings().api_scopes.str();
-  const auto run = [&]() -> Result<Done> {
-    POSTERN_TRY(const auto caller, caller_of(services, request, snapshot.get()));
-    caller.describe(record);
-    scope = scope_beyond(caller.kind, allowed);
-    if (std::find(allowed.begin(), allowed.end(), caller.kind) == allowed.end()) {
-      return fail(ErrorCode::Forbidden, "this token may not do that");
-    }
-    return body(*snapshot, caller, record);
-  };
-  auto done = run();
+  return recorded(
+      request, record_for(services, snapshot->tenant(), request, std::move(action)),
+      [&](audit::Event& kept) -> Result<Done> {
+        POSTERN_TRY(const auto caller, caller_of(services, request, snapshot.get()));
+        caller.describe(kept);
+        scope = scope_beyond(caller.kind, allowed);
+        POSTERN_CHECK(check_kind(caller, {allowed.begin(), allowed.size()}));
+        return body(*snapshot, caller, kept);
+      },
+      scope);
+}
+
+Status check_kind(const Caller& caller, std::span<const Caller::Kind> allowed) {
+  if (std::find(allowed.begin(), allowed.end(), caller.kind) != allowed.end()) return {};
+  return fail(ErrorCode::Forbidden, "this token may not do that");
+}
+
+Result<Answer> recorded(const Request& request, audit::Event record,
+                        const std::function<Result<Done>(audit::Event& record)>& run,
+                        const std::string& scope) {
+  auto done = run(record);
   if (done.ok()) {
     Answer answer{std::move(done.value().reply)};
     if (done.value().recorded == Done::Recorded::ByGate) answer.events.push_back(std::move(record));

@@ -4,9 +4,11 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
+#include "grants/vault_sessions.h"
 #include "http/handlers/services.h"
 #include "http/preconditions.h"
 #include "http/router.h"
@@ -16,12 +18,13 @@
 /// recorded, how bodies are read.
 namespace postern::http {
 
-/// Who calls the REST API.
+/// Who calls the REST API, or the Vault subset, where alone there are clients.
 struct Caller {
-  enum class Kind { Operator, TenantAdmin, User };
+  enum class Kind { Operator, TenantAdmin, User, Client };
   Kind kind = Kind::User;
-  std::string admin_token_id;     ///< TenantAdmin
-  grants::VerifiedTokenPtr user;  ///< User
+  std::string admin_token_id{};     ///< TenantAdmin
+  grants::VerifiedTokenPtr user{};  ///< User
+  grants::VaultSession session{};   ///< Client
 
   void describe(audit::Event& record) const;
 };
@@ -34,6 +37,10 @@ Result<Caller> caller_of(const Services& services, const Request& request,
 
 /// The scope of the next token that may do what this caller may not; none beyond operators.
 std::string scope_beyond(Caller::Kind kind, std::initializer_list<Caller::Kind> allowed);
+
+/// As caller_of, of a token that came by another header.
+Result<Caller> caller_with(const Services& services, const Request& request,
+                           const policy::TenantSnapshot* snapshot, const BearerToken& bearer);
 
 /// The tenant that an admin's token names, where the path names none; nothing
 /// for other tokens and for no such tenant. Waits for the database.
@@ -56,6 +63,15 @@ using TenantCall = std::function<Result<Done>(const policy::TenantSnapshot& snap
                                               const Caller& caller, audit::Event& record)>;
 Result<Answer> tenant_call(const Services& services, const Request& request, std::string action,
                            std::initializer_list<Caller::Kind> allowed, const TenantCall& body);
+
+/// Errors: Forbidden unless the caller is one of these.
+Status check_kind(const Caller& caller, std::span<const Caller::Kind> allowed);
+
+/// Renders what `run` makes of the record, and has it recorded as Done says.
+/// @param scope  as of render(); looked at when `run` is over.
+Result<Answer> recorded(const Request& request, audit::Event record,
+                        const std::function<Result<Done>(audit::Event& record)>& run,
+                        const std::string& scope = {});
 
 /// Applies a change that was computed from what was read just before, with its record.
 /// Errors: as ConfigStore::apply; Conflict when the tenant has moved on since.
@@ -100,5 +116,8 @@ void add_resource_metadata_endpoint(Router& router, Gate& gate, Services& servic
 void add_signing_key_endpoints(Router& router, Gate& gate, Services& services);
 void add_audit_endpoints(Router& router, Gate& gate, Services& services);
 void add_explanation_endpoint(Router& router, Gate& gate, Services& services);
+void add_vault_kv_endpoints(Router& router, Gate& gate, Services& services);
+void add_vault_system_endpoints(Router& router, Gate& gate, Services& services);
+void add_vault_token_endpoints(Router& router, Gate& gate, Services& services);
 
 }  // namespace postern::http

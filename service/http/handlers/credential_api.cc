@@ -95,6 +95,19 @@ Result<vault::CredentialKey> key_of(const Request& request, const policy::Tenant
   return vault::CredentialKey{Owner::principal(std::move(*principal)), std::move(name)};
 }
 
+Status check_may_store(const policy::TenantSnapshot& snapshot, const Caller& caller,
+                       const CredentialName& name) {
+  const auto& backends = snapshot.config().backends;
+  const bool may = caller.kind != Kind::User ||
+                   std::any_of(backends.begin(), backends.end(), [&](const auto& entry) {
+                     const auto& backend = entry.second;
+                     return backend.enabled && backend.credential == name &&
+                            backend.credential_owner != policy::CredentialOwnerRule::Tenant;
+                   });
+  if (may) return {};
+  return fail(ErrorCode::Forbidden, "no backend of this tenant asks its users for this credential");
+}
+
 Result<std::optional<vault::Expected>> expected_by(const Services& services, const Request& request,
                                                    const policy::TenantSnapshot& snapshot,
                                                    const vault::CredentialKey& key, Absent absent) {

@@ -26,6 +26,11 @@ Result<vault::CredentialKey> key_of(const Request& request, const policy::Tenant
                                     const Caller& caller, audit::Event& record,
                                     Untrusted untrusted = Untrusted::Allow);
 
+/// A user may store what some backend will ask of them, and nothing else: the
+/// vault is not a free store. Errors: Forbidden.
+Status check_may_store(const policy::TenantSnapshot& snapshot, const Caller& caller,
+                       const CredentialName& name);
+
 /// What a change must find, once the request's conditions hold for what is there;
 /// nothing when it names no conditions.
 /// @param absent  whether there may be none; if not, that is NotFound whatever the

@@ -20,17 +20,6 @@ Error at(std::string pointer, std::string detail) {
   return error;
 }
 
-/// A user may store what some backend will ask of them, and nothing else: the
-/// vault is not a free store.
-bool wanted_of_users(const policy::TenantSnapshot& snapshot, const CredentialName& name) {
-  const auto& backends = snapshot.config().backends;
-  return std::any_of(backends.begin(), backends.end(), [&](const auto& entry) {
-    const auto& backend = entry.second;
-    return backend.enabled && backend.credential == name &&
-           backend.credential_owner != policy::CredentialOwnerRule::Tenant;
-  });
-}
-
 /// What a backend of the tenant will ask this credential for and not find: it
 /// is stored all the same, since a manifest may be about to change.
 Json missing_fields(const policy::TenantSnapshot& snapshot, const vault::CredentialKey& key,
@@ -206,10 +195,7 @@ Result<Done> put_credential(const Services& services, const Request& request,
                             const policy::TenantSnapshot& snapshot, const Caller& caller,
                             audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record, Untrusted::Refuse));
-  if (caller.kind == Kind::User && !wanted_of_users(snapshot, key.name)) {
-    return fail(ErrorCode::Forbidden,
-                "no backend of this tenant asks its users for this credential");
-  }
+  POSTERN_CHECK(check_may_store(snapshot, caller, key.name));
   const auto now = services.clock.now();
   POSTERN_TRY(auto body,
               json_body(request, {"fields", "expires_at", "cas", "type", "description", "labels",

@@ -45,7 +45,9 @@ Reply render(const Error& error, const Request& request, std::string_view scope)
   }
   const auto realm = request.parameters.empty() ? std::string_view("postern")
                                                 : std::string_view(request.parameters[0]);
-  if (surface_of(request.path) == Surface::Rest) {
+  const auto surface = surface_of(request.path);
+  if (surface == Surface::Vault) return vault_error(error);
+  if (surface == Surface::Rest) {
     auto reply = problem(error);
     if (error.code == ErrorCode::InvalidClient) {
       reply.set_header("WWW-Authenticate", basic_challenge(realm));

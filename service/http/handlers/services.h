@@ -7,12 +7,14 @@
 #include "core/clock.h"
 #include "crypto/hash.h"
 #include "grants/client_credentials.h"
+#include "grants/client_release.h"
 #include "grants/introspection.h"
 #include "grants/jwt_bearer.h"
 #include "grants/release.h"
 #include "grants/revocation.h"
 #include "grants/subject.h"
 #include "grants/token_exchange.h"
+#include "grants/vault_sessions.h"
 #include "http/handlers/authenticate.h"
 #include "http/handlers/gate.h"
 #include "policy/config_store.h"
@@ -47,6 +49,15 @@ struct Services {
   grants::DecisionPoint* decision_point = nullptr;
   /// Where keys are in use, for GET /api/v1/keys, as JSON text; waits for the database.
   std::function<Result<std::string>()> keys;
+  /// Whether values can be opened and whether this replica knows what is current; from memory.
+  struct Health {
+    bool has_root_key = false;
+    bool current = false;
+    std::string_view version;  ///< of this program
+  };
+  std::function<Health()> health;
+  grants::VaultSessions* vault_sessions = nullptr;
+  grants::ClientRelease* client_release = nullptr;
 };
 
 /// The tenant a path names, from memory, or loaded when this run may wait for

@@ -89,5 +89,15 @@ TEST(BearerToken, RefusesAnythingElse) {
   }
 }
 
+TEST(BareToken, IsAsStrictAsBearer) {
+  EXPECT_TRUE(bare_token("a.b-c_~+/9==").ok());
+  for (const auto* text : {"", "=", "a b", "a\tb", "Bearer a", "a\"b", "a=b", "\xc3\xa9"}) {
+    EXPECT_EQ(bare_token(text).ok() ? ErrorCode::Internal : bare_token(text).error().code,
+              ErrorCode::Unauthenticated)
+        << text;
+  }
+  EXPECT_FALSE(bare_token(std::string(16 * 1024 + 1, 'a')).ok());
+}
+
 }  // namespace
 }  // namespace postern::http

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <utility>
 
 namespace postern::http {
 namespace {
@@ -108,6 +110,39 @@ TEST(Rfc9457, PointerAndChallenge) {
   EXPECT_EQ(json::parse(problem(error).body())["pointer"], "/backends/0/name");
   EXPECT_EQ(problem(fail(ErrorCode::Unauthenticated, "")).header("WWW-Authenticate"), "Bearer");
   EXPECT_EQ(problem(fail(ErrorCode::Forbidden, "")).header("WWW-Authenticate"), std::nullopt);
+}
+
+TEST(VaultError, HasVaultsStatusAndShape) {
+  constexpr std::pair<ErrorCode, int> kStatus[] = {
+      {ErrorCode::MalformedRequest, 400}, {ErrorCode::PreconditionFailed, 400},
+      {ErrorCode::InvalidToken, 400},     {ErrorCode::Unauthenticated, 403},
+      {ErrorCode::InvalidClient, 403},    {ErrorCode::Forbidden, 403},
+      {ErrorCode::NotFound, 404},         {ErrorCode::Conflict, 409},
+      {ErrorCode::TooLarge, 413},         {ErrorCode::RateLimited, 429},
+      {ErrorCode::Internal, 500},         {ErrorCode::Unavailable, 503},
+      {ErrorCode::KeyUnavailable, 503}};
+  for (const auto& [code, status] : kStatus) {
+    const auto reply = vault_error(fail(code, "why \"so\"", "only for the log"));
+    EXPECT_EQ(reply.status(), status) << to_string(code);
+    EXPECT_EQ(reply.header("Content-Type"), "application/json");
+    EXPECT_EQ(reply.header("Cache-Control"), "no-store");
+    EXPECT_EQ(reply.header("WWW-Authenticate"), std::nullopt);
+    EXPECT_EQ(reply.header("Retry-After").has_value(), status == 429 || status == 503);
+    const auto errors = json::parse(reply.body()).at("errors");
+    EXPECT_EQ(errors.size(), status == 404 ? 0u : 1u) << "an empty list is: no such secret";
+    if (status != 404) {
+      EXPECT_EQ(errors.at(0) == "why \"so\"", status < 500) << errors;
+    }
+  }
+}
+
+TEST(VaultError, NamesThePlaceOfAFault) {
+  Error error = fail(ErrorCode::MalformedRequest, "must be text");
+  EXPECT_EQ(vault_error(error).body(), R"({"errors":["must be text"]})");
+  error.pointer = "/fields/url";
+  EXPECT_EQ(vault_error(error).body(), R"({"errors":["fields/url: must be text"]})");
+  EXPECT_EQ(vault_error(fail(ErrorCode::MalformedRequest, "")).body(),
+            R"({"errors":["Malformed request"]})");
 }
 
 TEST(EdgeError, TakesTheShapeOfTheSurface) {

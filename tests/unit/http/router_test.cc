@@ -22,6 +22,9 @@ struct RouterTest : ::testing::Test {
     add("DELETE", "/api/v1/tenants/{}/backends/{}", Pool::Database);
     add("GET", "/api/v1/tenants/{}/backends/{}", Pool::Database);
     add("LIST", "/v1/secret/metadata/", Pool::Database);
+    add("GET", "/v1/{}/data/{...}", Pool::Database);
+    add("PUT", "/v1/{}/data/{...}", Pool::Compute);
+    add("GET", "/v1/{}/data/{}/{}/exactly", Pool::Outbound);
   }
   void add(std::string_view method, std::string_view pattern, Pool pool) {
     router.add(method, pattern, pool, [](std::shared_ptr<Request>, Responder) {});
@@ -105,7 +108,42 @@ TEST_F(RouterTest, AnyMethodAndATrailingSlashCanBeRoutes) {
   EXPECT_FALSE(found("LIST", "/v1/secret/metadata"));
 }
 
+TEST_F(RouterTest, AllThatIsLeftIsOneParameterDecodedSegmentBySegment) {
+  const auto rest = [&](std::string_view path) {
+    const auto match = router.match("PUT", "/v1/kv/data/" + std::string(path));
+    EXPECT_NE(match.handler, nullptr) << path;
+    return match.parameters.size() == 2 ? match.parameters[1] : "(none)";
+  };
+  EXPECT_EQ(rest("a"), "a");
+  EXPECT_EQ(rest("a/b/c"), "a/b/c");
+  EXPECT_EQ(rest("a/b/"), "a/b/") << "the slash at the end says: a folder";
+  EXPECT_EQ(rest(""), "");
+  EXPECT_EQ(rest("a%20b/%41"), "a b/A");
+  EXPECT_EQ(rest("a/%252e%252e/b"), "a/%2e%2e/b") << "decoded once";
+}
+
+TEST_F(RouterTest, AllThatIsLeftIsNoWayAround) {
+  for (const auto* path :
+       {"/v1/kv/data", "/v1/kv/data//", "/v1/kv/data/a//b", "/v1/kv/data//a", "/v1/kv/data/a//",
+        "/v1/kv/data/..", "/v1/kv/data/a/../b", "/v1/kv/data/a/%2e%2e/b", "/v1/kv/data/a/./b",
+        "/v1/kv/data/a%2fb", "/v1/kv/data/a/%2F", "/v1/kv/data/a%00", "/v1/kv/data/a%0d%0a",
+        "/v1/kv/data/%ff", "/v1/kv/data/%", "/v1/kv/data/a/%4", "/v1//data/a", "/v1/../data/a"}) {
+    EXPECT_FALSE(found("PUT", path)) << path;
+    EXPECT_THAT(router.match("DELETE", path).allow, IsEmpty()) << path;
+  }
+}
+
+TEST_F(RouterTest, WhatIsMoreExactComesBeforeAllThatIsLeft) {
+  EXPECT_EQ(router.match("GET", "/v1/kv/data/a/b/exactly").pool, Pool::Outbound);
+  EXPECT_EQ(router.match("GET", "/v1/kv/data/a/b/other").pool, Pool::Database);
+  const auto match = router.match("PUT", "/v1/kv/data/a/b/exactly");
+  EXPECT_EQ(match.pool, Pool::Compute) << "that path has no PUT of its own";
+  EXPECT_THAT(match.parameters, ElementsAre("kv", "a/b/exactly"));
+  EXPECT_EQ(router.match("LIST", "/v1/kv/data/a").allow, "GET, HEAD, PUT");
+}
+
 TEST_F(RouterTest, MistakesInRoutesShowAtStart) {
+  EXPECT_THROW(add("GET", "/x/{...}/y", Pool::Inline), std::logic_error);
   EXPECT_THROW(add("GET", "/", Pool::Inline), std::logic_error);
   EXPECT_THROW(add("GET", "no-slash", Pool::Inline), std::logic_error);
   EXPECT_THROW(add("", "/x", Pool::Inline), std::logic_error);

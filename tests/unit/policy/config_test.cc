@@ -87,6 +87,17 @@ TEST(ReadSettings, ChecksEachMember) {
        {"connect two places", put("/connect_url", "https://p.example/{backend}/{backend}"),
         "/connect_url"},
        {"connect list", put("/connect_url", Json::array()), "/connect_url"},
+       {"vault", put("/vault_api", Json::object()), kGood},
+       {"vault mount", put("/vault_api", {{"mount", "kv-2"}}), kGood},
+       {"vault clients", put("/vault_api", {{"clients", {"gw-01", "b"}}}), kGood},
+       {"vault everybody", put("/vault_api", {{"clients", {"*"}}}), "/vault_api/clients/0"},
+       {"vault client list", put("/vault_api", {{"clients", "gw-01"}}), "/vault_api/clients"},
+       {"vault true", put("/vault_api", true), "/vault_api"},
+       {"vault unknown", put("/vault_api", {{"path", "kv"}}), "/vault_api/path"},
+       {"vault folder", put("/vault_api", {{"mount", "a/b"}}), "/vault_api/mount"},
+       {"vault dots", put("/vault_api", {{"mount", ".."}}), "/vault_api/mount"},
+       {"vault no name", put("/vault_api", {{"mount", ""}}), "/vault_api/mount"},
+       {"vault's own", put("/vault_api", {{"mount", "sys"}}), "/vault_api/mount"},
        {"unknown", put("/max_token_lifetme", 300), "/max_token_lifetme"}});
 }
 
@@ -619,6 +630,7 @@ TEST(WriteConfig, ReadsBackToTheSameText) {
   };
   stable(Json{{"max_token_lifetime", 60}}, read_settings);
   stable(Json::object(), read_settings);
+  stable(Json{{"vault_api", {{"mount", "kv"}, {"clients", {"b", "a", "b"}}}}}, read_settings);
   stable(Json{{"name", "corp"},
               {"issuer", "https://idp.example"},
               {"jwks", jwks()},

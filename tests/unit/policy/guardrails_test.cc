@@ -23,6 +23,7 @@ Json limits() {
           {"issuers", {"https://idp.acme.example"}},
           {"impersonation", false},
           {"reveal", false},
+          {"vault_api", false},
           {"client_authentication", {"private_key_jwt"}},
           {"signing_algorithms", {"ES256"}}};
 }
@@ -192,6 +193,27 @@ TEST(Guardrails, RevealingIsOffUntilTheTenantSaysSoAndTheOperatorDoesNotForbidIt
   EXPECT_EQ(code_of(f.plan(both)), ErrorCode::Forbidden);
   f.limit(Json::object());
   EXPECT_TRUE(f.plan(set(true)).ok());
+}
+
+TEST(Guardrails, TheVaultApiIsOffUntilTheTenantSaysSoAndTheOperatorDoesNotForbidIt) {
+  Planned f;
+  const auto settings = [&] { return f.tenants.snapshot(f.tenant)->settings(); };
+  const auto set = [&](const Json& members) {
+    return Json{{"tenant", "acme"}, {"settings", members}};
+  };
+  const Json on{{"vault_api", Json::object()}};
+  EXPECT_EQ(settings().vault(), nullptr);
+  f.tenants.apply(set(on), f.clock.now(), Prune::No);
+  EXPECT_NE(settings().vault(), nullptr);
+  f.limit({{"vault_api", false}});
+  EXPECT_TRUE(settings().vault_api.has_value());
+  EXPECT_EQ(settings().vault(), nullptr) << "a guardrail that comes later holds at once";
+  f.tenants.apply(set(Json::object()), f.clock.now(), Prune::No);
+  const auto refused = f.plan(set(on));
+  ASSERT_EQ(code_of(refused), ErrorCode::Forbidden);
+  EXPECT_EQ(refused.error().pointer, "/settings/vault_api");
+  f.limit(Json::object());
+  EXPECT_TRUE(f.plan(set(on)).ok());
 }
 
 TEST(Guardrails, ATenantMayBeMadeWithThem) {

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "http/handlers/api.h"
+
+/// What the endpoints of the Vault subset share. Each is there twice: below
+/// `/t/{tenant}/v1/`, and below `/v1/` with the tenant in `X-Vault-Namespace`.
+///
+/// A tenant that does not exist, is disabled or belongs to others, and a token
+/// that proves nothing, are one answer: 403, as Vault gives it.
+namespace postern::http {
+
+/// What a call of the subset works with.
+struct VaultCall {
+  const Services& services;
+  const Request& request;
+  const policy::TenantSnapshot& snapshot;
+  const Caller& caller;
+  std::vector<std::string> parameters;  ///< of the pattern, without the tenant
+  audit::Event& record;
+
+  const TenantId& tenant() const { return snapshot.tenant(); }
+};
+
+/// How one is registered.
+struct VaultRoute {
+  const char* method;
+  const char* pattern;  ///< below `v1/`
+  const char* action;   ///< of its audit record
+  std::vector<Caller::Kind> allowed;
+  Result<Done> (*run)(const VaultCall& call);
+};
+void add_vault_route(Router& router, Gate& gate, Services& services, const VaultRoute& route);
+
+/// An endpoint that has no caller, at both places.
+using VaultEndpoint = std::function<Result<Answer>(const Request& request, bool in_path)>;
+void add_vault_endpoint(Router& router, Gate& gate, const char* method, const char* pattern,
+                        Pool pool, const VaultEndpoint& endpoint);
+
+/// The tenant that a request is about, as it is spelled there; taken out of the
+/// parameters of a path. Errors: MalformedRequest.
+Result<std::string> vault_tenant(const Request& request, bool in_path,
+                                 std::vector<std::string>& parameters);
+/// Null when there is no such tenant, or it is disabled. Errors: Unavailable.
+Result<std::shared_ptr<const policy::TenantSnapshot>> open_tenant(const Services& services,
+                                                                  const std::string& named);
+
+/// The token of `X-Vault-Token`, or of `Authorization: Bearer`.
+/// Errors: Unauthenticated; MalformedRequest when there are both.
+Result<BearerToken> vault_token(const Request& request);
+
+/// The refusal of whoever has proven nothing.
+Error permission_denied();
+
+/// Vault's envelope of an answer. @param data  may hold values: wipe_texts() what
+/// is left of it with the caller.
+token::Json vault_body(const Request& request, token::Json data);
+Reply vault_reply(const Request& request, token::Json data, int status = 200);
+
+/// The body as a JSON object; members that nobody asks for are passed over, as
+/// Vault does. Errors: MalformedRequest.
+Result<token::Json> vault_json(const Request& request);
+
+}  // namespace postern::http

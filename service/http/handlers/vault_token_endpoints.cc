@@ -1,0 +1,213 @@
+#include <algorithm>
+
+#include "core/time_format.h"
+#include "grants/client_authentication.h"
+#include "http/handlers/authenticate.h"
+#include "http/handlers/vault_api.h"
+
+/// `auth` of the Vault subset: what a token is and to whom it belongs, and how a
+/// client gets one of its own (grants/vault_sessions.h): by its secret, or by an
+/// assertion or its workload's token, as at the token endpoint.
+namespace postern::http {
+namespace {
+
+using token::Json;
+using Kind = Caller::Kind;
+
+/// A token as Vault describes one.
+struct TokenFacts {
+  std::string name;    ///< who it belongs to
+  std::string policy;  ///< what that one is here
+  std::optional<sys_seconds> issued_at;
+  std::optional<sys_seconds> expires_at;
+};
+
+TokenFacts facts_of(const VaultCall& call) {
+  switch (call.caller.kind) {
+    case Kind::Operator: break;
+    case Kind::TenantAdmin: {
+      const auto& tokens = call.snapshot.admin_tokens();
+      const auto it = std::find_if(tokens.begin(), tokens.end(), [&](const auto& each) {
+        return each.token_id == call.caller.admin_token_id;
+      });
+      if (it == tokens.end()) break;
+      return {it->token_id, "tenant-admin", it->created_at, it->expires_at};
+    }
+    case Kind::Client: {
+      const auto& session = call.caller.session;
+      return {session.client, "client", session.issued_at, session.expires_at};
+    }
+    case Kind::User: {
+      const auto& user = *call.caller.user;
+      return {user.principal.subject, "user", user.issued_at, user.expires_at};
+    }
+  }
+  return {"operator", "operator", {}, {}};
+}
+
+Result<Done> lookup_self(const VaultCall& call) {
+  POSTERN_CHECK(Query::none(call.request));
+  const auto facts = facts_of(call);
+  const auto seconds = [](std::optional<sys_seconds> time) {
+    return time ? time->time_since_epoch().count() : 0;
+  };
+  const auto left =
+      facts.expires_at ? *facts.expires_at - call.services.clock.now() : std::chrono::seconds(0);
+  // Vault's own command reads the token out of the answer.
+  POSTERN_TRY(const auto bearer, vault_token(call.request));
+  return Done{vault_reply(
+      call.request,
+      {{"id", bearer.expose([](ByteView bytes) { return std::string(as_text(bytes)); })},
+       {"accessor", call.caller.session.id},
+       {"creation_time", seconds(facts.issued_at)},
+       {"creation_ttl",
+        facts.expires_at ? seconds(facts.expires_at) - seconds(facts.issued_at) : 0},
+       {"display_name", facts.name},
+       {"entity_id", ""},
+       {"expire_time", facts.expires_at ? Json(format_time(*facts.expires_at)) : Json(nullptr)},
+       {"explicit_max_ttl", 0},
+       {"issue_time", facts.issued_at ? Json(format_time(*facts.issued_at)) : Json(nullptr)},
+       {"meta", nullptr},
+       {"num_uses", 0},
+       {"orphan", true},
+       {"path", "auth/token"},
+       {"policies", {facts.policy}},
+       {"renewable", call.caller.kind == Kind::Client},
+       {"ttl", left.count()},
+       {"type", "service"}})};
+}
+
+/// What a login and a renewal answer.
+Reply session_reply(const Services& services, const Request& request,
+                    const grants::VaultSession& session, const BearerToken& token) {
+  auto body = vault_body(request, nullptr);
+  const auto left = session.expires_at - services.clock.now();
+  body["auth"] = {
+      {"client_token", token.expose([](ByteView bytes) { return std::string(as_text(bytes)); })},
+      {"accessor", session.id},
+      {"policies", {"client"}},
+      {"token_policies", {"client"}},
+      {"metadata", {{"client", session.client}}},
+      {"lease_duration", left.count()},
+      {"renewable", true},
+      {"entity_id", ""},
+      {"token_type", "service"},
+      {"orphan", true},
+      {"mfa_requirement", nullptr},
+      {"num_uses", 0}};
+  auto reply = json_reply(200, body);
+  wipe_texts(body);
+  return reply;
+}
+
+/// Vault's way with a token that has no life left to gain: the same one, and for
+/// how long it still lives.
+Result<Done> renew_self(const VaultCall& call) {
+  POSTERN_CHECK(Query::none(call.request));
+  if (call.caller.kind != Kind::Client) {
+    return fail(ErrorCode::MalformedRequest, "lease is not renewable");
+  }
+  POSTERN_TRY(const auto bearer, vault_token(call.request));
+  return Done{session_reply(call.services, call.request, call.caller.session, bearer)};
+}
+
+Result<Done> revoke_self(const VaultCall& call) {
+  POSTERN_CHECK(Query::none(call.request));
+  POSTERN_CHECK(call.services.vault_sessions->end(call.tenant(), call.caller.session));
+  return Done{Reply(204), Done::Recorded::ByGate};
+}
+
+/// As at a tenant that does not know the client, and as at no tenant.
+Error not_authenticated() { return fail(ErrorCode::InvalidClient, "client authentication failed"); }
+
+/// How a client shows who it is.
+struct Login {
+  const char* method;
+  const char* id;      ///< member with the client's id
+  const char* secret;  ///< member with what proves it
+  bool is_assertion;
+};
+constexpr Login kLogins[] = {{"approle", "role_id", "secret_id", false},
+                             {"jwt", "role", "jwt", true},
+                             {"kubernetes", "role", "jwt", true}};
+
+Result<std::string_view> text_of(const Json& body, const char* name) {
+  const auto it = body.find(name);
+  if (it == body.end() || !it->is_string() || it->get_ref<const std::string&>().empty()) {
+    return fail(ErrorCode::MalformedRequest, std::string("missing ") + name);
+  }
+  return std::string_view(it->get_ref<const std::string&>());
+}
+
+Result<Answer> login(const Services& services, const Request& request, bool in_path,
+                     const Login& how) {
+  auto parameters = request.parameters;
+  POSTERN_CHECK(Query::none(request));
+  POSTERN_TRY(const auto named, vault_tenant(request, in_path, parameters));
+  POSTERN_TRY(auto body, vault_json(request));
+  POSTERN_TRY(const auto id, text_of(body, how.id));
+  POSTERN_TRY(const auto secret, text_of(body, how.secret));
+  POSTERN_TRY(const auto snapshot, open_tenant(services, named));
+  if (!snapshot) return not_authenticated();
+
+  auto record = record_for(services, snapshot->tenant(), request, "vault.login");
+  record.with("api", "vault").with("method", how.method);
+  ClientParameters offered;
+  offered.id = id;
+  if (how.is_assertion) {
+    offered.assertion = secret;
+    offered.assertion_type = grants::kJwtBearerAssertion;
+  } else {
+    offered.secret = secret;
+  }
+  const auto run = [&]() -> Result<Reply> {
+    auto authenticated = authenticate(services, *snapshot, request, offered, record);
+    if (!authenticated.ok() && (authenticated.error().code == ErrorCode::InvalidClient ||
+                                authenticated.error().code == ErrorCode::MalformedRequest)) {
+      return not_authenticated();  // an assertion that names somebody else, among others
+    }
+    POSTERN_TRY(const auto caller, std::move(authenticated));
+    POSTERN_CHECK(grants::VaultSessions::check_client(*snapshot, *caller.client));
+    POSTERN_TRY(const auto started, services.vault_sessions->start(*snapshot, *caller.client));
+    record.with("session", started.session.id);
+    return session_reply(services, request, started.session, started.token);
+  };
+  auto reply = run();
+  wipe_texts(body);
+  if (reply.ok()) return Answer{std::move(reply).value(), {std::move(record)}};
+  const auto& error = reply.error();
+  if (error.code == ErrorCode::NeedsOutbound || error.code == ErrorCode::NeedsDatabase) {
+    return error;
+  }
+  return Answer{render(error, request), refusal_records(std::move(record), error)};
+}
+
+}  // namespace
+
+void add_vault_token_endpoints(Router& router, Gate& gate, Services& services) {
+  const auto add = [&](const char* method, const char* pattern, const char* action,
+                       std::vector<Kind> allowed, Result<Done> (*run)(const VaultCall&)) {
+    add_vault_route(router, gate, services, {method, pattern, action, std::move(allowed), run});
+  };
+  const std::vector anybody{Kind::Operator, Kind::TenantAdmin, Kind::User, Kind::Client};
+  add("GET", "auth/token/lookup-self", "vault.token", anybody, lookup_self);
+  add("POST", "auth/token/renew-self", "vault.token", anybody, renew_self);
+  add("PUT", "auth/token/renew-self", "vault.token", anybody, renew_self);
+  add("POST", "auth/token/revoke-self", "vault.logout", {Kind::Client}, revoke_self);
+  add("PUT", "auth/token/revoke-self", "vault.logout", {Kind::Client}, revoke_self);
+
+  const auto add_login = [&](const char* method, const char* pattern, const Login& how) {
+    add_vault_endpoint(router, gate, method, pattern, Pool::Database,
+                       [&services, &how](const Request& request, bool in_path) {
+                         return login(services, request, in_path, how);
+                       });
+  };
+  add_login("POST", "auth/approle/login", kLogins[0]);
+  add_login("PUT", "auth/approle/login", kLogins[0]);
+  add_login("POST", "auth/jwt/login", kLogins[1]);
+  add_login("PUT", "auth/jwt/login", kLogins[1]);
+  add_login("POST", "auth/kubernetes/login", kLogins[2]);
+  add_login("PUT", "auth/kubernetes/login", kLogins[2]);
+}
+
+}  // namespace postern::http

@@ -1,0 +1,222 @@
+// Vault's own clients, as they are: npm's node-vault, Debian's hvac, and the
+// requests of Go's client, of the vault command and of External Secrets.
+
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { before, describe, it } from 'node:test'
+import nodeVault from 'node-vault'
+import { api, newIssuer, url } from './postern.mjs'
+
+const namespace = 'vault-clients'
+const pod = 'system:serviceaccount:mcp:pod'
+let issuer
+let admin
+let secret
+before(async () => {
+  issuer = await newIssuer('https://idp.vault.example')
+  const client = { backends: ['shared-db'], scopes: ['*'], grants: ['client_credentials'] }
+  const applied = await api('PUT', `/tenants/${namespace}/manifest`, {
+    body: {
+      tenant: namespace,
+      settings: { reveal: true, vault_api: { clients: ['gw-01', 'pod'] } },
+      issuers: [issuer.registration],
+      clients: [
+        { id: 'gw-01', ...client },
+        {
+          id: 'pod', ...client,
+          authentication: {
+            method: 'workload_identity',
+            workload: { issuer: 'idp', audience: 'gw-01', claims: { sub: [pod] } },
+          },
+        },
+      ],
+      backends: [
+        {
+          name: 'shared-db', audience: 'https://db.vault.example/mcp', answer: 'vaulted',
+          credential: { name: 'shared-db', owner: 'tenant' },
+          delivery: { env: { DATABASE_URL: '{url}' } },
+        },
+      ],
+    },
+  })
+  secret = applied.client_secrets.find((each) => each.client === 'gw-01').client_secret
+  admin = (await api('POST', `/tenants/${namespace}/admin-tokens`, { body: {} })).token
+  for (const [name, fields] of [['shared-db', { url: 'postgres://shared' }], ['other', { token: 'x' }]]) {
+    await api('PUT', `/tenants/${namespace}/credentials/${name}`, { body: { fields } })
+  }
+})
+
+describe('node-vault', () => {
+  const vault = (more = {}) => nodeVault({ endpoint: url, namespace, token: admin, ...more })
+  const status = async (call) => (await call.then(() => assert.fail('not refused'), (error) => error)).response
+
+  it('writes, reads, patches, lists, deletes, brings back and destroys', async () => {
+    const client = vault()
+    const written = await client.write('secret/data/node/db', { data: { user: 'app', password: 'one' }, options: { cas: 0 } })
+    assert.equal(written.data.version, 1)
+    const conflict = await status(client.write('secret/data/node/db', { data: { user: 'x' }, options: { cas: 0 } }))
+    assert.equal(conflict.statusCode, 400)
+    assert.deepEqual(conflict.body.errors, ['check-and-set parameter did not match the current version'])
+    await client.update('secret/data/node/db', { data: { password: 'two', user: null, port: '5432' } })
+    assert.deepEqual((await client.read('secret/data/node/db')).data.data, { password: 'two', port: '5432' })
+    assert.deepEqual((await client.read('secret/data/node/db?version=1')).data.data, { user: 'app', password: 'one' })
+    assert.deepEqual((await client.list('secret/metadata')).data.keys, ['node/', 'other', 'shared-db'])
+    assert.deepEqual((await vault({ noCustomHTTPVerbs: true }).list('secret/metadata/node')).data.keys, ['db'])
+
+    await client.delete('secret/data/node/db')
+    const gone = await status(client.read('secret/data/node/db'))
+    assert.equal(gone.statusCode, 404)
+    assert.equal(gone.body.data.metadata.version, 2)
+    await client.write('secret/undelete/node/db', { versions: [2] })
+    assert.equal((await client.read('secret/data/node/db')).data.metadata.version, 2)
+    await client.write('secret/destroy/node/db', { versions: [1] })
+    assert.equal((await client.read('secret/metadata/node/db')).data.versions['1'].destroyed, true)
+    await client.delete('secret/metadata/node/db')
+    const none = await status(client.read('secret/metadata/node/db'))
+    assert.deepEqual([none.statusCode, none.body.errors], [404, []])
+  })
+
+  it('asks how the service is, and what it has mounted', async () => {
+    const client = vault()
+    assert.equal((await client.health()).sealed, false)
+    assert.equal((await client.status()).sealed, false)
+    assert.equal((await client.mounts()).data['secret/'].type, 'kv')
+    assert.equal((await client.tokenLookupSelf()).data.policies[0], 'tenant-admin')
+  })
+
+  it('logs in by AppRole, by JWT and as a pod of Kubernetes', async () => {
+    const client = vault({ token: '' })
+    const login = await client.approleLogin({ role_id: 'gw-01', secret_id: secret })
+    assert.equal(client.token, login.auth.client_token)
+    assert.equal((await client.read('secret/data/shared-db')).data.data.url, 'postgres://shared')
+    assert.equal((await status(client.read('secret/data/other'))).statusCode, 403)
+    assert.equal((await client.tokenRenewSelf()).auth.client_token, client.token)
+    await client.tokenRevokeSelf()
+    assert.equal((await status(client.read('secret/data/shared-db'))).statusCode, 403)
+
+    for (const [method, mount_point] of [['jwtLogin', 'jwt'], ['kubernetesLogin', 'kubernetes']]) {
+      const other = vault({ token: '' })
+      await other[method]({ role: 'pod', jwt: await issuer.token(pod), mount_point })
+      assert.equal((await other.read('secret/data/shared-db')).data.data.url, 'postgres://shared')
+      const stranger = await status(vault({ token: '' })[method]({ role: 'pod', jwt: await issuer.token('bob'), mount_point }))
+      assert.equal(stranger.statusCode, 403)
+    }
+  })
+
+  it('is nobody in the namespace of others', async () => {
+    for (const other of [vault({ namespace: 'none' }), vault({ namespace: 'authlib' }), vault({ token: 'hvs.none' })]) {
+      const refused = await status(other.read('secret/data/shared-db'))
+      assert.deepEqual([refused.statusCode, refused.body.errors], [403, ['permission denied']])
+    }
+  })
+})
+
+describe('hvac', () => {
+  let seen
+  before(async () => {
+    const parameters = {
+      url, namespace, token: admin, role_id: 'gw-01', secret_id: secret, workload: await issuer.token(pod),
+    }
+    seen = await new Promise((resolve, reject) => {
+      // Debian's Python: another one on the PATH has no hvac.
+      const child = execFile('/usr/bin/python3', [join(import.meta.dirname, 'vault_client.py')], (error, stdout, stderr) =>
+        error ? reject(new Error(stderr)) : resolve(JSON.parse(stdout)))
+      child.stdin.end(JSON.stringify(parameters))
+    })
+  })
+
+  it('does with KV version 2 what it does with Vault', () => {
+    assert.deepEqual(seen.admin, {
+      authenticated: true,
+      stranger: false,
+      health: false,
+      head: 200,
+      sealed: false,
+      mounts: ['secret/'],
+      first: 1,
+      conflict: { errors: ['check-and-set parameter did not match the current version'] },
+      second: 2,
+      read: { user: 'app', password: 'three' },
+      read_first: { user: 'app', password: 'one' },
+      list: ['team/'],
+      list_team: ['db'],
+      deleted: seen.admin.deleted,
+      current: 3,
+      max_versions: 5,
+      states: { 1: 'destroyed', 2: 'deleted', 3: 'live' },
+      gone: { errors: [] },
+    })
+  })
+
+  it('logs in as a client', () => {
+    const value = { url: 'postgres://shared' }
+    assert.deepEqual(seen.client, {
+      policies: ['client'],
+      self: 'gw-01',
+      read: value,
+      other: { errors: ['no backend gives this credential to this client by itself'] },
+      write: { errors: ['this token may not do that'] },
+      renewed: true,
+      wrong: { errors: ['client authentication failed'] },
+      after_logout: false,
+      jwt: value,
+      kubernetes: value,
+    })
+  })
+})
+
+describe('requests of', () => {
+  const ask = async (method, path, { token = admin, body, headers = {} } = {}) => {
+    const response = await fetch(`${url}/v1/${path}`, {
+      method,
+      headers: {
+        'X-Vault-Namespace': `${namespace}/`, 'X-Vault-Request': 'true', 'X-Vault-Token': token, ...headers,
+      },
+      body: body && JSON.stringify(body),
+    })
+    const text = await response.text()
+    return { status: response.status, json: text && JSON.parse(text) }
+  }
+
+  it("Go's client and the vault command", async () => {
+    // vault kv put -cas=0, get, patch, list, delete -versions, undelete, destroy, metadata put
+    const preflight = await ask('GET', 'sys/internal/ui/mounts/secret/go/db')
+    assert.equal(preflight.json.data.path, 'secret/')
+    assert.equal(preflight.json.data.options.version, '2')
+    const put = await ask('PUT', 'secret/data/go/db', { body: { data: { a: '1' }, options: { cas: 0 } } })
+    assert.equal(put.json.data.version, 1)
+    const patch = await ask('PATCH', 'secret/data/go/db', {
+      body: { data: { b: '2' }, options: {} }, headers: { 'Content-Type': 'application/merge-patch+json' },
+    })
+    assert.equal(patch.json.data.version, 2)
+    assert.deepEqual((await ask('GET', 'secret/metadata/go?list=true')).json.data.keys, ['db'])
+    assert.deepEqual((await ask('GET', 'secret/metadata/go/?list=true')).json.data.keys, ['db'])
+    for (const [what, versions] of [['delete', ['1', '2']], ['undelete', ['2']], ['destroy', ['1']]]) {
+      assert.equal((await ask('PUT', `secret/${what}/go/db`, { body: { versions } })).status, 204, what)
+    }
+    assert.deepEqual((await ask('GET', 'secret/data/go/db?version=2')).json.data.data, { a: '1', b: '2' })
+    assert.equal((await ask('PUT', 'secret/metadata/go/db', { body: { custom_metadata: { owner: 'x' }, max_versions: 3 } })).status, 204)
+    assert.equal((await ask('DELETE', 'secret/metadata/go/db')).status, 204)
+    assert.equal((await ask('PUT', 'auth/token/renew-self', { body: { increment: 0 } })).status, 400)
+    const login = await ask('PUT', 'auth/approle/login', { token: '', body: { role_id: 'gw-01', secret_id: secret } })
+    assert.equal(login.json.auth.token_type, 'service')
+    assert.equal((await ask('GET', 'auth/token/lookup-self', { token: login.json.auth.client_token })).json.data.type, 'service')
+  })
+
+  it('External Secrets', async () => {
+    // Logs in, validates by lookup-self, reads data and metadata, finds by folder, gives the token back.
+    const role = await ask('PUT', 'auth/kubernetes/login', { token: '', body: { role: 'pod', jwt: await issuer.token(pod) } })
+    const token = role.json.auth.client_token
+    const self = await ask('GET', 'auth/token/lookup-self', { token })
+    assert.equal(self.json.data.type, 'service')
+    assert.ok(self.json.data.ttl > 0 && self.json.data.expire_time)
+    const read = await ask('GET', 'secret/data/shared-db', { token })
+    assert.deepEqual(read.json.data.data, { url: 'postgres://shared' })
+    assert.equal((await ask('GET', 'secret/data/shared-db?version=1', { token })).json.data.metadata.version, 1)
+    assert.equal((await ask('GET', 'secret/metadata/shared-db', { token })).json.data.custom_metadata, null)
+    assert.deepEqual((await ask('GET', 'secret/metadata/?list=true', { token })).json.data.keys, ['shared-db'])
+    assert.equal((await ask('PUT', 'auth/token/revoke-self', { token })).status, 204)
+    assert.equal((await ask('GET', 'secret/data/shared-db', { token })).status, 403)
+  })
+})

@@ -1,0 +1,99 @@
+"""Debian's hvac at our Vault subset, for vault.test.mjs.
+
+    vault_client.py < parameters.json
+
+Parameters: url, namespace, token (of an admin), role_id, secret_id, workload (a JWT).
+Prints what it saw as JSON; an exception ends it with status 1.
+"""
+
+import json
+import sys
+
+import hvac
+from hvac import exceptions
+
+
+def refused(kind, call):
+    """Whether the call raises this exception, and what it says."""
+    try:
+        call()
+    except kind as error:
+        return {"errors": error.errors}
+    return {"errors": None}
+
+
+def as_admin(given):
+    client = hvac.Client(url=given["url"], token=given["token"], namespace=given["namespace"])
+    kv = client.secrets.kv.v2
+    seen = {"authenticated": client.is_authenticated(),
+            "stranger": hvac.Client(url=given["url"], token="hvs.none",
+                                    namespace=given["namespace"]).is_authenticated(),
+            "health": client.sys.read_health_status(method="GET")["sealed"],
+            "head": client.sys.read_health_status(method="HEAD").status_code,
+            "sealed": client.sys.is_sealed(),
+            "mounts": sorted(client.sys.list_mounted_secrets_engines()["data"])}
+    path = "hvac/team/db"
+    seen["first"] = kv.create_or_update_secret(path, {"user": "app", "password": "one"},
+                                               cas=0)["data"]["version"]
+    seen["conflict"] = refused(exceptions.InvalidRequest,
+                               lambda: kv.create_or_update_secret(path, {"user": "x"}, cas=0))
+    seen["second"] = kv.create_or_update_secret(path, {"user": "app", "password": "two"},
+                                                cas=1)["data"]["version"]
+    kv.patch(path, {"password": "three"})  # reads, and writes with cas
+    seen["read"] = kv.read_secret_version(path)["data"]["data"]
+    seen["read_first"] = kv.read_secret_version(path, version=1)["data"]["data"]
+    seen["list"] = kv.list_secrets("hvac")["data"]["keys"]
+    seen["list_team"] = kv.list_secrets("hvac/team")["data"]["keys"]
+    kv.delete_latest_version_of_secret(path)
+    seen["deleted"] = refused(exceptions.InvalidPath, lambda: kv.read_secret_version(path))
+    kv.undelete_secret_versions(path, [3])
+    kv.delete_secret_versions(path, [1, 2])
+    kv.destroy_secret_versions(path, [1])
+    kv.update_metadata(path, max_versions=5, cas_required=False)
+    metadata = kv.read_secret_metadata(path)["data"]
+    seen["current"] = metadata["current_version"]
+    seen["max_versions"] = metadata["max_versions"]
+    seen["states"] = {number: "destroyed" if version["destroyed"] else
+                              "deleted" if version["deletion_time"] else "live"
+                      for number, version in metadata["versions"].items()}
+    kv.delete_metadata_and_all_versions(path)
+    seen["gone"] = refused(exceptions.InvalidPath, lambda: kv.read_secret_metadata(path))
+    return seen
+
+
+def as_client(given):
+    client = hvac.Client(url=given["url"], namespace=given["namespace"])
+    login = client.auth.approle.login(given["role_id"], given["secret_id"])
+    kv = client.secrets.kv.v2
+    seen = {"policies": login["auth"]["policies"],
+            "self": client.auth.token.lookup_self()["data"]["display_name"],
+            "read": kv.read_secret_version("shared-db")["data"]["data"],
+            "other": refused(exceptions.Forbidden, lambda: kv.read_secret_version("other")),
+            "write": refused(exceptions.Forbidden,
+                             lambda: kv.create_or_update_secret("shared-db", {"url": "x"})),
+            "renewed": client.auth.token.renew_self()["auth"]["client_token"] == client.token,
+            "wrong": refused(exceptions.Forbidden, lambda: hvac.Client(
+                url=given["url"], namespace=given["namespace"]).auth.approle.login(
+                    given["role_id"], "wrong"))}
+    token = client.token
+    client.logout(revoke_token=True)
+    client.token = token
+    seen["after_logout"] = client.is_authenticated()
+    for method in ("jwt", "kubernetes"):
+        pod = hvac.Client(url=given["url"], namespace=given["namespace"])
+        if method == "jwt":
+            token = pod.auth.jwt.jwt_login("pod", given["workload"])["auth"]["client_token"]
+        else:
+            token = pod.auth.kubernetes.login("pod", given["workload"])["auth"]["client_token"]
+        pod.token = token
+        seen[method] = pod.secrets.kv.v2.read_secret_version("shared-db")["data"]["data"]
+    return seen
+
+
+def main():
+    given = json.load(sys.stdin)
+    print(json.dumps({"admin": as_admin(given), "client": as_client(given)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+// Clients at the Vault subset: their tokens, and what they may read by themselves.
+
+#include "grants/vault_sessions.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "crypto/base64url.h"
+#include "grants/client_release.h"
+#include "support/code_of.h"
+#include "support/grants_fixture.h"
+
+namespace postern::grants {
+namespace {
+
+using namespace std::chrono_literals;
+using test::code_of;
+using test::GrantsFixture;
+using test::must;
+using token::Json;
+
+struct SessionsFixture : GrantsFixture {
+  SessionsFixture() {
+    manifest["settings"]["vault_api"] = {{"clients", {"gw-01"}}};
+    manifest["settings"]["max_token_lifetime"] = 600;
+    manifest["backends"].push_back({{"name", "db"},
+                                    {"audience", "https://db.example.com/mcp"},
+                                    {"answer", "vaulted"},
+                                    {"scopes", {"db:read", "db:write"}},
+                                    {"credential", {{"name", "shared-db"}, {"owner", "tenant"}}},
+                                    {"delivery", {{"env", {{"DATABASE_URL", "{url}"}}}}}});
+    load();
+  }
+
+  std::string start() { return text(must(sessions.start(*snapshot, gateway())).token); }
+  static std::string text(const BearerToken& token) {
+    return token.expose([](ByteView bytes) { return std::string(as_text(bytes)); });
+  }
+  auto verify(const std::string& token) const { return sessions.verify(*snapshot, token); }
+
+  VaultSessions sessions{tenants.keyring(), revocations, clock};
+};
+
+TEST(VaultSessions, SayWhoTheClientIsUntilTheyEnd) {
+  SessionsFixture f;
+  const auto started = must(f.sessions.start(*f.snapshot, f.gateway()));
+  const auto token = f.text(started.token);
+  EXPECT_TRUE(token.starts_with("postern_vt_acme."));
+  EXPECT_EQ(started.session.expires_at, f.clock.now() + 600s);
+  const auto session = must(f.verify(token));
+  EXPECT_EQ(session.client, "gw-01");
+  EXPECT_EQ(session.id, started.session.id);
+  EXPECT_EQ(session.expires_at, started.session.expires_at);
+  EXPECT_NE(f.start(), token);
+
+  f.clock.advance(599s);
+  EXPECT_TRUE(f.verify(token).ok());
+  f.clock.advance(1s);
+  EXPECT_EQ(code_of(f.verify(token)), ErrorCode::Unauthenticated);
+  f.clock.advance(-(600s + 61s));
+  EXPECT_EQ(code_of(f.verify(token)), ErrorCode::Unauthenticated) << "made in the future";
+}
+
+TEST(VaultSessions, EndWhenTheyAreGivenBack) {
+  SessionsFixture f;
+  const auto token = f.start();
+  const auto other = f.start();
+  ASSERT_TRUE(f.sessions.end(f.tenant, must(f.verify(token))).ok());
+  EXPECT_EQ(code_of(f.verify(token)), ErrorCode::Unauthenticated);
+  EXPECT_TRUE(f.verify(other).ok());
+  f.revocations.be_stale();
+  EXPECT_EQ(code_of(f.verify(other)), ErrorCode::Unavailable)
+      << "nobody knows whether it is revoked";
+}
+
+TEST(VaultSessions, AreTakenAsTheyAreOrNotAtAll) {
+  SessionsFixture f;
+  const auto token = f.start();
+  for (std::size_t i = 0; i < token.size(); ++i) {
+    for (const char c : {'A', '.', '0', '_'}) {
+      auto spoilt = token;
+      if (spoilt[i] == c) continue;
+      spoilt[i] = c;
+      // Not the unused bits of a last character: base64url has one spelling.
+      EXPECT_EQ(code_of(f.verify(spoilt)), ErrorCode::Unauthenticated) << i << c;
+    }
+    EXPECT_EQ(code_of(f.verify(token.substr(0, i))), ErrorCode::Unauthenticated) << i;
+  }
+  for (const auto& text :
+       {token + ".", token + "A", "x" + token, token + token, std::string("postern_vt_"),
+        std::string("postern_vt_acme..."), std::string(5000, '.')}) {
+    EXPECT_EQ(code_of(f.verify(text)), ErrorCode::Unauthenticated) << text;
+  }
+}
+
+TEST(VaultSessions, AreOfOneTenant) {
+  SessionsFixture f;
+  auto other = f.manifest;
+  other["tenant"] = "globex";
+  other["issuers"] = Json::array();
+  other["bindings"] = Json::array();
+  f.tenants.apply(other, f.clock.now());
+  const TenantId globex("globex");
+  f.revocations.add_tenant(globex);
+  const auto there = f.tenants.snapshot(globex);
+  const auto token = f.start();
+  EXPECT_EQ(code_of(f.sessions.verify(*there, token)), ErrorCode::Unauthenticated);
+  const auto renamed = "postern_vt_globex" + token.substr(token.find('.'));
+  EXPECT_EQ(code_of(f.sessions.verify(*there, renamed)), ErrorCode::Unauthenticated);
+}
+
+TEST(VaultSessions, LastAsLongAsTheClientsRight) {
+  const std::vector<std::pair<const char*, std::function<void(SessionsFixture&)>>> changes{
+      {"tenant", [](auto& f) { f.manifest["settings"].erase("vault_api"); }},
+      {"list", [](auto& f) { f.manifest["settings"]["vault_api"]["clients"] = {"other"}; }},
+      {"operator",
+       [](auto& f) {
+         f.manifest["guardrails"] = {{"vault_api", false}};
+       }},
+      {"operator's methods",
+       [](auto& f) {
+         f.manifest["guardrails"] = {{"client_authentication", {"private_key_jwt"}}};
+       }},
+      {"client", [](auto& f) { f.client()["enabled"] = false; }},
+      {"grant", [](auto& f) { f.client()["grants"] = {"token-exchange"}; }},
+      {"dpop", [](auto& f) { f.client()["dpop_bound"] = true; }},
+      {"certificate", [](auto& f) { f.client()["certificate_bound"] = true; }}};
+  for (const auto& [what, change] : changes) {
+    SessionsFixture f;
+    const auto token = f.start();
+    ASSERT_TRUE(VaultSessions::check_client(*f.snapshot, f.gateway()).ok());
+    change(f);
+    f.load();
+    EXPECT_EQ(code_of(f.verify(token)), ErrorCode::Unauthenticated) << what;
+    EXPECT_EQ(code_of(VaultSessions::check_client(*f.snapshot, f.gateway())), ErrorCode::Forbidden)
+        << what;
+  }
+}
+
+struct ClientReleaseFixture : SessionsFixture {
+  auto check(const char* name = "shared-db") const {
+    return client_release.check(*snapshot, gateway(), CredentialName(name), Wait::Database);
+  }
+  ClientRelease client_release{clock, nullptr, nullptr};
+};
+
+TEST(ClientRelease, GivesWhatAVaultedBackendOfTheClientTakesOfTheTenant) {
+  ClientReleaseFixture f;
+  EXPECT_TRUE(f.check().ok());
+  for (const char* name : {"github", "none", "files", "db"}) {
+    EXPECT_EQ(code_of(f.check(name)), ErrorCode::Forbidden) << name;
+  }
+  f.backend("db")["credential"]["owner"] = "principal_or_tenant";
+  f.load();
+  EXPECT_TRUE(f.check().ok());
+}
+
+TEST(ClientRelease, RefusesWhatTheClientMayNotHaveByItself) {
+  const std::vector<std::pair<const char*, std::function<void(ClientReleaseFixture&)>>> changes{
+      {"backend off", [](auto& f) { f.backend("db")["enabled"] = false; }},
+      {"of users", [](auto& f) { f.backend("db")["credential"]["owner"] = "principal"; }},
+      {"a demand",
+       [](auto& f) {
+         f.backend("db")["require"] = {{"acr", {"mfa"}}};
+       }},
+      {"not its backend", [](auto& f) { f.client()["backends"] = {"files"}; }},
+      {"some scopes", [](auto& f) { f.client()["scopes"] = {"db:read"}; }},
+      {"no scope", [](auto& f) { f.client()["scopes"] = {"files:read"}; }}};
+  for (const auto& [what, change] : changes) {
+    ClientReleaseFixture f;
+    change(f);
+    f.load();
+    EXPECT_EQ(code_of(f.check()), ErrorCode::Forbidden) << what;
+  }
+}
+
+TEST(ClientRelease, IsClosedWithoutTheDecisionPointThatTheTenantHas) {
+  ClientReleaseFixture f;
+  f.manifest["guardrails"] = {{"decision_point", {{"url", "https://opa.example/v1/data/a"}}}};
+  f.load();
+  EXPECT_EQ(code_of(f.check()), ErrorCode::Unavailable);
+}
+
+}  // namespace
+}  // namespace postern::grants
