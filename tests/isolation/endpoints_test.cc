@@ -1,11 +1,13 @@
 // Every endpoint with another tenant's and another user's names, ids, tokens and
 // credentials: what comes back is what a thing that does not exist would give.
 // Cold: a service that has seen nothing yet. Warm: one that has just served the
-// rightful owner.
+// rightful owner. And cold without row-level security, when each statement's own
+// condition is all that PostgreSQL has left to keep tenants apart.
 
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <pqxx/pqxx>
 #include <set>
 
 #include "support/service_fixture.h"
@@ -13,9 +15,12 @@
 namespace postern::test {
 namespace {
 
+enum class State { Cold, Warm, ColdWithoutRowSecurity };
+
 /// Two tenants of one deployment, and services over them.
-class Isolation : public testing::TestWithParam<bool> {
+class Isolation : public testing::TestWithParam<State> {
  protected:
+  void SetUp() override { world_->set_row_security(GetParam() != State::ColdWithoutRowSecurity); }
   static void SetUpTestSuite() {
     if (world_ != nullptr) return;
     shared_postgres();
@@ -66,7 +71,26 @@ class Isolation : public testing::TestWithParam<bool> {
                                               TestService::Adjust());
     }
 
+    /// Takes the wall away, or puts it back.
+    void set_row_security(bool on) {
+      if (on == row_security) return;
+      row_security = on;
+      pqxx::connection connection(database.superuser());
+      pqxx::work tx(connection);
+      const auto tables = tx.exec(
+          "SELECT oid::regclass FROM pg_class"
+          " WHERE relnamespace = 'postern'::regnamespace AND relkind = 'r'"
+          "   AND EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid)");
+      ASSERT_GE(tables.size(), 14);
+      for (const auto& table : tables) {
+        tx.exec(std::string("ALTER TABLE ") + table[0].c_str() + (on ? " ENABLE" : " DISABLE") +
+                " ROW LEVEL SECURITY");
+      }
+      tx.commit();
+    }
+
     PostgresDatabase database;
+    bool row_security = true;
     TempDirectory keys;
     std::unique_ptr<TestService> service;
     std::unique_ptr<TestTenant> x, y;
@@ -76,10 +100,11 @@ class Isolation : public testing::TestWithParam<bool> {
   TestTenant& x() { return *world_->x; }
   TestTenant& y() { return *world_->y; }
   World& world() { return *world_; }
+  static bool cold() { return GetParam() != State::Warm; }
 
   /// As the parameter says: a fresh service, or one that just served both.
   void prepare() {
-    if (!GetParam()) {
+    if (cold()) {
       world_->renew();
       return;
     }
@@ -98,7 +123,7 @@ class Isolation : public testing::TestWithParam<bool> {
                    const std::string& what) {
     prepare();
     const auto of_theirs = ask(theirs);
-    if (!GetParam()) world_->renew();
+    if (cold()) world_->renew();
     const auto of_nowhere = ask(nowhere);
     ASSERT_NE(of_theirs.status, 0) << what;
     EXPECT_GE(of_theirs.status, 400) << what;
@@ -130,8 +155,16 @@ class Isolation : public testing::TestWithParam<bool> {
 };
 Isolation::World* Isolation::world_ = nullptr;
 
-INSTANTIATE_TEST_SUITE_P(Caches, Isolation, testing::Values(false, true),
-                         [](const auto& warm) { return warm.param ? "Warm" : "Cold"; });
+INSTANTIATE_TEST_SUITE_P(Walls, Isolation,
+                         testing::Values(State::Cold, State::Warm, State::ColdWithoutRowSecurity),
+                         [](const auto& state) {
+                           switch (state.param) {
+                             case State::Cold: return "Cold";
+                             case State::Warm: return "Warm";
+                             case State::ColdWithoutRowSecurity: break;
+                           }
+                           return "ColdWithoutRowSecurity";
+                         });
 
 struct Call {
   const char* method;
