@@ -247,6 +247,27 @@ TEST(Throttling, A6_GuessingIsSlowedDownAndDoesNotFillTheAuditTrail) {
   EXPECT_EQ(guess("nobody").status, 429);
 }
 
+TEST(Throttling, A6_BehindAProxyEachSourceIsOneInHoweverManyLines) {
+  TestService service([](app::Config& config) {
+    config.proxy_addresses = {"127.0.0.1/32"};
+    config.throttle.free_failures = 3;
+    config.throttle.max_delay = 60s;
+  });
+  TestTenant tenant(service, "throttled-behind");
+  const auto fields = form(tenant.exchange_fields(tenant.user_token("alice"), "files"));
+  const auto from = [&](const std::vector<std::string>& lines, const std::string& secret) {
+    Pairs headers{{"Authorization", basic("gw-01", secret)},
+                  {"Content-Type", "application/x-www-form-urlencoded"}};
+    for (const auto& line : lines) headers.emplace_back("X-Forwarded-For", line);
+    return tenant.ask("POST", "/t/throttled-behind/token", headers, fields);
+  };
+  for (int i = 0; i < 6; ++i) from({"192.0.2.1", "198.51.100.7"}, "wrong");
+  EXPECT_THAT(from({"192.0.2.1", "198.51.100.7"}, tenant.secret), HasStatus(429));
+  // The last line is the proxy's; what came before it is the client's word.
+  EXPECT_THAT(from({"192.0.2.9, 198.51.100.7"}, tenant.secret), HasStatus(429));
+  EXPECT_THAT(from({"198.51.100.7", "203.0.113.5"}, tenant.secret), HasStatus(200));
+}
+
 // ---- two live secrets ----
 
 TEST(Secrets, TwoWorkSideBySideAndTheExpiredOneStops) {

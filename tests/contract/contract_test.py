@@ -938,6 +938,9 @@ def check_credential_versions(tester: Tester) -> None:
                str(first))
         tester.call("putCredential", 412, "cas of none", body=value, **one)
         tester.call("putCredential", 412, "cas is required", body={"fields": {"token": "x"}}, **one)
+        for condition in ({"If-Match": "*"}, {"If-None-Match": '"0"'}):
+            tester.call("putCredential", 412, f"{condition} names no version", headers=condition,
+                        body={"fields": {"token": "x"}}, **one)
         tester.call("putCredential", 400, "malformed cas", body={**value, "cas": "1"}, **one)
         tester.call("putCredential", 412, "cas and condition differ", body={**value, "cas": 2},
                     headers={"If-Match": "*"}, **one)
