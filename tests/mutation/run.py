@@ -217,6 +217,8 @@ EQUIVALENT = [
      "reading the missing answer throws, which is refused in the same words"),
     ("service/grants/client_documents.cc", 'return refused("too large");',
      "the JSON reader takes no more than that either"),
+    ("service/grants/client_documents.cc", 'return refused("keys");',
+     "the metadata's keys were read by the same rules just before"),
     ("service/grants/decision_point.cc",
      "extra: as_bytes(snapshot.tenant().str()) => "
      "as_bytes(OFF ? std::string() : snapshot.tenant().str())",
