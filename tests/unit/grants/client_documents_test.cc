@@ -151,6 +151,20 @@ TEST(ClientDocuments, ADocumentMustSayWhatItMust) {
   refuses({{"padding", std::string(5 * 1024, 'x')}}, "too large");
 }
 
+TEST(ClientDocuments, IsHeldToTheRulesAgainWhenItIsOnlyRead) {
+  Documents f;
+  const auto& allowed = *f.snapshot->settings().registration;
+  const auto read = [&](const std::string& text, const std::string& url = kUrl) {
+    return code_of(read_client_document(text, url, allowed));
+  };
+  EXPECT_EQ(read(f.document().dump()), std::nullopt);
+  const std::string elsewhere = "https://elsewhere.example/a.json";
+  EXPECT_EQ(read(f.document(elsewhere).dump(), elsewhere), ErrorCode::InvalidClient);
+  for (const char* bad : {"", "[]", "1", "{", "{}"}) {
+    EXPECT_EQ(read(bad), ErrorCode::InvalidClient) << bad;
+  }
+}
+
 TEST(ClientDocuments, OnlyAPlain200OfJsonCounts) {
   const auto refuses = [](int status, const std::string& body, const std::string& type) {
     Documents f;
