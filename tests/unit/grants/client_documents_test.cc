@@ -155,7 +155,7 @@ TEST(ClientDocuments, IsHeldToTheRulesAgainWhenItIsOnlyRead) {
   Documents f;
   const auto& allowed = *f.snapshot->settings().registration;
   const auto read = [&](const std::string& text, const std::string& url = kUrl) {
-    return code_of(read_client_document(text, url, allowed));
+    return code_of(read_client_document(text, url, allowed, {}));
   };
   EXPECT_EQ(read(f.document().dump()), std::nullopt);
   const std::string elsewhere = "https://elsewhere.example/a.json";
