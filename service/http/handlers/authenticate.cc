@@ -198,6 +198,24 @@ Result<ClientParameters> ClientParameters::of(const Form& form) {
   return offered;
 }
 
+Result<ClientParameters> ClientParameters::of(const token::Json& body) {
+  const auto member = [&](const char* name) -> Result<std::optional<std::string_view>> {
+    const auto it = body.find(name);
+    if (it == body.end()) return std::optional<std::string_view>();
+    if (!it->is_string() || it->get_ref<const std::string&>().empty()) {
+      Error error = fail(ErrorCode::MalformedRequest, "must be text");
+      error.pointer = std::string("/") + name;
+      return error;
+    }
+    return std::optional<std::string_view>(it->get_ref<const std::string&>());
+  };
+  ClientParameters offered;
+  POSTERN_TRY(offered.id, member("client_id"));
+  POSTERN_TRY(offered.assertion, member("client_assertion"));
+  POSTERN_TRY(offered.assertion_type, member("client_assertion_type"));
+  return offered;
+}
+
 Result<grants::Caller> authenticate(const Services& services,
                                     const policy::TenantSnapshot& snapshot, const Request& request,
                                     const ClientParameters& offered, audit::Event& record) {
