@@ -21,14 +21,19 @@ constexpr auto kDefaultFresh = 5min;
 constexpr auto kMaxFresh = 1h;
 constexpr std::size_t kKeptPerTenant = 500;
 constexpr auto kKnownFor = 24h;
-// Fewer than the outbound threads, and for one source fewer than at one origin.
-constexpr int kRefreshingOfTenant = 2;
+/// A fetch that failed after so long did so by time-out: a refusal is quicker.
+constexpr auto kSilent = 2s;
+// With kRefreshingOfTenant half of the outbound threads; for one source fewer than
+// at one origin.
 constexpr int kBusyOfTenant = 4;
 constexpr int kBusyAtOrigin = 3;
 constexpr int kBusyOfSource = 2;
 /// How a URL that failed is asked for again.
 constexpr Throttle::Options kPauses{
     .free_failures = 2, .max_delay = 30s, .report_every = 0s, .entries = 16'384};
+/// How an origin that did not answer is: each time it may hold a thread to the end.
+constexpr Throttle::Options kOriginPauses{
+    .free_failures = 0, .max_delay = 30s, .report_every = 0s, .entries = 4'096};
 
 Error refused(std::string diagnostic) {
   return fail(ErrorCode::InvalidClient, "client authentication failed",
@@ -38,6 +43,12 @@ Error refused(std::string diagnostic) {
 Error too_many_failed(std::chrono::seconds retry_after) {
   Error error = fail(ErrorCode::RateLimited, "too many client metadata documents are not there");
   error.retry_after = retry_after;
+  return error;
+}
+
+Error too_many_under_way() {
+  Error error = fail(ErrorCode::Unavailable, "", "client documents: too many under way");
+  error.retry_after = 1s;
   return error;
 }
 
@@ -94,14 +105,23 @@ Result<DocumentClient> read_client_document(std::string_view text, std::string_v
 }
 
 ClientDocuments::ClientDocuments(outbound::Fetcher& fetcher, const Clock& clock)
-    : fetcher_(fetcher), clock_(clock), urls_(clock, kPauses) {}
+    : fetcher_(fetcher), clock_(clock), urls_(clock, kPauses), origins_(clock, kOriginPauses) {}
 
 Status ClientDocuments::may_fetch(const TenantId& id, OfTenant& tenant, const Fetch& fetch,
                                   sys_seconds now) {
   if (const auto pause = urls_.refuses(id, fetch.url, "")) {
     return too_many_failed(pause->retry_after);
   }
-  if (fetch.known) return {};
+  if (fetch.known) {
+    const auto origin = origin_of(fetch.url);
+    if (const auto pause = origins_.refuses(id, origin, "")) {
+      return too_many_failed(pause->retry_after);
+    }
+    if (tenant.refreshing.contains(origin) || tenant.refreshing.size() >= kRefreshingOfTenant) {
+      return too_many_under_way();
+    }
+    return {};
+  }
   if (now >= tenant.minute + 1min) {
     tenant.failures = 0;
     tenant.minute = now;
@@ -119,22 +139,15 @@ Status ClientDocuments::may_fetch(const TenantId& id, OfTenant& tenant, const Fe
 }
 
 Status ClientDocuments::begin(OfTenant& tenant, const Fetch& fetch) {
-  const auto under_way = [] {
-    Error error = fail(ErrorCode::Unavailable, "", "client documents: too many under way");
-    error.retry_after = 1s;
-    return error;
-  };
   if (fetch.known) {
-    auto& entry = tenant.entries.find(fetch.url)->second;
-    if (entry.busy || tenant.refreshing >= kRefreshingOfTenant) return under_way();
-    entry.busy = true;
-    ++tenant.refreshing;
+    tenant.refreshing.insert(origin_of(fetch.url));
+    tenant.entries.find(fetch.url)->second.busy = true;
     return {};
   }
   auto& source = tenant.sources[fetch.source];
   auto& at = tenant.busy_at[origin_of(fetch.url)];
   if (source.busy >= kBusyOfSource || at >= kBusyAtOrigin || tenant.busy >= kBusyOfTenant) {
-    return under_way();
+    return too_many_under_way();
   }
   ++source.busy;
   ++at;
@@ -146,7 +159,7 @@ void ClientDocuments::end(OfTenant& tenant, const Fetch& fetch) {
   if (fetch.known) {
     const auto entry = tenant.entries.find(fetch.url);
     if (entry != tenant.entries.end()) entry->second.busy = false;
-    --tenant.refreshing;
+    tenant.refreshing.erase(origin_of(fetch.url));
     return;
   }
   --tenant.busy;
@@ -163,8 +176,10 @@ void ClientDocuments::failed(const TenantId& id, OfTenant& tenant, const Fetch& 
     ++tenant.sources[fetch.source].failures;
     return;
   }
+  if (fetch.silent) origins_.failed(id, origin_of(fetch.url), "");
   const auto entry = tenant.entries.find(fetch.url);
   if (entry == tenant.entries.end()) return;
+  if (fetch.silent && now < entry->second.fresh_until + kGrace) return;
   entry->second.made = nullptr;
   entry->second.text.clear();
   if (now >= entry->second.good_at + kKnownFor) tenant.entries.erase(entry);
@@ -183,6 +198,15 @@ Result<std::shared_ptr<const DocumentClient>> ClientDocuments::find(
                                                 snapshot.introspection_algorithms()));
     return std::make_shared<const DocumentClient>(std::move(made));
   };
+  const auto serve = [&](Entry& entry) -> Made {
+    entry.used = now;
+    // What the tenant allows may have changed since it was read.
+    if (entry.epoch != snapshot.epoch()) {
+      POSTERN_TRY(entry.made, made_of(entry.text));
+      entry.epoch = snapshot.epoch();
+    }
+    return entry.made;
+  };
   const auto& id = snapshot.tenant();
   Fetch asked{std::string(client_id), source_network(source)};
   {
@@ -193,24 +217,22 @@ Result<std::shared_ptr<const DocumentClient>> ClientDocuments::find(
     // While it is being fetched again, the last one serves: seconds at most.
     if (asked.known && known->second.made &&
         (known->second.busy || now < known->second.fresh_until)) {
-      auto& entry = known->second;
-      entry.used = now;
-      // What the tenant allows may have changed since it was read.
-      if (entry.epoch != snapshot.epoch()) {
-        POSTERN_TRY(entry.made, made_of(entry.text));
-        entry.epoch = snapshot.epoch();
-      }
-      return entry.made;
+      return serve(known->second);
     }
     // Before a thread that waits is taken up.
-    POSTERN_CHECK(may_fetch(id, tenant, asked, now));
+    if (auto may = may_fetch(id, tenant, asked, now); !may.ok()) {
+      if (asked.known && known->second.made && now < known->second.fresh_until + kGrace) {
+        return serve(known->second);
+      }
+      return std::move(may).error();
+    }
     if (wait != Wait::Yes) return fail(ErrorCode::NeedsOutbound, "");
     POSTERN_CHECK(begin(tenant, asked));
   }
   Fetched document;
   const auto made = [&]() -> Made {
     try {
-      POSTERN_TRY(document, fetch(asked.url));
+      POSTERN_TRY(document, fetch(asked));
       return made_of(document.text);
     } catch (const std::exception&) {  // nothing may stay under way for ever
       return refused("exception");
@@ -219,9 +241,12 @@ Result<std::shared_ptr<const DocumentClient>> ClientDocuments::find(
   const std::lock_guard lock(mutex_);
   auto& tenant = tenants_[id];
   end(tenant, asked);
+  if (asked.known && !asked.silent) origins_.succeeded(id, origin_of(asked.url), "");
   if (!made.ok()) {
-    failed(id, tenant, asked, now);
-    return made;
+    failed(id, tenant, asked, clock_.now());
+    if (!asked.known || !asked.silent) return made;
+    const auto left = tenant.entries.find(asked.url);
+    return left != tenant.entries.end() && left->second.made ? serve(left->second) : made;
   }
   urls_.succeeded(id, asked.url, "");
   if (tenant.entries.size() >= kKeptPerTenant && !tenant.entries.contains(asked.url)) {
@@ -237,15 +262,17 @@ Result<std::shared_ptr<const DocumentClient>> ClientDocuments::find(
 
 std::size_t ClientDocuments::remembered() const {
   const std::lock_guard lock(mutex_);
-  auto sum = urls_.entries();
+  auto sum = urls_.entries() + origins_.entries();
   for (const auto& [id, tenant] : tenants_) sum += tenant.entries.size() + tenant.sources.size();
   return sum;
 }
 
-Result<ClientDocuments::Fetched> ClientDocuments::fetch(const std::string& url) const {
+Result<ClientDocuments::Fetched> ClientDocuments::fetch(Fetch& fetch) const {
   outbound::FetchRequest request;
-  request.url = url;
+  request.url = fetch.url;
+  const auto begun = clock_.now();
   auto answer = fetcher_.get(request);
+  fetch.silent = !answer.ok() && clock_.now() >= begun + kSilent;
   if (!answer.ok()) return refused(answer.error().diagnostic);
   auto& reply = answer.value();
   if (reply.status != 200) return refused("status " + std::to_string(reply.status));

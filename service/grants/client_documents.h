@@ -38,17 +38,23 @@ struct DocumentClient {
 ///
 /// Documents are kept as long as their server says, within a minute and an hour,
 /// and bounded for each tenant; failures are not kept at all (draft §4.4). A
-/// document that cannot be fetched any more is no client any more.
+/// document that cannot be fetched any more is no client any more; only where its
+/// host does not answer at all, or may not be asked now, it is kGrace later.
 ///
 /// Anybody can name a document that is not there, so failing fetches are bounded by
 /// who causes them: a URL that failed waits, a source of requests and a tenant may
 /// cause so many a minute. A document that was good lately is none of these: it is
-/// fetched again whatever others do. All of it in this replica's memory, bounded.
+/// fetched again whatever others do, one at a time for each origin, and an origin
+/// that did not answer waits. All of it in this replica's memory, bounded.
 /// Thread-safe.
 class ClientDocuments {
  public:
   static constexpr int kFailuresOfSource = 10;  ///< a minute
   static constexpr int kFailuresOfTenant = 300;
+  /// Origins at which documents of a tenant that were good lately are fetched again.
+  static constexpr std::size_t kRefreshingOfTenant = 4;
+  /// How long one that is not fresh any more may serve.
+  static constexpr std::chrono::minutes kGrace{10};
 
   ClientDocuments(outbound::Fetcher& fetcher, const Clock& clock);
 
@@ -81,7 +87,7 @@ class ClientDocuments {
   };
   struct OfTenant {
     std::map<std::string, Entry, std::less<>> entries;
-    int refreshing = 0;  ///< fetches under way of what has an entry
+    std::set<std::string> refreshing;  ///< origins that are asked for what has an entry
     // Of all other fetches:
     int busy = 0;
     std::map<std::string, int> busy_at;       ///< by origin
@@ -93,25 +99,27 @@ class ClientDocuments {
   struct Fetch {
     std::string url;
     std::string source;
-    bool known = false;  ///< it has an entry
+    bool known = false;   ///< it has an entry
+    bool silent = false;  ///< it ended by time-out
   };
   struct Fetched {
     std::string text;
     std::chrono::seconds max_age{};
   };
 
-  /// All with mutex_ held. Errors: RateLimited.
+  /// All with mutex_ held. Errors: RateLimited, Unavailable.
   Status may_fetch(const TenantId& id, OfTenant& tenant, const Fetch& fetch, sys_seconds now);
   /// Errors: Unavailable.
   static Status begin(OfTenant& tenant, const Fetch& fetch);
   static void end(OfTenant& tenant, const Fetch& fetch);
   void failed(const TenantId& id, OfTenant& tenant, const Fetch& fetch, sys_seconds now);
 
-  Result<Fetched> fetch(const std::string& url) const;
+  Result<Fetched> fetch(Fetch& fetch) const;
 
   outbound::Fetcher& fetcher_;
   const Clock& clock_;
-  Throttle urls_;  ///< that failed, whoever named them
+  Throttle urls_;     ///< that failed, whoever named them
+  Throttle origins_;  ///< that did not answer for what has an entry
   mutable std::mutex mutex_;
   std::map<TenantId, OfTenant> tenants_;
 };

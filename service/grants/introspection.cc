@@ -53,7 +53,8 @@ Result<std::string> signed_introspection(const policy::TenantSnapshot& snapshot,
   const auto* signer = snapshot.signer(algorithm, now);
   if (signer == nullptr) {
     return fail(ErrorCode::MalformedRequest,
-                "the tenant has no key for the algorithm of this client's signed answers");
+                "the tenant has no key for the algorithm of this client's signed answers; an admin "
+                "makes one with a key rotation of that algorithm");
   }
   // §5: neither sub nor exp at the top, so that it never passes as a token.
   const Json claims{{"iss", snapshot.issuer_url()},

@@ -48,6 +48,16 @@ std::size_t Request::count(std::string_view name) const {
                     [&](const auto& header) { return ascii_iequals(header.first, name); }));
 }
 
+std::optional<std::string> Request::list(std::string_view name) const {
+  std::optional<std::string> joined;
+  for (const auto& [key, value] : headers) {
+    if (!ascii_iequals(key, name)) continue;
+    if (joined) *joined += ',';
+    joined = std::move(joined).value_or("") + value;
+  }
+  return joined;
+}
+
 Request::~Request() {
   for (auto& [name, value] : headers) {
     if (carries_secrets(name)) wipe(value);

@@ -46,6 +46,8 @@ struct Request {
   /// The value of a header sent exactly once; nothing when absent or repeated.
   std::optional<std::string_view> header(std::string_view name) const;
   std::size_t count(std::string_view name) const;
+  /// All values of a header that is a list, joined as one (RFC 9110 §5.3); nothing when absent.
+  std::optional<std::string> list(std::string_view name) const;
 
   ~Request();  ///< wipes the Authorization header and others that carry secrets
   Request() = default;

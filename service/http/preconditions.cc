@@ -34,17 +34,10 @@ Result<std::optional<Preconditions::Condition>> Preconditions::read(const Reques
     return fail(ErrorCode::MalformedRequest,
                 std::string(name) + " must be * or ETags of earlier answers, quotes included");
   };
-  std::string joined;  // §5.3: several lines are one list
-  bool sent = false;
-  for (const auto& [key, value] : request.headers) {
-    if (!ascii_iequals(key, name)) continue;
-    if (sent) joined += ',';
-    joined += value;
-    sent = true;
-  }
+  const auto sent = request.list(name);
   if (!sent) return std::optional<Condition>();
   Condition condition;
-  std::string_view rest(joined);
+  std::string_view rest(*sent);
   skip_space(rest);
   if (rest == "*") {
     condition.any_version = true;

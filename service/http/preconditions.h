@@ -24,6 +24,10 @@ class Preconditions {
   static Result<Preconditions> of(const Request& request);
 
   bool any() const { return match_ || none_match_; }
+  /// Whether they hold for one version only, or for none: what `*` in If-Match is not.
+  bool names_version() const {
+    return (match_ && !match_->any_version) || (none_match_ && none_match_->any_version);
+  }
 
   /// For methods that change something, in the order of §13.2.2.
   /// Errors: PreconditionFailed.

@@ -55,6 +55,7 @@ Result<TenantSettings> read_settings(const Json& value, const std::string& point
       "api_scopes",
       [&](const auto& text, const auto& place) -> Status {
         if (!ScopeSet::is_token(text)) return at(place, "is not a scope token");
+        if (text.starts_with("postern:")) return at(place, "is the name of a token that we make");
         scopes.push_back(text);
         return {};
       },

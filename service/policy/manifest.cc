@@ -156,14 +156,15 @@ Status plan_settings(const Manifest& manifest, Plan& made, StoredTenant& next,
   const auto old = before.ok() ? before.value() : TenantSettings{};
   auto wanted = manifest.settings.value_or(old);
   wanted.guardrails = manifest.guardrails.value_or(old.guardrails);
+  const bool names_lifetime = manifest.named_settings.count("max_token_lifetime") > 0;
   const bool new_lifetime = !before.ok() || wanted.max_token_lifetime != old.max_token_lifetime;
-  if (manifest.names_lifetime && (made.creates || new_lifetime)) {
+  if (names_lifetime && (made.creates || new_lifetime)) {
     if (const auto beyond = breach(wanted.guardrails, wanted)) {
       Error error = fail(ErrorCode::Forbidden, beyond->detail);
       error.pointer = "/settings/" + beyond->member;
       return error;
     }
-  } else if (!manifest.names_lifetime && (manifest.settings || made.creates)) {
+  } else if (!names_lifetime && (manifest.settings || made.creates)) {
     wanted.max_token_lifetime = wanted.lifetime_ceiling();  // a default gives way
   }
   const auto forbidden = [](const char* member, const char* what) {
@@ -177,6 +178,16 @@ Status plan_settings(const Manifest& manifest, Plan& made, StoredTenant& next,
   }
   if (wanted.vault_api && !old.vault_api && !wanted.guardrails.vault_api) {
     return forbidden("vault_api", "answer to the API of Vault");
+  }
+  if (manifest.settings) {
+    // They are one thing: what a manifest does not say of them is the default again.
+    const auto is = write(wanted);
+    const auto was = write(old);
+    for (const auto& [name, value] : was.items()) {
+      const bool given = name == "guardrails" || manifest.named_settings.count(name) > 0;
+      if (given || is.value(name, Json()) == value) continue;
+      made.warnings.push_back("settings: " + name + " is not given and goes back to its default");
+    }
   }
   const auto text = token::dump_json(write(wanted));
   if (text == next.row.settings) return {};
@@ -224,6 +235,9 @@ Status hold_to_guardrails(const TenantConfig& config, const Manifest& manifest, 
     made.warnings.push_back("settings: " + beyond->member + " " + beyond->detail +
                             ", which is what counts");
   }
+  if (config.settings.reveal && !guardrails.reveal) {
+    made.warnings.push_back("settings: reveal is not what the operator's guardrails allow");
+  }
   return {};
 }
 
@@ -264,8 +278,9 @@ Result<Manifest> Manifest::read(const Json& value) {
     if (it->contains("guardrails")) {
       return at("/settings/guardrails", "stands beside settings in a manifest, not within");
     }
-    const auto lifetime = it->find("max_token_lifetime");
-    manifest.names_lifetime = lifetime != it->end() && !lifetime->is_null();
+    for (const auto& [name, member] : it->items()) {
+      if (!member.is_null()) manifest.named_settings.insert(name);
+    }
   }
   if (const auto it = value.find("guardrails"); it != value.end()) {
     POSTERN_TRY(manifest.guardrails, read_guardrails(*it, "/guardrails"));
@@ -480,6 +495,12 @@ Result<Plan> plan(const Manifest& manifest, const StoredTenant* stored, Prune pr
   for (const auto& [name, issuer] : config.issuers) {
     if (issuer.issuer.starts_with("http://")) {
       made.warnings.push_back("issuer " + name + " uses plain http: for development only");
+    }
+  }
+  for (const auto& [name, issuer] : config.issuers) {
+    if (!config.settings.api_scopes.empty() && issuer.enabled && issuer.claims.scope.empty()) {
+      made.warnings.push_back("issuer " + name +
+                              " maps no scope, so its users have none of settings.api_scopes");
     }
   }
   for (const auto& [name, role] : config.roles) {

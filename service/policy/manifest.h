@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,7 @@ struct Manifest {
   std::optional<std::string> display_name;
   std::optional<bool> enabled;
   std::optional<TenantSettings> settings;
-  bool names_lifetime = false;  ///< settings.max_token_lifetime was given, not the default
+  std::set<std::string> named_settings;  ///< members of settings that were given, and not as null
   /// The operator's limits for this tenant. Absent: they stay. Who may change
   /// them is for the caller of plan() to decide.
   std::optional<Guardrails> guardrails;

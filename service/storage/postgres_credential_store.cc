@@ -156,7 +156,10 @@ constexpr Statement kNoteUses{"credential.note_uses", R"sql(
         JOIN credential c
           ON c.tenant_id = $1 AND c.owner_issuer = u.issuer AND c.owner_subject = u.subject
          AND c.name = u.name
-       WHERE c.current_version > 0
+        JOIN credential_version v
+          ON v.tenant_id = c.tenant_id AND v.owner_issuer = c.owner_issuer
+         AND v.owner_subject = c.owner_subject AND v.name = c.name AND v.version = c.first_version
+       WHERE c.current_version > 0 AND v.created_at <= to_timestamp(u.used_at)
          AND (c.last_used_at IS NULL OR c.last_used_at < to_timestamp(u.used_at))
        ORDER BY c.owner_issuer, c.owner_subject, c.name
          FOR UPDATE OF c)

@@ -163,6 +163,17 @@ TEST_F(ClientIdMetadata, AUrlIsAClientWithoutBeingRegistered) {
             world().host.url("/agents/one.json"));
 }
 
+TEST_F(ClientIdMetadata, AuthenticatesInTheBodyOfABatchAndARelease) {
+  for (const char* endpoint : {"exchange", "release"}) {
+    const Json members{{"client_assertion_type", kAssertion},
+                       {"client_assertion", world().assertion("/agents/one.json")}};
+    const auto reply = world().tenant.call_with(endpoint, members);
+    ASSERT_THAT(reply, HasStatus(200));
+    EXPECT_EQ(item_of(reply).at("status"), "allowed");
+    EXPECT_THAT(world().tenant.call_with(endpoint, members), IsProblem(401, "invalid-client"));
+  }
+}
+
 TEST_F(ClientIdMetadata, IsExplainedAsAnyClient) {
   const auto ask = [&](const std::string& client, const std::string& target) {
     return world().tenant.api("POST", "/explanations", world().tenant.admin,

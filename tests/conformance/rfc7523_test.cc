@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/time_format.h"
@@ -136,22 +137,79 @@ TEST(Rfc7523_3, AFailedExchangeUsesTheAssertionUpAndAFetchInBetweenDoesNot) {
   EXPECT_THAT(post(wrong), IsOAuthError(401, "invalid_client"));
 }
 
-TEST(Rfc7523_3, AReleaseTakesAnAssertionInItsBody) {
-  acme().store("alice", "github", {{"token", "gh-secret"}});
-  const auto release = [&](const std::string& compact) {
-    const Json body{{"subject_token", acme().user_token("alice")},
-                    {"items", {{{"backend", "github"}}}},
-                    {"client_assertion_type", kType},
-                    {"client_assertion", compact}};
-    return acme().ask("POST", "/api/v1/tenants/rfc7523/release",
-                      {{"Content-Type", "application/json"}}, body.dump());
-  };
-  const auto compact = assertion("release-1");
-  const auto reply = release(compact);
-  ASSERT_THAT(reply, HasStatus(200));
-  EXPECT_EQ(item_of(reply).at("status"), "allowed");
-  EXPECT_THAT(release(compact), IsProblem(401, "invalid-client"));
-  EXPECT_THAT(release("x"), IsProblem(401, "invalid-client"));
+/// A batch or a release, whose client authenticates in its body.
+Json members(const std::string& compact) {
+  return {{"client_assertion_type", kType}, {"client_assertion", compact}};
+}
+Json with(Json body, const char* name, Json value) {
+  body[name] = std::move(value);
+  return body;
+}
+
+struct JsonBodies : testing::TestWithParam<const char*> {
+  static WireReply call(const Json& more, const Pairs& headers = {}) {
+    return acme().call_with(GetParam(), more, headers);
+  }
+  static std::string fresh(const char* jti) { return assertion(std::string(GetParam()) + jti); }
+};
+INSTANTIATE_TEST_SUITE_P(Rfc7523_2_2, JsonBodies, testing::Values("release", "exchange"));
+
+TEST_P(JsonBodies, TakeAnAssertionOnceWithAndWithoutClientId) {
+  for (const auto& more : {members(fresh("1")), with(members(fresh("2")), "client_id", "gw-01")}) {
+    const auto reply = call(more);
+    ASSERT_THAT(reply, HasStatus(200));
+    EXPECT_EQ(item_of(reply).at("status"), "allowed");
+    const auto records = acme().audit("limit=1&order=desc");
+    EXPECT_EQ(records.at(0).at("event").at("fields").at("client"), "gw-01");
+    EXPECT_THAT(call(more), IsProblem(401, "invalid-client")) << "replayed";
+  }
+  // Nor where the other one has taken it.
+  const auto elsewhere = members(fresh("3"));
+  EXPECT_THAT(acme().call_with(GetParam()[0] == 'r' ? "exchange" : "release", elsewhere),
+              HasStatus(200));
+  EXPECT_THAT(call(elsewhere), IsProblem(401, "invalid-client"));
+}
+
+TEST_P(JsonBodies, RefuseAWrongAssertion) {
+  const auto reference = call(members("x"));
+  EXPECT_THAT(reference, IsProblem(401, "invalid-client"));
+  for (const auto& bad : {assertion("wrong-aud" + std::string(GetParam()),
+                                    {{"aud", "https://sts.example.com/api/v1/tenants/rfc7523"}}),
+                          assertion("wrong-exp" + std::string(GetParam()), {{"exp", 1}}),
+                          assertion("wrong-iss" + std::string(GetParam()),
+                                    {{"iss", "gw-files"}, {"sub", "gw-files"}}),
+                          Idp("gw-01").sign(claims_of(fresh("7"))), acme().user_token("alice")}) {
+    EXPECT_EQ(call(members(bad)).body, reference.body);
+  }
+  EXPECT_THAT(call(with(members(fresh("8")), "client_assertion_type", "jwt-bearer")),
+              IsProblem(401, "invalid-client"));
+  EXPECT_THAT(call(with(members(fresh("9")), "client_id", "gw-files")),
+              IsProblem(400, "malformed-request"));
+  EXPECT_THAT(call({{"client_id", "gw-01"}}), IsProblem(401, "invalid-client"));
+  EXPECT_THAT(call(Json::object()), IsProblem(401, "invalid-client"));
+}
+
+TEST_P(JsonBodies, RefuseTwoMethodsAndHalfOfOne) {
+  const Pairs header{{"Authorization", basic("gw-files", acme().files_secret)}};
+  EXPECT_THAT(call(Json::object(), header), HasStatus(200));
+  EXPECT_THAT(call({{"client_id", "gw-files"}}, header), HasStatus(200));
+  EXPECT_THAT(call({{"client_id", "gw-01"}}, header), IsProblem(400, "malformed-request"));
+  EXPECT_THAT(call(members(fresh("10")), header), IsProblem(400, "malformed-request"));
+  for (const char* name : {"client_assertion", "client_assertion_type"}) {
+    auto half = members(fresh("11"));
+    half.erase(name);
+    EXPECT_THAT(call(half), IsProblem(400, "malformed-request")) << name;
+    EXPECT_THAT(call(half, header), IsProblem(400, "malformed-request")) << name;
+  }
+  for (const char* name : {"client_id", "client_assertion", "client_assertion_type"}) {
+    for (const Json& value : {Json(1), Json(""), Json(nullptr), Json::array({"gw-01"})}) {
+      const auto reply = call(with(members(fresh("12")), name, value));
+      EXPECT_THAT(reply, IsProblem(400, "malformed-request")) << name << value;
+      EXPECT_EQ(json_of(reply, "pointer"), std::string("/") + name);
+    }
+  }
+  EXPECT_THAT(call(with(members(fresh("13")), "client_secret", acme().files_secret)),
+              IsProblem(401, "invalid-client"));
 }
 
 TEST(Rfc8414_2, M4_TheMetadataNamesTheMethodAndItsAlgorithms) {
@@ -196,6 +254,20 @@ TEST(WorkloadIdentity, ATokenOfThePlatformIsTheClientsCredential) {
   };
   EXPECT_THAT(ask(cluster.sign(claims), "gw-01"), HasStatus(200));
   EXPECT_THAT(ask(cluster.sign(claims), "gw-01"), HasStatus(200)) << "until it expires";
+  for (const char* endpoint : {"release", "exchange"}) {
+    const auto named = with(members(cluster.sign(claims)), "client_id", "gw-01");
+    EXPECT_THAT(tenant.call_with(endpoint, named), HasStatus(200));
+    EXPECT_THAT(tenant.call_with(endpoint, named), HasStatus(200)) << "until it expires";
+    EXPECT_THAT(tenant.call_with(endpoint, members(cluster.sign(claims))),
+                IsProblem(401, "invalid-client"));
+    EXPECT_THAT(
+        tenant.call_with(endpoint, with(members(tenant.user_token("alice")), "client_id", "gw-01")),
+        IsProblem(401, "invalid-client"));
+    EXPECT_THAT(tenant.call_with(endpoint, Json::object(),
+                                 {{"Authorization", basic("gw-01", tenant.secret)}}),
+                IsProblem(401, "invalid-client"))
+        << "its old secret";
+  }
   EXPECT_THAT(ask(cluster.sign(claims), nullptr), IsOAuthError(401, "invalid_client"));
   EXPECT_THAT(ask(cluster.sign(claims), "gw-files"), IsOAuthError(400, "invalid_request"));
   EXPECT_THAT(ask(tenant.user_token("alice"), "gw-01"), IsOAuthError(401, "invalid_client"));
@@ -245,6 +317,27 @@ TEST(Throttling, A6_GuessingIsSlowedDownAndDoesNotFillTheAuditTrail) {
   // What no client's name is counts alike, and says no more.
   for (int i = 0; i < 13; ++i) EXPECT_EQ(guess("nobody").status, 401);
   EXPECT_EQ(guess("nobody").status, 429);
+}
+
+TEST(Throttling, A6_BehindAProxyEachSourceIsOneInHoweverManyLines) {
+  TestService service([](app::Config& config) {
+    config.proxy_addresses = {"127.0.0.1/32"};
+    config.throttle.free_failures = 3;
+    config.throttle.max_delay = 60s;
+  });
+  TestTenant tenant(service, "throttled-behind");
+  const auto fields = form(tenant.exchange_fields(tenant.user_token("alice"), "files"));
+  const auto from = [&](const std::vector<std::string>& lines, const std::string& secret) {
+    Pairs headers{{"Authorization", basic("gw-01", secret)},
+                  {"Content-Type", "application/x-www-form-urlencoded"}};
+    for (const auto& line : lines) headers.emplace_back("X-Forwarded-For", line);
+    return tenant.ask("POST", "/t/throttled-behind/token", headers, fields);
+  };
+  for (int i = 0; i < 6; ++i) from({"192.0.2.1", "198.51.100.7"}, "wrong");
+  EXPECT_THAT(from({"192.0.2.1", "198.51.100.7"}, tenant.secret), HasStatus(429));
+  // The last line is the proxy's; what came before it is the client's word.
+  EXPECT_THAT(from({"192.0.2.9, 198.51.100.7"}, tenant.secret), HasStatus(429));
+  EXPECT_THAT(from({"198.51.100.7", "203.0.113.5"}, tenant.secret), HasStatus(200));
 }
 
 // ---- two live secrets ----

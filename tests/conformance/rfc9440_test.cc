@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/mtls_fixture.h"
@@ -65,6 +66,40 @@ TEST(Rfc9440_2_2, Rfc9700_4_13_ADeclaredProxyPassesTheCertificateOn) {
   ASSERT_THAT(reply, HasStatus(200));
   EXPECT_EQ(cnf_of(reply), Json({{"x5t#S256", x5t(w.good)}}));
   EXPECT_THAT(w.ask("gw-files", {{"Client-Cert", item(w.own)}}), HasStatus(200));
+}
+
+TEST(Rfc9440_2_2, ItIsTheClientsAtABatchAndAReleaseToo) {
+  auto& w = world();
+  for (const char* endpoint : {"exchange", "release"}) {
+    const auto ask = [&](const char* client, const Pairs& headers) {
+      return w.tenant.call_with(endpoint, client ? Json{{"client_id", client}} : Json::object(),
+                                headers);
+    };
+    for (const auto& [client, own] : {std::pair{"gw-01", &w.good}, {"gw-files", &w.own}}) {
+      const auto reply = ask(client, {{"Client-Cert", item(*own)}});
+      ASSERT_THAT(reply, HasStatus(200)) << endpoint;
+      EXPECT_EQ(item_of(reply).at("status"), "allowed");
+      for (const auto* bad : {&w.forged, &w.expired, &w.other}) {
+        EXPECT_THAT(ask(client, {{"Client-Cert", item(*bad)}}), IsProblem(401, "invalid-client"));
+      }
+      EXPECT_THAT(ask(client, {}), IsProblem(401, "invalid-client"));
+    }
+    EXPECT_THAT(ask("gw-files", {{"Client-Cert", item(w.good)}}), IsProblem(401, "invalid-client"));
+    EXPECT_THAT(ask(nullptr, {{"Client-Cert", item(w.good)}}), IsProblem(401, "invalid-client"));
+    const auto body = Json{{"client_id", "gw-01"},
+                           {"subject_token", w.tenant.user_token("alice")},
+                           {"items", {{{"backend", "files"}}}}};
+    EXPECT_THAT(
+        far_side().ask("POST", std::string("/api/v1/tenants/rfc9440/") + endpoint,
+                       {{"Content-Type", "application/json"}, {"Client-Cert", item(w.good)}},
+                       body.dump()),
+        IsProblem(401, "invalid-client"))
+        << "from who is no proxy";
+  }
+  const auto batch =
+      w.tenant.call_with("exchange", {{"client_id", "gw-01"}}, {{"Client-Cert", item(w.good)}});
+  EXPECT_EQ(claims_of(item_of(batch).at("access_token").get<std::string>()).at("cnf"),
+            Json({{"x5t#S256", x5t(w.good)}}));
 }
 
 TEST(Rfc9440_2_2, WhatItPassesOnIsJudgedAsAnyCertificate) {

@@ -201,6 +201,25 @@ TEST(Rfc9449_5, AProofBindsEveryTokenOfABatch) {
   EXPECT_THAT(batch(proof), IsProblem(401, "invalid-dpop-proof"));  // a second time
 }
 
+TEST(Rfc9449_5_2, ABatchAndAReleaseSayTheSameOfAMissingOrBadProof) {
+  TestTenant tenant("rfc9449-batch");
+  tenant.part("clients", "gw-01")["dpop_bound"] = true;
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  const DpopHolder holder;
+  for (const auto& proof : {Pairs{}, Pairs{{"DPoP", "garbage"}}, Pairs{{"DPoP", ""}},
+                            Pairs{{"DPoP", holder.proof(kUrl)}}}) {
+    const auto ask = [&](const char* endpoint) {
+      Pairs headers{{"Authorization", basic("gw-01", tenant.secret)}};
+      headers.insert(headers.end(), proof.begin(), proof.end());
+      return tenant.call_with(endpoint, Json::object(), headers);
+    };
+    const auto batch = ask("exchange"), release = ask("release");
+    EXPECT_THAT(batch, IsProblem(401, "invalid-dpop-proof"));
+    EXPECT_EQ(batch.body, release.body);
+    EXPECT_EQ(batch.header("WWW-Authenticate"), release.header("WWW-Authenticate"));
+  }
+}
+
 TEST(Rfc9449_5_1, TheMetadataNamesTheAlgorithms) {
   const auto metadata =
       json_of(acme().ask("GET", "/.well-known/oauth-authorization-server/t/rfc9449"));

@@ -347,14 +347,14 @@ def check_inputs(tester: Tester) -> None:
                             why=f"{what} body")
 
 
-def check_broken(tester: Tester, name: str, values: list, **more) -> None:
+def check_broken(tester: Tester, name: str, values: list, also=frozenset(), **more) -> None:
     """What the schema of a JSON body forbids, the server refuses: each constraint once."""
     [schema] = tester.contract.operations[name].request.values()
     done = set()
     for value in values:
         for what, broken in tester.contract.broken(schema, value, done):
             report(bool(tester.contract.errors(schema, broken)), f"{what} breaks the schema")
-            tester.call(name, {400, 413, 422}, why=f"body: {what}", body=broken, **more)
+            tester.call(name, {400, 413, 422, *also}, why=f"body: {what}", body=broken, **more)
 
 
 # Operation by operation.
@@ -614,8 +614,22 @@ def check_identities(tester: Tester, made: dict, folder: pathlib.Path) -> None:
         "subject_token_type": ACCESS_TOKEN, "resource": [FILES]})
     tester.token(200, "a workload for itself", tenant="initech",
                  form={**mine, "grant_type": "client_credentials", "resource": [FILES]})
-    tester.call("release", 200, "a workload", tenant="initech", body={
-        **mine, "subject_token": made["alice"], "items": [{"backend": "files"}]})
+    one = {"subject_token": made["alice"], "items": [{"backend": "files"}]}
+    for name in ("exchange", "release"):
+        answer = tester.call(name, 200, "a workload", tenant="initech", body={**mine, **one})
+        report(answer.json["items"][0]["status"] == "allowed", f"{name} for a workload",
+               str(answer.json))
+        # An assertion that is none is refused as one that is wrong.
+        check_broken(tester, name, [{**mine, **one}], {401}, tenant="initech")
+        for what, bad in (("another's token", {**mine, "client_assertion": made["bob"]}),
+                          ("no id", {key: mine[key] for key in mine if key != "client_id"})):
+            tester.call(name, 401, what, tenant="initech", body={**bad, **one})
+        for missing in ("client_assertion", "client_assertion_type"):
+            tester.call(name, 400, f"no {missing}", tenant="initech", body={
+                **{key: mine[key] for key in mine if key != missing}, **one})
+        tester.call(name, 200, "its own id", who="client", body={**one, "client_id": "gw-01"})
+        tester.call(name, 400, "two methods", who="client", body={**mine, **one})
+        tester.call(name, 400, "another id", who="client", body={**one, "client_id": "load"})
 
     for question in (
             {"client": "load", "audience": "files", "scope": "files:read",
@@ -939,6 +953,9 @@ def check_credential_versions(tester: Tester) -> None:
                str(first))
         tester.call("putCredential", 412, "cas of none", body=value, **one)
         tester.call("putCredential", 412, "cas is required", body={"fields": {"token": "x"}}, **one)
+        for condition in ({"If-Match": "*"}, {"If-None-Match": '"0"'}):
+            tester.call("putCredential", 412, f"{condition} names no version", headers=condition,
+                        body={"fields": {"token": "x"}}, **one)
         tester.call("putCredential", 400, "malformed cas", body={**value, "cas": "1"}, **one)
         tester.call("putCredential", 412, "cas and condition differ", body={**value, "cas": 2},
                     headers={"If-Match": "*"}, **one)

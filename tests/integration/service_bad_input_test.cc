@@ -105,6 +105,7 @@ TEST(BadInput, MalformedJsonIsRefusedEverywhere) {
       {"PUT", base + "/manifest", bearer(tenant.operator_token())},
       {"POST", base + "/admin-tokens", bearer(tenant.operator_token())},
       {"POST", base + "/clients/gw-01/secrets", bearer(tenant.admin)},
+      {"POST", base + "/exchange", basic("gw-01", tenant.secret)},
       {"POST", base + "/release", basic("gw-01", tenant.secret)}};
   const Unchanged unchanged(tenant);
   for (const auto& [method, target, authorization] : endpoints) {

@@ -212,7 +212,24 @@ EXTRA = [
 ]
 
 # (file, text of the mutation as --list shows it, why nobody can tell the difference)
-EQUIVALENT: list[tuple[str, str, str]] = []
+EQUIVALENT = [
+    ("service/grants/client_documents.cc", "return refused(answer.error().diagnostic);",
+     "reading the missing answer throws, which is refused in the same words"),
+    ("service/grants/client_documents.cc", 'return refused("too large");',
+     "the JSON reader takes no more than that either"),
+    ("service/grants/client_documents.cc", 'return refused("keys");',
+     "the metadata's keys were read by the same rules just before"),
+    ("service/grants/decision_point.cc",
+     "extra: as_bytes(snapshot.tenant().str()) => "
+     "as_bytes(OFF ? std::string() : snapshot.tenant().str())",
+     "the input names the tenant too"),
+    ("service/grants/decision_point.cc",
+     "extra: as_bytes(rule.url) => as_bytes(OFF ? std::string() : rule.url)",
+     "another URL is another epoch"),
+    ("service/grants/dpop.cc",
+     "if (error != std::errc() || stop != nonce.data() + dot) return false;",
+     "a nonce of which that is so differs from ours, with which it is compared whole"),
+]
 
 REFUSAL = re.compile(r"\breturn (?:refused|fail|failed|malformed|nobody|unknown_target|not_answered|"
                      r"lacks_field|lacks_token_field|no_credential)\(")
@@ -233,7 +250,9 @@ TARGETS = """
 file(GLOB mutation_sources conformance/forged_tokens_test.cc conformance/rfc9068_*_test.cc)
 postern_test(mutation_conformance unit SOURCES ${mutation_sources} LIBS postern_grants)
 """
-PROGRAMS = ["unit_grants", "unit_token", "unit_policy", "mutation_conformance"]
+# Each with the folders whose code is in it.
+PROGRAMS = {"unit_grants": ("token", "policy", "grants"), "unit_token": ("token",),
+            "unit_policy": ("token", "policy"), "mutation_conformance": ("token", "policy", "grants")}
 
 
 def closing(text: str, opening: int) -> int:
@@ -448,13 +467,15 @@ class Scratch:
                 sys.exit(trouble[-4000:])
             without |= guilty
 
-    def noticed(self, number: int, first: str = "", likely: frozenset[str] = frozenset()) -> str:
-        """The test that fails with this switch; empty when none does. The program
-        `first` goes first, and before all the others its `likely` tests."""
+    def noticed(self, number: int, folder: str, likely: frozenset[str] = frozenset()) -> str:
+        """The test that fails with this switch, in a file of that folder; empty when none
+        does. The folder's own tests go first, and of these the `likely` ones."""
+        own = f"unit_{folder}"
         environment = {**os.environ, "POSTERN_MUTANT": str(number), "POSTERN_PROPERTY_RUNS": "60",
                        "GTEST_FAIL_FAST": "1"}
-        runs = [(program, ":".join(sorted(likely))) for program in [first] if likely]
-        runs += [(program, "*") for program in sorted(PROGRAMS, key=lambda one: one != first)]
+        runs = [(own, ":".join(sorted(likely)))] if likely else []
+        runs += [(program, "*") for program in sorted(PROGRAMS, key=lambda one: one != own)
+                 if folder in PROGRAMS[program]]
         for program, tests in runs:
             try:
                 done = show([str(self.build / "tests" / program), f"--gtest_filter={tests}"],
@@ -521,7 +542,7 @@ def main() -> int:
 
     scratch = Scratch(given.build.resolve() / "mutation")
     without = scratch.build_all(sources)
-    if failed := scratch.noticed(0):
+    if failed := scratch.noticed(0, "token"):
         sys.exit(f"mutation: {failed} fails with every check on")
 
     def tried(one: Mutation) -> str:
@@ -535,13 +556,15 @@ def main() -> int:
         # What noticed others of its file is likely to notice this one.
         likely = {name.removeprefix("noticed by ") for key, name in list(results.known.items())
                   if key.startswith(one.file) and re.fullmatch(r"noticed by [\w/.]+", name)}
-        noticed = scratch.noticed(one.number, "unit_" + one.file.split("/")[1], frozenset(likely))
+        noticed = scratch.noticed(one.number, one.file.split("/")[1], frozenset(likely))
         return f"noticed by {noticed}" if noticed else "SURVIVED"
 
     counted: collections.Counter = collections.Counter()
     survivors = []
     with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
-        for one, result in zip(chosen, pool.map(tried, chosen)):
+        under_way = {pool.submit(tried, one): one for one in chosen}
+        for done in concurrent.futures.as_completed(under_way):
+            one, result = under_way[done], done.result()
             results.add(one.key, result)
             counted[result.split()[0]] += 1
             print(f"{result:60.60}  {one}", flush=True)

@@ -586,6 +586,12 @@ TEST_P(CredentialStoreSuite, NotesWhenACredentialWasUsed) {
   ASSERT_TRUE(note(a_, key_, seconds(20)).ok());
   EXPECT_EQ(put(a_, key_).value().last_used_at, std::nullopt);
   EXPECT_EQ(store().metadata(a_, key_).value().last_used_at, std::nullopt);
+  // Nor is a use that was noted late the other's.
+  const auto stored_at = store().metadata(a_, key_).value().created_at - kNow;
+  ASSERT_TRUE(note(a_, key_, stored_at - seconds(1)).ok());
+  EXPECT_EQ(store().metadata(a_, key_).value().last_used_at, std::nullopt);
+  ASSERT_TRUE(note(a_, key_, stored_at).ok());
+  EXPECT_EQ(store().metadata(a_, key_).value().last_used_at, kNow + stored_at);
 }
 
 TEST_P(CredentialStoreSuite, NotesManyUsesAndPassesOverWhatIsGone) {

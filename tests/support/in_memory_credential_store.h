@@ -189,7 +189,8 @@ class InMemoryCredentialStore : public vault::CredentialStore {
   Status note_uses(const TenantId& tenant, std::span<const Use> uses) override {
     const std::lock_guard lock(mutex_);
     for (const auto& use : uses) {
-      if (present(tenant, use.key) == nullptr) continue;
+      const auto* entry = present(tenant, use.key);
+      if (entry == nullptr || use.at < entry->versions.front().sealed.created_at) continue;
       auto& last = tenants_[tenant][use.key].last_used_at;
       last = std::max(last.value_or(use.at), use.at);
     }

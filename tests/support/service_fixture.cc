@@ -390,6 +390,15 @@ WireReply TestTenant::release(std::string_view subject_token, const Json& items,
              {{"Authorization", authorization}, {"Content-Type", "application/json"}}, body.dump());
 }
 
+WireReply TestTenant::call_with(const std::string& endpoint, const Json& members,
+                                const Pairs& headers) const {
+  Json body{{"subject_token", user_token("alice")}, {"items", {{{"backend", "files"}}}}};
+  body.update(members);
+  Pairs all{{"Content-Type", "application/json"}};
+  all.insert(all.end(), headers.begin(), headers.end());
+  return ask("POST", "/api/v1/tenants/" + name + "/" + endpoint, all, body.dump());
+}
+
 WireReply TestTenant::api(std::string_view method, const std::string& path,
                           std::string_view bearer_token, const Json& body, Pairs headers) const {
   if (!bearer_token.empty()) headers.emplace_back("Authorization", bearer(bearer_token));

@@ -150,6 +150,11 @@ class TestTenant {
   WireReply release(std::string_view subject_token, const Json& items,
                     const std::string& authorization) const;
 
+  /// POST …/exchange or …/release for alice's token at files, with these members of the body
+  /// besides.
+  WireReply call_with(const std::string& endpoint, const Json& members,
+                      const Pairs& headers = {}) const;
+
   /// A call below /api/v1/tenants/{name}; `path` begins with `/` or is empty.
   WireReply api(std::string_view method, const std::string& path, std::string_view bearer_token,
                 const Json& body = nullptr, Pairs headers = {}) const;

@@ -159,6 +159,40 @@ Result<Answer> recorded(const Request& request, audit::Event record,
   return Answer{render(done.error(), request, scope), {std::move(record)}};
 }
 
+Result<Answer> client_call(const Services& services, const Request& request, std::string action,
+                           const std::string& name, std::initializer_list<std::string_view> members,
+                           const ClientCall& call) {
+  auto found = tenant_of(services, request);
+  if (!found.ok() && found.error().code == ErrorCode::NotFound) {
+    // As at a tenant that does not know the client.
+    return fail(ErrorCode::InvalidClient, "client authentication failed");
+  }
+  POSTERN_TRY(const auto snapshot, std::move(found));
+  const auto& tenant = snapshot->tenant();
+  auto record = record_for(services, tenant, request, std::move(action));
+  const auto run = [&]() -> Result<Answer> {
+    std::vector<std::string_view> known{"client_id", "client_assertion", "client_assertion_type"};
+    known.insert(known.end(), members);
+    // A body that cannot be read names no client; who is a client is told why.
+    auto read = json_body(request, known);
+    ClientParameters offered;
+    if (read.ok()) {
+      POSTERN_TRY(offered, ClientParameters::of(read.value()));
+    }
+    POSTERN_TRY(auto caller, authenticate(services, *snapshot, request, offered, record));
+    POSTERN_CHECK(Query::none(request));
+    POSTERN_CHECK(prove_key(services, *snapshot, request,
+                            "/api/v1/tenants/" + tenant.str() + "/" + name, caller));
+    POSTERN_TRY(auto body, std::move(read));
+    return call(*snapshot, caller, body, record);
+  };
+  auto answer = run();
+  if (answer.ok() || needs_another_pool(answer.error())) return answer;
+  auto refusal = render(answer.error(), request);
+  offer_nonce(services, tenant, request, &answer.error(), refusal);
+  return Answer{std::move(refusal), refusal_records(std::move(record), answer.error())};
+}
+
 Result<std::uint64_t> apply_or_conflict(const Services& services, const TenantId& tenant,
                                         const policy::ConfigChange& change, audit::Event& record) {
   auto applied = services.config.apply(tenant, change, {&record, 1});
@@ -176,7 +210,7 @@ Result<Done> apply_change(const Services& services, const TenantId& tenant,
 }
 
 Result<token::Json> json_body(const Request& request,
-                              std::initializer_list<std::string_view> members) {
+                              const std::vector<std::string_view>& members) {
   auto parsed = request.body.expose([](ByteView body) { return token::parse_json(as_text(body)); });
   POSTERN_TRY(auto json, std::move(parsed));
   if (!json.is_object()) return at("", "the body must be a JSON object");

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "grants/vault_sessions.h"
 #include "http/handlers/services.h"
@@ -73,6 +74,18 @@ Result<Answer> recorded(const Request& request, audit::Event record,
                         const std::function<Result<Done>(audit::Event& record)>& run,
                         const std::string& scope = {});
 
+/// A call of a client for a user: finds the tenant, authenticates the client (by
+/// headers, or by `client_id`, `client_assertion` and `client_assertion_type` in
+/// the body, as in the form of the token endpoint), proves its key, reads the body
+/// with these `members` besides, runs the call, and renders and records its errors.
+/// `name` is the last part of the path.
+using ClientCall = std::function<Result<Answer>(const policy::TenantSnapshot& snapshot,
+                                                const grants::Caller& caller, token::Json& body,
+                                                audit::Event& record)>;
+Result<Answer> client_call(const Services& services, const Request& request, std::string action,
+                           const std::string& name, std::initializer_list<std::string_view> members,
+                           const ClientCall& call);
+
 /// Applies a change that was computed from what was read just before, with its record.
 /// Errors: as ConfigStore::apply; Conflict when the tenant has moved on since.
 Result<std::uint64_t> apply_or_conflict(const Services& services, const TenantId& tenant,
@@ -85,8 +98,7 @@ Result<Done> apply_change(const Services& services, const TenantId& tenant,
 Result<std::string> description_member(const token::Json& body);
 
 /// The body as a JSON object with no members but these. Errors: MalformedRequest.
-Result<token::Json> json_body(const Request& request,
-                              std::initializer_list<std::string_view> members);
+Result<token::Json> json_body(const Request& request, const std::vector<std::string_view>& members);
 /// A member that must be text when present. Errors: MalformedRequest with pointer.
 Result<std::optional<std::string>> text_member(const token::Json& body, const char* name,
                                                std::size_t max = 2000);

@@ -53,16 +53,12 @@ Result<std::optional<grants::ShownCertificate>> forwarded_certificate(const Auth
   if (!header) return fail(ErrorCode::MalformedRequest, "several Client-Cert headers");
   POSTERN_TRY(auto certificate, certificate_item(*header));
   std::vector<crypto::Certificate> chain;
-  // A list, which may be sent in several lines (RFC 8941 §3.1).
-  for (const auto& [name, value] : request.headers) {
-    if (!ascii_iequals(name, "client-cert-chain")) continue;
-    std::string_view rest = value;
-    while (!rest.empty() && chain.size() < kMaxIntermediates) {
-      const auto comma = std::min(rest.find(','), rest.size());
-      POSTERN_TRY(auto intermediate, certificate_item(rest.substr(0, comma)));
-      chain.push_back(std::move(intermediate));
-      rest.remove_prefix(std::min(comma + 1, rest.size()));
-    }
+  const auto sent = request.list("client-cert-chain").value_or("");
+  for (std::string_view rest = sent; !rest.empty() && chain.size() < kMaxIntermediates;) {
+    const auto comma = std::min(rest.find(','), rest.size());
+    POSTERN_TRY(auto intermediate, certificate_item(rest.substr(0, comma)));
+    chain.push_back(std::move(intermediate));
+    rest.remove_prefix(std::min(comma + 1, rest.size()));
   }
   const bool vouched =
       how.proxy_authorities && how.proxy_authorities->vouch_for(certificate, chain, now);
@@ -180,8 +176,9 @@ Result<Attempt> attempt_of(const Services& services, const policy::TenantSnapsho
 
 std::string source_of(const Authentication& how, const Request& request) {
   if (!is_proxy(how, request.peer_address)) return request.peer_address;
-  const auto header = request.header("x-forwarded-for");
-  auto rest = header.value_or("");
+  // Some proxies write a line of their own (RFC 9110 §5.3): the last one's is what counts.
+  const auto sent = request.list("x-forwarded-for").value_or("");
+  std::string_view rest = sent;
   while (!rest.empty()) {
     const auto comma = rest.rfind(',');
     const auto address = trimmed(comma == rest.npos ? rest : rest.substr(comma + 1));
@@ -198,6 +195,24 @@ Result<ClientParameters> ClientParameters::of(const Form& form) {
   POSTERN_TRY(offered.secret, form.optional_single("client_secret"));
   POSTERN_TRY(offered.assertion, form.optional_single("client_assertion"));
   POSTERN_TRY(offered.assertion_type, form.optional_single("client_assertion_type"));
+  return offered;
+}
+
+Result<ClientParameters> ClientParameters::of(const token::Json& body) {
+  const auto member = [&](const char* name) -> Result<std::optional<std::string_view>> {
+    const auto it = body.find(name);
+    if (it == body.end()) return std::optional<std::string_view>();
+    if (!it->is_string() || it->get_ref<const std::string&>().empty()) {
+      Error error = fail(ErrorCode::MalformedRequest, "must be text");
+      error.pointer = std::string("/") + name;
+      return error;
+    }
+    return std::optional<std::string_view>(it->get_ref<const std::string&>());
+  };
+  ClientParameters offered;
+  POSTERN_TRY(offered.id, member("client_id"));
+  POSTERN_TRY(offered.assertion, member("client_assertion"));
+  POSTERN_TRY(offered.assertion_type, member("client_assertion_type"));
   return offered;
 }
 

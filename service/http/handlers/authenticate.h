@@ -19,6 +19,7 @@
 #include "outbound/address.h"
 #include "policy/replay_guard.h"
 #include "policy/snapshot.h"
+#include "token/json.h"
 
 /// Who the client behind a request is, and which keys it holds.
 namespace postern::http {
@@ -52,6 +53,8 @@ struct ClientParameters {
   std::optional<std::string_view> assertion_type;
   /// Errors: MalformedRequest for a repeated one.
   static Result<ClientParameters> of(const Form& form);
+  /// Of a JSON body, which it points into: all but a secret. Errors: MalformedRequest.
+  static Result<ClientParameters> of(const token::Json& body);
 };
 
 /// The client that a request authenticates, by exactly one method (RFC 6749

@@ -1,8 +1,6 @@
 #include <algorithm>
 
-#include "http/error_render.h"
 #include "http/handlers/api.h"
-#include "http/handlers/oauth_endpoints.h"
 
 /// POST /api/v1/tenants/{tenant}/exchange: RFC 8693 for a gateway that needs a
 /// user's tokens for many backends at once. The tokens are verified once; each
@@ -113,22 +111,8 @@ Json issued_json(const BackendId& backend, const grants::IssuedToken& issued) {
 }
 
 Result<Answer> exchange_endpoint(const Services& services, const Request& request) {
-  auto found = tenant_of(services, request);
-  if (!found.ok() && found.error().code == ErrorCode::NotFound) {
-    // As at a tenant that does not know the client.
-    return fail(ErrorCode::InvalidClient, "client authentication failed");
-  }
-  POSTERN_TRY(const auto snapshot, std::move(found));
-  auto record = record_for(services, snapshot->tenant(), request, "token.exchange");
-  std::vector<audit::Event> records;
-
-  const auto decide = [&]() -> Result<Reply> {
-    POSTERN_TRY(auto caller, authenticate(services, *snapshot, request, nullptr, record));
-    POSTERN_CHECK(Query::none(request));
-    POSTERN_CHECK(prove_key(services, *snapshot, request,
-                            "/api/v1/tenants/" + snapshot->tenant().str() + "/exchange", caller));
-    POSTERN_TRY(auto body, json_body(request, {"subject_token", "subject_token_type", "actor_token",
-                                               "actor_token_type", "items"}));
+  const auto decide = [&](const policy::TenantSnapshot& snapshot, const grants::Caller& caller,
+                          Json& body, audit::Event& record) -> Result<Answer> {
     const auto items = body.find("items");
     if (items == body.end() || !items->is_array() || items->empty() || items->size() > kMaxItems) {
       return at("/items", "must be a list of 1 to 64 targets");
@@ -138,15 +122,16 @@ Result<Answer> exchange_endpoint(const Services& services, const Request& reques
       POSTERN_TRY(auto item, read_item((*items)[i], "/items/" + std::to_string(i)));
       asked.push_back(std::move(item));
     }
-    POSTERN_TRY(const auto parties, parties_of(services, *snapshot, caller, request, body, record));
+    POSTERN_TRY(const auto parties, parties_of(services, snapshot, caller, request, body, record));
 
     Json answers = Json::array();
+    std::vector<audit::Event> records;
     for (const auto& item : asked) {
       auto item_record = record;
-      const auto* backend = snapshot->resolve(item.asked);
+      const auto* backend = snapshot.resolve(item.asked);
       // Known names only: a mistaken gateway may have put a token in its place.
       if (backend != nullptr) item_record.with("asked", item.asked.substr(0, 512));
-      const auto issued = services.exchange.issue_for(*snapshot, caller, parties, item.target,
+      const auto issued = services.exchange.issue_for(snapshot, caller, parties, item.target,
                                                       wait_of(request), item_record);
       if (issued.ok()) {
         answers.push_back(issued_json(backend->name, issued.value()));
@@ -156,25 +141,18 @@ Result<Answer> exchange_endpoint(const Services& services, const Request& reques
         return issued.error();  // all of it again, where it may wait
       } else {
         record_error(item_record, issued.error());
-        answers.push_back(refused_item(*snapshot, item.asked, issued.error()));
+        answers.push_back(refused_item(snapshot, item.asked, issued.error()));
       }
       records.push_back(std::move(item_record));
     }
     Json reply_body{{"items", std::move(answers)}};
     auto reply = json_reply(200, reply_body);
     wipe_texts(reply_body);
-    return reply;
+    return Answer{std::move(reply), std::move(records)};
   };
-
-  auto reply = decide();
-  if (reply.ok()) return Answer{std::move(reply).value(), std::move(records)};
-  const auto& error = reply.error();
-  if (error.code == ErrorCode::NeedsOutbound || error.code == ErrorCode::NeedsDatabase) {
-    return error;
-  }
-  auto refusal = render(error, request);
-  offer_nonce(services, snapshot->tenant(), request, &error, refusal);
-  return Answer{std::move(refusal), refusal_records(std::move(record), error)};
+  return client_call(
+      services, request, "token.exchange", "exchange",
+      {"subject_token", "subject_token_type", "actor_token", "actor_token_type", "items"}, decide);
 }
 
 }  // namespace

@@ -2,9 +2,7 @@
 #include <set>
 
 #include "core/time_format.h"
-#include "http/error_render.h"
 #include "http/handlers/api.h"
-#include "http/handlers/oauth_endpoints.h"
 
 /// POST /api/v1/tenants/{tenant}/release: one call per spawn. The client proves
 /// itself by Basic, an assertion or its certificate, the user by their own token; each backend
@@ -77,56 +75,17 @@ Json allowed_json(const grants::ReleasedItem& item, sys_seconds now) {
   return json;
 }
 
-Result<Json> release_body(const Request& request) {
-  return json_body(request, {"subject_token", "subject_token_type", "items", "client_id",
-                             "client_assertion", "client_assertion_type"});
-}
-
-std::optional<std::string_view> member_of(const Json& body, const char* name) {
-  const auto it = body.find(name);
-  if (it == body.end() || !it->is_string() || it->get_ref<const std::string&>().empty()) {
-    return std::nullopt;
-  }
-  return it->get_ref<const std::string&>();
-}
-
 Result<Answer> release_endpoint(const Services& services, const Request& request) {
-  auto found = tenant_of(services, request);
-  if (!found.ok() && found.error().code == ErrorCode::NotFound) {
-    // As at a tenant that does not know the client.
-    return fail(ErrorCode::InvalidClient, "client authentication failed");
-  }
-  POSTERN_TRY(const auto snapshot, std::move(found));
-  auto record = record_for(services, snapshot->tenant(), request, "credential.release");
-  std::vector<audit::Event> records;
-
-  const auto decide = [&]() -> Result<Reply> {
-    // By headers, or as in the form of the token endpoint: then the body is read
-    // first, and one that cannot be read names no client.
-    std::optional<Json> body;
-    ClientParameters offered;
-    if (request.count("authorization") == 0) {
-      if (auto read = release_body(request); read.ok()) body = std::move(read).value();
-    }
-    if (body) {
-      offered = {member_of(*body, "client_id"), std::nullopt, member_of(*body, "client_assertion"),
-                 member_of(*body, "client_assertion_type")};
-    }
-    POSTERN_TRY(auto caller, authenticate(services, *snapshot, request, offered, record));
-    POSTERN_CHECK(Query::none(request));
-    POSTERN_CHECK(prove_key(services, *snapshot, request,
-                            "/api/v1/tenants/" + snapshot->tenant().str() + "/release", caller));
-    if (!body) {
-      POSTERN_TRY(body, release_body(request));
-    }
-    const auto subject_token = body->find("subject_token");
-    if (subject_token == body->end() || !subject_token->is_string()) {
+  const auto decide = [&](const policy::TenantSnapshot& snapshot, const grants::Caller& caller,
+                          Json& body, audit::Event& record) -> Result<Answer> {
+    const auto subject_token = body.find("subject_token");
+    if (subject_token == body.end() || !subject_token->is_string()) {
       return at("/subject_token", "is required: the user's own token");
     }
     const SubjectToken token(SecureBuffer::take(std::move(subject_token->get_ref<std::string&>())));
-    POSTERN_TRY(const auto type, text_member(*body, "subject_token_type", 200));
-    const auto items = body->find("items");
-    if (items == body->end() || !items->is_array() || items->empty() || items->size() > kMaxItems) {
+    POSTERN_TRY(const auto type, text_member(body, "subject_token_type", 200));
+    const auto items = body.find("items");
+    if (items == body.end() || !items->is_array() || items->empty() || items->size() > kMaxItems) {
       return at("/items", "must be a list of 1 to 64 backends");
     }
     std::vector<grants::ReleaseItemRequest> asked;
@@ -136,17 +95,18 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
     }
     auto verified = token.expose([&](ByteView bytes) {
       return services.release.verify_subject(
-          *snapshot, caller, as_text(bytes),
+          snapshot, caller, as_text(bytes),
           type.value_or("urn:ietf:params:oauth:token-type:access_token"), wait_of(request));
     });
     POSTERN_TRY(const auto subject, std::move(verified));
 
     Json answers = Json::array();
+    std::vector<audit::Event> records;
     std::size_t total = 0;
     std::set<const policy::Backend*> seen;
     for (const auto& item : asked) {
       auto item_record = record;
-      const auto* backend = snapshot->resolve(item.asked);
+      const auto* backend = snapshot.resolve(item.asked);
       // Known names only: a mistaken gateway may have put a token in its place.
       if (backend != nullptr) item_record.with("asked", item.asked.substr(0, 512));
       const auto release = [&]() -> Result<grants::ReleasedItem> {
@@ -156,7 +116,7 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
         if (total > kMaxReplyBytes) {
           return fail(ErrorCode::TooLarge, "the answer is too large; ask for fewer backends");
         }
-        return services.release.release(*snapshot, caller, *subject, item, item_record,
+        return services.release.release(snapshot, caller, *subject, item, item_record,
                                         wait_of(request));
       };
       const auto released = release();
@@ -168,7 +128,7 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
         return released.error();  // all of it again, where it may wait
       } else {
         record_error(item_record, released.error());
-        answers.push_back(refused_item(*snapshot, item.asked, released.error()));
+        answers.push_back(refused_item(snapshot, item.asked, released.error()));
       }
       records.push_back(std::move(item_record));
     }
@@ -177,21 +137,12 @@ Result<Answer> release_endpoint(const Services& services, const Request& request
     wipe_texts(reply_body);
     // Escapes can make text several times longer than the values counted above.
     if (reply.body().size() > kMaxReplyBytes * 3 / 2) {
-      records.clear();
       return fail(ErrorCode::TooLarge, "the answer is too large; ask for fewer backends");
     }
-    return reply;
+    return Answer{std::move(reply), std::move(records)};
   };
-
-  auto reply = decide();
-  if (reply.ok()) return Answer{std::move(reply).value(), std::move(records)};
-  const auto& error = reply.error();
-  if (error.code == ErrorCode::NeedsOutbound || error.code == ErrorCode::NeedsDatabase) {
-    return error;
-  }
-  auto refusal = render(error, request);
-  offer_nonce(services, snapshot->tenant(), request, &error, refusal);
-  return Answer{std::move(refusal), refusal_records(std::move(record), error)};
+  return client_call(services, request, "credential.release", "release",
+                     {"subject_token", "subject_token_type", "items"}, decide);
 }
 
 }  // namespace

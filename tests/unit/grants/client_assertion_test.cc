@@ -100,6 +100,15 @@ TEST(ClientAssertion, A7_IssuerAndSubjectAreTheClient) {
   f.refuses(f.with("sub", Json::array({"gw-01"})), "sub of another type");
 }
 
+TEST(ClientAssertion, A7_WhoItClaimsToBeFromIsReadBeforeItIsVerified) {
+  Asserting f;
+  EXPECT_EQ(claimed_client(f.gw.sign(f.claims_now())), "gw-01");
+  EXPECT_EQ(claimed_client(f.gw.sign(f.with("iss", nullptr))), std::nullopt);
+  for (const char* bad : {"", "garbage", "a.b.c", "e30.e30."}) {
+    EXPECT_EQ(claimed_client(bad), std::nullopt) << bad;
+  }
+}
+
 TEST(ClientAssertion, A7_TheSignatureMustVerify) {
   Asserting f;
   const auto good = f.gw.sign(f.claims_now());

@@ -151,6 +151,20 @@ TEST(ClientDocuments, ADocumentMustSayWhatItMust) {
   refuses({{"padding", std::string(5 * 1024, 'x')}}, "too large");
 }
 
+TEST(ClientDocuments, IsHeldToTheRulesAgainWhenItIsOnlyRead) {
+  Documents f;
+  const auto& allowed = *f.snapshot->settings().registration;
+  const auto read = [&](const std::string& text, const std::string& url = kUrl) {
+    return code_of(read_client_document(text, url, allowed, {}));
+  };
+  EXPECT_EQ(read(f.document().dump()), std::nullopt);
+  const std::string elsewhere = "https://elsewhere.example/a.json";
+  EXPECT_EQ(read(f.document(elsewhere).dump(), elsewhere), ErrorCode::InvalidClient);
+  for (const char* bad : {"", "[]", "1", "{", "{}"}) {
+    EXPECT_EQ(read(bad), ErrorCode::InvalidClient) << bad;
+  }
+}
+
 TEST(ClientDocuments, OnlyAPlain200OfJsonCounts) {
   const auto refuses = [](int status, const std::string& body, const std::string& type) {
     Documents f;
@@ -321,6 +335,152 @@ TEST(ClientDocuments, WhileADocumentIsFetchedAgainTheLastOneServes) {
   EXPECT_EQ(code_of(f.find()), ErrorCode::InvalidClient);
   f.fetcher.during([&] { EXPECT_EQ(code_of(f.find()), ErrorCode::Unavailable); });
   EXPECT_EQ(code_of(f.find()), ErrorCode::InvalidClient);
+}
+
+/// Known documents of a host that hangs, and one of another.
+struct Hanging : Documents {
+  static constexpr auto kFresh = 60s;
+  /// The fetch that timed out is the last that may have begun before.
+  static constexpr auto kTimeOut = 5s;
+
+  Hanging() {
+    manifest["settings"]["registration"]["client_id_metadata"].push_back(
+        "https://other.example.com/");
+    load();
+    for (int i = 0; i < 16; ++i) {
+      there.push_back("https://agents.example.com/" + std::to_string(i) + ".json");
+    }
+    for (const auto& url : there) know(url);
+    know(elsewhere);
+    for (const auto& url : there) fetcher.die(url);
+    fetcher.during([this] {
+      if (asked_there() == begun_) return;
+      begun_ = asked_there();
+      for (const auto& url : there) EXPECT_TRUE(find(url, Wait::No).ok()) << "meanwhile";
+      EXPECT_TRUE(find(elsewhere).ok());
+      EXPECT_EQ(asked_there(), begun_) << "one at a time";
+      clock.advance(kTimeOut);
+    });
+    begun_ = asked_there();
+    until = clock.now() + kFresh + ClientDocuments::kGrace;
+    clock.advance(kFresh);
+  }
+  void know(const std::string& url) {
+    fetcher.serve(url, document(url), kFresh);
+    EXPECT_TRUE(find(url).ok());
+  }
+  int asked_there() const {
+    int sum = 0;
+    for (const auto& url : there) sum += fetcher.asked(url);
+    return sum;
+  }
+
+  std::vector<std::string> there;
+  std::string elsewhere = "https://other.example.com/b.json";
+  sys_seconds until;
+
+ private:
+  int begun_ = 0;
+};
+
+TEST(ClientDocuments, AHostThatHangsStopsNoOthersClients) {
+  Hanging f;
+  const auto before = f.asked_there();
+  while (f.clock.now() < f.until - Hanging::kTimeOut) {
+    for (const auto& url : f.there) {
+      ASSERT_TRUE(f.find(url).ok()) << "within the grace";
+      // Also where it must not wait, it is asked for again or served, never refused.
+      const auto code = code_of(f.find_from("192.0.2.2", url, Wait::No));
+      ASSERT_TRUE(!code || code == ErrorCode::NeedsOutbound);
+    }
+    ASSERT_TRUE(f.find_from("192.0.2.2", f.elsewhere).ok());
+    f.clock.advance(1s);
+  }
+  EXPECT_GE(f.fetcher.asked(f.elsewhere), 10) << "fetched again each minute";
+  // While pauses grow, and then at most once in each.
+  EXPECT_LE(f.asked_there() - before, 6 + ClientDocuments::kGrace / 35s);
+  EXPECT_GT(f.asked_there(), before);
+}
+
+TEST(ClientDocuments, AHostThatHangsHasNoClientsAfterTheGrace) {
+  Hanging f;
+  ASSERT_TRUE(f.find(f.there[0]).ok());
+  f.fetcher.during([&] {
+    EXPECT_TRUE(f.find(f.elsewhere).ok()) << "another host's, though it is as old";
+    f.clock.advance(Hanging::kTimeOut);
+  });
+  f.clock.advance(f.until - f.clock.now());
+  EXPECT_EQ(code_of(f.find(f.there[0])), ErrorCode::InvalidClient) << "asked, without an answer";
+  for (const auto& url : f.there) {
+    const auto refused = f.find(url, Wait::No);
+    EXPECT_EQ(code_of(refused), ErrorCode::RateLimited) << "the host waits";
+    EXPECT_TRUE(refused.error().retry_after);
+  }
+  f.fetcher.during(nullptr);
+  for (const auto& url : f.there) f.fetcher.serve(url, f.document(url), Hanging::kFresh);
+  f.clock.advance(30s);
+  for (const auto& url : f.there) EXPECT_TRUE(f.find(url).ok()) << "it answers again";
+}
+
+TEST(ClientDocuments, ATimeOutThatEndsAfterTheGraceLeavesNoClient) {
+  Hanging f;
+  f.fetcher.during([&] { f.clock.advance(Hanging::kTimeOut); });
+  f.clock.advance(f.until - f.clock.now() - Hanging::kTimeOut);
+  EXPECT_EQ(code_of(f.find(f.there[0])), ErrorCode::InvalidClient);
+}
+
+TEST(ClientDocuments, WhatAHostSaysIsGoneIsGoneWithinTheGraceToo) {
+  Hanging f;
+  ASSERT_TRUE(f.find(f.there[0]).ok());
+  f.fetcher.during(nullptr);
+  f.clock.advance(1s);
+  f.fetcher.serve_text(f.there[0], 404, "");
+  EXPECT_EQ(code_of(f.find(f.there[0])), ErrorCode::InvalidClient);
+  // An answer, however late, is one.
+  f.fetcher.during([&] { f.clock.advance(Hanging::kTimeOut); });
+  f.fetcher.serve(f.there[1], {{"client_id", "another"}});
+  EXPECT_EQ(code_of(f.find(f.there[1])), ErrorCode::InvalidClient);
+  // Nor do those come back while their host hangs again.
+  EXPECT_TRUE(f.find(f.there[2]).ok());
+  for (const auto& url : {f.there[0], f.there[1]}) {
+    const auto refused = f.find(url);
+    EXPECT_EQ(code_of(refused), ErrorCode::RateLimited);
+    EXPECT_EQ(refused.error().retry_after, 1s) << "its pauses began anew when it answered";
+  }
+}
+
+TEST(ClientDocuments, KnownDocumentsAreFetchedAgainAtFewOriginsAtATime) {
+  for (const auto stale : {0s, std::chrono::seconds(ClientDocuments::kGrace)}) {
+    Documents f;
+    std::vector<std::string> urls;
+    for (int i = 0; i < 8; ++i) {
+      const auto origin = "https://agents" + std::to_string(i) + ".example.com/";
+      f.manifest["settings"]["registration"]["client_id_metadata"].push_back(origin);
+      urls.push_back(origin + "a.json");
+      f.fetcher.serve(urls.back(), f.document(urls.back()), 60s);
+    }
+    f.load();
+    for (const auto& url : urls) ASSERT_TRUE(f.find(url).ok());
+    f.clock.advance(60s + stale);
+    // Each fetch is under way while the next is asked for.
+    std::size_t under_way = 0;
+    f.fetcher.during([&] {
+      const auto count = ++under_way;
+      const auto next = f.find(urls.at(count));
+      if (count < ClientDocuments::kRefreshingOfTenant) {
+        EXPECT_TRUE(next.ok());
+      } else if (stale == 0s) {
+        EXPECT_TRUE(next.ok()) << "the one in memory";
+      } else {
+        EXPECT_EQ(code_of(next), ErrorCode::Unavailable);
+      }
+    });
+    EXPECT_TRUE(f.find(urls[0]).ok());
+    EXPECT_EQ(under_way, ClientDocuments::kRefreshingOfTenant);
+    f.fetcher.during(nullptr);
+    EXPECT_TRUE(f.find(urls.back()).ok()) << "all have ended";
+    EXPECT_EQ(f.fetcher.asked(urls.back()), 2);
+  }
 }
 
 TEST(ClientDocuments, WhatIsRememberedOfFailuresIsBounded) {

@@ -15,6 +15,8 @@ namespace {
 using namespace std::chrono_literals;
 using Action = PlannedChange::Action;
 using test::must;
+using testing::ElementsAre;
+using testing::IsEmpty;
 
 constexpr auto kNow = sys_seconds(1'790'000'000s);
 const std::string kSecretA(32, 'a');
@@ -413,6 +415,25 @@ TEST(PlanManifest, WarnsOfWhatIsLegalButOdd) {
   ASSERT_EQ(plan.warnings.size(), 2u);
   EXPECT_NE(plan.warnings[0].find("plain http"), std::string::npos);
   EXPECT_NE(plan.warnings[1].find("idle"), std::string::npos);
+}
+
+TEST(PlanManifest, WarnsOfSettingsThatDoNotDoWhatTheySay) {
+  Tenant tenant;
+  auto json = acme();
+  json["settings"] = {{"reveal", true}, {"api_scopes", {"vault"}}};
+  EXPECT_THAT(
+      tenant.plan(json).warnings,
+      ElementsAre("issuer corp maps no scope, so its users have none of settings.api_scopes"));
+  json["issuers"][0]["claims"]["scope"] = "scope";
+  EXPECT_THAT(tenant.plan(json).warnings, IsEmpty());
+  tenant.apply(json);
+  json["guardrails"] = {{"reveal", false}};
+  EXPECT_THAT(tenant.plan(json).warnings,
+              ElementsAre("settings: reveal is not what the operator's guardrails allow"));
+  json.erase("guardrails");
+  json["settings"] = {{"reveal", false}};
+  EXPECT_THAT(tenant.plan(json).warnings,
+              ElementsAre("settings: api_scopes is not given and goes back to its default"));
 }
 
 TEST(PlanManifest, DisablesAndEnables) {
