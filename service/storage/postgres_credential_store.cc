@@ -371,7 +371,8 @@ Result<vault::CredentialMetadata> PostgresCredentialStore::put_once(
         const auto version = number<std::uint32_t>(row[9]);
         auto [current, revision, description] = locked_in(row);
         if (expected && !expected->meets(current, revision)) return changed();
-        if (!expected && description.cas_required) return vault::cas_is_required();
+        if (description.cas_required && !(expected && expected->named))
+          return vault::cas_is_required();
         POSTERN_CHECK(edited(edit, description));
 
         POSTERN_TRY(const auto sealed, seal(version));
