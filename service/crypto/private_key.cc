@@ -12,7 +12,7 @@
 #include <memory>
 #include <new>
 
-#include "core/bytes.h"
+#include "core/byte_reader.h"
 
 namespace postern::crypto {
 namespace {
@@ -47,52 +47,25 @@ struct Block {
   }
 };
 
-/// Takes from the front of OpenSSH's format; once something is missing, ok() stays false.
-class SshReader {
- public:
-  explicit SshReader(ByteView bytes) : rest_(bytes) {}
-  ByteView take(std::size_t size) {
-    if (size > rest_.size()) {
-      ok_ = false;
-      return {};
-    }
-    const auto taken = rest_.first(size);
-    rest_ = rest_.subspan(size);
-    return taken;
-  }
-  std::uint32_t number() {
-    std::uint32_t value = 0;
-    for (const auto byte : take(4)) value = value << 8 | std::to_integer<std::uint32_t>(byte);
-    return value;
-  }
-  ByteView string() { return take(number()); }
-  bool ok() const { return ok_; }
-  bool at_end() const { return ok_ && rest_.empty(); }
-
- private:
-  ByteView rest_;
-  bool ok_ = true;
-};
-
 /// PROTOCOL.key of OpenSSH: magic, cipher, KDF, its options, one key.
 std::optional<PrivateKeyForm> openssh_form(ByteView bytes) {
   constexpr std::string_view kMagic("openssh-key-v1\0", 15);
-  SshReader reader(bytes);
+  ByteReader reader(bytes);
   if (as_text(reader.take(kMagic.size())) != kMagic) return std::nullopt;
-  const auto cipher = as_text(reader.string());
-  reader.string();
-  reader.string();
+  const auto cipher = as_text(reader.part());
+  reader.part();
+  reader.part();
   const auto keys = reader.number();
-  const auto public_key = reader.string();
-  const auto section = reader.string();
+  const auto public_key = reader.part();
+  const auto section = reader.part();
   if (!reader.at_end() || keys != 1 || public_key.empty() || section.size() < 8) {
     return std::nullopt;
   }
   if (cipher == "none") {
-    SshReader inner(section);
+    ByteReader inner(section);
     const auto first = inner.number();
     if (first != inner.number()) return std::nullopt;
-    const auto kind = inner.string();
+    const auto kind = inner.part();
     if (!inner.ok() || kind.empty()) return std::nullopt;
   }
   return PrivateKeyForm{true, cipher != "none"};

@@ -33,15 +33,24 @@ constexpr Statement kLatest{"credential.latest", R"sql(
   "ON v.tenant_id = c.tenant_id AND v.owner_issuer = c.owner_issuer "                          \
   "AND v.owner_subject = c.owner_subject AND v.name = c.name AND v.version = c.current_version "
 
+// The versions that count of one credential, $1 to $4.
+#define VERSIONS_OF_CREDENTIAL                                        \
+  " FROM credential c JOIN credential_version v "                     \
+  "ON v.tenant_id = c.tenant_id AND v.owner_issuer = c.owner_issuer " \
+  "AND v.owner_subject = c.owner_subject AND v.name = c.name "        \
+  "AND v.version BETWEEN c.first_version AND c.current_version "      \
+  "WHERE c.tenant_id = $1 AND c.owner_issuer = $2 AND c.owner_subject = $3 AND c.name = $4 "
+// What of a tenant's credentials is listed, after those before.
+#define FILTERED                                                                         \
+  "WHERE c.tenant_id = $1 AND (c.owner_issuer, c.owner_subject, c.name) > ($2, $3, $4) " \
+  "AND c.labels @> $6::jsonb AND ($7 = '' OR c.type = $7) "                              \
+  "AND ($8 = '' OR (c.rotation_due_at <= to_timestamp(nullif($8, '')::bigint) "          \
+  "AND v.deleted_at IS NULL AND v.destroyed_at IS NULL)) "
+
 constexpr Statement kVersion{"credential.version", R"sql(
     SELECT v.version, v.kek_version, v.wrapped_dek, v.sealed, array_to_string(v.field_names, ','),
-           extract(epoch FROM v.created_at)::bigint, extract(epoch FROM v.expires_at)::bigint
-      FROM credential c
-      JOIN credential_version v
-        ON v.tenant_id = c.tenant_id AND v.owner_issuer = c.owner_issuer
-       AND v.owner_subject = c.owner_subject AND v.name = c.name
-       AND v.version BETWEEN c.first_version AND c.current_version
-     WHERE c.tenant_id = $1 AND c.owner_issuer = $2 AND c.owner_subject = $3 AND c.name = $4
+           extract(epoch FROM v.created_at)::bigint, extract(epoch FROM v.expires_at)::bigint)sql" VERSIONS_OF_CREDENTIAL
+                                                   R"sql(
        AND v.version = $5 AND v.deleted_at IS NULL AND v.destroyed_at IS NULL)sql"};
 // Locks the credential, present or not, until the transaction ends.
 constexpr Statement kNextVersion{"credential.next_version", R"sql(
@@ -76,26 +85,13 @@ constexpr Statement kMetadata{"credential.metadata", METADATA_OF_CREDENTIALS R"s
 constexpr Statement kHistory{"credential.history", R"sql(
     SELECT v.version, array_to_string(v.field_names, ','),
            extract(epoch FROM v.created_at)::bigint, extract(epoch FROM v.expires_at)::bigint,
-           extract(epoch FROM v.deleted_at)::bigint, extract(epoch FROM v.destroyed_at)::bigint
-      FROM credential c
-      JOIN credential_version v
-        ON v.tenant_id = c.tenant_id AND v.owner_issuer = c.owner_issuer
-       AND v.owner_subject = c.owner_subject AND v.name = c.name
-       AND v.version BETWEEN c.first_version AND c.current_version
-     WHERE c.tenant_id = $1 AND c.owner_issuer = $2 AND c.owner_subject = $3 AND c.name = $4
+           extract(epoch FROM v.deleted_at)::bigint, extract(epoch FROM v.destroyed_at)::bigint)sql" VERSIONS_OF_CREDENTIAL
+                                                   R"sql(
      ORDER BY v.version)sql"};
-constexpr Statement kList{"credential.list", METADATA_OF_CREDENTIALS R"sql(
-     WHERE c.tenant_id = $1 AND (c.owner_issuer, c.owner_subject, c.name) > ($2, $3, $4)
-       AND c.labels @> $6::jsonb AND ($7 = '' OR c.type = $7)
-       AND ($8 = '' OR (c.rotation_due_at <= to_timestamp(nullif($8, '')::bigint)
-                        AND v.deleted_at IS NULL AND v.destroyed_at IS NULL))
+constexpr Statement kList{"credential.list", METADATA_OF_CREDENTIALS FILTERED R"sql(
      ORDER BY c.owner_issuer, c.owner_subject, c.name
      LIMIT $5)sql"};
-constexpr Statement kListOfOwner{"credential.list_of_owner", METADATA_OF_CREDENTIALS R"sql(
-     WHERE c.tenant_id = $1 AND (c.owner_issuer, c.owner_subject, c.name) > ($2, $3, $4)
-       AND c.labels @> $6::jsonb AND ($7 = '' OR c.type = $7)
-       AND ($8 = '' OR (c.rotation_due_at <= to_timestamp(nullif($8, '')::bigint)
-                        AND v.deleted_at IS NULL AND v.destroyed_at IS NULL))
+constexpr Statement kListOfOwner{"credential.list_of_owner", METADATA_OF_CREDENTIALS FILTERED R"sql(
        AND c.owner_issuer = $9 AND c.owner_subject = $10
      ORDER BY c.owner_issuer, c.owner_subject, c.name
      LIMIT $5)sql"};
@@ -116,13 +112,7 @@ constexpr Statement kRevise{"credential.revise", R"sql(
     UPDATE credential SET revision = revision + 1
      WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3 AND name = $4)sql"};
 constexpr Statement kCountVersions{"credential.count_versions", R"sql(
-    SELECT count(v.version), count(v.destroyed_at)
-      FROM credential c
-      JOIN credential_version v
-        ON v.tenant_id = c.tenant_id AND v.owner_issuer = c.owner_issuer
-       AND v.owner_subject = c.owner_subject AND v.name = c.name
-       AND v.version BETWEEN c.first_version AND c.current_version
-     WHERE c.tenant_id = $1 AND c.owner_issuer = $2 AND c.owner_subject = $3 AND c.name = $4
+    SELECT count(v.version), count(v.destroyed_at))sql" VERSIONS_OF_CREDENTIAL R"sql(
        AND v.version = ANY ($5::integer[]))sql"};
 constexpr Statement kDeleteVersions{"credential.delete_versions", R"sql(
     UPDATE credential_version SET deleted_at = to_timestamp($6)
@@ -381,7 +371,8 @@ Result<vault::CredentialMetadata> PostgresCredentialStore::put_once(
         const auto version = number<std::uint32_t>(row[9]);
         auto [current, revision, description] = locked_in(row);
         if (expected && !expected->meets(current, revision)) return changed();
-        if (!expected && description.cas_required) return vault::cas_is_required();
+        if (description.cas_required && !(expected && expected->named))
+          return vault::cas_is_required();
         POSTERN_CHECK(edited(edit, description));
 
         POSTERN_TRY(const auto sealed, seal(version));

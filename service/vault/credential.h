@@ -116,6 +116,8 @@ struct Expected {
 
   std::uint32_t version;
   std::optional<std::uint32_t> revision;
+  /// Whether the caller named the version, as `cas_required` wants; else it is what was found.
+  bool named = true;
 };
 
 // What every implementation answers.

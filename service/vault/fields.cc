@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/byte_reader.h"
+
 namespace postern::vault {
 namespace {
 
@@ -42,33 +44,6 @@ class Writer {
 
  private:
   std::byte* at_;
-};
-
-/// Takes from the front; once something is missing, ok() stays false.
-class Reader {
- public:
-  explicit Reader(ByteView bytes) : rest_(bytes) {}
-  ByteView take(std::size_t size) {
-    if (size > rest_.size()) {
-      ok_ = false;
-      return {};
-    }
-    const auto taken = rest_.first(size);
-    rest_ = rest_.subspan(size);
-    return taken;
-  }
-  std::size_t number() {
-    std::size_t value = 0;
-    for (const auto byte : take(4)) value = value << 8 | std::to_integer<std::size_t>(byte);
-    return value;
-  }
-  ByteView part() { return take(number()); }
-  bool ok() const noexcept { return ok_; }
-  bool at_end() const noexcept { return ok_ && rest_.empty(); }
-
- private:
-  ByteView rest_;
-  bool ok_ = true;
 };
 
 Error malformed() { return fail(ErrorCode::Internal, "the fields are malformed"); }
@@ -113,7 +88,7 @@ SecureBuffer encode_fields(const Fields& fields) {
 }
 
 Result<Fields> decode_fields(ByteView plaintext) {
-  Reader reader(plaintext);
+  ByteReader reader(plaintext);
   const auto version = reader.take(1);
   const auto count = reader.number();
   if (!reader.ok() || version.front() != kFormatVersion || count == 0 || count > kMaxFields) {

@@ -83,11 +83,10 @@ class CredentialStoreSuite : public ::testing::TestWithParam<CredentialStoreFact
              {}}};
   }
 
-  Result<vault::CredentialMetadata> put(
-      const TenantId& tenant, const Key& key,
-      std::optional<std::uint32_t> expected_version = std::nullopt) {
+  Result<vault::CredentialMetadata> put(const TenantId& tenant, const Key& key,
+                                        std::optional<vault::Expected> expected = std::nullopt) {
     return store().put(
-        tenant, key, expected_version,
+        tenant, key, expected,
         [&](std::uint32_t version) -> Result<vault::SealedVersion> {
           return sealed(tenant.str() + key.owner.principal().subject, version);
         },
@@ -404,6 +403,9 @@ TEST_P(CredentialStoreSuite, MayInsistOnKnowingWhatAWriterSaw) {
   ASSERT_TRUE(put_described(a_, key_, [](auto& is) { is.cas_required = true; }).ok());
   EXPECT_EQ(code_of(put(a_, key_)), ErrorCode::PreconditionFailed);
   EXPECT_EQ(code_of(put(a_, key_, 2)), ErrorCode::PreconditionFailed);
+  vault::Expected as_found(1);  // which is no word of the writer's
+  as_found.named = false;
+  EXPECT_EQ(code_of(put(a_, key_, as_found)), ErrorCode::PreconditionFailed);
   EXPECT_EQ(put(a_, key_, 1).value().version, 2u);
   // Not a write: these need no word.
   EXPECT_TRUE(change(a_, key_, Change::Delete).ok());

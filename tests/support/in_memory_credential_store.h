@@ -35,7 +35,9 @@ class InMemoryCredentialStore : public vault::CredentialStore {
     auto after = find(tenant, key) == nullptr ? Entry() : *find(tenant, key);
     const auto latest = after.latest();
     if (expected && !expected->meets(latest, after.revision)) return changed();
-    if (!expected && after.description.cas_required) return vault::cas_is_required();
+    if (after.description.cas_required && !(expected && expected->named)) {
+      return vault::cas_is_required();
+    }
     POSTERN_CHECK(edited(edit, after.description));
     POSTERN_TRY(auto sealed, seal(++after.last_version));
     POSTERN_CHECK(audit_.append(events));

@@ -113,16 +113,20 @@ Result<std::optional<vault::Expected>> expected_by(const Services& services, con
                                                    const vault::CredentialKey& key, Absent absent) {
   POSTERN_TRY(const auto conditions, Preconditions::of(request));
   if (!conditions.any()) return std::optional<vault::Expected>();
+  const auto found = [&](vault::Expected expected) {
+    expected.named = conditions.names_version();
+    return std::optional(expected);
+  };
   const auto stored = services.credentials.metadata(snapshot.tenant(), key);
   if (!stored.ok()) {
     if (stored.error().code != ErrorCode::NotFound || absent == Absent::Refuse) {
       return stored.error();
     }
     POSTERN_CHECK(conditions.check_tag(std::nullopt));
-    return std::optional(vault::Expected(0));
+    return found(vault::Expected(0));
   }
   POSTERN_CHECK(conditions.check_tag(tag_of(stored.value())));
-  return std::optional(vault::Expected(stored.value().version, stored.value().revision));
+  return found(vault::Expected(stored.value().version, stored.value().revision));
 }
 
 void add_credential_endpoint(Router& router, Gate& gate, Services& services, const char* method,

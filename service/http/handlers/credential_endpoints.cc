@@ -180,6 +180,7 @@ Result<std::optional<vault::Expected>> expected_of_write(const Services& service
     return fail(ErrorCode::PreconditionFailed, "the credential has another version");
   }
   if (!expected) expected = vault::Expected(version);
+  expected->named = true;
   return expected;
 }
 
@@ -208,8 +209,6 @@ Result<Done> put_credential(const Services& services, const Request& request,
   for (const auto& [name, value] : fields) names += (names.empty() ? "" : " ") + name;
   record.with("fields", names).with("type", type.value_or("")).with("changed", description.named());
   POSTERN_TRY(const auto expected, expected_of_write(services, request, snapshot, key, body));
-  POSTERN_TRY(const auto conditions, Preconditions::of(request));
-  const bool names_version = conditions.names_version() || !body.value("cas", Json()).is_null();
 
   POSTERN_TRY(const auto stored, services.credentials.put(
                                      snapshot.tenant(), key, expected,
@@ -219,9 +218,6 @@ Result<Done> put_credential(const Services& services, const Request& request,
                                                                      expires_at);
                                      },
                                      [&](CredentialDescription& is) -> Status {
-                                       if (is.cas_required && !names_version) {
-                                         return vault::cas_is_required();
-                                       }
                                        description.apply(is);
                                        if (type) is.type = *type;  // or what it is stays
                                        return policy::check_fields(is.type, fields);

@@ -61,19 +61,23 @@ TEST(PostgresCredentialStore, ARowThatFindsItsWayBackIsNoCredential) {
   EXPECT_EQ(stores.credentials.history(tenant, key).value().versions.size(), 1u);
 }
 
+bool put_something(PostgresStores& stores, const TenantId& tenant,
+                   const vault::CredentialKey& key) {
+  return stores.credentials
+      .put(tenant, key, std::nullopt,
+           [](std::uint32_t version) -> Result<vault::SealedVersion> {
+             return vault::SealedVersion{version,   KekVersion{1}, Bytes(105),  Bytes(80),
+                                         {"token"}, sys_seconds{}, std::nullopt};
+           },
+           {})
+      .ok();
+}
+
 TEST(PostgresCredentialStore, WhatIsDestroyedIsNoLongerInTheRow) {
   PostgresStores stores;
   const auto tenant = stores.add_tenant();
   const vault::CredentialKey key{Owner::tenant(), CredentialName("github")};
-  ASSERT_TRUE(stores.credentials
-                  .put(tenant, key, std::nullopt,
-                       [](std::uint32_t version) -> Result<vault::SealedVersion> {
-                         return vault::SealedVersion{version,     KekVersion{1}, Bytes(105),
-                                                     Bytes(80),   {"token"},     sys_seconds{},
-                                                     std::nullopt};
-                       },
-                       {})
-                  .ok());
+  ASSERT_TRUE(put_something(stores, tenant, key));
   using Change = vault::CredentialStore::VersionChange;
   ASSERT_TRUE(
       stores.credentials
@@ -108,15 +112,7 @@ TEST(PostgresCredentialStore, AVersionsContentIsFinal) {
   PostgresStores stores;
   const auto tenant = stores.add_tenant();
   const vault::CredentialKey key{Owner::tenant(), CredentialName("github")};
-  ASSERT_TRUE(stores.credentials
-                  .put(tenant, key, std::nullopt,
-                       [](std::uint32_t version) -> Result<vault::SealedVersion> {
-                         return vault::SealedVersion{version,     KekVersion{1}, Bytes(105),
-                                                     Bytes(80),   {"token"},     sys_seconds{},
-                                                     std::nullopt};
-                       },
-                       {})
-                  .ok());
+  ASSERT_TRUE(put_something(stores, tenant, key));
   const auto as_service = [&](const std::string& sql) -> std::string {
     pqxx::connection connection(stores.service());
     pqxx::work tx(connection);
