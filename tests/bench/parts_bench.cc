@@ -25,6 +25,7 @@
 #include "crypto/hash.h"
 #include "crypto/random.h"
 #include "crypto/signature.h"
+#include "crypto/wiping_memory.h"
 #include "http/form.h"
 #include "storage/database.h"
 #include "storage/embedded_postgres.h"
@@ -39,6 +40,9 @@
 #include "vault/keyring.h"
 
 namespace {
+
+// As in the service: what OpenSSL frees is overwritten. Before it allocates anything.
+[[maybe_unused]] const bool kWiped = postern::crypto::wipe_freed_memory();
 
 using namespace postern;
 using crypto::Algorithm;
