@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <string>
 #include <utility>
@@ -365,6 +367,52 @@ TEST(KeyHolder, AReplicaThatStartsIsSealed) {
   expect_all(tenant, three.port(), true);
   ASSERT_THAT(tenant.unseal(three.port(), share), HasStatus(200));
   expect_all(tenant, three.port(), false);
+}
+
+// ---- the program ----
+
+TEST(KeyHolder, TheProgramHoldsSealsAndUnseals) {
+  namespace fs = std::filesystem;
+  const HeldTenant tenant("sealed-program");
+  const TempDirectory directory;
+  const auto token = directory.path() / "admin.token";
+  const auto share = directory.path() / "acme.share";
+  std::ofstream(token) << tenant.admin << "\n";
+  fs::permissions(token, fs::perms(0600));
+  const auto run = [&](const std::vector<std::string>& words, int status = 0) {
+    std::vector<std::string> command{program("postern"), "tenant"};
+    command.insert(command.end(), words.begin(), words.end());
+    Process process(command,
+                    {{"PATH", "/usr/bin:/bin"},
+                     {"POSTERN_URL", "http://127.0.0.1:" + std::to_string(world().one.port())},
+                     {"POSTERN_TENANT", tenant.name},
+                     {"POSTERN_TOKEN_FILE", token.string()}},
+                    directory.path() / "output");
+    EXPECT_EQ(process.wait(), status) << process.output();
+    return process.output();
+  };
+
+  EXPECT_EQ(run({"key-holder"}), "not-held, KEK 1\n");
+  EXPECT_NE(run({"unseal", "--share-file", share.string()}, 2), "");
+  EXPECT_FALSE(fs::exists(share)) << "only hold-key makes one";
+  EXPECT_THAT(run({"hold-key", "--share-file", share.string()}), HasSubstr("unsealed, KEK 2"));
+  EXPECT_EQ(fs::status(share).permissions(), fs::perms(0600));
+  const auto made = read_text(share);
+  EXPECT_EQ(made.size(), 44u);
+  EXPECT_THAT(run({"hold-key", "--share-file", share.string()}), HasSubstr("unsealed, KEK 2"));
+  EXPECT_EQ(read_text(share), made) << "it is never made again";
+  EXPECT_THAT(run({"seal"}), HasSubstr("sealed, KEK 2"));
+  EXPECT_THAT(tenant.exchange(tenant.alice, "files"), HasStatus(503));
+  EXPECT_THAT(run({"unseal", "--share-file", share.string()}), HasSubstr("unsealed, KEK 2"));
+  EXPECT_THAT(tenant.exchange(tenant.alice, "files"), HasStatus(200));
+
+  const auto next = directory.path() / "next.share";
+  EXPECT_THAT(
+      run({"hold-key", "--share-file", next.string(), "--present-share-file", share.string()}),
+      HasSubstr("unsealed, KEK 3"));
+  EXPECT_NE(read_text(next), made);
+  EXPECT_THAT(run({"release-key", "--share-file", next.string()}), HasSubstr("not-held, KEK 4"));
+  EXPECT_THAT(run({"--json", "key-holder"}), HasSubstr(R"("state":"not-held")"));
 }
 
 }  // namespace
