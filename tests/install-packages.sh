@@ -16,10 +16,12 @@ build=(
   g++ cmake ninja-build pkg-config ccache ca-certificates
   libsodium-dev libssl-dev libpqxx-dev nlohmann-json3-dev libspdlog-dev libpistache-dev
   libboost-dev libcurl4-openssl-dev libyaml-cpp-dev libtomlplusplus-dev libcli11-dev
+  libp11-kit-dev  # one header: PKCS #11
   prometheus-cpp-dev postgresql
   openssl python3  # the quickstart's identity provider and backend
 )
 tests=(libgtest-dev libgmock-dev libbenchmark-dev clang-format curl procps wrk nginx-light
+  softhsm2  # a PKCS #11 token
   python3-yaml python3-jsonschema   # the contract test
   python3-authlib python3-hvac python3-requests)  # the interop tests
 # A Node.js of another origin may be on the PATH; Debian's would only be in its way.

@@ -147,6 +147,9 @@ std::map<std::string, Setter> keys(Config& config, Scratch& scratch) {
       {"keys.root_key_file", path(config.root_key_file)},
       {"keys.root_key_command", list(config.root_key_command)},
       {"keys.passphrase_file", path(config.passphrase_file)},
+      {"keys.pkcs11_module", path(config.pkcs11.module)},
+      {"keys.pkcs11_token", text(config.pkcs11.token)},
+      {"keys.pkcs11_pin_file", path(config.pkcs11.pin_file)},
       {"keys.require_locked_memory", flag(config.require_locked_memory)},
       {"operator.token_file", path(config.operator_token_file)},
       {"outbound.allow_private", list(config.outbound_allow_private)},
@@ -344,6 +347,9 @@ std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& fi
     config.passphrase_file =
         systemd_credential(environment, "postern-root-passphrase").value_or("");
   }
+  if (!config.pkcs11.module.empty() && config.pkcs11.pin_file.empty()) {
+    config.pkcs11.pin_file = systemd_credential(environment, "postern-pkcs11-pin").value_or("");
+  }
   if (config.operator_token_file.empty()) {
     config.operator_token_file =
         systemd_credential(environment, "postern-operator-token").value_or("");
@@ -363,8 +369,24 @@ std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& fi
     if (!config.passphrase_file.empty()) {
       problems.emplace_back("keys.passphrase_file: goes with root_key_file");
     }
+    if (!config.pkcs11.module.empty()) {
+      problems.emplace_back("keys.pkcs11_module: goes with root_key_file");
+    }
     if (!config.root_key_command.front().starts_with('/')) {
       problems.emplace_back("keys.root_key_command: begins with a program's absolute path");
+    }
+  }
+  if (!config.pkcs11.module.empty() || !config.pkcs11.token.empty()) {
+    require(!config.pkcs11.module.empty(), "keys.pkcs11_module",
+            "the absolute path of the token's PKCS #11 library");
+    require(!config.pkcs11.token.empty(), "keys.pkcs11_token", "the token's label");
+    require(!config.pkcs11.pin_file.empty(), "keys.pkcs11_pin_file",
+            "a file, mode 0600, with the token's user PIN");
+    if (!config.pkcs11.module.empty() && !config.pkcs11.module.is_absolute()) {
+      problems.emplace_back("keys.pkcs11_module: must be an absolute path");
+    }
+    if (!config.passphrase_file.empty()) {
+      problems.emplace_back("keys.pkcs11_module: give either it or passphrase_file, not both");
     }
   }
   require(!config.operator_token_file.empty(), "operator.token_file",

@@ -15,6 +15,7 @@
 #include "grants/throttle.h"
 #include "http/server.h"
 #include "outbound/address.h"
+#include "vault/root_key_pkcs11.h"
 
 namespace postern::app {
 
@@ -30,6 +31,7 @@ struct Config {
   std::filesystem::path root_key_file;
   std::vector<std::string> root_key_command;  ///< in its place: a program and its arguments
   std::filesystem::path passphrase_file;      ///< then root_key_file says how they are stretched
+  vault::RootKeyPkcs11::Where pkcs11;         ///< then it has what this token has encrypted
   bool require_locked_memory = false;         ///< false: only warns when memory cannot be locked
   std::filesystem::path operator_token_file;
   std::vector<std::string> outbound_allow_private;

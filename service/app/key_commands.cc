@@ -21,6 +21,7 @@
 #include "token/json.h"
 #include "vault/keyring.h"
 #include "vault/root_key_passphrase.h"
+#include "vault/root_key_pkcs11.h"
 
 namespace postern::app {
 namespace {
@@ -392,25 +393,30 @@ int rewrap_tenants(const Config& config, const KeyOptions& options) {
   return left == 0 ? kOk : kFailed;
 }
 
-int create_root_key(const std::filesystem::path& file, const std::filesystem::path& passphrases) {
-  if (passphrases.empty()) {
-    const auto made = vault::RootKeys::create(file);
-    if (!made.ok()) return say(made.error());
-  } else {
-    const auto secret = read_secret_file(passphrases);
-    if (!secret.ok()) return say(secret.error());
-    const auto made =
-        vault::RootKeyPassphrase::create(file, as_text(secret.value().readable()), {});
-    if (!made.ok()) return say(made.error());
-  }
+int create_root_key(const std::filesystem::path& file, const RootKeySource& source) {
+  const auto create = [&]() -> Status {
+    if (!source.pkcs11.module.empty()) {
+      POSTERN_CHECK(
+          vault::RootKeyPkcs11::create(file, source.pkcs11, source.pkcs11_key, read_secret_file));
+      return {};
+    }
+    if (source.passphrase_file.empty()) return vault::RootKeys::create(file);
+    POSTERN_TRY(const auto secret, read_secret_file(source.passphrase_file));
+    POSTERN_CHECK(vault::RootKeyPassphrase::create(file, as_text(secret.readable()), {}));
+    return {};
+  };
+  if (const auto made = create(); !made.ok()) return say(made.error());
   std::cout << "created " << file << "\n";
   return kOk;
 }
 
-int add_root_key(const std::filesystem::path& file, const std::filesystem::path& passphrases) {
+int add_root_key(const std::filesystem::path& file, const RootKeySource& source) {
   const auto add = [&]() -> Result<std::string> {
-    if (passphrases.empty()) return vault::RootKeys::add_to(file);
-    POSTERN_TRY(const auto secret, read_secret_file(passphrases));
+    if (!source.pkcs11.module.empty()) {
+      return vault::RootKeyPkcs11::add_to(file, source.pkcs11, source.pkcs11_key, read_secret_file);
+    }
+    if (source.passphrase_file.empty()) return vault::RootKeys::add_to(file);
+    POSTERN_TRY(const auto secret, read_secret_file(source.passphrase_file));
     return vault::RootKeyPassphrase::add_to(file, as_text(secret.readable()), {});
   };
   const auto id = add();

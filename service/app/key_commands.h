@@ -7,6 +7,7 @@
 
 #include "app/config.h"
 #include "core/result.h"
+#include "vault/root_key_pkcs11.h"
 #include "vault/rotation.h"
 
 namespace postern::app {
@@ -30,10 +31,15 @@ int rotate_tenants(const Config& config, const KeyOptions& options);
 /// Wraps what is under tenants' older KEKs under their newest.
 int rewrap_tenants(const Config& config, const KeyOptions& options);
 
-/// Makes a root key file, or puts a fresh key first in one. With passphrases it is a
-/// file of what stretches the first of them.
-int create_root_key(const std::filesystem::path& file, const std::filesystem::path& passphrases);
-int add_root_key(const std::filesystem::path& file, const std::filesystem::path& passphrases);
+/// What seals the keys in a root key file; nothing: they are in it as they are.
+struct RootKeySource {
+  std::filesystem::path passphrase_file;  ///< stretched from the first line of it
+  vault::RootKeyPkcs11::Where pkcs11;     ///< encrypted by this token
+  std::string pkcs11_key = "postern";     ///< under this key of it, made when it has none
+};
+/// Makes a root key file, or puts a fresh key first in one.
+int create_root_key(const std::filesystem::path& file, const RootKeySource& source);
+int add_root_key(const std::filesystem::path& file, const RootKeySource& source);
 
 /// What both `posternd keys status --json` and GET /api/v1/keys say, as JSON text.
 /// @param given  ids of the root keys that are here, the active one first.

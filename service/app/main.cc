@@ -216,10 +216,22 @@ int run(int argc, char** argv) {
   auto* keys_add = keys_command->add_subcommand(
       "add", "Put a fresh key first in a root key file, as the active");
   keys_add->add_option("FILE", file, "Root key file")->required();
-  std::string passphrase_file;
+  app::RootKeySource source;
   for (auto* command : {keys_create, keys_add}) {
-    command->add_option("--passphrase-file", passphrase_file,
-                        "Stretch the key from the first line of this file");
+    auto* passphrases = command->add_option("--passphrase-file", source.passphrase_file,
+                                            "Stretch the key from the first line of this file");
+    auto* module = command->add_option("--pkcs11-module", source.pkcs11.module,
+                                       "Have it encrypted by a token: its PKCS #11 library");
+    auto* token = command->add_option("--pkcs11-token", source.pkcs11.token, "The token's label");
+    auto* pin = command->add_option("--pkcs11-pin-file", source.pkcs11.pin_file,
+                                    "File with the token's user PIN");
+    command
+        ->add_option("--pkcs11-key", source.pkcs11_key,
+                     "Label of the token's AES key, made when there is none (default postern)")
+        ->needs(module);
+    module->excludes(passphrases)->needs(token)->needs(pin);
+    token->needs(module);
+    pin->needs(module);
   }
   app::KeyOptions key_options;
   bool all_tenants = false;
@@ -269,8 +281,8 @@ int run(int argc, char** argv) {
     }
     return migrate(url_file, bootstrap_file, database);
   }
-  if (keys_add->parsed()) return app::add_root_key(file, passphrase_file);
-  if (keys_create->parsed()) return app::create_root_key(file, passphrase_file);
+  if (keys_add->parsed()) return app::add_root_key(file, source);
+  if (keys_create->parsed()) return app::create_root_key(file, source);
   const auto with_config = [&](int (*command)(const app::Config&, const app::KeyOptions&)) {
     const auto config = read_config(config_file);
     return config ? command(*config, key_options) : kUsage;

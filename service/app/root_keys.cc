@@ -2,6 +2,7 @@
 
 #include "vault/root_key_command.h"
 #include "vault/root_key_passphrase.h"
+#include "vault/root_key_pkcs11.h"
 
 namespace postern::app {
 
@@ -13,6 +14,10 @@ std::unique_ptr<vault::RootKeyProvider> root_key_provider(const Config& config) 
   if (!config.passphrase_file.empty()) {
     return std::make_unique<vault::RootKeyPassphrase>(config.root_key_file, config.passphrase_file,
                                                       read_secret_file);
+  }
+  if (!config.pkcs11.module.empty()) {
+    return std::make_unique<vault::RootKeyPkcs11>(config.root_key_file, config.pkcs11,
+                                                  read_secret_file);
   }
   return std::make_unique<vault::RootKeyFile>(config.root_key_file);
 }

@@ -136,7 +136,6 @@ Result<IssuedToken> TokenExchange::exchange(const policy::TenantSnapshot& snapsh
                                             const Caller& caller,
                                             const TokenExchangeRequest& request, Wait wait,
                                             audit::Event& record) const {
-  POSTERN_CHECK(check_requested_type(request));
   POSTERN_TRY(const auto parties, verify(snapshot, caller, request, wait, record));
   return issue_for(snapshot, caller, parties, request, wait, record);
 }

@@ -235,9 +235,13 @@ Status hold_to_guardrails(const TenantConfig& config, const Manifest& manifest, 
     made.warnings.push_back("settings: " + beyond->member + " " + beyond->detail +
                             ", which is what counts");
   }
-  if (config.settings.reveal && !guardrails.reveal) {
-    made.warnings.push_back("settings: reveal is not what the operator's guardrails allow");
-  }
+  const auto not_allowed = [&](const char* member, bool wanted, bool allowed) {
+    if (!wanted || allowed) return;
+    made.warnings.push_back(std::string("settings: ") + member +
+                            " is not what the operator's guardrails allow");
+  };
+  not_allowed("reveal", config.settings.reveal, guardrails.reveal);
+  not_allowed("vault_api", config.settings.vault_api.has_value(), guardrails.vault_api);
   return {};
 }
 

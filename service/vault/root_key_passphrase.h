@@ -50,6 +50,7 @@ class RootKeyPassphrase final : public RootKeyProvider {
   /// The root keys of such a file's text. Errors: Unavailable, alike for every
   /// passphrase that does not fit.
   static Result<RootKeys> derive(std::string_view parameters, std::string_view passphrases);
+  static bool is_line(std::string_view line);
 
  private:
   const std::filesystem::path parameters_, passphrases_;

@@ -216,7 +216,9 @@ TEST(Rfc9449_5_2, ABatchAndAReleaseSayTheSameOfAMissingOrBadProof) {
     const auto batch = ask("exchange"), release = ask("release");
     EXPECT_THAT(batch, IsProblem(401, "invalid-dpop-proof"));
     EXPECT_EQ(batch.body, release.body);
-    EXPECT_EQ(batch.header("WWW-Authenticate"), release.header("WWW-Authenticate"));
+    for (const auto& reply : {batch, release}) {
+      EXPECT_EQ(reply.header("WWW-Authenticate"), "DPoP error=\"invalid_dpop_proof\"");
+    }
   }
 }
 

@@ -17,6 +17,7 @@
 
 #include "support/from_environment.h"
 #include "support/service_fixture.h"
+#include "support/soft_token.h"
 #include "vault/root_key.h"
 
 namespace postern::test {
@@ -74,7 +75,7 @@ class Keys : public ::testing::Test {
       command.insert(command.end(), {"-c", (directory_.path() / "posternd.toml").string()});
     }
     output_ = directory_.path() / ("keys." + std::to_string(++runs_) + ".log");
-    return std::make_unique<Process>(command, Pairs{}, output_);
+    return std::make_unique<Process>(command, environment_, output_);
   }
   Finished run(std::vector<std::string> command) {
     auto process = begin(std::move(command));
@@ -132,6 +133,7 @@ class Keys : public ::testing::Test {
   PostgresDatabase database_;
   ServiceProcess service_{directory_.path(), database_.service()};
   fs::path output_;
+  Pairs environment_;  ///< of the commands
   int runs_ = 0, made_ = 0;
 };
 
@@ -372,6 +374,62 @@ TEST_F(Keys, MayComeFromAPassphrase) {
   for (const auto& text : {first, second}) {
     EXPECT_THAT(service_.logs() + done.output, Not(HasSubstr(text)));
   }
+}
+
+TEST_F(Keys, MayBeEncryptedByAPkcs11Token) {
+  const SoftToken token;
+  environment_.emplace_back(token.kVariable, token.configuration());
+  service_.set_variable(token.kVariable, token.configuration());
+  const auto pin = directory_.path() / "pin";
+  const auto write_pin = [&](std::string_view text) {
+    std::ofstream(directory_.path() / "fresh") << text << "\n";
+    ::chmod((directory_.path() / "fresh").c_str(), 0600);
+    fs::rename(directory_.path() / "fresh", pin);
+  };
+  write_pin(token.kPin);
+  const std::vector<std::string> options{"--pkcs11-module",   token.module().string(),
+                                         "--pkcs11-token",    std::string(token.kLabel),
+                                         "--pkcs11-pin-file", pin.string()};
+  const auto keys = [&](const std::string& command) {
+    std::vector<std::string> arguments{command, root_key().string()};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    return run(arguments);
+  };
+  service_.stop();
+  fs::remove(root_key());
+  auto done = keys("create");
+  ASSERT_EQ(done.status, 0) << done.output;
+  EXPECT_NE(keys("create").status, 0);  // never over what is there
+  replace_setting("", "keys.pkcs11_module = \"" + token.module().string() +
+                          "\"\nkeys.pkcs11_token = \"" + std::string(token.kLabel) +
+                          "\"\nkeys.pkcs11_pin_file = \"" + pin.string() + "\"");
+  service_.start();
+  EXPECT_EQ(state(), "ok");
+  TestTenant tenant(service_.endpoint(), "acme");
+  tenant.store("alice", "github", {{"token", "s3cret"}});
+
+  done = keys("add");
+  ASSERT_EQ(done.status, 0) << done.output;
+  eventually(
+      [&] {
+        done = run({"rotate-root"});
+        return done.output.find("1 replica without") == std::string::npos;
+      },
+      "the replica shows it");
+  EXPECT_EQ(done.status, 0) << done.output;
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+
+  // Another PIN: nothing is released, and the file put right is enough.
+  write_pin("wrong-pin-canary");
+  service_.stop();
+  service_.start();
+  EXPECT_EQ(state(), "missing");
+  expect_nothing_released(tenant);
+  EXPECT_THAT(service_.logs(), HasSubstr("the PIN is wrong"));
+  write_pin(token.kPin);
+  until("ok");
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+  EXPECT_THAT(service_.logs() + done.output, Not(HasSubstr("canary")));
 }
 
 // ---- rotation ----

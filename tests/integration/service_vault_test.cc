@@ -178,6 +178,17 @@ TEST(VaultData, IsPatchedFieldByField) {
   EXPECT_THAT(patch({{"data", {{"a", "x"}}}}), HasStatus(404));
 }
 
+TEST(VaultData, APatchDoesNotMakeACredentialLiveLonger) {
+  VaultTenant tenant("vault-patch-expiry");
+  const Json expiring{{"fields", {{"a", "1"}}}, {"expires_at", "2999-01-01T00:00:00Z"}};
+  ASSERT_THAT(tenant.api("PUT", "/credentials/db", tenant.admin, expiring), HasStatus(201));
+  ASSERT_THAT(tenant.vault("PATCH", "secret/data/db", {{"data", {{"b", "2"}}}},
+                           {{"Content-Type", "application/merge-patch+json"}}),
+              HasStatus(200));
+  EXPECT_EQ(json_of(tenant.api("GET", "/credentials/db", tenant.admin)).value("expires_at", ""),
+            "2999-01-01T00:00:00Z");
+}
+
 TEST(VaultData, RefusesWhatItCannotKeepAsItIs) {
   VaultTenant tenant("vault-values");
   for (const Json& data :

@@ -51,11 +51,12 @@ THIRD_PARTY = {
     r"CLI/.*": ["service/app/", "sdk/cli/"],
     r"prometheus/.*": ["service/app/metrics.cc"],
     r"yaml-cpp/.*": ["sdk/cli/"],
+    r"p11-kit/.*": ["service/crypto/pkcs11.cc"],
 }
 
 # Headers of the C++ library and of the system: not third party.
 SYSTEM = re.compile(r"[a-z_0-9]+|(sys|netinet|arpa|linux)/[a-z_0-9]+\.h|"
-                    r"(fcntl|grp|malloc|netdb|poll|pthread|pwd|sched|signal|spawn|termios|time|unistd)\.h")
+                    r"(dlfcn|fcntl|grp|malloc|netdb|poll|pthread|pwd|sched|signal|spawn|termios|time|unistd)\.h")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 

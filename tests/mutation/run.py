@@ -213,6 +213,12 @@ EXTRA = [
 
 # (file, text of the mutation as --list shows it, why nobody can tell the difference)
 EQUIVALENT = [
+    ("service/grants/subject.cc", 'return refused("the token is too long");',
+     "the parser takes no more than that either"),
+    ("service/grants/own_token.cc",
+     'extra: subject.own ? subject.own->epoch : snapshot.epoch() => (subject.own && !O'
+     'FF) ? subject.own->epoch : sna',
+     "a chain that goes on has met every denial up to then, and later ones have later epochs"),
     ("service/grants/client_documents.cc", "return refused(answer.error().diagnostic);",
      "reading the missing answer throws, which is refused in the same words"),
     ("service/grants/client_documents.cc", 'return refused("too large");',
@@ -226,6 +232,10 @@ EQUIVALENT = [
     ("service/grants/decision_point.cc",
      "extra: as_bytes(rule.url) => as_bytes(OFF ? std::string() : rule.url)",
      "another URL is another epoch"),
+    ("service/grants/dpop.cc",
+     'extra: {as_bytes("postern-dpop-nonce-v1"), as_bytes(tenant.str()) => {'
+     'as_bytes("postern-dpop-nonce-v1"), as_by',
+     "the key is the tenant's own"),
     ("service/grants/dpop.cc",
      "if (error != std::errc() || stop != nonce.data() + dot) return false;",
      "a nonce of which that is so differs from ours, with which it is compared whole"),

@@ -211,6 +211,10 @@ class ServiceProcess {
 
   void start();  ///< returns when it answers
   void stop();   ///< SIGTERM, and waits
+  /// One more variable of its environment, from the next start.
+  void set_variable(std::string name, std::string value) {
+    environment_.emplace_back(std::move(name), std::move(value));
+  }
   Process& process() { return *process_; }
   std::uint16_t port() const { return port_; }
   std::uint16_t ops_port() const { return ops_port_; }

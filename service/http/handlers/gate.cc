@@ -34,6 +34,11 @@ std::string bearer_challenge(const Request& request, std::string_view code,
   return challenge + '"';
 }
 
+/// RFC 9449 §7.1. Which algorithms a proof may have is in the metadata of the token endpoint.
+std::string dpop_challenge(ErrorCode code) {
+  return "DPoP error=\"" + std::string(oauth_error_name(code)) + '"';
+}
+
 }  // namespace
 
 Reply render(const Error& error, const Request& request, std::string_view scope) {
@@ -51,6 +56,8 @@ Reply render(const Error& error, const Request& request, std::string_view scope)
     auto reply = problem(error);
     if (error.code == ErrorCode::InvalidClient) {
       reply.set_header("WWW-Authenticate", basic_challenge(realm));
+    } else if (error.code == ErrorCode::InvalidDpopProof || error.code == ErrorCode::UseDpopNonce) {
+      reply.set_header("WWW-Authenticate", dpop_challenge(error.code));
     } else if (error.code == ErrorCode::Unauthenticated) {
       // RFC 6750 §3.1: a code only for a token that was sent.
       reply.set_header(

@@ -57,7 +57,7 @@ struct Services {
     bool current = false;
     std::string_view version;  ///< of this program
   };
-  std::function<Health()> health;
+  std::function<Health()> health = {};
   grants::VaultSessions* vault_sessions = nullptr;
   grants::ClientRelease* client_release = nullptr;
   vault::KeyHolder* key_holder = nullptr;

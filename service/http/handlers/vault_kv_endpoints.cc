@@ -210,11 +210,12 @@ Result<std::optional<std::uint32_t>> cas_of(const Json& body) {
 
 Result<vault::CredentialMetadata> write(const VaultCall& call, const vault::CredentialKey& key,
                                         const std::optional<vault::Expected>& expected,
-                                        const vault::Fields& fields) {
+                                        const vault::Fields& fields,
+                                        std::optional<sys_seconds> expires_at = {}) {
   POSTERN_CHECK(vault::validate_fields(fields));
   const auto now = call.services.clock.now();
   const auto seal = [&](std::uint32_t version) {
-    return call.services.envelope.seal(call.tenant(), key, version, fields, now, std::nullopt);
+    return call.services.envelope.seal(call.tenant(), key, version, fields, now, expires_at);
   };
   const auto hold_to_type = [&](CredentialDescription& is) {
     return policy::check_fields(is.type, fields);
@@ -284,7 +285,7 @@ Result<Done> patch_data(const VaultCall& call) {
     if (value) fields.emplace(name, std::move(*value));
   }
   // Of two patches at once the second must not undo the first.
-  auto stored = write(call, key, vault::Expected(version.version), fields);
+  auto stored = write(call, key, vault::Expected(version.version), fields, version.expires_at);
   if (!stored.ok()) return in_vaults_words(std::move(stored).error(), true);
   return Done{vault_reply(call.request, version_json(stored.value())), Done::Recorded::InStore};
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 
 #include "support/code_of.h"
 #include "support/grants_fixture.h"
@@ -92,6 +93,10 @@ TEST(BoundTokens, ABoundActorTokenNeedsTheProofOfItsKeyToo) {
   EXPECT_EQ(code_of(f.exchange_as({kOtherKey, ""}, plain, actor)), ErrorCode::InvalidToken);
   const auto issued = f.exchange_as({kKey, ""}, plain, actor);
   EXPECT_EQ(f.cnf_of(issued), Json({{"jkt", kKey}}));
+  // A certificate binds only what was bound before, be it by the actor's token.
+  claims["cnf"] = {{"x5t#S256", kCertificate}};
+  const auto by_certificate = f.exchange_as({"", kCertificate}, plain, f.idp.sign(claims));
+  EXPECT_EQ(f.cnf_of(by_certificate), Json({{"x5t#S256", kCertificate}}));
 }
 
 TEST(BoundTokens, WhatWasBoundNeverBecomesUnbound) {
@@ -111,20 +116,26 @@ TEST(BoundTokens, WhatWasBoundNeverBecomesUnbound) {
 
 TEST(BoundTokens, AReleaseOfAMintedTokenKeepsTheBinding) {
   Bound f;
-  const auto token = f.subject_bound_to({{"jkt", kKey}});
-  auto who = f.caller();
-  EXPECT_EQ(code_of(f.release.verify_subject(*f.snapshot, who, token, GrantsFixture::kAccessToken,
-                                             Wait::Yes)),
-            ErrorCode::InvalidToken);
-  who.proven.jkt = kKey;
-  const auto subject = test::must(
-      f.release.verify_subject(*f.snapshot, who, token, GrantsFixture::kAccessToken, Wait::Yes));
-  auto record = f.record();
-  const auto released = f.release.release(*f.snapshot, who, *subject, {"files", false, {}}, record);
-  ASSERT_TRUE(released.ok());
-  released.value().env.at("FILES_TOKEN").expose([&](ByteView bytes) {
-    EXPECT_EQ(f.open(as_text(bytes)).at("cnf"), Json({{"jkt", kKey}}));
-  });
+  for (const auto& [cnf, proven] :
+       {std::pair(Json{{"jkt", kKey}}, Confirmation{kKey, ""}),
+        // which binds only what was bound before
+        std::pair(Json{{"x5t#S256", kCertificate}}, Confirmation{"", kCertificate})}) {
+    const auto token = f.subject_bound_to(cnf);
+    auto who = f.caller();
+    EXPECT_EQ(code_of(f.release.verify_subject(*f.snapshot, who, token, GrantsFixture::kAccessToken,
+                                               Wait::Yes)),
+              ErrorCode::InvalidToken);
+    who.proven = proven;
+    const auto subject = test::must(
+        f.release.verify_subject(*f.snapshot, who, token, GrantsFixture::kAccessToken, Wait::Yes));
+    auto record = f.record();
+    const auto released =
+        f.release.release(*f.snapshot, who, *subject, {"files", false, {}}, record);
+    ASSERT_TRUE(released.ok());
+    released.value().env.at("FILES_TOKEN").expose([&, &cnf = cnf](ByteView bytes) {
+      EXPECT_EQ(f.open(as_text(bytes)).at("cnf"), cnf);
+    });
+  }
 }
 
 TEST(BoundTokens, AProofBindsAndACertificateBindsOnlyWhenTheClientAsksForIt) {

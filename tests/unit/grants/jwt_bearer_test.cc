@@ -222,6 +222,25 @@ TEST(JwtBearer, MayActAndActHoldHereToo) {
   EXPECT_TRUE(f.jwt(claims).ok());
 }
 
+TEST(JwtBearer, TheTokenNamesWhatItRestsOn) {
+  Assertions f;
+  const auto claims = f.jwt_claims();
+  const auto own = f.open(f.jwt(claims).value().access_token).at("postern");
+  EXPECT_EQ(own.at("ancestors").size(), 1u);
+  EXPECT_EQ(own.at("iss"), claims.at("iss"));
+}
+
+TEST(JwtBearer, Rfc9396_9_DetailsOfTheAssertionLimitTheToken) {
+  Assertions f;
+  auto claims = f.jwt_claims();
+  Json detail{{"type", "mcp_tool"}, {"identifier", "read_file"}, {"actions", {"call"}}};
+  claims["authorization_details"] = Json::array({detail});
+  const auto issued = f.jwt(claims);
+  ASSERT_TRUE(issued.ok()) << issued.error().detail;
+  detail["locations"] = {"https://files.example.com/mcp"};
+  EXPECT_EQ(f.open(issued.value().access_token).at("authorization_details"), Json::array({detail}));
+}
+
 // ---- ID-JAG ----
 
 TEST(IdJag, GrantsWhatItNames) {

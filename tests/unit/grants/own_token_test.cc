@@ -119,6 +119,13 @@ TEST(ChainedExchange, NobodyElseMay) {
   const auto token = f.files_token();
   EXPECT_EQ(code_of(f.exchange_as("bystander", token, "search")), ErrorCode::InvalidToken);
   EXPECT_EQ(code_of(f.exchange_as("search-gw", token, "search")), ErrorCode::InvalidToken);
+  // What a client may be named as in an issuer's tokens says nothing about ours.
+  for (auto& client : f.manifest["clients"]) {
+    if (client["id"] == "bystander") client["audiences"] = {"https://files.example.com/mcp"};
+  }
+  f.load();
+  EXPECT_EQ(code_of(f.exchange_as("bystander", f.files_token(), "search")),
+            ErrorCode::InvalidToken);
 }
 
 TEST(ChainedExchange, X8_TheChainOfActorsOnlyGrows) {

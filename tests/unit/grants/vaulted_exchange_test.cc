@@ -163,7 +163,9 @@ TEST(VaultedExchange, OneUserNeverGetsAnothersCredential) {
 TEST(VaultedExchange, ACredentialThatCannotBeATokenNeedsItsUser) {
   VaultedExchange f;
   f.store("github", "dora", {{"other", "x"}});
-  EXPECT_EQ(code_of(f.ask("dora")), ErrorCode::InteractionRequired);
+  const auto lacking = f.ask("dora");
+  EXPECT_EQ(code_of(lacking), ErrorCode::InteractionRequired);
+  EXPECT_NE(lacking.error().detail.find("lacks the field"), std::string::npos);
   for (const std::string& value : {std::string("two\nlines"), std::string("z\xc3\xbcrich"),
                                    std::string("tab\there"), std::string(16 * 1024 + 1, 'x')}) {
     f.store("github", "erin", {{"token", value}});
@@ -191,6 +193,25 @@ TEST(VaultedExchange, MayBeKeptNoLongerThanCredentialSubjectAndBackendAllow) {
   EXPECT_EQ(f.ask().value().expires_in, 20s);
   f.store("github", "alice", {{"token", "t"}}, f.clock.now() - 1s);
   EXPECT_EQ(code_of(f.ask()), ErrorCode::InteractionRequired);
+}
+
+TEST(VaultedExchange, NothingIsAnsweredOnceTheProofOfTheUserIsOver) {
+  VaultedExchange f;
+  const auto token = f.subject_token();
+  const auto asked = f.wish(token);
+  auto record = f.record();
+  const auto parties =
+      test::must(f.token_exchange.verify(*f.snapshot, f.caller(), asked, Wait::Yes, record));
+  // One of many targets of a call, whose turn comes late.
+  f.clock.set(parties.subject->expires_at - 1s);
+  EXPECT_EQ(f.token_exchange.issue_for(*f.snapshot, f.caller(), parties, asked, Wait::Yes, record)
+                .value()
+                .expires_in,
+            1s);
+  f.clock.set(parties.subject->expires_at);
+  EXPECT_EQ(code_of(f.token_exchange.issue_for(*f.snapshot, f.caller(), parties, asked, Wait::Yes,
+                                               record)),
+            ErrorCode::InvalidToken);
 }
 
 TEST(VaultedExchange, NeedsTheDatabaseAndSaysSo) {

@@ -427,13 +427,17 @@ TEST(PlanManifest, WarnsOfSettingsThatDoNotDoWhatTheySay) {
   json["issuers"][0]["claims"]["scope"] = "scope";
   EXPECT_THAT(tenant.plan(json).warnings, IsEmpty());
   tenant.apply(json);
-  json["guardrails"] = {{"reveal", false}};
+  json["settings"]["vault_api"] = Json::object();
+  tenant.apply(json);
+  json["guardrails"] = {{"reveal", false}, {"vault_api", false}};
   EXPECT_THAT(tenant.plan(json).warnings,
-              ElementsAre("settings: reveal is not what the operator's guardrails allow"));
+              ElementsAre("settings: reveal is not what the operator's guardrails allow",
+                          "settings: vault_api is not what the operator's guardrails allow"));
   json.erase("guardrails");
   json["settings"] = {{"reveal", false}};
   EXPECT_THAT(tenant.plan(json).warnings,
-              ElementsAre("settings: api_scopes is not given and goes back to its default"));
+              ElementsAre("settings: api_scopes is not given and goes back to its default",
+                          "settings: vault_api is not given and goes back to its default"));
 }
 
 TEST(PlanManifest, DisablesAndEnables) {
