@@ -124,6 +124,18 @@ int run_tenant_list(const Settings& settings);
 int run_tenant_show(const Settings& settings, const TenantOptions& options);
 int run_tenant_delete(const Settings& settings, const TenantOptions& options);
 
+struct KeyHolderOptions {
+  std::string tenant;
+  std::string share_file;
+  std::string present_share_file;  ///< of the share that is replaced
+};
+int run_tenant_key_holder(const Settings& settings, const KeyHolderOptions& options);
+/// Makes the share when there is no such file.
+int run_tenant_hold_key(const Settings& settings, const KeyHolderOptions& options);
+int run_tenant_release_key(const Settings& settings, const KeyHolderOptions& options);
+int run_tenant_seal(const Settings& settings, const KeyHolderOptions& options);
+int run_tenant_unseal(const Settings& settings, const KeyHolderOptions& options);
+
 struct AdminTokenOptions {
   std::string tenant;
   std::string description;

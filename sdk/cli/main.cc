@@ -48,6 +48,7 @@ struct Options {
   AuditOptions audit;
   ExplainOptions explain;
   TenantOptions tenant;
+  KeyHolderOptions key_holder;
   AdminTokenOptions admin_token;
   InitialTokenOptions initial_token;
   ClientSecretOptions client_secret;
@@ -319,6 +320,33 @@ void add_initial_tokens(CLI::App& tenant, Options& options, Action& action) {
   });
 }
 
+void add_key_holder(CLI::App& group, Options& options, Action& action) {
+  auto& holder = options.key_holder;
+  const auto add = [&](const char* name, const char* help,
+                       int (*run)(const Settings&, const KeyHolderOptions&)) {
+    auto* command = group.add_subcommand(name, help);
+    command->add_option("id", holder.tenant, "Tenant (default: --tenant)");
+    command->callback(
+        [&, run] { action = [&, run] { return run(options.settings, options.key_holder); }; });
+    return command;
+  };
+  const auto share = [&](CLI::App* command, const char* help) {
+    command->add_option("--share-file", holder.share_file, help)->required();
+    return command;
+  };
+  add("key-holder", "Whether its key demands a share, and whether it is sealed",
+      run_tenant_key_holder);
+  share(add("hold-key", "Have the tenant's key demand a share that only you have",
+            run_tenant_hold_key),
+        "The share; made when there is no such file, mode 0600")
+      ->add_option("--present-share-file", holder.present_share_file,
+                   "The share that this one replaces");
+  share(add("release-key", "Have it demand none any more", run_tenant_release_key), "The share");
+  add("seal", "Forget the share: nothing of the tenant opens", run_tenant_seal);
+  share(add("unseal", "Give the share to the replica that answers", run_tenant_unseal),
+        "The share");
+}
+
 void add_tenant(CLI::App& app, Options& options, Action& action) {
   auto* group = app.add_subcommand("tenant", "Tenants and their admin tokens");
   group->require_subcommand(1);
@@ -357,6 +385,7 @@ void add_tenant(CLI::App& app, Options& options, Action& action) {
     action = [&] { return run_admin_token_delete(options.settings, options.admin_token); };
   });
   add_initial_tokens(*group, options, action);
+  add_key_holder(*group, options, action);
 }
 
 void add_client(CLI::App& app, Options& options, Action& action) {

@@ -354,9 +354,13 @@ int rewrap_tenants(const Config& config, const KeyOptions& options) {
     const auto done = tools.rotation.rewrap(tenant, std::ref(line));
     if (!done.ok()) {
       const auto code = done.error().code;
-      const bool its_own = code == ErrorCode::Internal || code == ErrorCode::KeyUnavailable;
+      const bool its_own = code == ErrorCode::Internal || code == ErrorCode::KeyUnavailable ||
+                           code == ErrorCode::TenantSealed;
       if (!options.tenant.empty() || !its_own) return done.error();
-      std::cerr << "posternd: tenant " << tenant << ": its key cannot be opened\n";
+      std::cerr << "posternd: tenant " << tenant
+                << (code == ErrorCode::TenantSealed
+                        ? ": its key demands a share; an unsealed replica moves its rows\n"
+                        : ": its key cannot be opened\n");
       ++left;
       return {};
     }

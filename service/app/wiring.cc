@@ -36,10 +36,12 @@
 #include "storage/postgres_revocation_list.h"
 #include "storage/postgres_rotation_store.h"
 #include "vault/envelope.h"
+#include "vault/key_holder.h"
 #include "vault/keyring.h"
 #include "vault/last_uses.h"
 #include "vault/root_key.h"
 #include "vault/root_key_watch.h"
+#include "vault/row_mover.h"
 
 namespace postern::app {
 
@@ -141,13 +143,21 @@ struct Service::Impl {
         envelope(keyring),
         last_uses(credentials),
         rotation_store(database, audit_log),
+        key_holder(rotation_store, keyring, audit_log),
+        row_mover(rotation_store, keyring, clock),
         root_keys(std::move(root_key_source), keyring, rotation_store, {}),
         watcher(
             config.database_url,
             [this](const TenantId& tenant, std::uint64_t epoch) {
-              // Rotated, or gone: a new KEK raises the epoch too.
+              // Rotated, sealed, or gone: all raise the epoch too.
               keyring.forget(tenant);
               snapshots.observed(tenant, epoch);
+              if (!keyring.has_share(tenant)) return;
+              // Now, and not when somebody asks: it may have been sealed.
+              if (const auto seal = keyring.seal_of(tenant); !seal.ok()) {
+                log::warning("key_holder.seal_unknown", {{"tenant", tenant.str()}});
+              }
+              row_mover.look_at(tenant);
             },
             config.follow_interval,
             // For `posternd keys rotate-root`, which asks whether everybody has its key.
@@ -218,13 +228,16 @@ struct Service::Impl {
                                                  is_current(), kVersion};
                  },
                  &vault_sessions,
-                 &client_release} {
+                 &client_release,
+                 &key_holder,
+                 &row_mover} {
     http::add_oauth_endpoints(router, gate, services);
     http::add_token_status_endpoints(router, gate, services);
     http::add_admin_endpoints(router, gate, services);
     http::add_credential_endpoints(router, gate, services);
     http::add_credential_version_endpoints(router, gate, services);
     http::add_exchange_endpoint(router, gate, services);
+    http::add_key_holder_endpoints(router, gate, services);
     http::add_registration_endpoints(router, gate, services);
     http::add_release_endpoint(router, gate, services);
     http::add_resource_metadata_endpoint(router, gate, services);
@@ -324,6 +337,8 @@ struct Service::Impl {
   vault::Envelope envelope;
   vault::LastUses last_uses;
   storage::PostgresRotationStore rotation_store;
+  vault::KeyHolder key_holder;
+  vault::RowMover row_mover;
   vault::RootKeyWatch root_keys;
   storage::EpochWatcher watcher;  // started in start(), after what it calls exists
   policy::SnapshotCache snapshots;
@@ -365,6 +380,7 @@ Service::Service(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Service::~Service() {
   // The watcher calls into the snapshots, which are destroyed before it.
   impl_->watcher.stop();
+  impl_->row_mover.stop();
   impl_->revocations.stop();
   impl_->last_uses.stop();  // with what was noted up to now
   impl_->root_keys.stop();
@@ -423,6 +439,7 @@ Status Service::start() {
   POSTERN_CHECK(impl_->watcher.start());
   POSTERN_CHECK(impl_->revocations.start());
   impl_->last_uses.start(kLastUsesWritten);
+  impl_->row_mover.start();
   POSTERN_CHECK(impl_->server->start());
   POSTERN_CHECK(impl_->ops_server->start());
   impl_->root_keys.start();

@@ -28,6 +28,7 @@ std::string_view to_string(ErrorCode code) noexcept {
     case ErrorCode::NeedsOutbound: return "NeedsOutbound";
     case ErrorCode::Unavailable: return "Unavailable";
     case ErrorCode::KeyUnavailable: return "KeyUnavailable";
+    case ErrorCode::TenantSealed: return "TenantSealed";
     case ErrorCode::Internal: return "Internal";
   }
   return "Internal";

@@ -37,6 +37,7 @@ enum class ErrorCode {
   NeedsOutbound,                ///< answer needs an outside call: run again on the outbound pool
   Unavailable,                  ///< a dependency failed; retrying later may help
   KeyUnavailable,  ///< one tenant's: the root key that its keys are under is not in this process
+  TenantSealed,    ///< its key demands a share of its key holder, which is not in this process
   Internal,        ///< a bug or corrupted data
 };
 

@@ -88,6 +88,7 @@ using RootKey = Secret<struct RootKeyTag>;        ///< 32 bytes
 using Kek = Secret<struct KekTag>;                ///< 32 bytes
 using Dek = Secret<struct DekTag>;                ///< 32 bytes
 using DerivedKey = Secret<struct DerivedKeyTag>;  ///< 32 bytes, from crypto::derive
+using HeldShare = Secret<struct HeldShareTag>;    ///< 32 bytes that a tenant's key holder has
 using Plaintext = Secret<struct PlaintextTag>;    ///< content of a sealed record
 using FieldValue = Secret<struct FieldValueTag>;  ///< one field of a credential
 using PrivateKey = Secret<struct PrivateKeyTag>;  ///< PKCS#8 DER, or Ed25519 seed

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <memory>
 #include <new>
+#include <span>
 #include <stdexcept>
+#include <utility>
 
 #include "crypto/init.h"
 
@@ -64,6 +66,24 @@ DerivedKey derive_from(ByteView key, std::string_view label, std::uint64_t id) {
   return DerivedKey(std::move(derived));
 }
 
+template <class Key>
+void keyed_hash_into(const Key& key, std::initializer_list<ByteView> parts,
+                     std::span<std::byte> hash) {
+  detail::ensure_sodium();
+  if (key.size() != 32) throw std::logic_error("a hash key is 32 bytes");
+  crypto_generichash_state state;
+  key.expose([&](ByteView bytes) {
+    crypto_generichash_init(&state, as_uchar(bytes), bytes.size(), hash.size());
+  });
+  for (const auto part : parts) {
+    const auto prefix = length_prefix(part.size());
+    crypto_generichash_update(&state, as_uchar(ByteView(prefix)), prefix.size());
+    crypto_generichash_update(&state, as_uchar(part), part.size());
+  }
+  crypto_generichash_final(&state, as_uchar(hash), hash.size());
+  sodium_memzero(&state, sizeof state);
+}
+
 }  // namespace
 
 Hash256 sha256(ByteView bytes) {
@@ -82,21 +102,21 @@ Hash256 sha256_parts(std::initializer_list<ByteView> parts) {
 }
 
 Hash256 keyed_hash(const DerivedKey& key, std::initializer_list<ByteView> parts) {
-  detail::ensure_sodium();
-  if (key.size() != 32) throw std::logic_error("a derived key is 32 bytes");
-  crypto_generichash_state state;
-  key.expose([&](ByteView bytes) {
-    crypto_generichash_init(&state, as_uchar(bytes), bytes.size(), sizeof(Hash256));
-  });
-  for (const auto part : parts) {
-    const auto prefix = length_prefix(part.size());
-    crypto_generichash_update(&state, as_uchar(ByteView(prefix)), prefix.size());
-    crypto_generichash_update(&state, as_uchar(part), part.size());
-  }
   Hash256 hash;
-  crypto_generichash_final(&state, as_uchar(std::span<std::byte>(hash)), hash.size());
-  sodium_memzero(&state, sizeof state);
+  keyed_hash_into(key, parts, hash);
   return hash;
+}
+
+Hash256 keyed_hash(const HeldShare& key, std::initializer_list<ByteView> parts) {
+  Hash256 hash;
+  keyed_hash_into(key, parts, hash);
+  return hash;
+}
+
+Kek combine(const Kek& key, std::initializer_list<ByteView> parts) {
+  SecureBuffer combined(sizeof(Hash256));
+  keyed_hash_into(key, parts, combined.writable());
+  return Kek(std::move(combined));
 }
 
 bool equal(ByteView a, ByteView b) noexcept {

@@ -22,6 +22,11 @@ Hash256 sha256_parts(std::initializer_list<ByteView> parts);
 
 /// BLAKE2b-256 keyed with 32 bytes, over the parts as above.
 Hash256 keyed_hash(const DerivedKey& key, std::initializer_list<ByteView> parts);
+Hash256 keyed_hash(const HeldShare& key, std::initializer_list<ByteView> parts);
+
+/// The key that takes both: BLAKE2b-256 keyed with the KEK, over the parts as above,
+/// of which one is the other secret. The first names the purpose.
+Kek combine(const Kek& key, std::initializer_list<ByteView> parts);
 
 /// Constant time in the content; false at once when lengths differ.
 bool equal(ByteView a, ByteView b) noexcept;

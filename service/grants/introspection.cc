@@ -49,6 +49,7 @@ Result<Json> Introspection::active(const policy::TenantSnapshot& snapshot, const
 Result<std::string> signed_introspection(const policy::TenantSnapshot& snapshot,
                                          const Caller& caller, const Json& answer,
                                          sys_seconds now) {
+  POSTERN_CHECK(snapshot.check_unsealed());
   const auto algorithm = snapshot.introspection_algorithm(*caller.client, now);
   const auto* signer = snapshot.signer(algorithm, now);
   if (signer == nullptr) {

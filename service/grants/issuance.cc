@@ -23,6 +23,7 @@ Result<IssuedToken> issue(const policy::TenantSnapshot& snapshot, const Issuance
   // Guardrails hold for what was configured before them as well.
   const auto& guardrails = snapshot.settings().guardrails;
   POSTERN_CHECK(policy::check_signing(snapshot, backend));
+  POSTERN_CHECK(snapshot.check_unsealed());
   const auto* signer = snapshot.signer(backend.signing_algorithm, now);
   if (signer == nullptr) {
     return fail(ErrorCode::Unavailable, "", "tenant has no active key for the backend's algorithm");

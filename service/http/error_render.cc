@@ -39,7 +39,8 @@ OAuthError oauth_code(ErrorCode code) noexcept {
     // §5.2 names no 429 or 5xx errors; this one is borrowed from §4.1.2.1.
     case ErrorCode::RateLimited: return {429, "temporarily_unavailable"};
     case ErrorCode::Unavailable:
-    case ErrorCode::KeyUnavailable: return {503, "temporarily_unavailable"};
+    case ErrorCode::KeyUnavailable:
+    case ErrorCode::TenantSealed: return {503, "temporarily_unavailable"};
     case ErrorCode::NeedsDatabase:
     case ErrorCode::NeedsOutbound: return {500, "server_error"};
     case ErrorCode::Internal: return {500, "server_error"};
@@ -81,6 +82,7 @@ ProblemKind problem_kind(ErrorCode code) {
     case ErrorCode::RateLimited: return {429, "rate-limited", "Too many attempts"};
     case ErrorCode::Unavailable:
     case ErrorCode::KeyUnavailable: return {503, "unavailable", "Temporarily unavailable"};
+    case ErrorCode::TenantSealed: return {503, "tenant-sealed", "The tenant is sealed"};
     case ErrorCode::NeedsDatabase:
     case ErrorCode::NeedsOutbound: return {500, "internal", "Internal error"};
     case ErrorCode::Internal: return {500, "internal", "Internal error"};
@@ -118,6 +120,10 @@ void set_retry_after(Reply& reply, const Error& error) {
 Reply oauth_error(const Error& error, bool used_authorization_header, std::string_view realm) {
   const auto [status, name] = oauth_code(error.code);
   auto body = std::string("{\"error\":\"") + name + '"';
+  // The one failure of ours that waiting does not end: whom to ask must be plain.
+  if (error.code == ErrorCode::TenantSealed) {
+    body += R"(,"error_description":"the tenant is sealed","reason":"tenant_sealed")";
+  }
   if (status < 500) {
     if (const auto text = description(error.detail); !text.empty()) {
       body += ",\"error_description\":\"" + text + '"';
@@ -183,7 +189,9 @@ Reply vault_error(const Error& error) {
   }
   auto body = nlohmann::json{{"errors", nlohmann::json::array()}};
   if (status >= 500) {
-    body["errors"].push_back(kind.title);
+    // The words for a seal are Vault's own: its clients tell it from other failures.
+    body["errors"].push_back(error.code == ErrorCode::TenantSealed ? "Vault is sealed"
+                                                                   : kind.title);
   } else if (status != 404) {
     auto text = error.detail.empty() ? std::string(kind.title) : error.detail;
     if (!error.pointer.empty()) text = error.pointer.substr(1) + ": " + text;

@@ -235,13 +235,23 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
     if (published.state(now) == SigningKeyState::Retired) continue;
     const auto algorithm = crypto::parse_algorithm(stored_key.algorithm);
     if (!algorithm) return unreadable("signing key algorithm");
-    POSTERN_TRY(const auto secret, keyring.unwrap_private(stored.row.tenant, vault::kTokenSigning,
-                                                          stored_key.kid, stored_key.wrapped));
+    auto unwrapped = keyring.unwrap_private(stored.row.tenant, vault::kTokenSigning, stored_key.kid,
+                                            stored_key.wrapped);
+    if (!unwrapped.ok() && unwrapped.error().code == ErrorCode::TenantSealed) {
+      // Public keys, metadata and configuration are served all the same.
+      made->sealed_ = std::move(unwrapped).error();
+      continue;
+    }
+    POSTERN_TRY(const auto secret, std::move(unwrapped));
     POSTERN_TRY(auto key, crypto::SigningKey::import_private(*algorithm, secret));
     auto& of_algorithm = made->signers_[*algorithm];
     of_algorithm.insert(of_algorithm.begin(),
                         {stored_key.kid, std::make_shared<const crypto::SigningKey>(std::move(key)),
                          published.waits ? published.active_from : sys_seconds()});
+  }
+  if (made->sealed_) {
+    POSTERN_TRY(const auto seal, keyring.seal_of(stored.row.tenant));
+    made->opens_soon_ = seal != vault::Keyring::Seal::Sealed;
   }
   Json set{{"keys", public_keys}};
   auto own = token::JwkSet::parse(set, token::JwkSet::WeakKeys::Refuse);
@@ -251,6 +261,11 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
   made->index();
   made->write_documents(public_keys);
   return std::shared_ptr<const TenantSnapshot>(std::move(made));
+}
+
+Status TenantSnapshot::check_unsealed() const {
+  if (sealed_) return *sealed_;
+  return {};
 }
 
 void TenantSnapshot::index() {

@@ -92,6 +92,12 @@ class TenantSnapshot {
   const TenantId& tenant() const noexcept { return tenant_; }
   std::uint64_t epoch() const noexcept { return epoch_; }
   bool enabled() const noexcept { return enabled_; }
+  /// Errors: TenantSealed, when it was sealed as this snapshot was built. Then there
+  /// is no signer, and whatever takes the tenant's key is refused.
+  Status check_unsealed() const;
+  /// Whether it is sealed for now only: the tenant's newest KEK opens here, and what
+  /// signs is being moved to it.
+  bool opens_soon() const noexcept { return opens_soon_; }
   const std::string& display_name() const noexcept { return display_name_; }
   sys_seconds created_at() const noexcept { return created_at_; }
   const std::string& issuer_url() const noexcept { return issuer_url_; }
@@ -178,6 +184,8 @@ class TenantSnapshot {
   TenantId tenant_;
   std::uint64_t epoch_ = 0;
   bool enabled_ = true;
+  std::optional<Error> sealed_;
+  bool opens_soon_ = false;
   std::string display_name_;
   sys_seconds created_at_{};
   std::string issuer_url_;

@@ -1,6 +1,7 @@
 #include "policy/snapshot_cache.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 namespace postern::policy {
@@ -10,6 +11,8 @@ using std::chrono::steady_clock;
 namespace {
 
 constexpr int kLoadAttempts = 3;
+/// How long a snapshot is kept of a tenant whose signing keys are being moved.
+constexpr std::chrono::seconds kOpensSoon(1);
 
 Error unknown_tenant() { return fail(ErrorCode::NotFound, "unknown tenant"); }
 
@@ -66,6 +69,10 @@ Result<std::shared_ptr<const TenantSnapshot>> SnapshotCache::peek(const TenantId
   const std::lock_guard lock(slot->mutex);
   slot->used = now;
   if (!slot->snapshot && now < slot->unknown_until) return unknown_tenant();
+  // Moving a key is no change of configuration: nobody announces it.
+  if (slot->snapshot && slot->snapshot->opens_soon() && now - slot->loaded > kOpensSoon) {
+    drop(*slot);
+  }
   return slot->snapshot;
 }
 
@@ -79,9 +86,9 @@ Result<std::shared_ptr<const TenantSnapshot>> SnapshotCache::get(const TenantId&
   for (int attempt = 0; attempt < kLoadAttempts; ++attempt) {
     POSTERN_TRY(known, peek(tenant));
     if (known) return known;
-    const auto announced = [&] {
+    const auto [announced, renewals] = [&] {
       const std::lock_guard lock(slot->mutex);
-      return slot->at_least;
+      return std::pair(slot->at_least, slot->renewals);
     }();
     ++loads_;
     const auto stored = store_.load(tenant);
@@ -98,10 +105,10 @@ Result<std::shared_ptr<const TenantSnapshot>> SnapshotCache::get(const TenantId&
     POSTERN_TRY(auto made, TenantSnapshot::build(stored.value(), options_.base_url, keyring_));
     {
       const std::lock_guard lock(slot->mutex);
-      if (made->epoch() < slot->at_least) continue;
+      if (made->epoch() < slot->at_least || slot->renewals != renewals) continue;
       bytes_ += made->footprint();
       slot->snapshot = made;
-      slot->used = steady_clock::now();
+      slot->loaded = slot->used = steady_clock::now();
     }
     if (bytes_ > options_.max_bytes) evict();
     return made;
@@ -133,6 +140,14 @@ void SnapshotCache::observed(const TenantId& tenant, std::uint64_t epoch) {
   slot->at_least = epoch;
   slot->unknown_until = {};
   if (slot->snapshot && slot->snapshot->epoch() != epoch) drop(*slot);
+}
+
+void SnapshotCache::renew(const TenantId& tenant) {
+  const auto slot = known_slot(tenant);
+  if (!slot) return;
+  const std::lock_guard lock(slot->mutex);
+  ++slot->renewals;
+  if (slot->snapshot) drop(*slot);
 }
 
 void SnapshotCache::drop(Slot& slot) {

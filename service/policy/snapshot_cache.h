@@ -47,6 +47,10 @@ class SnapshotCache final : public SnapshotSource {
   /// from those must go as well.
   void observed(const TenantId& tenant, std::uint64_t epoch);
 
+  /// What a snapshot is made of has changed without a new epoch: whether the tenant is
+  /// sealed in this process.
+  void renew(const TenantId& tenant);
+
   struct Stats {
     std::uint64_t loads = 0;
     std::size_t tenants = 0, bytes = 0;
@@ -58,7 +62,9 @@ class SnapshotCache final : public SnapshotSource {
     std::mutex loading;  // one load at a time for each tenant
     std::mutex mutex;    // guards what follows
     std::shared_ptr<const TenantSnapshot> snapshot;
+    std::chrono::steady_clock::time_point loaded{};
     std::uint64_t at_least = 0;  // epoch below which a load is stale on arrival
+    std::uint64_t renewals = 0;  // a load that began before the last one is stale too
     std::chrono::steady_clock::time_point unknown_until{};
     std::chrono::steady_clock::time_point used{};
   };

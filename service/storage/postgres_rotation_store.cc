@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <stdexcept>
 #include <utility>
 
+#include "storage/kek_row.h"
 #include "storage/postgres_config_store.h"
 #include "storage/session.h"
 
@@ -50,10 +52,10 @@ constexpr Statement kBacklogOf{"kek.backlog_of", R"sql(
       FROM newest)sql"};
 
 constexpr Statement kLockKek{"kek.lock", R"sql(
-    SELECT root_key_id, wrapped
-      FROM kek
-     WHERE tenant_id = $1 AND version = $2
-       FOR NO KEY UPDATE)sql"};
+    SELECT k.root_key_id, k.wrapped, k.held_check, t.seals
+      FROM kek k JOIN tenant t ON t.tenant_id = k.tenant_id
+     WHERE k.tenant_id = $1 AND k.version = $2
+       FOR NO KEY UPDATE OF k)sql"};
 constexpr Statement kRewrapKek{"kek.rewrap", R"sql(
     UPDATE kek SET root_key_id = $3, wrapped = $4
      WHERE tenant_id = $1 AND version = $2)sql"};
@@ -65,14 +67,19 @@ constexpr Statement kRaiseEpoch{"tenant.raise_epoch", R"sql(
 // Waits for everybody who is storing something under these, see migration 0009. By
 // itself, so that the next statement sees what they stored.
 constexpr Statement kLockKeks{"kek.lock_all", "SELECT pg_advisory_xact_lock(kek_lock($1))"};
-constexpr Statement kNewestVersion{"kek.newest_version", R"sql(
-    SELECT version
-      FROM kek
-     WHERE tenant_id = $1
-     ORDER BY version DESC
+constexpr Statement kNewestRow{"kek.newest_row", R"sql(
+    SELECT k.version, k.root_key_id, k.wrapped, k.held_check, t.seals
+      FROM kek k JOIN tenant t ON t.tenant_id = k.tenant_id
+     WHERE k.tenant_id = $1
+     ORDER BY k.version DESC
      LIMIT 1)sql"};
 constexpr Statement kAddKek{"kek.add", R"sql(
-    INSERT INTO kek (tenant_id, version, root_key_id, wrapped) VALUES ($1, $2, $3, $4))sql"};
+    INSERT INTO kek (tenant_id, version, root_key_id, wrapped, held_check)
+    VALUES ($1, $2, $3, $4, nullif($5, ''::bytea)))sql"};
+constexpr Statement kSeal{"tenant.seal", R"sql(
+    UPDATE tenant SET epoch = epoch + 1, seals = seals + 1
+     WHERE tenant_id = $1
+ RETURNING epoch)sql"};
 constexpr Statement kNotify{"kek.notify", "SELECT pg_notify('postern_epoch', $1)"};
 
 // First, so that removing the tenant and moving its rows never wait for one another.
@@ -207,7 +214,8 @@ Status PostgresRotationStore::rewrap_kek(const TenantId& tenant, KekVersion vers
     TenantTransaction tx(session, tenant);
     const auto rows = tx.run(kLockKek, tenant.str(), number_of(version));
     if (rows.empty()) return absent();
-    POSTERN_TRY(const auto changed, change({version, text(rows[0][0]), bytes(rows[0][1])}));
+    POSTERN_TRY(const auto changed, change({version, text(rows[0][0]), bytes(rows[0][1]),
+                                            held_in(rows[0][2], rows[0][3])}));
     tx.run(kRewrapKek, tenant.str(), number_of(version), changed.kek.root_key_id,
            ByteView(changed.kek.wrapped));
     POSTERN_TRY(head, log_.append_in(tx, tenant, chain_key, {&changed.event, 1}));
@@ -227,16 +235,38 @@ Result<KekVersion> PostgresRotationStore::add_kek(const TenantId& tenant, const 
     const auto raised = tx.run(kRaiseEpoch, tenant.str());
     if (raised.empty()) return absent();
     tx.run(kLockKeks, tenant.str());
-    const auto keks = tx.run(kNewestVersion, tenant.str());
+    const auto keks = tx.run(kNewestRow, tenant.str());
     if (keks.empty()) return absent();
-    const KekVersion next{number<std::uint32_t>(keks[0][0]) + 1};
-    POSTERN_TRY(const auto made, make(next));
-    tx.run(kAddKek, tenant.str(), number_of(next), made.kek.root_key_id,
-           ByteView(made.kek.wrapped));
+    const vault::WrappedKek newest{version_in(keks[0][0]), text(keks[0][1]), bytes(keks[0][2]),
+                                   held_in(keks[0][3], keks[0][4])};
+    POSTERN_TRY(const auto made, make(newest));
+    const auto next = vault::after(newest.version);
+    if (made.kek.version != next) throw std::logic_error("a KEK of another version");
+    const auto& held = made.kek.held;
+    tx.run(kAddKek, tenant.str(), number_of(next), made.kek.root_key_id, ByteView(made.kek.wrapped),
+           held ? ByteView(held->check) : ByteView());
     tx.run(kNotify, tenant.str() + " " + text(raised[0][0]));
     POSTERN_TRY(head, log_.append_in(tx, tenant, chain_key, {&made.event, 1}));
     tx.commit();
     return next;
+  });
+  log_.ended(tenant, result.ok() ? head : std::nullopt);
+  return result;
+}
+
+Result<std::uint64_t> PostgresRotationStore::seal(const TenantId& tenant,
+                                                  const audit::Event& event) {
+  POSTERN_TRY(const auto chain_key, log_.key_of(tenant));
+  std::optional<audit::ChainHead> head;
+  auto result = named(kSeal.name, database_.pool(), [&](Session& session) -> Result<std::uint64_t> {
+    TenantTransaction tx(session, tenant);
+    const auto rows = tx.run(kSeal, tenant.str());
+    if (rows.empty()) return absent();
+    const auto epoch = number<std::uint64_t>(rows[0][0]);
+    tx.run(kNotify, tenant.str() + " " + std::to_string(epoch));
+    POSTERN_TRY(head, log_.append_in(tx, tenant, chain_key, {&event, 1}));
+    tx.commit();
+    return epoch;
   });
   log_.ended(tenant, result.ok() ? head : std::nullopt);
   return result;

@@ -33,6 +33,7 @@ class PostgresRotationStore final : public vault::RotationStore {
   Result<vault::Backlog> backlog_of(const TenantId& tenant) override;
   Status rewrap_kek(const TenantId& tenant, KekVersion version, const ChangeKek& change) override;
   Result<KekVersion> add_kek(const TenantId& tenant, const MakeKek& make) override;
+  Result<std::uint64_t> seal(const TenantId& tenant, const audit::Event& event) override;
   Result<Batch> rewrap_rows(const TenantId& tenant, Position& position, std::uint32_t limit,
                             Rewrapper& rewrapper) override;
 

@@ -90,7 +90,8 @@ Result<Dek> Envelope::unwrap(const TenantId& tenant, const CredentialKey& key,
   if (!unwrapped.ok()) {
     switch (unwrapped.error().code) {
       case ErrorCode::Unavailable:
-      case ErrorCode::KeyUnavailable: return unwrapped.error();
+      case ErrorCode::KeyUnavailable:
+      case ErrorCode::TenantSealed: return unwrapped.error();
       case ErrorCode::NotFound:
         // The tenant is gone, or it never had a KEK of this version: an altered row.
         POSTERN_CHECK(keyring_.with_current(tenant, [](auto, const auto&) { return Status(); }));

@@ -23,7 +23,7 @@ class Envelope {
                              std::optional<sys_seconds> expires_at);
 
   /// Errors: Internal when any part does not verify, alike for every cause;
-  /// NotFound, Unavailable or KeyUnavailable from the key store.
+  /// NotFound, Unavailable, KeyUnavailable or TenantSealed from the keyring.
   Result<Fields> open(const TenantId& tenant, const CredentialKey& key,
                       const SealedVersion& sealed);
 

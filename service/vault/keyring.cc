@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <future>
 #include <memory>
@@ -13,10 +14,10 @@
 #include <typeinfo>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "core/log.h"
 #include "crypto/aead.h"
-#include "crypto/hash.h"
 #include "crypto/random.h"
 #include "vault/aad.h"
 
@@ -28,9 +29,11 @@ constexpr std::size_t kMaxTenants = 8192;
 
 std::uint64_t number(KekVersion version) { return static_cast<std::uint32_t>(version); }
 
-Aad kek_aad(const TenantId& tenant, KekVersion version, std::string_view root_key_id) {
-  Aad aad("postern-kek-v1");
+Aad kek_aad(const TenantId& tenant, KekVersion version, std::string_view root_key_id,
+            const std::optional<HeldShareDemand>& held) {
+  Aad aad(held ? "postern-kek-v2" : "postern-kek-v1");
   aad.tenant(tenant).number(number(version)).text(root_key_id);
+  if (held) aad.text(as_text(held->check));
   return aad;
 }
 
@@ -61,12 +64,49 @@ Result<Kek> unwrap(const RootKeys& root_keys, const TenantId& tenant, const Wrap
                 "kek: under root key " + root_key_ids({wrapped.root_key_id}) +
                     ", this process has " + root_key_ids(root_keys.ids()));
   }
-  const auto aad = kek_aad(tenant, wrapped.version, wrapped.root_key_id);
+  const auto aad = kek_aad(tenant, wrapped.version, wrapped.root_key_id, wrapped.held);
   auto bytes = crypto::open(*root_key, wrapped.wrapped, aad.bytes());
   if (!bytes.ok() || bytes.value().size() != crypto::kKeyBytes) {
     return fail(ErrorCode::Internal, kDetail, "kek: altered row");
   }
   return Kek(std::move(bytes).value());
+}
+
+Error sealed() {
+  Error error =
+      fail(ErrorCode::TenantSealed, "the tenant is sealed: its key holder has to unseal it");
+  error.retry_after = std::chrono::seconds(30);
+  return error;
+}
+
+Kek with_share(const Kek& kek, const TenantId& tenant, KekVersion version, const HeldShare& share) {
+  Aad row("postern-held-kek-v1");
+  row.tenant(tenant).number(number(version));
+  return share.expose([&](ByteView bytes) { return crypto::combine(kek, {row.bytes(), bytes}); });
+}
+
+/// A share as its holder gave it, and when: `seals` as of then. Shared by the list of
+/// them and the loads that use it.
+struct GivenShare {
+  HeldShareDemand is;
+  HeldShare share;
+
+  bool meets(const HeldShareDemand& demand) const {
+    return demand.seals == is.seals && crypto::equal(demand.check, is.check);
+  }
+};
+using Shares = std::vector<std::shared_ptr<const GivenShare>>;
+
+const GivenShare* find(const Shares& shares, const HeldShareDemand& demand) {
+  for (const auto& given : shares) {
+    if (given->meets(demand)) return given.get();
+  }
+  return nullptr;
+}
+
+void sort_newest_first(std::vector<WrappedKek>& keks) {
+  std::sort(keks.begin(), keks.end(),
+            [](const auto& a, const auto& b) { return a.version > b.version; });
 }
 
 struct OpenedKek {
@@ -78,6 +118,7 @@ struct OpenedKek {
 /// A tenant's KEKs, newest first, at least one. Never changed once made.
 struct TenantKeks {
   std::vector<OpenedKek> keks;
+  Keyring::Seal seal = Keyring::Seal::NotHeld;
 
   const OpenedKek* find(KekVersion version) const {
     for (const auto& kek : keks) {
@@ -111,24 +152,107 @@ struct Keyring::Impl {
     loads.clear();  // what is on its way was opened with the old ones
   }
 
-  /// Runs use(kek) with the current KEK, or that of a version.
-  template <class Use>
-  auto with(const TenantId& tenant, const KekVersion* version, const Use& use)
-      -> decltype(use(std::declval<const OpenedKek&>())) {
+  /// Runs use(kek) with the current KEK, or that of a version, of which `part` must be there.
+  template <class Part, class Use>
+  auto with(const TenantId& tenant, const KekVersion* version, Part OpenedKek::*part,
+            const Use& use) -> decltype(use(std::declval<const OpenedKek&>())) {
     const auto pick = [&](const TenantKeks& keks) {
       return version == nullptr ? &keks.keks.front() : keks.find(*version);
     };
     auto keks = cached(tenant);
     const OpenedKek* picked = keys_or_null(keks, pick);
     // Not there: never loaded, or added by another replica meanwhile. Not
-    // opened: the row may have been repaired.
-    if (picked == nullptr || !picked->kek.ok()) {
+    // opened: the row may have been repaired. What is sealed stays so until told.
+    const auto missing = [](const auto& found) {
+      return !found.ok() && found.error().code != ErrorCode::TenantSealed;
+    };
+    if (picked == nullptr || missing(picked->*part)) {
       POSTERN_TRY(keks, load_once(tenant, keks));
       picked = pick(*keks);
     }
     if (picked == nullptr) return fail(ErrorCode::NotFound, "no such key version");
-    if (!picked->kek.ok()) return picked->kek.error();
+    if (!(picked->*part).ok()) return (picked->*part).error();
     return use(*picked);
+  }
+
+  Result<Keyring::Seal> seal_of(const TenantId& tenant) {
+    auto keks = cached(tenant);
+    if (keks == nullptr) {
+      POSTERN_TRY(keks, load_once(tenant, keks));
+    }
+    return keks->seal;
+  }
+
+  struct Met {
+    HeldShareDemand demand;
+    Keyring::DemandedBy by;
+  };
+  /// The newest demand that this share meets. Errors: as Keyring::unseal.
+  Result<Met> demand_met(const TenantId& tenant, const HeldShare& share) {
+    POSTERN_TRY(auto wrapped, store.keks(tenant));
+    sort_newest_first(wrapped);
+    const auto check = check_of(tenant, share);
+    bool held = false;
+    for (const auto& row : wrapped) {
+      held |= row.held.has_value();
+      if (!row.held || !crypto::equal(row.held->check, check)) continue;
+      return Met{*row.held, &row == &wrapped.front() ? Keyring::DemandedBy::Newest
+                                                     : Keyring::DemandedBy::OlderOnly};
+    }
+    if (!held) return fail(ErrorCode::Conflict, "this tenant has no key holder");
+    return fail(ErrorCode::Forbidden, "this is not the share of the tenant's key holder");
+  }
+
+  Status unseal(const TenantId& tenant, HeldShare share) {
+    POSTERN_TRY(const auto met, demand_met(tenant, share));
+    const auto& demand = met.demand;
+    auto given = std::make_shared<const GivenShare>(GivenShare{demand, std::move(share)});
+    const std::lock_guard lock(mutex);
+    auto& of_tenant = shares[tenant];
+    std::erase_if(of_tenant, [&](const auto& other) { return other->is.check == demand.check; });
+    of_tenant.push_back(std::move(given));
+    cache.erase(tenant);
+    loads.erase(tenant);
+    return {};
+  }
+
+  void seal(const TenantId& tenant) {
+    const std::lock_guard lock(mutex);
+    shares.erase(tenant);
+    cache.erase(tenant);
+    loads.erase(tenant);
+  }
+
+  Shares shares_of(const TenantId& tenant) const {
+    const std::shared_lock lock(mutex);
+    const auto found = shares.find(tenant);
+    return found == shares.end() ? Shares() : found->second;
+  }
+
+  /// Forgets those of `seen` that are not wanted.
+  template <class Wanted>
+  void keep_shares(const TenantId& tenant, const Shares& seen, const Wanted& wanted) {
+    if (seen.empty()) return;
+    const std::lock_guard lock(mutex);
+    const auto found = shares.find(tenant);
+    if (found == shares.end()) return;
+    std::erase_if(found->second, [&](const auto& given) {
+      return std::find(seen.begin(), seen.end(), given) != seen.end() && !wanted(*given);
+    });
+    if (found->second.empty()) shares.erase(found);
+  }
+
+  Status forget_old_shares(const TenantId& tenant) {
+    const auto seen = shares_of(tenant);
+    if (seen.empty()) return {};
+    POSTERN_TRY(auto wrapped, store.keks(tenant));
+    if (wrapped.empty()) return {};
+    sort_newest_first(wrapped);
+    const auto& newest = wrapped.front().held;
+    keep_shares(tenant, seen,
+                [&](const GivenShare& given) { return newest && given.meets(*newest); });
+    forget(tenant);
+    return {};
   }
 
   void forget(const TenantId& tenant) {
@@ -183,18 +307,37 @@ struct Keyring::Impl {
     return result;
   }
 
-  Result<Shared> load_from_store(const TenantId& tenant) const {
+  Result<Shared> load_from_store(const TenantId& tenant) {
     try {
-      POSTERN_TRY(auto wrapped, store.keks(tenant));
+      // Before the rows: what these say of sealing is then later than the shares.
+      const auto given = shares_of(tenant);
+      auto found = store.keks(tenant);
+      if (!found.ok() && found.error().code == ErrorCode::NotFound) {
+        keep_shares(tenant, given, [](const GivenShare&) { return false; });
+      }
+      POSTERN_TRY(auto wrapped, std::move(found));
       if (wrapped.empty()) return fail(ErrorCode::NotFound, "no such tenant");
-      std::sort(wrapped.begin(), wrapped.end(),
-                [](const auto& a, const auto& b) { return a.version > b.version; });
+      sort_newest_first(wrapped);
+      keep_shares(tenant, given, [&](const GivenShare& share) {
+        return std::any_of(wrapped.begin(), wrapped.end(),
+                           [&](const auto& row) { return row.held && share.meets(*row.held); });
+      });
       const auto keys = root_keys();
       auto opened = std::make_shared<TenantKeks>();
+      if (const auto& held = wrapped.front().held) {
+        opened->seal =
+            find(given, *held) == nullptr ? Keyring::Seal::Sealed : Keyring::Seal::Unsealed;
+      }
       for (const auto& row : wrapped) {
         auto kek = unwrap(*keys, tenant, row);
         auto chain_key = kek.ok() ? Result<DerivedKey>(derive_chain_key(kek.value()))
                                   : Result<DerivedKey>(kek.error());
+        if (kek.ok() && (row.held || opened->seal == Keyring::Seal::Sealed)) {
+          const auto* share = row.held ? find(given, *row.held) : nullptr;
+          const bool open = share != nullptr && opened->seal != Keyring::Seal::Sealed;
+          kek = open ? Result<Kek>(with_share(kek.value(), tenant, row.version, share->share))
+                     : Result<Kek>(sealed());
+        }
         opened->keks.push_back({row.version, std::move(kek), std::move(chain_key)});
       }
       return Shared(std::move(opened));
@@ -218,6 +361,7 @@ struct Keyring::Impl {
   mutable std::shared_mutex mutex;  // never held while the store or a caller's code runs
   std::shared_ptr<const RootKeys> root_keys_;
   std::unordered_map<TenantId, Shared> cache;
+  std::unordered_map<TenantId, Shares> shares;
   std::unordered_map<TenantId, std::shared_ptr<const Load>> loads;
   std::minstd_rand random;
 };
@@ -245,32 +389,57 @@ Status Keyring::may_create() const {
   return {};
 }
 
-WrappedKek Keyring::create(const TenantId& tenant, KekVersion version) const {
+crypto::Hash256 check_of(const TenantId& tenant, const HeldShare& share) {
+  return crypto::keyed_hash(share, {as_bytes("postern-held-share-v1"), as_bytes(tenant.str())});
+}
+
+Status Keyring::unseal(const TenantId& tenant, HeldShare share) {
+  return impl_->unseal(tenant, std::move(share));
+}
+
+Result<Keyring::DemandedBy> Keyring::check_share(const TenantId& tenant, const HeldShare& share) {
+  POSTERN_TRY(const auto met, impl_->demand_met(tenant, share));
+  return met.by;
+}
+
+void Keyring::seal(const TenantId& tenant) { impl_->seal(tenant); }
+
+Status Keyring::forget_old_shares(const TenantId& tenant) {
+  return impl_->forget_old_shares(tenant);
+}
+
+bool Keyring::has_share(const TenantId& tenant) const { return !impl_->shares_of(tenant).empty(); }
+
+Result<Keyring::Seal> Keyring::seal_of(const TenantId& tenant) { return impl_->seal_of(tenant); }
+
+WrappedKek Keyring::create(const TenantId& tenant, KekVersion version,
+                           const std::optional<HeldShareDemand>& held) const {
   const auto keys = impl_->root_keys();
   if (keys->empty()) throw std::logic_error("a KEK without a root key");
   SecureBuffer kek(crypto::kKeyBytes);
   crypto::random_bytes(kek.writable());
-  const auto aad = kek_aad(tenant, version, keys->active_id());
-  return {version, keys->active_id(), crypto::seal(keys->active(), kek.readable(), aad.bytes())};
+  const auto aad = kek_aad(tenant, version, keys->active_id(), held);
+  return {version, keys->active_id(), crypto::seal(keys->active(), kek.readable(), aad.bytes()),
+          held};
 }
 
 Result<WrappedKek> Keyring::rewrap(const TenantId& tenant, const WrappedKek& wrapped) const {
   const auto keys = impl_->root_keys();
   POSTERN_TRY(const auto kek, unwrap(*keys, tenant, wrapped));
-  const auto aad = kek_aad(tenant, wrapped.version, keys->active_id());
+  const auto aad = kek_aad(tenant, wrapped.version, keys->active_id(), wrapped.held);
   auto box =
       kek.expose([&](ByteView bytes) { return crypto::seal(keys->active(), bytes, aad.bytes()); });
-  return WrappedKek{wrapped.version, keys->active_id(), std::move(box)};
+  return WrappedKek{wrapped.version, keys->active_id(), std::move(box), wrapped.held};
 }
 
 Status Keyring::with_current(const TenantId& tenant, const Use& use) {
-  return impl_->with(tenant, nullptr, [&](const OpenedKek& opened) {
+  return impl_->with(tenant, nullptr, &OpenedKek::kek, [&](const OpenedKek& opened) {
     return use(opened.version, opened.kek.value());
   });
 }
 
 Status Keyring::with_version(const TenantId& tenant, KekVersion version, const Use& use) {
-  return impl_->with(tenant, &version, [&](const OpenedKek& opened) {
+  return impl_->with(tenant, &version, &OpenedKek::kek, [&](const OpenedKek& opened) {
     return use(opened.version, opened.kek.value());
   });
 }
@@ -279,21 +448,23 @@ Result<Keyring::WrappedPrivateKey> Keyring::wrap_private(const TenantId& tenant,
                                                          std::string_view purpose,
                                                          std::string_view key_id,
                                                          const PrivateKey& key) {
-  return impl_->with(tenant, nullptr, [&](const OpenedKek& opened) -> Result<WrappedPrivateKey> {
-    return WrappedPrivateKey{opened.version, seal_private(opened.kek.value(), opened.version,
-                                                          tenant, purpose, key_id, key)};
-  });
+  return impl_->with(
+      tenant, nullptr, &OpenedKek::kek, [&](const OpenedKek& opened) -> Result<WrappedPrivateKey> {
+        return WrappedPrivateKey{opened.version, seal_private(opened.kek.value(), opened.version,
+                                                              tenant, purpose, key_id, key)};
+      });
 }
 
 Result<PrivateKey> Keyring::unwrap_private(const TenantId& tenant, std::string_view purpose,
                                            std::string_view key_id,
                                            const WrappedPrivateKey& wrapped) {
   const auto& version = wrapped.kek_version;
-  return impl_->with(tenant, &version, [&](const OpenedKek& opened) -> Result<PrivateKey> {
-    const auto aad = private_key_aad(tenant, purpose, key_id, version);
-    POSTERN_TRY(auto bytes, crypto::open(opened.kek.value(), wrapped.wrapped, aad.bytes()));
-    return PrivateKey(std::move(bytes));
-  });
+  return impl_->with(
+      tenant, &version, &OpenedKek::kek, [&](const OpenedKek& opened) -> Result<PrivateKey> {
+        const auto aad = private_key_aad(tenant, purpose, key_id, version);
+        POSTERN_TRY(auto bytes, crypto::open(opened.kek.value(), wrapped.wrapped, aad.bytes()));
+        return PrivateKey(std::move(bytes));
+      });
 }
 
 Result<Keyring::WrappedPrivateKey> Keyring::rewrap_private(const TenantId& tenant,
@@ -302,10 +473,11 @@ Result<Keyring::WrappedPrivateKey> Keyring::rewrap_private(const TenantId& tenan
                                                            const WrappedPrivateKey& wrapped,
                                                            KekVersion to) {
   POSTERN_TRY(const auto key, unwrap_private(tenant, purpose, key_id, wrapped));
-  return impl_->with(tenant, &to, [&](const OpenedKek& opened) -> Result<WrappedPrivateKey> {
-    return WrappedPrivateKey{opened.version, seal_private(opened.kek.value(), opened.version,
-                                                          tenant, purpose, key_id, key)};
-  });
+  return impl_->with(
+      tenant, &to, &OpenedKek::kek, [&](const OpenedKek& opened) -> Result<WrappedPrivateKey> {
+        return WrappedPrivateKey{opened.version, seal_private(opened.kek.value(), opened.version,
+                                                              tenant, purpose, key_id, key)};
+      });
 }
 
 Result<Keyring::WrappedPrivateKey> Keyring::wrap_private_under(const WrappedKek& kek,
@@ -313,6 +485,7 @@ Result<Keyring::WrappedPrivateKey> Keyring::wrap_private_under(const WrappedKek&
                                                                std::string_view purpose,
                                                                std::string_view key_id,
                                                                const PrivateKey& key) const {
+  if (kek.held) return sealed();  // there is no such tenant yet, so nobody has given its share
   POSTERN_TRY(const auto opened, unwrap(*impl_->root_keys(), tenant, kek));
   return WrappedPrivateKey{kek.version,
                            seal_private(opened, kek.version, tenant, purpose, key_id, key)};
@@ -325,15 +498,17 @@ Result<audit::ChainKey> Keyring::chain_key_under(const WrappedKek& kek,
 }
 
 Result<audit::ChainKey> Keyring::current(const TenantId& tenant) {
-  return impl_->with(tenant, nullptr, [](const OpenedKek& opened) -> Result<audit::ChainKey> {
-    return audit::ChainKey{opened.version, copy(opened.chain_key.value())};
-  });
+  return impl_->with(tenant, nullptr, &OpenedKek::chain_key,
+                     [](const OpenedKek& opened) -> Result<audit::ChainKey> {
+                       return audit::ChainKey{opened.version, copy(opened.chain_key.value())};
+                     });
 }
 
 Result<audit::ChainKey> Keyring::of_version(const TenantId& tenant, KekVersion version) {
-  return impl_->with(tenant, &version, [](const OpenedKek& opened) -> Result<audit::ChainKey> {
-    return audit::ChainKey{opened.version, copy(opened.chain_key.value())};
-  });
+  return impl_->with(tenant, &version, &OpenedKek::chain_key,
+                     [](const OpenedKek& opened) -> Result<audit::ChainKey> {
+                       return audit::ChainKey{opened.version, copy(opened.chain_key.value())};
+                     });
 }
 
 void Keyring::forget(const TenantId& tenant) { impl_->forget(tenant); }

@@ -1,8 +1,9 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,16 +12,31 @@
 #include "core/ids.h"
 #include "core/result.h"
 #include "core/secret.h"
+#include "crypto/hash.h"
 #include "vault/root_key.h"
 
 namespace postern::vault {
+
+/// That a KEK seals nothing by itself: only together with a share that the tenant's
+/// key holder has. The share is in memory alone, from unsealing to sealing.
+struct HeldShareDemand {
+  crypto::Hash256 check;    ///< which share: check_of()
+  std::uint64_t seals = 0;  ///< how often the tenant had been sealed when this was read
+};
+
+/// A hash of the share, bound to the tenant. A share is 256 random bits, so this
+/// tells nothing of it.
+crypto::Hash256 check_of(const TenantId& tenant, const HeldShare& share);
 
 /// A tenant's KEK as stored: sealed by a root key.
 struct WrappedKek {
   KekVersion version{1};
   std::string root_key_id;
-  Bytes wrapped;  ///< crypto::seal(root key, KEK); AAD: "postern-kek-v1", tenant, version, root key
-                  ///< id
+  /// crypto::seal(root key, KEK); AAD: "postern-kek-v1", tenant, version, root key id;
+  /// of one that demands a share: "postern-kek-v2", the same, check. So whoever takes
+  /// the demand away, or puts another in its place, has a KEK that does not open.
+  Bytes wrapped;
+  std::optional<HeldShareDemand> held = std::nullopt;
 };
 
 /// Where wrapped KEKs come from. Implemented by storage.
@@ -34,7 +50,13 @@ class KekStore {
 /// What a tenant's token-signing keys are wrapped for (wrap_private).
 inline constexpr std::string_view kTokenSigning = "token-signing";
 
-/// Opens and remembers tenants' KEKs (in locked memory). Thread-safe.
+/// Opens and remembers tenants' KEKs (in locked memory), and the shares that key
+/// holders have given. Thread-safe.
+///
+/// Of a KEK that demands a share, everything but the audit chain is sealed by the
+/// combination of both: crypto::combine(KEK, "postern-held-kek-v1", tenant, version,
+/// share). A tenant is sealed while its newest KEK demands a share that is not here;
+/// then its older KEKs are not used either.
 class Keyring : public audit::ChainKeys {
  public:
   Keyring(RootKeys root_keys, KekStore& store);
@@ -54,15 +76,33 @@ class Keyring : public audit::ChainKeys {
   /// A fresh KEK for a tenant, wrapped under the active root key; nothing is
   /// stored or cached: the caller commits it with the tenant. Throws logic_error
   /// when there is no root key: ask may_create() first.
-  WrappedKek create(const TenantId& tenant, KekVersion version) const;
+  WrappedKek create(const TenantId& tenant, KekVersion version,
+                    const std::optional<HeldShareDemand>& held = std::nullopt) const;
 
   /// The same KEK under the active root key. Nothing is stored or cached.
   /// Errors: KeyUnavailable, Internal, alike for every cause.
   Result<WrappedKek> rewrap(const TenantId& tenant, const WrappedKek& wrapped) const;
 
-  /// The current KEK and its version, or the KEK of a version.
-  /// Errors: NotFound, Unavailable, KeyUnavailable (its root key is not here),
-  /// Internal (does not open: altered row).
+  /// Takes a key holder's share: the tenant is unsealed in this process, until seal()
+  /// or until the database says that it was sealed.
+  /// Errors: Conflict (no KEK of the tenant demands a share), Forbidden (another
+  /// share), and as with_current().
+  Status unseal(const TenantId& tenant, HeldShare share);
+  /// As unseal(), but takes nothing: which of the tenant's KEKs demands this share.
+  enum class DemandedBy { Newest, OlderOnly };
+  Result<DemandedBy> check_share(const TenantId& tenant, const HeldShare& share);
+  /// Forgets the tenant's shares, and what was opened with them.
+  void seal(const TenantId& tenant);
+  /// Forgets those of its shares that its newest KEK does not demand. Errors: as KekStore.
+  Status forget_old_shares(const TenantId& tenant);
+  bool has_share(const TenantId& tenant) const;
+
+  enum class Seal { NotHeld, Unsealed, Sealed };
+  Result<Seal> seal_of(const TenantId& tenant);
+
+  /// The current KEK and its version, or the KEK of a version, with the share if it
+  /// demands one. Errors: NotFound, Unavailable, KeyUnavailable (its root key is not
+  /// here), TenantSealed, Internal (does not open: altered row).
   using Use = std::function<Status(KekVersion, const Kek&)>;
   Status with_current(const TenantId& tenant, const Use& use);
   Status with_version(const TenantId& tenant, KekVersion version, const Use& use);
@@ -91,11 +131,12 @@ class Keyring : public audit::ChainKeys {
   /// The audit chain key of a KEK that is not stored yet; see wrap_private_under.
   Result<audit::ChainKey> chain_key_under(const WrappedKek& kek, const TenantId& tenant) const;
 
-  // audit::ChainKeys: derived from the KEK with label "audit".
+  // audit::ChainKeys: derived from the KEK with label "audit", without any share, for
+  // what is refused while the tenant is sealed is recorded as well.
   Result<audit::ChainKey> current(const TenantId& tenant) override;
   Result<audit::ChainKey> of_version(const TenantId& tenant, KekVersion version) override;
 
-  /// Drops what is cached, after rotation or erasure.
+  /// Drops what is cached, after rotation or erasure. Shares stay.
   void forget(const TenantId& tenant) override;
 
  private:

@@ -136,10 +136,10 @@ Result<Rotation::Progress> Rotation::rotate_root(const Report& report) {
 
 Result<KekVersion> Rotation::rotate_tenant(const TenantId& tenant) {
   POSTERN_CHECK(keyring_.may_create());
-  const auto make = [&](KekVersion next) -> Result<RotationStore::KekChange> {
-    auto kek = keyring_.create(tenant, next);
+  const auto make = [&](const WrappedKek& newest) -> Result<RotationStore::KekChange> {
+    auto kek = keyring_.create(tenant, after(newest.version), newest.held);
     auto record = event(tenant, "key.rotate_tenant");
-    record.with("kek_version", text_of(next)).with("root_key", kek.root_key_id);
+    record.with("kek_version", text_of(kek.version)).with("root_key", kek.root_key_id);
     return RotationStore::KekChange{std::move(kek), std::move(record)};
   };
   auto version = persistently([&] { return store_.add_kek(tenant, make); });
@@ -221,6 +221,7 @@ Result<Rotation::Progress> Rotation::rewrap(const TenantId& tenant, const Report
       progress.failed += batch.failed;
       end = batch.end;
       report(progress);
+      if (options_.stopped && options_.stopped()) return progress;
       pace.after(batch.moved);
     }
     POSTERN_TRY(progress.left, count_left());

@@ -32,6 +32,11 @@ struct KekUse {
   std::uint64_t credential_versions = 0, signing_keys = 0;
 };
 
+/// The version after this one.
+inline KekVersion after(KekVersion version) {
+  return KekVersion{static_cast<std::uint32_t>(version) + 1};
+}
+
 /// What is still wrapped under an older KEK than its tenant's newest.
 struct Backlog {
   std::uint64_t tenants = 0, credential_versions = 0, signing_keys = 0;
@@ -74,8 +79,12 @@ class RotationStore {
   /// Adds the next KEK version and raises the tenant's epoch. From then on nothing
   /// new is stored under an older one: writers under way end first, later ones are
   /// refused and seal again. Errors: as above.
-  using MakeKek = std::function<Result<KekChange>(KekVersion next)>;
+  using MakeKek = std::function<Result<KekChange>(const WrappedKek& newest)>;
   virtual Result<KekVersion> add_kek(const TenantId& tenant, const MakeKek& make) = 0;
+
+  /// Notes that the key holder has sealed the tenant, and raises its epoch, which is
+  /// returned. Errors: NotFound, Unavailable.
+  virtual Result<std::uint64_t> seal(const TenantId& tenant, const audit::Event& event) = 0;
 
   /// One batch of rows under older KEKs than the newest, in the order of their keys.
   struct Rewrapper {
@@ -99,7 +108,7 @@ class RotationStore {
   };
   /// Moves up to `limit` rows after `position`, and that on. Rows that others hold
   /// are passed over. Errors: Conflict (a newer KEK has just come), NotFound,
-  /// KeyUnavailable, Unavailable; then nothing has changed.
+  /// KeyUnavailable, TenantSealed, Unavailable; then nothing has changed.
   virtual Result<Batch> rewrap_rows(const TenantId& tenant, Position& position, std::uint32_t limit,
                                     Rewrapper& rewrapper) = 0;
 };
@@ -113,6 +122,8 @@ class Rotation {
     std::uint32_t batch = 50;      ///< rows in one transaction
     /// Waits; replaced by tests.
     std::function<void(std::chrono::milliseconds)> pause;
+    /// Asked after each batch of rewrap(), which then ends with what is left.
+    std::function<bool()> stopped;
   };
   Rotation(RotationStore& store, Keyring& keyring, const Clock& clock, Options options);
 
@@ -127,11 +138,12 @@ class Rotation {
   /// failed and stays. Errors: KeyUnavailable (no root key), Unavailable.
   Result<Progress> rotate_root(const Report& report);
 
-  /// Gives the tenant a new KEK for all that is sealed from now on. Errors: NotFound,
-  /// KeyUnavailable, Internal, Unavailable.
+  /// Gives the tenant a new KEK for all that is sealed from now on; it demands the share
+  /// that the one before does. Errors: NotFound, KeyUnavailable, Internal, Unavailable.
   Result<KekVersion> rotate_tenant(const TenantId& tenant);
 
-  /// Wraps the tenant's DEKs and signing keys under its newest KEK.
+  /// Wraps the tenant's DEKs and signing keys under its newest KEK. Errors: as above;
+  /// TenantSealed when a share is demanded that was not given to this process.
   Result<Progress> rewrap(const TenantId& tenant, const Report& report);
 
  private:

@@ -579,6 +579,21 @@ TEST(Canaries, AreFoundNowhere) {
     keys({"status", "-c", config});
     granted(tenant.exchange(alice, "github"));
   }
+  // A key holder's share, and what is taken for one.
+  {
+    const Json share{{"share", secret("share")}};
+    granted(tenant.api("PUT", "/key-holder", tenant.admin, share));
+    for (const auto& wrong : {secret("another share"), secret("no share") + "A"}) {
+      refused(tenant.api("PUT", "/key-holder", tenant.admin, {{"share", wrong}}));
+      refused(tenant.api("POST", "/key-holder/unseal", tenant.admin, {{"share", wrong}}));
+      refused(tenant.api("POST", "/key-holder/unseal", alice, {{"share", wrong}}));
+    }
+    granted(tenant.api("POST", "/key-holder/seal", tenant.admin, Json::object()));
+    refused(tenant.exchange(alice, "github"));
+    granted(tenant.api("POST", "/key-holder/unseal", tenant.admin, share));
+    granted(tenant.exchange(alice, "github"));
+    EXPECT_EQ(canaries.found_in(refusals), std::set<std::string>());
+  }
 
   std::string records;
   for (const auto& record : tenant.audit()) records += record.dump() + "\n";

@@ -546,5 +546,33 @@ TEST_F(RowLevelSecurity, RotationOfOneTenantsKeysIsNotAnothers) {
             ErrorCode::NotFound);
 }
 
+TEST_F(RowLevelSecurity, SealingOneTenantIsNotAnothers) {
+  PostgresStores stores;
+  for (const auto& tenant : {a(), b()}) stores.add(tenant);
+  storage::PostgresRotationStore rotation(stores.database, stores.log);
+  const auto seals = [&](const TenantId& tenant) {
+    const auto kek = stores.keks.keks(tenant).value().front();
+    return kek.held ? static_cast<int>(kek.held->seals) : -1;
+  };
+  const audit::Event event{a(), SystemClock().now(), "key_holder.seal", audit::Outcome::Allowed, "",
+                           {}};
+  for (const auto& tenant : {a(), b()}) {
+    const auto hold = [&](const vault::WrappedKek& newest) {
+      auto kek =
+          stores.keyring.create(tenant, vault::after(newest.version), vault::HeldShareDemand{});
+      auto record = event;
+      record.tenant = tenant;
+      return Result<vault::RotationStore::KekChange>({std::move(kek), std::move(record)});
+    };
+    ASSERT_TRUE(rotation.add_kek(tenant, hold).ok());
+  }
+  const auto epoch_of_b = stores.config.load(b()).value().row.epoch;
+  ASSERT_TRUE(rotation.seal(a(), event).ok());
+  EXPECT_EQ(seals(a()), 1);
+  EXPECT_EQ(seals(b()), 0);
+  EXPECT_EQ(stores.config.load(b()).value().row.epoch, epoch_of_b);
+  EXPECT_EQ(code_of(rotation.seal(TenantId("no-such-tenant"), event)), ErrorCode::NotFound);
+}
+
 }  // namespace
 }  // namespace postern::test

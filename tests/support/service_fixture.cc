@@ -233,10 +233,11 @@ testing::Matcher<const WireReply&> IsOAuthError(int status, const std::string& e
                         if (!json || !json->is_object() || json->value("error", "") != error)
                           return "error differs";
                         for (const auto& [name, value] : json->items()) {
-                          const bool remedy = error == "interaction_required" ? name == "error_uri"
-                                              : error == "insufficient_user_authentication"
-                                                  ? name == "acr_values" || name == "max_age"
-                                                  : false;
+                          const bool remedy =
+                              error == "interaction_required" ? name == "error_uri"
+                              : error == "insufficient_user_authentication"
+                                  ? name == "acr_values" || name == "max_age"
+                                  : error == "temporarily_unavailable" && name == "reason";
                           if (name != "error" && name != "error_description" && !remedy) {
                             return "has " + name;
                           }

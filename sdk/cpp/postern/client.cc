@@ -667,6 +667,60 @@ Status Client::delete_initial_access_token(const TenantId& tenant, const std::st
 
 namespace {
 
+KeyHolder read_key_holder(const Json& json) {
+  return {text(json, "state"), small_count(json, "kek_version"), small_count(json, "rows_left")};
+}
+
+void put_share(Json& body, const char* name, const SecureBuffer& share) {
+  body[name] = std::string(as_text(share.readable()));
+}
+
+}  // namespace
+
+Result<KeyHolder> Client::key_holder(const TenantId& tenant) {
+  POSTERN_TRY(const auto answer,
+              call(request("GET", tenant_path(tenant, "/key-holder")), Authenticate::Bearer));
+  return read(answer, read_key_holder);
+}
+
+Result<KeyHolder> Client::hold_key(const TenantId& tenant, const SecureBuffer& share,
+                                   const SecureBuffer& present) {
+  SecretJson body{Json::object()};
+  put_share(*body, "share", share);
+  if (present.size() > 0) put_share(*body, "present_share", present);
+  POSTERN_TRY(
+      const auto answer,
+      call(json_request("PUT", tenant_path(tenant, "/key-holder"), *body), Authenticate::Bearer));
+  return read(answer, read_key_holder);
+}
+
+Result<KeyHolder> Client::release_key(const TenantId& tenant, const SecureBuffer& share) {
+  SecretJson body{Json::object()};
+  put_share(*body, "share", share);
+  POSTERN_TRY(const auto answer,
+              call(json_request("POST", tenant_path(tenant, "/key-holder/release"), *body),
+                   Authenticate::Bearer));
+  return read(answer, read_key_holder);
+}
+
+Result<KeyHolder> Client::seal_tenant(const TenantId& tenant) {
+  POSTERN_TRY(const auto answer,
+              call(json_request("POST", tenant_path(tenant, "/key-holder/seal"), Json::object()),
+                   Authenticate::Bearer));
+  return read(answer, read_key_holder);
+}
+
+Result<KeyHolder> Client::unseal_tenant(const TenantId& tenant, const SecureBuffer& share) {
+  SecretJson body{Json::object()};
+  put_share(*body, "share", share);
+  POSTERN_TRY(const auto answer,
+              call(json_request("POST", tenant_path(tenant, "/key-holder/unseal"), *body),
+                   Authenticate::Bearer));
+  return read(answer, read_key_holder);
+}
+
+namespace {
+
 std::vector<SigningKey> read_signing_keys(const Json& json) {
   std::vector<SigningKey> out;
   for (const auto& item : list(json, "items")) {

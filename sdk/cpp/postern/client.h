@@ -106,6 +106,14 @@ struct AdminToken {
   std::optional<sys_seconds> expires_at;
 };
 
+/// Whether a tenant's key demands a share that only its key holder has, as the replica
+/// that answered sees it.
+struct KeyHolder {
+  std::string state;  ///< "not-held", "unsealed" or "sealed"
+  std::int64_t kek_version = 0;
+  std::int64_t rows_left = 0;  ///< under older KEKs, which may demand another share or none
+};
+
 struct SigningKey {
   std::string kid;
   std::string algorithm;
@@ -409,6 +417,15 @@ class Client {
                                                        const ClientId& client);
   Status delete_client_secret(const TenantId& tenant, const ClientId& client,
                               const std::string& secret_id);
+
+  Result<KeyHolder> key_holder(const TenantId& tenant);
+  /// For the tenant's admins, as all that follow. A share is 32 random bytes in base64url.
+  /// `present` is the share that is replaced; empty: there is none.
+  Result<KeyHolder> hold_key(const TenantId& tenant, const SecureBuffer& share,
+                             const SecureBuffer& present);
+  Result<KeyHolder> release_key(const TenantId& tenant, const SecureBuffer& share);
+  Result<KeyHolder> seal_tenant(const TenantId& tenant);
+  Result<KeyHolder> unseal_tenant(const TenantId& tenant, const SecureBuffer& share);
 
   Result<std::vector<SigningKey>> signing_keys(const TenantId& tenant);
   /// The new keys, one for each algorithm, or for the one that is named.

@@ -183,6 +183,7 @@ Result<Answer> client_call(const Services& services, const Request& request, std
     POSTERN_CHECK(Query::none(request));
     POSTERN_CHECK(prove_key(services, *snapshot, request,
                             "/api/v1/tenants/" + tenant.str() + "/" + name, caller));
+    POSTERN_CHECK(snapshot->check_unsealed());
     POSTERN_TRY(auto body, std::move(read));
     return call(*snapshot, caller, body, record);
   };

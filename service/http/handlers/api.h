@@ -122,6 +122,7 @@ void add_admin_endpoints(Router& router, Gate& gate, Services& services);
 void add_credential_endpoints(Router& router, Gate& gate, Services& services);
 void add_credential_version_endpoints(Router& router, Gate& gate, Services& services);
 void add_exchange_endpoint(Router& router, Gate& gate, Services& services);
+void add_key_holder_endpoints(Router& router, Gate& gate, Services& services);
 void add_registration_endpoints(Router& router, Gate& gate, Services& services);
 void add_release_endpoint(Router& router, Gate& gate, Services& services);
 void add_resource_metadata_endpoint(Router& router, Gate& gate, Services& services);

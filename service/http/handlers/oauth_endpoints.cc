@@ -111,6 +111,7 @@ Result<grants::IssuedToken> grant(const Services& services, const policy::Tenant
   POSTERN_TRY(auto caller, authenticate(services, snapshot, request, &form, record));
   POSTERN_CHECK(
       prove_key(services, snapshot, request, "/t/" + snapshot.tenant().str() + "/token", caller));
+  POSTERN_CHECK(snapshot.check_unsealed());
   POSTERN_TRY(const auto scope, form.optional_single("scope"));
   const auto audiences = form.all("audience");
   const auto resources = form.all("resource");

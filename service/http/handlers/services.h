@@ -21,6 +21,8 @@
 #include "policy/snapshot_cache.h"
 #include "vault/credential.h"
 #include "vault/envelope.h"
+#include "vault/key_holder.h"
+#include "vault/row_mover.h"
 
 namespace postern::http {
 
@@ -58,6 +60,8 @@ struct Services {
   std::function<Health()> health = {};
   grants::VaultSessions* vault_sessions = nullptr;
   grants::ClientRelease* client_release = nullptr;
+  vault::KeyHolder* key_holder = nullptr;
+  vault::RowMover* row_mover = nullptr;
 };
 
 /// The tenant a path names, from memory, or loaded when this run may wait for

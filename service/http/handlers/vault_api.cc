@@ -53,6 +53,7 @@ Result<Answer> vault_call(const Services& services, const Request& request, bool
       return fail(ErrorCode::Forbidden, "this tenant does not answer to the API of Vault");
     }
     POSTERN_CHECK(check_kind(caller.value(), route.allowed));
+    POSTERN_CHECK(snapshot->check_unsealed());
     return route.run({services, request, *snapshot, caller.value(), std::move(parameters), kept});
   });
 }

@@ -35,6 +35,7 @@ constexpr Expected kTable[] = {
     {ErrorCode::RateLimited, 429, "temporarily_unavailable", 429},
     {ErrorCode::Unavailable, 503, "temporarily_unavailable", 503},
     {ErrorCode::KeyUnavailable, 503, "temporarily_unavailable", 503},
+    {ErrorCode::TenantSealed, 503, "temporarily_unavailable", 503},
     {ErrorCode::NeedsOutbound, 500, "server_error", 500},
     {ErrorCode::Internal, 500, "server_error", 500},
 };
@@ -45,7 +46,9 @@ TEST(OAuthError, StatusAndNameOfEachCode) {
     EXPECT_EQ(reply.status(), row.oauth_status) << to_string(row.code);
     const auto body = json::parse(reply.body());
     EXPECT_EQ(body["error"], row.oauth_name) << to_string(row.code);
-    EXPECT_EQ(body.contains("error_description"), row.oauth_status < 500);
+    const bool sealed = row.code == ErrorCode::TenantSealed;
+    EXPECT_EQ(body.contains("error_description"), row.oauth_status < 500 || sealed);
+    EXPECT_EQ(body.value("reason", ""), sealed ? "tenant_sealed" : "");
     EXPECT_EQ(reply.header("Content-Type"), "application/json");
     EXPECT_EQ(reply.header("Cache-Control"), "no-store");
     EXPECT_EQ(reply.header("Retry-After").has_value(),
@@ -73,7 +76,7 @@ TEST(Rfc6749_5_2, DescriptionHasOnlyAllowedBytes) {
 
 TEST(ErrorRender, ServerFaultsSayNothingMore) {
   for (const auto code : {ErrorCode::Internal, ErrorCode::Unavailable, ErrorCode::KeyUnavailable,
-                          ErrorCode::NeedsOutbound}) {
+                          ErrorCode::TenantSealed, ErrorCode::NeedsOutbound}) {
     const auto error = fail(code, "canary detail", "canary diagnostic");
     EXPECT_EQ(oauth_error(error, true, "t").body().find("canary"), std::string::npos);
     EXPECT_EQ(problem(error).body().find("canary"), std::string::npos);
@@ -120,7 +123,7 @@ TEST(VaultError, HasVaultsStatusAndShape) {
       {ErrorCode::NotFound, 404},         {ErrorCode::Conflict, 409},
       {ErrorCode::TooLarge, 413},         {ErrorCode::RateLimited, 429},
       {ErrorCode::Internal, 500},         {ErrorCode::Unavailable, 503},
-      {ErrorCode::KeyUnavailable, 503}};
+      {ErrorCode::KeyUnavailable, 503},   {ErrorCode::TenantSealed, 503}};
   for (const auto& [code, status] : kStatus) {
     const auto reply = vault_error(fail(code, "why \"so\"", "only for the log"));
     EXPECT_EQ(reply.status(), status) << to_string(code);

@@ -49,6 +49,9 @@ class SaidUses final : public RotationStore {
   Result<KekVersion> add_kek(const TenantId&, const MakeKek&) override {
     throw std::logic_error("not asked");
   }
+  Result<std::uint64_t> seal(const TenantId&, const audit::Event&) override {
+    throw std::logic_error("not asked");
+  }
   Result<Batch> rewrap_rows(const TenantId&, Position&, std::uint32_t, Rewrapper&) override {
     throw std::logic_error("not asked");
   }

@@ -1,0 +1,86 @@
+#include "vault/key_holder.h"
+
+#include <string>
+#include <utility>
+
+#include "crypto/hash.h"
+
+namespace postern::vault {
+namespace {
+
+Error no_key_holder() { return fail(ErrorCode::Conflict, "this tenant has no key holder"); }
+
+/// Whether `present` is the share that the newest KEK demands.
+Status check_present(const TenantId& tenant, const WrappedKek& newest, const HeldShare* present) {
+  if (!newest.held) {
+    if (present == nullptr) return {};
+    return no_key_holder();
+  }
+  if (present == nullptr) {
+    return fail(ErrorCode::Conflict,
+                "this tenant has a key holder; to replace the share, send the present one too");
+  }
+  if (!crypto::equal(check_of(tenant, *present), newest.held->check)) {
+    return fail(ErrorCode::Forbidden, "this is not the share of the tenant's key holder");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<KeyHolder::State> KeyHolder::state(const TenantId& tenant) {
+  POSTERN_TRY(const auto seal, keyring_.seal_of(tenant));
+  POSTERN_TRY(const auto uses, store_.kek_uses(tenant));
+  POSTERN_TRY(const auto backlog, store_.backlog_of(tenant));
+  return State{seal, uses.front().version, backlog.rows()};
+}
+
+Status KeyHolder::add_kek(const TenantId& tenant, const HeldShare* present,
+                          const std::optional<HeldShareDemand>& demand, audit::Event& event) {
+  POSTERN_CHECK(keyring_.may_create());
+  // What is moved to the new KEK has to be opened first.
+  POSTERN_CHECK(keyring_.with_current(tenant, [](KekVersion, const Kek&) { return Status(); }));
+  POSTERN_CHECK(
+      store_.add_kek(tenant, [&](const WrappedKek& newest) -> Result<RotationStore::KekChange> {
+        POSTERN_CHECK(check_present(tenant, newest, present));
+        auto kek = keyring_.create(tenant, after(newest.version), demand);
+        auto record = event;
+        record.with("kek_version", std::to_string(static_cast<std::uint32_t>(kek.version)));
+        return RotationStore::KekChange{std::move(kek), std::move(record)};
+      }));
+  keyring_.forget(tenant);
+  return {};
+}
+
+Status KeyHolder::hold(const TenantId& tenant, HeldShare share, const HeldShare* present,
+                       audit::Event& event) {
+  // Its answer was lost, and so it was sent again.
+  const auto known = keyring_.check_share(tenant, share);
+  if (known.ok() && known.value() == Keyring::DemandedBy::Newest) {
+    return unseal(tenant, std::move(share), event);
+  }
+  POSTERN_CHECK(add_kek(tenant, present, HeldShareDemand{check_of(tenant, share)}, event));
+  return keyring_.unseal(tenant, std::move(share));
+}
+
+Status KeyHolder::release(const TenantId& tenant, const HeldShare& share, audit::Event& event) {
+  return add_kek(tenant, &share, std::nullopt, event);
+}
+
+Result<std::uint64_t> KeyHolder::seal(const TenantId& tenant, audit::Event& event) {
+  POSTERN_TRY(const auto is, keyring_.seal_of(tenant));
+  if (is == Keyring::Seal::NotHeld) return no_key_holder();
+  auto epoch = store_.seal(tenant, event);
+  // Whatever the database said: who asks for this wants it forgotten.
+  keyring_.seal(tenant);
+  return epoch;
+}
+
+Status KeyHolder::unseal(const TenantId& tenant, HeldShare share, audit::Event& event) {
+  POSTERN_CHECK(keyring_.check_share(tenant, share));
+  // Recorded first: a crash between leaves a record of an unsealing that opened nothing.
+  POSTERN_CHECK(log_.append({&event, 1}));
+  return keyring_.unseal(tenant, std::move(share));
+}
+
+}  // namespace postern::vault

@@ -1,0 +1,94 @@
+#include "vault/row_mover.h"
+
+#include <algorithm>
+#include <string>
+#include <typeinfo>
+
+#include "core/log.h"
+
+namespace postern::vault {
+namespace {
+
+/// A release never waits for what is moved, but shares the database with it.
+constexpr std::uint32_t kRowsPerSecond = 2000;
+constexpr std::chrono::seconds kAgain(10);
+
+}  // namespace
+
+RowMover::RowMover(RotationStore& store, Keyring& keyring, const Clock& clock)
+    : keyring_(keyring), rotation_(store, keyring, clock, [this] {
+        Rotation::Options options;
+        options.per_second = kRowsPerSecond;
+        options.pause = [this](std::chrono::milliseconds time) {
+          std::unique_lock lock(mutex_);
+          wake_.wait_for(lock, time, [this] { return stopping_; });
+        };
+        options.stopped = [this] {
+          const std::lock_guard lock(mutex_);
+          return stopping_;
+        };
+        return options;
+      }()) {}
+
+void RowMover::look_at(const TenantId& tenant) {
+  if (!keyring_.has_share(tenant)) return;
+  const std::lock_guard lock(mutex_);
+  due_[tenant] = steady_clock::now();
+  wake_.notify_all();
+}
+
+void RowMover::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void RowMover::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+/// False when it should be tried again.
+bool RowMover::move(const TenantId& tenant) {
+  try {
+    const auto moved = rotation_.rewrap(tenant, [](const Rotation::Progress&) {});
+    if (moved.ok()) {
+      const auto& progress = moved.value();
+      if (progress.left > progress.failed) return false;  // somebody held them
+      // For rows that do not open nothing can be done; the log names them.
+      return progress.left > 0 || keyring_.forget_old_shares(tenant).ok();
+    }
+    const auto code = moved.error().code;
+    log::warning("key_holder.move_failed", {{"tenant", tenant.str()}, {"code", to_string(code)}});
+    return code == ErrorCode::TenantSealed || code == ErrorCode::NotFound;
+  } catch (const std::exception& e) {
+    log::error("key_holder.move_threw", {{"type", typeid(e).name()}});  // the type, not what()
+    return false;
+  }
+}
+
+void RowMover::run() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    const auto next = std::min_element(
+        due_.begin(), due_.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+    if (next == due_.end()) {
+      wake_.wait(lock);
+      continue;
+    }
+    if (next->second > steady_clock::now()) {
+      wake_.wait_until(lock, next->second);
+      continue;
+    }
+    const auto tenant = next->first;
+    due_.erase(next);
+    lock.unlock();
+    const bool settled = move(tenant);
+    lock.lock();
+    if (!settled) due_.emplace(tenant, steady_clock::now() + kAgain);
+  }
+}
+
+}  // namespace postern::vault
