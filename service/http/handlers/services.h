@@ -21,6 +21,7 @@
 #include "policy/snapshot_cache.h"
 #include "vault/credential.h"
 #include "vault/envelope.h"
+#include "vault/wrapping.h"
 
 namespace postern::http {
 
@@ -58,6 +59,7 @@ struct Services {
   std::function<Health()> health = {};
   grants::VaultSessions* vault_sessions = nullptr;
   grants::ClientRelease* client_release = nullptr;
+  vault::Wrapping* wrapping = nullptr;
 };
 
 /// The tenant a path names, from memory, or loaded when this run may wait for
