@@ -37,7 +37,7 @@ int show(const Settings& settings, const std::vector<sdk::SigningKey>& keys) {
 
 std::int64_t left_to_do(const sdk::KeyStatus& now) {
   return now.keks_to_rotate + now.rows_to_rewrap.credential_versions +
-         now.rows_to_rewrap.signing_keys;
+         now.rows_to_rewrap.signing_keys + now.rows_to_rewrap.others;
 }
 
 std::string json_of(const sdk::KeyStatus& now) {
@@ -51,7 +51,8 @@ std::string json_of(const sdk::KeyStatus& now) {
                      {"rows_to_rewrap",
                       {{"tenants", now.rows_to_rewrap.tenants},
                        {"credential_versions", now.rows_to_rewrap.credential_versions},
-                       {"signing_keys", now.rows_to_rewrap.signing_keys}}},
+                       {"signing_keys", now.rows_to_rewrap.signing_keys},
+                       {"others", now.rows_to_rewrap.others}}},
                      {"rows_rewrapped", now.rows_rewrapped},
                      {"advice", now.advice}};
   return line.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n";

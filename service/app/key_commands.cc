@@ -202,7 +202,8 @@ Json summary(const std::vector<std::string>& given, const std::vector<vault::Roo
           {"rows_to_rewrap",
            {{"tenants", backlog.tenants},
             {"credential_versions", backlog.credential_versions},
-            {"signing_keys", backlog.signing_keys}}},
+            {"signing_keys", backlog.signing_keys},
+            {"others", backlog.others}}},
           {"rows_rewrapped", rewrapped},
           {"advice", advice(given, uses, backlog)}};
 }
@@ -232,12 +233,14 @@ int show_keys(const Config& config, const KeyOptions& options) {
       versions.push_back({{"version", number(kek.version)},
                           {"root_key_id", shown(kek.root_key_id)},
                           {"credential_versions", kek.credential_versions},
-                          {"signing_keys", kek.signing_keys}});
+                          {"signing_keys", kek.signing_keys},
+                          {"others", kek.others}});
       lines += "  " + tenant.str() + "  KEK " + std::to_string(number(kek.version)) +
                (&kek == &keks.front() ? " (current)" : "") + "  root key " +
                shown(kek.root_key_id) + "  " +
                plural(kek.credential_versions, "credential version") + ", " +
-               plural(kek.signing_keys, "signing key") + "\n";
+               plural(kek.signing_keys, "signing key") +
+               (kek.others > 0 ? ", " + plural(kek.others, "other row") : "") + "\n";
     }
     json["tenants"].push_back({{"tenant", tenant.str()}, {"keks", std::move(versions)}});
     return {};

@@ -93,7 +93,8 @@ std::string metrics_text(const Service::Stats& stats, const audit::GroupWriter::
   if (keys.backlog) {
     labelled("postern_rows_to_rewrap", "Rows under an older KEK than their tenant's newest", "kind",
              {{"credential_version", keys.backlog->credential_versions},
-              {"signing_key", keys.backlog->signing_keys}});
+              {"signing_key", keys.backlog->signing_keys},
+              {"other", keys.backlog->others}});
   }
   counter(
       "postern_rows_rewrapped_total",

@@ -35,6 +35,7 @@
 #include "storage/postgres_replay_guard.h"
 #include "storage/postgres_revocation_list.h"
 #include "storage/postgres_rotation_store.h"
+#include "storage/postgres_wrapping_store.h"
 #include "vault/envelope.h"
 #include "vault/key_holder.h"
 #include "vault/keyring.h"
@@ -42,6 +43,7 @@
 #include "vault/root_key.h"
 #include "vault/root_key_watch.h"
 #include "vault/row_mover.h"
+#include "vault/wrapping.h"
 
 namespace postern::app {
 
@@ -194,6 +196,8 @@ struct Service::Impl {
         introspection(own_tokens),
         revocation(verifier, own_tokens, revocations),
         vault_sessions(keyring, revocations, clock),
+        wrapped_answers(database, audit_log),
+        wrapping(keyring, wrapped_answers, clock),
         client_release(clock, &decision_point, &last_uses),
         audit_writer(audit_log),
         gate(
@@ -230,7 +234,8 @@ struct Service::Impl {
                  &vault_sessions,
                  &client_release,
                  &key_holder,
-                 &row_mover} {
+                 &row_mover,
+                 &wrapping} {
     http::add_oauth_endpoints(router, gate, services);
     http::add_token_status_endpoints(router, gate, services);
     http::add_admin_endpoints(router, gate, services);
@@ -247,6 +252,7 @@ struct Service::Impl {
     http::add_vault_kv_endpoints(router, gate, services);
     http::add_vault_system_endpoints(router, gate, services);
     http::add_vault_token_endpoints(router, gate, services);
+    http::add_vault_wrapping_endpoints(router, gate, services);
     add_health(router);
     add_health(ops_router);
     ops_router.add("GET", "/metrics", http::Pool::Inline,
@@ -363,6 +369,8 @@ struct Service::Impl {
   grants::Introspection introspection;
   grants::Revocation revocation;
   grants::VaultSessions vault_sessions;
+  storage::PostgresWrappingStore wrapped_answers;
+  vault::Wrapping wrapping;
   grants::ClientRelease client_release;
   // Declared before the servers, so destroyed after them: replies in flight
   // still pass the gate. Servers are stopped first, in ~Service.

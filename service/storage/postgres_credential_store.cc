@@ -10,12 +10,11 @@
 #include "core/json_text.h"
 #include "crypto/base64url.h"
 #include "storage/session.h"
+#include "storage/write_audited.h"
 #include "token/json.h"
 
 namespace postern::storage {
 namespace {
-
-constexpr int kSealAttempts = 3;
 
 constexpr Statement kLatest{"credential.latest", R"sql(
     SELECT version, kek_version, wrapped_dek, sealed, field_names, created_at, expires_at
@@ -302,26 +301,7 @@ std::string array_of(std::span<const std::uint32_t> versions, std::uint32_t curr
   return '{' + out + '}';
 }
 
-/// The audit log is asked for its key first, which no transaction may wait for;
-/// then the change and its events commit together.
-/// @param body  changes what there is; its error is the answer, and changes nothing.
-template <class T, class Body>
-Result<T> write(const Statement& statement, Database& database, PostgresAuditLog& log,
-                const TenantId& tenant, std::span<const audit::Event> events, const Body& body) {
-  POSTERN_TRY(const auto chain_key, log.key_of(tenant));
-  std::optional<audit::ChainHead> head;
-  auto result = named(statement.name, database.pool(), [&](Session& session) -> Result<T> {
-    TenantTransaction tx(session, tenant);
-    POSTERN_TRY(auto done, body(tx));
-    POSTERN_TRY(head, log.append_in(tx, tenant, chain_key, events));
-    tx.commit();
-    return done;
-  });
-  log.ended(tenant, result.ok() ? head : std::nullopt);
-  return result;
-}
-
-/// As write(), of a credential that must be there: a tenant that is not has none.
+/// As write_audited(), of a credential that must be there: a tenant that is not has none.
 template <class T, class Body>
 Result<T> change(const Statement& statement, Database& database, PostgresAuditLog& log,
                  const TenantId& tenant, const vault::CredentialKey& key,
@@ -332,16 +312,16 @@ Result<T> change(const Statement& statement, Database& database, PostgresAuditLo
   }
   const auto& issuer = key.owner.principal().issuer;
   const auto& subject = key.owner.principal().subject;
-  return write<T>(statement, database, log, tenant, events,
-                  [&](TenantTransaction& tx) -> Result<T> {
-                    const auto rows = tx.run(kLock, tenant.str(), issuer, subject, key.name.str());
-                    if (rows.empty()) return absent();
-                    const auto locked = locked_in(rows[0]);
-                    if (locked.current == 0) return absent();
-                    const bool met = !expected || expected->meets(locked.current, locked.revision);
-                    if (!met) return changed();
-                    return body(tx, locked);
-                  });
+  return write_audited<T>(
+      statement, database, log, tenant, events, [&](TenantTransaction& tx) -> Result<T> {
+        const auto rows = tx.run(kLock, tenant.str(), issuer, subject, key.name.str());
+        if (rows.empty()) return absent();
+        const auto locked = locked_in(rows[0]);
+        if (locked.current == 0) return absent();
+        const bool met = !expected || expected->meets(locked.current, locked.revision);
+        if (!met) return changed();
+        return body(tx, locked);
+      });
 }
 
 }  // namespace
@@ -350,11 +330,8 @@ Result<vault::CredentialMetadata> PostgresCredentialStore::put(
     const TenantId& tenant, const vault::CredentialKey& key,
     std::optional<vault::Expected> expected, const Seal& seal, const Edit& edit,
     std::span<const audit::Event> events) {
-  for (int attempt = 1;; ++attempt) {
-    auto result = put_once(tenant, key, expected, seal, edit, events);
-    if (result.ok() || attempt == kSealAttempts || !kek_was_rotated(result.error())) return result;
-    log_.forget_keys(tenant);  // sealed again, it is under the new KEK
-  }
+  return under_newest_kek(log_, tenant,
+                          [&] { return put_once(tenant, key, expected, seal, edit, events); });
 }
 
 Result<vault::CredentialMetadata> PostgresCredentialStore::put_once(
@@ -364,7 +341,7 @@ Result<vault::CredentialMetadata> PostgresCredentialStore::put_once(
   using Metadata = vault::CredentialMetadata;
   const auto& issuer = key.owner.principal().issuer;
   const auto& subject = key.owner.principal().subject;
-  return write<Metadata>(
+  return write_audited<Metadata>(
       kPut, database_, log_, tenant, events, [&](TenantTransaction& tx) -> Result<Metadata> {
         const auto next = tx.run(kNextVersion, tenant.str(), issuer, subject, key.name.str());
         const auto& row = next[0];

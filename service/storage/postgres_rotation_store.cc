@@ -8,6 +8,7 @@
 #include "storage/kek_row.h"
 #include "storage/postgres_config_store.h"
 #include "storage/session.h"
+#include "storage/wrapped_answer_row.h"
 
 namespace postern::storage {
 namespace {
@@ -32,14 +33,16 @@ constexpr Statement kReplicasWithout{"replica.without_root_key", R"sql(
        AND starts_with(application_name, $1)
        AND NOT $2 = ANY (string_to_array(substr(application_name, length($1) + 2), ',')))sql"};
 constexpr Statement kBacklog{"kek.backlog", R"sql(
-    SELECT tenants, credential_versions, signing_keys FROM key_backlog())sql"};
+    SELECT tenants, credential_versions, signing_keys, others FROM key_backlog())sql"};
 
 constexpr Statement kKekUses{"kek.uses", R"sql(
     SELECT k.version, k.root_key_id,
            (SELECT count(*) FROM credential_version v
              WHERE v.tenant_id = k.tenant_id AND v.kek_version = k.version),
            (SELECT count(*) FROM signing_key s
-             WHERE s.tenant_id = k.tenant_id AND s.kek_version = k.version)
+             WHERE s.tenant_id = k.tenant_id AND s.kek_version = k.version),
+           (SELECT count(*) FROM wrapped_answer w
+             WHERE w.tenant_id = k.tenant_id AND w.kek_version = k.version)
       FROM kek k
      WHERE k.tenant_id = $1
      ORDER BY k.version DESC)sql"};
@@ -48,7 +51,8 @@ constexpr Statement kBacklogOf{"kek.backlog_of", R"sql(
     SELECT (SELECT count(*) FROM credential_version v
              WHERE v.tenant_id = $1 AND v.kek_version < newest.version),
            (SELECT count(*) FROM signing_key s
-             WHERE s.tenant_id = $1 AND s.kek_version < newest.version)
+             WHERE s.tenant_id = $1 AND s.kek_version < newest.version),
+           coalesce(older_others($1, newest.version), 0)
       FROM newest)sql"};
 
 constexpr Statement kLockKek{"kek.lock", R"sql(
@@ -93,12 +97,22 @@ constexpr Statement kNewestKek{"kek.newest", R"sql(
 constexpr Statement kOlderSigningKeys{"signing_key.older", R"sql(
     SELECT kid, kek_version, wrapped
       FROM signing_key
-     WHERE tenant_id = $1 AND kek_version < $2
+     WHERE tenant_id = $1 AND kek_version < $2 AND kid > $3
      ORDER BY kid
+     LIMIT $4
        FOR NO KEY UPDATE SKIP LOCKED)sql"};
 constexpr Statement kRewrapSigningKey{"signing_key.rewrap", R"sql(
     UPDATE signing_key SET kek_version = $3, wrapped = $4
      WHERE tenant_id = $1 AND kid = $2)sql"};
+constexpr Statement kOlderAnswers{"wrapped_answer.older", "SELECT " WRAPPED_ANSWER_COLUMNS R"sql(
+      FROM wrapped_answer
+     WHERE tenant_id = $1 AND kek_version < $2 AND accessor > $3
+     ORDER BY accessor
+     LIMIT $4
+       FOR NO KEY UPDATE SKIP LOCKED)sql"};
+constexpr Statement kRewrapAnswer{"wrapped_answer.rewrap", R"sql(
+    UPDATE wrapped_answer SET kek_version = $3, sealed = $4
+     WHERE tenant_id = $1 AND accessor = $2)sql"};
 constexpr Statement kOlderDeks{"credential_version.older", R"sql(
     SELECT owner_issuer, owner_subject, name, version, kek_version, wrapped_dek
       FROM credential_version
@@ -162,7 +176,7 @@ Result<vault::Backlog> PostgresRotationStore::backlog() {
     pqxx::nontransaction tx(session.link());
     const auto rows = session.run(tx, kBacklog);
     return vault::Backlog{number<std::uint64_t>(rows[0][0]), number<std::uint64_t>(rows[0][1]),
-                          number<std::uint64_t>(rows[0][2])};
+                          number<std::uint64_t>(rows[0][2]), number<std::uint64_t>(rows[0][3])};
   });
 }
 
@@ -189,7 +203,7 @@ Result<std::vector<vault::KekUse>> PostgresRotationStore::kek_uses(const TenantI
                  std::vector<vault::KekUse> out;
                  for (const auto& row : tx.run(kKekUses, tenant.str())) {
                    out.push_back({version_in(row[0]), text(row[1]), number<std::uint64_t>(row[2]),
-                                  number<std::uint64_t>(row[3])});
+                                  number<std::uint64_t>(row[3]), number<std::uint64_t>(row[4])});
                  }
                  if (out.empty()) return absent();
                  return out;
@@ -200,7 +214,8 @@ Result<vault::Backlog> PostgresRotationStore::backlog_of(const TenantId& tenant)
   return named(kBacklogOf.name, database_.pool(), [&](Session& session) -> Result<vault::Backlog> {
     TenantTransaction tx(session, tenant);
     const auto rows = tx.run(kBacklogOf, tenant.str());
-    vault::Backlog out{0, number<std::uint64_t>(rows[0][0]), number<std::uint64_t>(rows[0][1])};
+    vault::Backlog out{0, number<std::uint64_t>(rows[0][0]), number<std::uint64_t>(rows[0][1]),
+                       number<std::uint64_t>(rows[0][2])};
     out.tenants = out.rows() > 0 ? 1 : 0;
     return out;
   });
@@ -272,10 +287,102 @@ Result<std::uint64_t> PostgresRotationStore::seal(const TenantId& tenant,
   return result;
 }
 
-Result<vault::RotationStore::Batch> PostgresRotationStore::rewrap_rows(const TenantId& tenant,
-                                                                       Position& position,
-                                                                       std::uint32_t limit,
-                                                                       Rewrapper& rewrapper) {
+namespace {
+
+using Batch = vault::RotationStore::Batch;
+using Position = vault::RotationStore::Position;
+using Rewrapper = vault::RotationStore::Rewrapper;
+
+/// One of the rows whose content is wrapped as it is (Keyring::wrap_private).
+struct Box {
+  std::string row;     ///< its key here
+  std::string key_id;  ///< what it is bound to
+  std::string name;    ///< for the log
+  vault::Keyring::WrappedPrivateKey wrapped;
+};
+struct BoxTable {
+  const Statement& older;
+  const Statement& rewrap;
+  std::string_view purpose;
+  Box (*read)(const pqxx::row& row);
+  Position::In next;
+};
+
+const BoxTable kSigningKeys{kOlderSigningKeys, kRewrapSigningKey, vault::kTokenSigning,
+                            [](const pqxx::row& row) -> Box {
+                              const auto kid = text(row[0]);
+                              return {kid, kid, kid, {version_in(row[1]), bytes(row[2])}};
+                            },
+                            Position::In::WrappedAnswers};
+const BoxTable kWrappedAnswers{
+    kOlderAnswers, kRewrapAnswer, vault::kWrappedAnswer,
+    [](const pqxx::row& row) -> Box {
+      auto answer = wrapped_answer_in(row);
+      return {answer.accessor, vault::box_id(answer), answer.accessor, std::move(answer.sealed)};
+    },
+    Position::In::Credentials};
+
+const BoxTable& table_of(Position::In in) {
+  return in == Position::In::SigningKeys ? kSigningKeys : kWrappedAnswers;
+}
+
+/// Adds up what became of a row. Errors: what ends the batch.
+template <class T>
+Result<bool> moved(const Result<T>& result, Batch& batch) {
+  if (result.ok()) {
+    ++batch.moved;
+    return true;
+  }
+  if (result.error().code != ErrorCode::Internal) return result.error();
+  ++batch.failed;
+  return false;
+}
+
+Status move_boxes(TenantTransaction& tx, const TenantId& tenant, const BoxTable& table,
+                  KekVersion to, Position& position, std::uint32_t limit, Rewrapper& rewrapper,
+                  Batch& batch) {
+  const auto rows = tx.run(table.older, tenant.str(), number_of(to), position.other, limit);
+  for (const auto& row : rows) {
+    const auto box = table.read(row);
+    position.other = box.row;
+    const auto result = rewrapper.box(table.purpose, box.key_id, box.name, box.wrapped, to);
+    POSTERN_TRY(const bool done, moved(result, batch));
+    if (!done) continue;
+    tx.run(table.rewrap, tenant.str(), box.row, number_of(to), ByteView(result.value().wrapped));
+  }
+  if (rows.size() < limit) {
+    position.in = table.next;
+    position.other.clear();
+  }
+  return {};
+}
+
+Status move_deks(TenantTransaction& tx, const TenantId& tenant, KekVersion to, Position& position,
+                 std::uint32_t limit, Rewrapper& rewrapper, Batch& batch) {
+  const auto rows = tx.run(kOlderDeks, tenant.str(), number_of(to), position.issuer,
+                           position.subject, position.name, position.version, limit);
+  for (const auto& row : rows) {
+    position.issuer = text(row[0]);
+    position.subject = text(row[1]);
+    position.name = text(row[2]);
+    position.version = number<std::uint32_t>(row[3]);
+    const vault::CredentialKey key{owner_of(position.issuer, position.subject),
+                                   CredentialName(position.name)};
+    const auto wrapped =
+        rewrapper.dek(key, position.version, version_in(row[4]), bytes(row[5]), to);
+    POSTERN_TRY(const bool done, moved(wrapped, batch));
+    if (!done) continue;
+    tx.run(kRewrapDek, tenant.str(), position.issuer, position.subject, position.name,
+           position.version, number_of(to), ByteView(wrapped.value()));
+  }
+  batch.end = rows.size() < limit;
+  return {};
+}
+
+}  // namespace
+
+Result<Batch> PostgresRotationStore::rewrap_rows(const TenantId& tenant, Position& position,
+                                                 std::uint32_t limit, Rewrapper& rewrapper) {
   POSTERN_TRY(const auto chain_key, log_.key_of(tenant));
   std::optional<audit::ChainHead> head;
   auto next = position;
@@ -285,49 +392,22 @@ Result<vault::RotationStore::Batch> PostgresRotationStore::rewrap_rows(const Ten
     if (newest.empty()) return absent();
     const auto to = version_in(newest[0][0]);
     Batch batch;
-    std::uint64_t signing_keys = 0;
-    if (!next.begun) {
-      next.begun = true;
-      for (const auto& row : tx.run(kOlderSigningKeys, tenant.str(), number_of(to))) {
-        const auto kid = text(row[0]);
-        const auto moved = rewrapper.signing_key(kid, {version_in(row[1]), bytes(row[2])}, to);
-        if (moved.ok()) {
-          tx.run(kRewrapSigningKey, tenant.str(), kid, number_of(moved.value().kek_version),
-                 ByteView(moved.value().wrapped));
-          ++signing_keys;
-        } else if (moved.error().code == ErrorCode::Internal) {
-          ++batch.failed;
-        } else {
-          return moved.error();
-        }
-      }
+    Rewrapper::Moved done;
+    // Up to `limit` of each kind, and the next kind when there are no more of one.
+    for (const auto in : {Position::In::SigningKeys, Position::In::WrappedAnswers}) {
+      if (next.in != in) continue;
+      const auto before = batch.moved;
+      POSTERN_CHECK(move_boxes(tx, tenant, table_of(in), to, next, limit, rewrapper, batch));
+      (in == Position::In::SigningKeys ? done.signing_keys : done.others) += batch.moved - before;
     }
-    const auto rows = tx.run(kOlderDeks, tenant.str(), number_of(to), next.issuer, next.subject,
-                             next.name, next.version, limit);
-    for (const auto& row : rows) {
-      next.issuer = text(row[0]);
-      next.subject = text(row[1]);
-      next.name = text(row[2]);
-      next.version = number<std::uint32_t>(row[3]);
-      const vault::CredentialKey key{owner_of(next.issuer, next.subject),
-                                     CredentialName(next.name)};
-      const auto wrapped = rewrapper.dek(key, next.version, version_in(row[4]), bytes(row[5]), to);
-      if (wrapped.ok()) {
-        tx.run(kRewrapDek, tenant.str(), next.issuer, next.subject, next.name, next.version,
-               number_of(to), ByteView(wrapped.value()));
-        ++batch.moved;
-      } else if (wrapped.error().code == ErrorCode::Internal) {
-        ++batch.failed;
-      } else {
-        return wrapped.error();
-      }
+    if (next.in == Position::In::Credentials) {
+      const auto before = batch.moved;
+      POSTERN_CHECK(move_deks(tx, tenant, to, next, limit, rewrapper, batch));
+      done.credential_versions = batch.moved - before;
     }
-    batch.end = rows.size() < limit;
-    const auto deks = batch.moved;
-    batch.moved += signing_keys;
     if (batch.moved == 0) return batch;
     tx.run(kCountRewrapped, tenant.str(), number_of(to), batch.moved);
-    const auto event = rewrapper.event(to, deks, signing_keys);
+    const auto event = rewrapper.event(to, done);
     POSTERN_TRY(head, log_.append_in(tx, tenant, chain_key, {&event, 1}));
     tx.commit();
     return batch;

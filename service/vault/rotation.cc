@@ -163,24 +163,26 @@ class TenantRewrapper final : public RotationStore::Rewrapper {
     return wrapped;
   }
 
-  Result<Keyring::WrappedPrivateKey> signing_key(const std::string& kid,
-                                                 const Keyring::WrappedPrivateKey& wrapped,
-                                                 KekVersion to) override {
-    auto moved = keyring_.rewrap_private(tenant_, kTokenSigning, kid, wrapped, to);
-    if (!moved.ok()) report("signing_key", kid, moved.error());
+  Result<Keyring::WrappedPrivateKey> box(std::string_view purpose, const std::string& key_id,
+                                         const std::string& name,
+                                         const Keyring::WrappedPrivateKey& wrapped,
+                                         KekVersion to) override {
+    auto moved = keyring_.rewrap_private(tenant_, purpose, key_id, wrapped, to);
+    if (!moved.ok()) report(purpose, name, moved.error());
     return moved;
   }
 
-  audit::Event event(KekVersion to, std::uint64_t credential_versions,
-                     std::uint64_t signing_keys) override {
-    return event_()
-        .with("kek_version", text_of(to))
-        .with("credential_versions", std::to_string(credential_versions))
-        .with("signing_keys", std::to_string(signing_keys));
+  audit::Event event(KekVersion to, const Moved& moved) override {
+    auto event = event_();
+    event.with("kek_version", text_of(to))
+        .with("credential_versions", std::to_string(moved.credential_versions))
+        .with("signing_keys", std::to_string(moved.signing_keys));
+    if (moved.others > 0) event.with("others", std::to_string(moved.others));
+    return event;
   }
 
  private:
-  void report(const char* kind, const std::string& name, const Error& error) const {
+  void report(std::string_view kind, const std::string& name, const Error& error) const {
     log::error("key.rewrap_failed", {{"tenant", tenant_.str()},
                                      {"kind", kind},
                                      {"name", name},

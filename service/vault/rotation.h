@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -30,6 +31,7 @@ struct KekUse {
   KekVersion version{};
   std::string root_key_id;
   std::uint64_t credential_versions = 0, signing_keys = 0;
+  std::uint64_t others = 0;  ///< answers that wait wrapped
 };
 
 /// The version after this one.
@@ -39,8 +41,8 @@ inline KekVersion after(KekVersion version) {
 
 /// What is still wrapped under an older KEK than its tenant's newest.
 struct Backlog {
-  std::uint64_t tenants = 0, credential_versions = 0, signing_keys = 0;
-  std::uint64_t rows() const noexcept { return credential_versions + signing_keys; }
+  std::uint64_t tenants = 0, credential_versions = 0, signing_keys = 0, others = 0;
+  std::uint64_t rows() const noexcept { return credential_versions + signing_keys + others; }
 };
 
 struct KekPlace {
@@ -91,15 +93,23 @@ class RotationStore {
     virtual ~Rewrapper() = default;
     virtual Result<Bytes> dek(const CredentialKey& key, std::uint32_t version, KekVersion from,
                               ByteView wrapped_dek, KekVersion to) = 0;
-    virtual Result<Keyring::WrappedPrivateKey> signing_key(
-        const std::string& kid, const Keyring::WrappedPrivateKey& wrapped, KekVersion to) = 0;
-    virtual audit::Event event(KekVersion to, std::uint64_t credential_versions,
-                               std::uint64_t signing_keys) = 0;
+    /// Of what Keyring::wrap_private() made. @param name  for the log.
+    virtual Result<Keyring::WrappedPrivateKey> box(std::string_view purpose,
+                                                   const std::string& key_id,
+                                                   const std::string& name,
+                                                   const Keyring::WrappedPrivateKey& wrapped,
+                                                   KekVersion to) = 0;
+    struct Moved {
+      std::uint64_t credential_versions = 0, signing_keys = 0, others = 0;
+    };
+    virtual audit::Event event(KekVersion to, const Moved& moved) = 0;
   };
   struct Position {  ///< the last row seen; to begin with, none
+    enum class In { SigningKeys, WrappedAnswers, Credentials };
+    In in = In::SigningKeys;  ///< which are moved in this order
+    std::string other;        ///< the key of the last one of those before credentials
     std::string issuer, subject, name;
     std::uint32_t version = 0;
-    bool begun = false;
   };
   struct Batch {
     std::uint64_t moved = 0;

@@ -1276,7 +1276,7 @@ def routes_of_sources() -> set:
     for folder in ("service/http/handlers", "service/app"):
         for file in sorted((ROOT / folder).glob("*.cc")):
             text = re.sub(r"//[^\n]*", "", file.read_text(encoding="utf-8"))
-            names = dict(re.findall(r'\b(k\w+)(?:\[\])? = "([/{][^"]*)"', text))
+            names = dict(re.findall(r'\b(k\w+)(?:\[\])? = "([/{a-z][^"]*)"', text))
             patterns |= set(re.findall(r'"(/[^"\s]*\{\}[^"\s]*[^"\s/])"', text))
             for method, literal, name in re.findall(
                     rf'"({"|".join(METHODS)}|LIST)",\s*(?:"([^"]*)"|(\w+))?', text):

@@ -311,6 +311,34 @@ TEST(Canaries, AreFoundNowhere) {
                   Json{{"role_id", secret("secret as role")}, {"secret_id", "x"}}.dump()));
     refused(vault("", "PUT", "auth/jwt/login",
                   Json{{"role", "gw-01"}, {"jwt", secret("no JWT")}}.dump()));
+    const auto wrap = [&](const std::string& who, const char* method, const std::string& path,
+                          const std::string& body = "") {
+      return json_of(
+                 granted(tenant.ask(method, "/t/canary/v1/" + path,
+                                    {{"X-Vault-Token", who}, {"X-Vault-Wrap-TTL", "5m"}}, body)))
+          .at("wrap_info")
+          .at("token")
+          .get<std::string>();
+    };
+    const auto wrapped = [&](const char* what, std::string made) {
+      canaries.plant(what, made.substr(made.size() - 43));
+      return made;
+    };
+    const auto of_read =
+        wrapped("wrapping token of a read", wrap(session, "GET", "secret/data/shared-db"));
+    const auto of_text =
+        wrapped("wrapping token of a text", wrap(tenant.admin, "PUT", "sys/wrapping/wrap",
+                                                 Json{{"v", secret("wrapped by itself")}}.dump()));
+    granted(vault(of_read, "PUT", "sys/wrapping/lookup"));
+    const auto again = wrapped(
+        "wrapping token made anew",
+        json_of(granted(vault(of_read, "PUT", "sys/wrapping/rewrap"))).at("wrap_info").at("token"));
+    refused(vault(of_read, "PUT", "sys/wrapping/unwrap"));
+    EXPECT_THAT(granted(vault(again, "PUT", "sys/wrapping/unwrap")).body, HasSubstr("more"));
+    granted(vault(session, "PUT", "sys/wrapping/unwrap", Json{{"token", of_text}}.dump()));
+    refused(vault("postern_wt_" + secret("no wrapping token"), "PUT", "sys/wrapping/unwrap"));
+    refused(vault(session, "PUT", "sys/wrapping/unwrap",
+                  Json{{"token", secret("no wrapping token in the body")}}.dump()));
     granted(vault(session, "PUT", "auth/token/revoke-self"));
     refused(vault(session, "GET", "secret/data/shared-db"));
   }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -522,12 +523,151 @@ TEST(VaultAccess, TheTenantStandsInThePathOrTheHeader) {
   }
 }
 
-TEST(VaultAccess, WhoAsksForWrappingIsNotGivenTheValue) {
+// ---- wrapping ----
+
+const Pairs kFiveMinutes{{"X-Vault-Wrap-TTL", "5m"}};
+testing::Matcher<const WireReply&> IsNoWrappingToken() {
+  return IsVaultError(400, "[\"wrapping token is not valid or does not exist\"]");
+}
+Json wrap_info(const WireReply& reply) { return json_of(reply).at("wrap_info"); }
+
+TEST(VaultWrapping, AReadWaitsForWhoHasTheTokenAndIsGivenOnce) {
   VaultTenant tenant("vault-wrap");
   ASSERT_THAT(tenant.put("db", {{"v", "the-value"}}), HasStatus(200));
-  const auto reply = tenant.vault("GET", "secret/data/db", nullptr, {{"X-Vault-Wrap-TTL", "60"}});
-  EXPECT_THAT(reply, IsVaultError(400, "wrapping"));
+  const auto reply = tenant.vault("GET", "secret/data/db", nullptr, kFiveMinutes);
+  ASSERT_THAT(reply, HasStatus(200));
   EXPECT_THAT(reply.body, Not(HasSubstr("the-value")));
+  EXPECT_EQ(json_of(reply).at("data"), nullptr);
+  const auto info = wrap_info(reply);
+  EXPECT_EQ(info.at("ttl"), 300);
+  EXPECT_EQ(info.at("creation_path"), "secret/data/db");
+  EXPECT_TRUE(parse_time(info.at("creation_time").get<std::string>()).has_value());
+  const std::string token = info.at("token");
+
+  const auto facts = tenant.vault("POST", "sys/wrapping/lookup", {{"token", token}});
+  ASSERT_THAT(facts, HasStatus(200));
+  EXPECT_EQ(json_of(facts).at("data").at("creation_path"), "secret/data/db");
+  EXPECT_EQ(json_of(facts).at("data").at("creation_ttl"), 300);
+  const auto unwrapped = tenant.as(token, "PUT", "sys/wrapping/unwrap");
+  ASSERT_THAT(unwrapped, HasStatus(200));
+  EXPECT_EQ(unwrapped.header("Cache-Control"), "no-store");
+  EXPECT_EQ(json_of(unwrapped).at("data").at("data").at("v"), "the-value");
+  EXPECT_EQ(json_of(unwrapped).at("wrap_info"), nullptr);
+  for (const auto* use : {"unwrap", "lookup", "rewrap"}) {
+    const auto path = std::string("sys/wrapping/") + use;
+    EXPECT_THAT(tenant.as(token, "PUT", path), IsNoWrappingToken()) << use;
+    EXPECT_THAT(tenant.vault("POST", path, {{"token", token}}), IsNoWrappingToken()) << use;
+  }
+  // It is nothing anywhere else.
+  EXPECT_THAT(tenant.as(token, "GET", "auth/token/lookup-self"),
+              IsVaultError(403, "permission denied"));
+
+  const auto shown = tenant.audit("action=credential.reveal");
+  ASSERT_EQ(shown.size(), 1u);
+  EXPECT_EQ(shown[0].at("event").at("fields").at("wrapped"), info.at("accessor"));
+  const auto records = tenant.audit("action=vault.unwrap");
+  ASSERT_EQ(records.size(), 3u);
+  const auto& first = records[0].at("event");
+  EXPECT_EQ(first.at("outcome"), "allowed");
+  EXPECT_EQ(first.at("fields").at("wrapped"), info.at("accessor"));
+  EXPECT_EQ(first.at("fields").at("wrapped_path"), "secret/data/db");
+  for (std::size_t i = 1; i < 3; ++i) {
+    EXPECT_EQ(records[i].at("event").at("outcome"), "refused");
+    EXPECT_EQ(records[i].at("event").at("fields").at("alarm"), "wrapping_token_not_valid");
+  }
+  for (const auto& record : tenant.audit()) {
+    EXPECT_EQ(record.dump().find(token), std::string::npos);
+    EXPECT_EQ(record.dump().find("the-value"), std::string::npos);
+  }
+}
+
+TEST(VaultWrapping, AnyObjectIsWrappedAndWrappedAnew) {
+  VaultTenant tenant("vault-wrap-any");
+  const Json data{{"a", "b"}, {"n", 1}, {"deep", {{"x", nullptr}}}};
+  EXPECT_THAT(tenant.vault("POST", "sys/wrapping/wrap", data),
+              IsVaultError(400, "X-Vault-Wrap-TTL"));
+  const auto made = tenant.vault("PUT", "sys/wrapping/wrap", data, kFiveMinutes);
+  ASSERT_THAT(made, HasStatus(200));
+  EXPECT_EQ(wrap_info(made).at("creation_path"), "sys/wrapping/wrap");
+  const std::string token = wrap_info(made).at("token");
+  const auto anew = tenant.vault("POST", "sys/wrapping/rewrap", {{"token", token}});
+  ASSERT_THAT(anew, HasStatus(200));
+  EXPECT_EQ(wrap_info(anew).at("creation_path"), "sys/wrapping/wrap");
+  EXPECT_EQ(wrap_info(anew).at("ttl"), 300);
+  EXPECT_THAT(tenant.as(token, "POST", "sys/wrapping/unwrap"), IsNoWrappingToken());
+  // Go's client sends null when the token goes by itself.
+  const auto unwrapped = tenant.ask(
+      "PUT", "/v1/sys/wrapping/unwrap",
+      {{"X-Vault-Token", wrap_info(anew).at("token")}, {"X-Vault-Namespace", "vault-wrap-any"}},
+      "null");
+  ASSERT_THAT(unwrapped, HasStatus(200));
+  EXPECT_EQ(json_of(unwrapped).at("data"), data);
+  for (const char* body : {"[]", "\"x\"", "{", ""}) {
+    EXPECT_THAT(tenant.ask("POST", "/t/vault-wrap-any/v1/sys/wrapping/wrap",
+                           {{"X-Vault-Token", tenant.admin}, {"X-Vault-Wrap-TTL", "60"}}, body),
+                IsVaultError(400))
+        << body;
+  }
+}
+
+TEST(VaultWrapping, ATokenInTheBodyNeedsOneOfYourOwnBesideIt) {
+  VaultTenant tenant("vault-wrap-who");
+  VaultTenant other("vault-wrap-who-2");
+  const auto made =
+      tenant.vault("POST", "sys/wrapping/wrap", {{"a", "b"}}, {{"X-Vault-Wrap-TTL", "60"}});
+  const std::string token = wrap_info(made).at("token");
+  for (const auto* use : {"unwrap", "lookup", "rewrap"}) {
+    const auto path = std::string("sys/wrapping/") + use;
+    for (const auto& who : {std::string(), std::string("guessed"), token, other.admin}) {
+      EXPECT_THAT(tenant.as(who, "POST", path, {{"token", token}}),
+                  IsVaultError(403, "[\"permission denied\"]"))
+          << use << who;
+    }
+    EXPECT_THAT(tenant.vault("POST", path), IsNoWrappingToken()) << "an admin's token is none";
+    EXPECT_THAT(tenant.vault("POST", path, {{"token", 1}}), IsVaultError(400));
+    EXPECT_THAT(other.as(token, "POST", path), IsNoWrappingToken());
+    EXPECT_THAT(other.vault("POST", path, {{"token", token}}), IsNoWrappingToken());
+    EXPECT_THAT(tenant.ask("POST", "/t/no-such/v1/" + path, {{"X-Vault-Token", token}}),
+                IsNoWrappingToken());
+    EXPECT_THAT(tenant.vault("POST", path, {{"token", token}}, kFiveMinutes), IsVaultError(400));
+  }
+  EXPECT_THAT(
+      tenant.as(tenant.user_token("alice"), "POST", "sys/wrapping/unwrap", {{"token", token}}),
+      HasStatus(200))
+      << "anybody of the tenant who has it";
+}
+
+TEST(VaultWrapping, IsBoundedAndOfReadsAlone) {
+  VaultTenant tenant("vault-wrap-bounds");
+  ASSERT_THAT(tenant.put("db", {{"v", "the-value"}}), HasStatus(200));
+  for (const char* ttl : {"0", "-1", "", "x", "5", "24h", "1h30m", "25h", "1d", "5 m", "1m1h",
+                          "86401", "5m5m", "1.5h", "99999999999999999999"}) {
+    const std::set<std::string> taken{"5", "24h", "1h30m"};
+    const auto reply = tenant.vault("GET", "secret/data/db", nullptr, {{"X-Vault-Wrap-TTL", ttl}});
+    EXPECT_THAT(reply, HasStatus(taken.contains(ttl) ? 200 : 400)) << ttl;
+    EXPECT_THAT(reply.body, Not(HasSubstr("the-value"))) << ttl;
+  }
+  for (const auto& [method, path] : Pairs{{"PUT", "secret/data/db"},
+                                          {"DELETE", "secret/data/db"},
+                                          {"GET", "sys/mounts"},
+                                          {"GET", "auth/token/lookup-self"},
+                                          {"POST", "auth/approle/login"}}) {
+    EXPECT_THAT(tenant.vault(method, path, {{"data", {{"v", "other"}}}}, kFiveMinutes),
+                IsVaultError(400, "wrapping is not offered"))
+        << path;
+  }
+  EXPECT_THAT(tenant.vault("GET", "secret/data/none", nullptr, kFiveMinutes), IsNoSuchSecret());
+  EXPECT_EQ(tenant.values("db"), Json({{"v", "the-value"}}));
+  EXPECT_THAT(tenant.vault("LIST", "secret/metadata", nullptr, kFiveMinutes), HasStatus(200));
+  EXPECT_THAT(
+      tenant.vault("PUT", "sys/wrapping/wrap", {{"v", std::string(510'000, 'x')}}, kFiveMinutes),
+      IsVaultError(413));
+  WireReply last;
+  for (int i = 0; i < 100 && last.status != 429; ++i) {
+    last = tenant.vault("PUT", "sys/wrapping/wrap", {{"v", "x"}}, kFiveMinutes);
+  }
+  EXPECT_THAT(last, IsVaultError(429, "waiting"));
+  EXPECT_THAT(tenant.vault("GET", "secret/data/db", nullptr, kFiveMinutes), HasStatus(429));
 }
 
 // ---- sys ----

@@ -104,6 +104,18 @@ describe('node-vault', () => {
     }
   })
 
+  it('wraps and unwraps', async () => {
+    const client = vault()
+    await client.write('secret/data/node/wrapped', { data: { v: 'one' } })
+    const { wrap_info: read } = await client.read('secret/data/node/wrapped', { headers: { 'X-Vault-Wrap-TTL': '5m' } })
+    assert.equal(read.ttl, 300)
+    assert.equal((await client.unwrap({ token: read.token })).data.data.v, 'one')
+    const again = await status(client.unwrap({ token: read.token }))
+    assert.deepEqual([again.statusCode, again.body.errors], [400, ['wrapping token is not valid or does not exist']])
+    const { wrap_info: text } = await client.write('sys/wrapping/wrap', { a: 'b' }, { headers: { 'X-Vault-Wrap-TTL': 60 } })
+    assert.deepEqual((await vault({ token: text.token }).unwrap()).data, { a: 'b' })
+  })
+
   it('is nobody in the namespace of others', async () => {
     for (const other of [vault({ namespace: 'none' }), vault({ namespace: 'authlib' }), vault({ token: 'hvs.none' })]) {
       const refused = await status(other.read('secret/data/shared-db'))
@@ -146,6 +158,9 @@ describe('hvac', () => {
       max_versions: 5,
       states: { 1: 'destroyed', 2: 'deleted', 3: 'live' },
       gone: { errors: [] },
+      unwrapped: { password: 'four' },
+      unwrapped_by_itself: { a: 'b' },
+      unwrapped_again: { errors: ['wrapping token is not valid or does not exist'] },
     })
   })
 
@@ -173,7 +188,7 @@ describe('requests of', () => {
       headers: {
         'X-Vault-Namespace': `${namespace}/`, 'X-Vault-Request': 'true', 'X-Vault-Token': token, ...headers,
       },
-      body: body && JSON.stringify(body),
+      body: body === undefined ? undefined : JSON.stringify(body),
     })
     const text = await response.text()
     return { status: response.status, json: text && JSON.parse(text) }
@@ -202,6 +217,19 @@ describe('requests of', () => {
     const login = await ask('PUT', 'auth/approle/login', { token: '', body: { role_id: 'gw-01', secret_id: secret } })
     assert.equal(login.json.auth.token_type, 'service')
     assert.equal((await ask('GET', 'auth/token/lookup-self', { token: login.json.auth.client_token })).json.data.type, 'service')
+  })
+
+  it('vault kv get -wrap-ttl, vault unwrap, vault write sys/wrapping', async () => {
+    const wrapped = { headers: { 'X-Vault-Wrap-TTL': '2m0s' } }
+    const unwrap = (token, body) => ask('PUT', 'sys/wrapping/unwrap', { token, body })
+    const read = (await ask('GET', 'secret/data/shared-db', wrapped)).json.wrap_info
+    assert.equal((await ask('PUT', 'sys/wrapping/lookup', { body: { token: read.token } })).json.data.creation_ttl, 120)
+    const anew = (await ask('PUT', 'sys/wrapping/rewrap', { body: { token: read.token } })).json.wrap_info
+    assert.equal(anew.creation_path, 'secret/data/shared-db')
+    assert.equal((await unwrap(read.token)).status, 400)
+    // Go's client puts the wrapping token in place of its own, and sends null.
+    assert.equal((await unwrap(anew.token, null)).json.data.data.url, 'postgres://shared')
+    assert.equal((await unwrap(admin, { token: anew.token })).status, 400)
   })
 
   it('External Secrets', async () => {

@@ -56,6 +56,13 @@ def as_admin(given):
     seen["states"] = {number: "destroyed" if version["destroyed"] else
                               "deleted" if version["deletion_time"] else "live"
                       for number, version in metadata["versions"].items()}
+    kv.create_or_update_secret(path, {"password": "four"})
+    wrapped = client.read(f"secret/data/{path}", wrap_ttl="5m")["wrap_info"]["token"]
+    seen["unwrapped"] = client.sys.unwrap(wrapped)["data"]["data"]
+    seen["unwrapped_again"] = refused(exceptions.InvalidRequest, lambda: client.sys.unwrap(wrapped))
+    text = client.write("sys/wrapping/wrap", wrap_ttl="60s", a="b")["wrap_info"]["token"]
+    seen["unwrapped_by_itself"] = hvac.Client(
+        url=given["url"], token=text, namespace=given["namespace"]).sys.unwrap()["data"]
     kv.delete_metadata_and_all_versions(path)
     seen["gone"] = refused(exceptions.InvalidPath, lambda: kv.read_secret_metadata(path))
     return seen

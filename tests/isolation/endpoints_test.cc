@@ -255,7 +255,13 @@ std::vector<Call> vault_calls() {
           {"GET", "sys/internal/ui/mounts/secret", nullptr},
           {"GET", "auth/token/lookup-self", nullptr},
           {"POST", "auth/token/renew-self", nullptr},
-          {"POST", "auth/token/revoke-self", nullptr}};
+          {"POST", "auth/token/revoke-self", nullptr},
+          {"POST", "sys/wrapping/wrap", data},
+          {"PUT", "sys/wrapping/unwrap", {{"token", "postern_wt_guessed"}}},
+          {"PUT", "sys/wrapping/unwrap", nullptr},
+          {"POST", "sys/wrapping/lookup", {{"token", "postern_wt_guessed"}}},
+          {"GET", "sys/wrapping/lookup", nullptr},
+          {"POST", "sys/wrapping/rewrap", {{"token", "postern_wt_guessed"}}}};
 }
 
 /// Without what differs between any two answers.
@@ -297,6 +303,31 @@ TEST_P(Isolation, TheVaultOfATenantOfOthersIsLikeThatOfNone) {
     }
   }
   EXPECT_EQ(y().api("GET", "/credentials/only-y", y().admin).header("ETag"), "\"1\"");
+}
+
+TEST_P(Isolation, AWrappingTokenOfAnotherTenantIsLikeOneThatNobodyMade) {
+  const auto made = y().ask("PUT", "/t/tenant-y/v1/sys/wrapping/wrap",
+                            {{"X-Vault-Token", y().admin}, {"X-Vault-Wrap-TTL", "1h"}},
+                            Json{{"token", "of-y"}}.dump());
+  ASSERT_THAT(made, HasStatus(200));
+  const std::string theirs = json_of(made).at("wrap_info").at("token");
+  const auto nowhere = theirs.substr(0, theirs.size() - 8) + "AAAAAAAA";
+  for (const auto* use : {"unwrap", "lookup", "rewrap"}) {
+    const auto path = std::string("/t/tenant-x/v1/sys/wrapping/") + use;
+    expect_same(
+        [&](const std::string& token) {
+          return x().ask("PUT", path, {{"X-Vault-Token", x().admin}},
+                         Json{{"token", token}}.dump());
+        },
+        theirs, nowhere, path);
+    expect_same(
+        [&](const std::string& token) {
+          return x().ask("PUT", path, {{"X-Vault-Token", token}});
+        },
+        theirs, nowhere, path + " by itself");
+  }
+  EXPECT_THAT(y().ask("PUT", "/t/tenant-y/v1/sys/wrapping/unwrap", {{"X-Vault-Token", theirs}}),
+              HasStatus(200));
 }
 
 TEST_P(Isolation, LoggingInAtTheVaultOfOthersIsLikeLoggingInAtNone) {

@@ -15,6 +15,7 @@
 #include "storage/postgres_replay_guard.h"
 #include "storage/postgres_revocation_list.h"
 #include "storage/postgres_rotation_store.h"
+#include "storage/postgres_wrapping_store.h"
 #include "storage/session.h"
 #include "support/code_of.h"
 #include "support/postgres_stores.h"
@@ -74,6 +75,16 @@ class RowLevelSecurity : public ::testing::Test {
     const SystemClock clock;
     storage::PostgresRevocationList revocations(stores.database, stores.service(), clock);
     ASSERT_TRUE(revocations.revoke(tenant, "jti-1", clock.now() + std::chrono::hours(1)).ok());
+    storage::PostgresWrappingStore answers(stores.database, stores.log);
+    const vault::WrappedAnswer answer{crypto::sha256(as_bytes("token")),
+                                      "accessor",
+                                      "operator",
+                                      "sys/wrapping/wrap",
+                                      now,
+                                      now + std::chrono::hours(1),
+                                      {KekVersion{1}, to_bytes("box")}};
+    const auto seal = [&] { return Result<vault::WrappedAnswer>(answer); };
+    ASSERT_TRUE(answers.add(tenant, seal, 10, now, events).ok());
   }
   static vault::CredentialKey key() { return {Owner::tenant(), CredentialName("github")}; }
 
@@ -306,6 +317,9 @@ TEST_F(RowLevelSecurity, APooledConnectionCarriesNothingOver) {
   storage::PostgresReplayGuard replays(database);
   ASSERT_TRUE(replays.first_use(a(), "dpop", {}, sys_seconds()).ok());
   expect_blind("first_use");
+  storage::PostgresWrappingStore wrapped(database, log);
+  ASSERT_TRUE(wrapped.find(a(), crypto::sha256(as_bytes("token")), sys_seconds()).ok());
+  expect_blind("find");
   storage::PostgresRotationStore rotation(database, log);
   ASSERT_TRUE(rotation.root_key_uses().ok());
   expect_blind("root_key_uses");
@@ -342,7 +356,8 @@ TEST_F(RowLevelSecurity, NoRowOfAnotherTenantCanBeChangedOrRemoved) {
         "UPDATE credential_version SET sealed = NULL, wrapped_dek = NULL, kek_version = NULL, "
         "destroyed_at = now()",
         "UPDATE credential_version SET wrapped_dek = '\\x00'", "UPDATE audit_head SET sequence = 0",
-        "UPDATE used_once SET expires_at = now()", "UPDATE initial_access_token SET uses = 0"}) {
+        "UPDATE used_once SET expires_at = now()", "UPDATE wrapped_answer SET sealed = '\\x00'",
+        "UPDATE initial_access_token SET uses = 0"}) {
     EXPECT_EQ(
         as_service({"postern.tenant_id=acme"}, std::string(update) + " WHERE tenant_id = 'beta'"),
         kNothing)
@@ -369,7 +384,10 @@ TEST_F(RowLevelSecurity, NoRowCanBeAddedForAnotherTenant) {
       "INSERT INTO revoked_token VALUES ('beta', 'jti-2', now())",
       "INSERT INTO audit_record VALUES ('beta', 1000, '{}', " + zeros + ")",
       "INSERT INTO audit_head VALUES ('new', 0, " + zeros + ", " + zeros + ", 1)",
-      "INSERT INTO used_once VALUES ('beta', 'dpop', decode(repeat('11', 32), 'hex'), now())"};
+      "INSERT INTO used_once VALUES ('beta', 'dpop', decode(repeat('11', 32), 'hex'), now())",
+      "INSERT INTO wrapped_answer VALUES ('beta', " + zeros +
+          ", 'a', 'm', 'p', now(), 'infinity', 1,"
+          " '\\x00')"};
   EXPECT_EQ(inserts.size(), tables().size()) << "one for each table";
   for (const auto& insert : inserts) {
     EXPECT_EQ(as_service({"postern.tenant_id=acme"}, insert), kDenied) << insert;

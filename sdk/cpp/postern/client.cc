@@ -497,7 +497,8 @@ Result<KeyStatus> Client::key_status() {
     out.keks_to_rotate = small_count(json, "keks_to_rotate");
     const auto& rows = json.at("rows_to_rewrap");
     out.rows_to_rewrap = {small_count(rows, "tenants"), small_count(rows, "credential_versions"),
-                          small_count(rows, "signing_keys")};
+                          small_count(rows, "signing_keys"),
+                          rows.contains("others") ? small_count(rows, "others") : 0};
     out.rows_rewrapped = small_count(json, "rows_rewrapped");
     for (const auto& line : list(json, "advice")) out.advice.push_back(line.get<std::string>());
     return out;

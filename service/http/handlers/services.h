@@ -23,6 +23,7 @@
 #include "vault/envelope.h"
 #include "vault/key_holder.h"
 #include "vault/row_mover.h"
+#include "vault/wrapping.h"
 
 namespace postern::http {
 
@@ -62,6 +63,7 @@ struct Services {
   grants::ClientRelease* client_release = nullptr;
   vault::KeyHolder* key_holder = nullptr;
   vault::RowMover* row_mover = nullptr;
+  vault::Wrapping* wrapping = nullptr;
 };
 
 /// The tenant a path names, from memory, or loaded when this run may wait for

@@ -4,7 +4,9 @@
 #include <optional>
 #include <utility>
 
+#include "core/time_format.h"
 #include "http/basic_auth.h"
+#include "http/vault_duration.h"
 
 namespace postern::http {
 namespace {
@@ -14,10 +16,10 @@ using token::Json;
 constexpr std::string_view kInPath = "/t/{}/v1/";
 constexpr std::string_view kInHeader = "/v1/";
 
-/// Errors: Unauthenticated; NeedsOutbound, Unavailable.
-Result<Caller> caller_with_token(const Services& services, const Request& request,
-                                 const policy::TenantSnapshot& snapshot,
-                                 const BearerToken& bearer) {
+}  // namespace
+
+Result<Caller> vault_caller(const Services& services, const Request& request,
+                            const policy::TenantSnapshot& snapshot, const BearerToken& bearer) {
   const auto session =
       bearer.expose([&](ByteView bytes) -> Result<std::optional<grants::VaultSession>> {
         const auto text = as_text(bytes);
@@ -29,12 +31,62 @@ Result<Caller> caller_with_token(const Services& services, const Request& reques
       });
   POSTERN_CHECK(session);
   if (session.value()) return Caller{Caller::Kind::Client, {}, {}, *session.value()};
-  return caller_with(services, request, &snapshot, bearer);
+  auto caller = caller_with(services, request, &snapshot, bearer);
+  if (!caller.ok() && caller.error().code == ErrorCode::Unauthenticated) return permission_denied();
+  return caller;
+}
+
+namespace {
+
+/// Errors: MalformedRequest.
+Result<std::optional<std::chrono::seconds>> wrap_ttl(const Request& request, Wraps wraps) {
+  using Ttl = std::optional<std::chrono::seconds>;
+  if (request.count("x-vault-wrap-ttl") == 0) {
+    if (wraps != Wraps::Always) return Ttl();
+    return fail(ErrorCode::MalformedRequest,
+                "say in X-Vault-Wrap-TTL for how long the answer is to wait");
+  }
+  if (wraps == Wraps::Never) POSTERN_CHECK(refuse_wrapping(request));
+  const auto ttl = vault_duration(request.header("x-vault-wrap-ttl").value_or(""));
+  if (!ttl || *ttl < std::chrono::seconds(1) || *ttl > vault::Wrapping::kLongest) {
+    return fail(ErrorCode::MalformedRequest,
+                "X-Vault-Wrap-TTL is a time from one second to one day, such as 300 or 5m");
+  }
+  return Ttl(*ttl);
+}
+
+std::string maker_of(const Caller& caller) {
+  switch (caller.kind) {
+    case Caller::Kind::Operator: break;
+    case Caller::Kind::TenantAdmin: return "tenant-admin " + caller.admin_token_id;
+    case Caller::Kind::Client: return "client " + caller.session.client;
+    case Caller::Kind::User:
+      return "user " + caller.user->principal.issuer + ' ' + caller.user->principal.subject;
+  }
+  return "operator";
+}
+
+/// The path below `v1/`, as it was sent.
+std::string creation_path(const Request& request) {
+  constexpr std::string_view kBegin = "/v1/";
+  const std::string_view path = request.path;
+  return std::string(path.substr(path.find(kBegin) + kBegin.size(), 1000));
+}
+
+/// The answer waits; what goes out is the token. The record of the call is committed
+/// with it.
+Result<Done> wrapped(const VaultCall& call, const Done& done, std::chrono::seconds ttl) {
+  POSTERN_TRY(const auto made,
+              call.services.wrapping->wrap(
+                  call.tenant(), maker_of(call.caller), creation_path(call.request), ttl,
+                  Plaintext(SecureBuffer::copy_of(done.reply.body())), call.record));
+  return Done{wrap_reply(call.request, made), Done::Recorded::InStore};
 }
 
 Result<Answer> vault_call(const Services& services, const Request& request, bool in_path,
                           const VaultRoute& route) {
   auto parameters = request.parameters;
+  POSTERN_TRY(const auto wrapped_for, wrap_ttl(request, route.wraps));
   POSTERN_TRY(const auto named, vault_tenant(request, in_path, parameters));
   POSTERN_TRY(const auto bearer, vault_token(request));
   POSTERN_TRY(const auto snapshot, open_tenant(services, named));
@@ -43,29 +95,44 @@ Result<Answer> vault_call(const Services& services, const Request& request, bool
   auto record = record_for(services, snapshot->tenant(), request, route.action);
   record.with("api", "vault");
   return recorded(request, std::move(record), [&](audit::Event& kept) -> Result<Done> {
-    auto caller = caller_with_token(services, request, *snapshot, bearer);
-    if (!caller.ok() && caller.error().code == ErrorCode::Unauthenticated) {
-      return permission_denied();
-    }
-    POSTERN_CHECK(caller);
-    caller.value().describe(kept);
+    POSTERN_TRY(const auto caller, vault_caller(services, request, *snapshot, bearer));
+    caller.describe(kept);
     if (snapshot->settings().vault() == nullptr) {
       return fail(ErrorCode::Forbidden, "this tenant does not answer to the API of Vault");
     }
-    POSTERN_CHECK(check_kind(caller.value(), route.allowed));
+    POSTERN_CHECK(check_kind(caller, route.allowed));
     POSTERN_CHECK(snapshot->check_unsealed());
-    return route.run({services, request, *snapshot, caller.value(), std::move(parameters), kept});
+    const VaultCall call{services, request, *snapshot, caller, std::move(parameters), kept};
+    POSTERN_TRY(auto done, route.run(call));
+    if (!wrapped_for || done.reply.status() != 200) return done;
+    return wrapped(call, done, *wrapped_for);
   });
 }
 
 }  // namespace
 
+Status refuse_wrapping(const Request& request) {
+  if (request.count("x-vault-wrap-ttl") == 0) return {};
+  // Who asks for it does not want the value itself in the answer.
+  return fail(ErrorCode::MalformedRequest, "response wrapping is not offered of this answer");
+}
+
+Reply wrap_reply(const Request& request, const vault::Wrapping::Made& made) {
+  const auto& [token, answer] = made;
+  auto body = vault_body(request, nullptr);
+  body["wrap_info"] = {
+      {"token", token.expose([](ByteView bytes) { return std::string(as_text(bytes)); })},
+      {"accessor", answer.accessor},
+      {"ttl", (answer.expires_at - answer.created_at).count()},
+      {"creation_time", format_time(answer.created_at)},
+      {"creation_path", answer.creation_path}};
+  auto reply = json_reply(200, body);
+  wipe_texts(body);
+  return reply;
+}
+
 Result<std::string> vault_tenant(const Request& request, bool in_path,
                                  std::vector<std::string>& parameters) {
-  // Who asks for that does not want the value itself in the answer.
-  if (request.count("x-vault-wrap-ttl") > 0) {
-    return fail(ErrorCode::MalformedRequest, "response wrapping is not offered");
-  }
   std::optional<std::string> named;
   if (request.count("x-vault-namespace") > 0) {
     auto text = request.header("x-vault-namespace").value_or("");

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "http/handlers/api.h"
+#include "vault/wrapping.h"
 
 /// What the endpoints of the Vault subset share. Each is there twice: below
 /// `/t/{tenant}/v1/`, and below `/v1/` with the tenant in `X-Vault-Namespace`.
@@ -27,6 +28,10 @@ struct VaultCall {
   const TenantId& tenant() const { return snapshot.tenant(); }
 };
 
+/// Whether the answer may be wrapped: it waits for whoever has the token, which
+/// goes out in its place.
+enum class Wraps { Never, Allowed, Always };
+
 /// How one is registered.
 struct VaultRoute {
   const char* method;
@@ -34,6 +39,7 @@ struct VaultRoute {
   const char* action;   ///< of its audit record
   std::vector<Caller::Kind> allowed;
   Result<Done> (*run)(const VaultCall& call);
+  Wraps wraps = Wraps::Never;  ///< then `run` leaves its record to the gate
 };
 void add_vault_route(Router& router, Gate& gate, Services& services, const VaultRoute& route);
 
@@ -53,6 +59,15 @@ Result<std::shared_ptr<const policy::TenantSnapshot>> open_tenant(const Services
 /// The token of `X-Vault-Token`, or of `Authorization: Bearer`.
 /// Errors: Unauthenticated; MalformedRequest when there are both.
 Result<BearerToken> vault_token(const Request& request);
+
+/// Who holds it. Errors: Unauthenticated; Forbidden, NeedsOutbound, Unavailable.
+Result<Caller> vault_caller(const Services& services, const Request& request,
+                            const policy::TenantSnapshot& snapshot, const BearerToken& bearer);
+
+/// Of a call whose answer is not wrapped. Errors: MalformedRequest.
+Status refuse_wrapping(const Request& request);
+/// What goes out in place of an answer that waits.
+Reply wrap_reply(const Request& request, const vault::Wrapping::Made& made);
 
 /// The refusal of whoever has proven nothing.
 Error permission_denied();

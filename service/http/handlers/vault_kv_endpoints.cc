@@ -483,7 +483,10 @@ void add_vault_kv_endpoints(Router& router, Gate& gate, Services& services) {
                        Result<Done> (*run)(const VaultCall&), Reads reads = Reads::No) {
     std::vector allowed{Kind::Operator, Kind::TenantAdmin, Kind::User};
     if (reads == Reads::Yes) allowed.push_back(Kind::Client);
-    add_vault_route(router, gate, services, {method, pattern, action, std::move(allowed), run});
+    // Reads alone: what a write answers holds no value.
+    const auto wraps = reads == Reads::Yes ? Wraps::Allowed : Wraps::Never;
+    add_vault_route(router, gate, services,
+                    {method, pattern, action, std::move(allowed), run, wraps});
   };
   constexpr auto kData = "{}/data/{...}";
   add("GET", kData, "credential.reveal", read_data, Reads::Yes);

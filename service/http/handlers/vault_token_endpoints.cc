@@ -143,6 +143,7 @@ Result<Answer> login(const Services& services, const Request& request, bool in_p
                      const Login& how) {
   auto parameters = request.parameters;
   POSTERN_CHECK(Query::none(request));
+  POSTERN_CHECK(refuse_wrapping(request));
   POSTERN_TRY(const auto named, vault_tenant(request, in_path, parameters));
   POSTERN_TRY(auto body, vault_json(request));
   POSTERN_TRY(const auto id, text_of(body, how.id));

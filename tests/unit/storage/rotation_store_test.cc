@@ -23,6 +23,7 @@
 
 #include "audit/group_writer.h"
 #include "storage/epoch_watcher.h"
+#include "storage/postgres_wrapping_store.h"
 #include "support/code_of.h"
 #include "support/from_environment.h"
 #include "support/postgres_stores.h"
@@ -456,6 +457,55 @@ TEST_F(KeyRotation, RewrapMovesEveryRowAndTouchesNothingElse) {
   EXPECT_EQ(rotator_.rewrap(a_).done, 0u);
 }
 
+TEST_F(KeyRotation, AnswersThatWaitWrappedAreMovedAndTaken) {
+  storage::PostgresWrappingStore answers(replica_.database, replica_.log);
+  const vault::Wrapping wrapping(replica_.keyring, answers, kClock);
+  std::vector<std::string> tokens;
+  audit::Event record{a_, kClock.now(), "x", {}, "r", {}};
+  for (int i = 0; i < 7; ++i) {
+    auto event = record;
+    const auto made =
+        wrapping.wrap(a_, "operator", "sys/wrapping/wrap", std::chrono::hours(1),
+                      Plaintext(SecureBuffer::copy_of("answer " + std::to_string(i))), event);
+    ASSERT_TRUE(made.ok());
+    tokens.push_back(
+        made.value().token.expose([](ByteView bytes) { return std::string(as_text(bytes)); }));
+  }
+  const auto unwrap = [&](int i) {
+    auto event = record;
+    const auto answer = wrapping.unwrap(a_, tokens.at(i), event);
+    return answer.ok()
+               ? answer.value().expose([](ByteView bytes) { return std::string(as_text(bytes)); })
+               : std::string(to_string(answer.error().code));
+  };
+  as_superuser(
+      "UPDATE wrapped_answer SET maker = 'altered' WHERE accessor ="
+      " (SELECT min(accessor) FROM wrapped_answer)");
+  fill(a_, 2);
+  ASSERT_TRUE(rotator_.rotation.rotate_tenant(a_).ok());
+  EXPECT_EQ(rotator_.store.kek_uses(a_).value()[1].others, 7u);
+  EXPECT_EQ(rotator_.store.backlog_of(a_).value().others, 7u);
+  EXPECT_EQ(rotator_.store.backlog().value().others, 7u);
+  EXPECT_EQ(rotator_.store.backlog().value().rows(), 9u);
+  // Wrapped by who has not heard of the new key: it is under the new one all the same.
+  auto event = record;
+  ASSERT_TRUE(wrapping
+                  .wrap(a_, "operator", "x", std::chrono::hours(1),
+                        Plaintext(SecureBuffer::copy_of("late")), event)
+                  .ok());
+  const auto progress = rotator_.rewrap(a_);
+  EXPECT_EQ(progress.done, 8u);
+  EXPECT_EQ(progress.failed, 1u) << "what was altered stays";
+  EXPECT_EQ(one("SELECT count(*) FROM wrapped_answer WHERE kek_version = 1"), "1");
+  int given = 0;
+  for (int i = 0; i < 7; ++i) given += unwrap(i) == "answer " + std::to_string(i);
+  EXPECT_EQ(given, 6);
+  std::uint64_t others = 0;
+  for (const auto& body : records(a_, "key.rewrap")) others += number_in(body, "others");
+  EXPECT_EQ(others, 6u);
+  expect_filled(rotator_, a_, 2);
+}
+
 TEST_F(KeyRotation, DeletedVersionsAreMovedAndDestroyedOnesAreNothingToMove) {
   using Change = vault::CredentialStore::VersionChange;
   fill(a_, 3);
@@ -538,12 +588,13 @@ TEST_F(KeyRotation, AReleaseWaitsForNoLockOfARewrap) {
       if (++rows == 3) release();
       return Bytes(105);
     }
-    Result<vault::Keyring::WrappedPrivateKey> signing_key(const std::string&,
-                                                          const vault::Keyring::WrappedPrivateKey&,
-                                                          KekVersion) override {
+    Result<vault::Keyring::WrappedPrivateKey> box(std::string_view, const std::string&,
+                                                  const std::string&,
+                                                  const vault::Keyring::WrappedPrivateKey&,
+                                                  KekVersion) override {
       return fail(ErrorCode::Internal, "");
     }
-    audit::Event event(KekVersion, std::uint64_t, std::uint64_t) override {
+    audit::Event event(KekVersion, const Moved&) override {
       throw std::runtime_error("killed here");
     }
     std::function<void()> release;

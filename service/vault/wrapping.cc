@@ -1,0 +1,126 @@
+#include "vault/wrapping.h"
+
+#include <utility>
+
+#include "crypto/random.h"
+#include "vault/aad.h"
+
+namespace postern::vault {
+namespace {
+
+crypto::Hash256 hash_of(std::string_view token) { return crypto::sha256(as_bytes(token)); }
+
+/// A fresh token, and what is kept of it.
+std::pair<BearerToken, WrappedAnswer> fresh(std::string maker, std::string creation_path,
+                                            sys_seconds now, std::chrono::seconds expires_in) {
+  auto text = std::string(Wrapping::kPrefix) + crypto::random_token();
+  WrappedAnswer facts{hash_of(text),
+                      crypto::random_id(),
+                      std::move(maker),
+                      std::move(creation_path),
+                      now,
+                      now + expires_in,
+                      {}};
+  return {BearerToken(SecureBuffer::take(std::move(text))), std::move(facts)};
+}
+
+void describe(const WrappedAnswer& answer, audit::Event& record) {
+  record.with("wrapped", answer.accessor)
+      .with("wrapped_path", answer.creation_path)
+      .with("wrapped_by", answer.maker);
+}
+
+/// What a store answers of a token that is not there is told to nobody as that.
+Error refusal(const Error& error) {
+  return error.code == ErrorCode::NotFound ? Wrapping::not_valid() : error;
+}
+
+}  // namespace
+
+std::string box_id(const WrappedAnswer& answer) {
+  const auto seconds = [](sys_seconds time) {
+    return static_cast<std::uint64_t>(time.time_since_epoch().count());
+  };
+  Aad id(kWrappedAnswer);
+  id.text(as_text(answer.token_hash)).text(answer.accessor).text(answer.maker);
+  id.text(answer.creation_path).number(seconds(answer.created_at));
+  id.number(seconds(answer.expires_at));
+  return std::string(as_text(id.bytes()));
+}
+
+Error Wrapping::not_valid() {
+  return fail(ErrorCode::MalformedRequest,
+              "wrapping token is not valid or does not exist");  // Vault's words
+}
+
+Result<WrappedAnswer> Wrapping::seal(const TenantId& tenant, WrappedAnswer facts,
+                                     const PrivateKey& answer) const {
+  POSTERN_TRY(facts.sealed, keyring_.wrap_private(tenant, kWrappedAnswer, box_id(facts), answer));
+  return facts;
+}
+
+Result<Wrapping::Made> Wrapping::wrap(const TenantId& tenant, const std::string& maker,
+                                      const std::string& creation_path,
+                                      std::chrono::seconds expires_in, Plaintext answer,
+                                      audit::Event& record) const {
+  if (answer.size() > kMostBytes) return fail(ErrorCode::TooLarge, "too much to be wrapped");
+  const auto now = clock_.now();
+  auto [token, facts] = fresh(maker, creation_path, now, expires_in);
+  describe(facts, record);
+  const auto bytes =
+      answer.expose([](ByteView view) { return PrivateKey(SecureBuffer::copy_of(view)); });
+  const auto seal_it = [&, &facts = facts] { return seal(tenant, facts, bytes); };
+  POSTERN_CHECK(store_.add(tenant, seal_it, kMostWaiting, now, {&record, 1}));
+  return Made{std::move(token), std::move(facts)};
+}
+
+Result<Plaintext> Wrapping::unwrap(const TenantId& tenant, std::string_view token,
+                                   audit::Event& record) const {
+  std::optional<Plaintext> answer;
+  const auto open = [&](const WrappedAnswer& row) -> Result<std::optional<WrappedAnswer>> {
+    POSTERN_TRY(const auto bytes,
+                keyring_.unwrap_private(tenant, kWrappedAnswer, box_id(row), row.sealed));
+    answer = bytes.expose([](ByteView view) { return Plaintext(SecureBuffer::copy_of(view)); });
+    describe(row, record);
+    return std::optional<WrappedAnswer>();
+  };
+  if (const auto taken = store_.take(tenant, hash_of(token), clock_.now(), open, {&record, 1});
+      !taken.ok()) {
+    return refusal(taken.error());
+  }
+  return std::move(*answer);
+}
+
+Result<WrappedAnswer> Wrapping::look_up(const TenantId& tenant, std::string_view token,
+                                        audit::Event& record) const {
+  auto found = store_.find(tenant, hash_of(token), clock_.now());
+  if (!found.ok()) return refusal(found.error());
+  describe(found.value(), record);
+  return found;
+}
+
+Result<Wrapping::Made> Wrapping::rewrap(const TenantId& tenant, std::string_view token,
+                                        audit::Event& record) const {
+  const auto now = clock_.now();
+  std::optional<Made> made;
+  const auto before = record;  // it may be done again, after a rotation
+  const auto replace = [&](const WrappedAnswer& row) -> Result<std::optional<WrappedAnswer>> {
+    POSTERN_TRY(const auto bytes,
+                keyring_.unwrap_private(tenant, kWrappedAnswer, box_id(row), row.sealed));
+    auto [fresh_token, facts] =
+        fresh(row.maker, row.creation_path, now, row.expires_at - row.created_at);
+    record = before;
+    describe(row, record);
+    record.with("rewrapped", facts.accessor);
+    POSTERN_TRY(auto sealed, seal(tenant, facts, bytes));
+    made = Made{std::move(fresh_token), std::move(facts)};
+    return std::optional(std::move(sealed));
+  };
+  if (const auto taken = store_.take(tenant, hash_of(token), now, replace, {&record, 1});
+      !taken.ok()) {
+    return refusal(taken.error());
+  }
+  return std::move(*made);
+}
+
+}  // namespace postern::vault
