@@ -156,13 +156,16 @@ Status check_secret_target(const std::string& path) {
   return {};
 }
 
-Status write_secret_file(const std::string& path, std::string_view content) {
-  POSTERN_CHECK(check_replaceable(path));
+namespace {
+
+/// @param like  whose owner and mode the file is to have; null: ours and 0600
+Status write_whole(const std::string& path, std::string_view content, const struct stat* like) {
   std::string temporary = path + ".XXXXXX";
   const Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));  // creates with mode 0600
-  if (file.get() < 0) return cannot("create", "secret", path);
+  const char* const what = like == nullptr ? "secret" : "rewritten";
+  if (file.get() < 0) return cannot("create", what, path);
   const auto give_up = [&] {
-    const auto error = cannot("write", "secret", path);
+    const auto error = cannot("write", what, path);
     ::unlink(temporary.c_str());
     return error;
   };
@@ -172,10 +175,31 @@ Status write_secret_file(const std::string& path, std::string_view content) {
     if (count < 0) return give_up();
     content.remove_prefix(static_cast<std::size_t>(count));
   }
+  if (like != nullptr) {
+    struct stat made {};
+    if (::fstat(file.get(), &made) != 0) return give_up();
+    const bool same = made.st_uid == like->st_uid && made.st_gid == like->st_gid;
+    if (!same && ::fchown(file.get(), like->st_uid, like->st_gid) != 0) return give_up();
+    if (::fchmod(file.get(), like->st_mode & 07777) != 0) return give_up();
+  }
   if (::fsync(file.get()) != 0) return give_up();
   if (::rename(temporary.c_str(), path.c_str()) != 0) return give_up();
-  if (!sync_folder_of(path)) return cannot("sync the folder of", "secret", path);
+  if (!sync_folder_of(path)) return cannot("sync the folder of", what, path);
   return {};
+}
+
+}  // namespace
+
+Status write_secret_file(const std::string& path, std::string_view content) {
+  POSTERN_CHECK(check_replaceable(path));
+  return write_whole(path, content, nullptr);
+}
+
+Status replace_file(const std::string& path, std::string_view content) {
+  POSTERN_CHECK(check_replaceable(path));
+  struct stat there {};
+  if (::lstat(path.c_str(), &there) != 0) return cannot("replace", "rewritten", path);
+  return write_whole(path, content, &there);
 }
 
 }  // namespace postern::sdk

@@ -33,6 +33,10 @@ Status check_secret_target(const std::string& path);
 /// check_secret_target().
 Status write_secret_file(const std::string& path, std::string_view content);
 
+/// Puts `content` in the place of a regular file, whole or not at all, with that file's mode and
+/// owner. Errors: Usage, for what is no regular file of ours to replace.
+Status replace_file(const std::string& path, std::string_view content);
+
 /// The token in `content`, or why it is none.
 Result<SecureBuffer> trim_token(const SecureBuffer& content, std::string_view what);
 
