@@ -85,6 +85,36 @@ struct ExecOptions {
 /// Returns only when the command was not started.
 int run_exec(const Settings& settings, const ExecOptions& options);
 
+struct ImportOptions {
+  std::string file;
+  std::string format;  ///< empty: by the file's name and shape
+  bool restore = false;
+
+  // Or from Vault.
+  std::string vault_url;
+  std::string vault_token_file;
+  std::string vault_ca_file;
+  std::string vault_namespace;
+  std::string mount = "secret";
+  std::string prefix;
+
+  std::vector<std::string> env;  ///< variables that are secrets whatever they look like
+  bool all_env = false;
+  std::vector<std::string> except;  ///< variables that are none
+  std::vector<std::string> servers;
+  std::vector<std::string> backends;  ///< SERVER=BACKEND, or a backend alone for a .env file
+  CredentialOptions credential;       ///< whose it is, from_file and from_env
+
+  bool yes = false;
+  bool dry_run = false;      ///< the default
+  bool manifest = false;     ///< only show the manifest that is needed
+  bool apply = false;        ///< and apply it, with the admin's token
+  bool overwrite = false;    ///< what is stored and differs
+  bool keep_stored = false;  ///< it, in place of what the file has
+  bool no_settings = false;  ///< leave POSTERN_* out of the rewritten file
+};
+int run_import(const Settings& settings, const ImportOptions& options);
+
 struct AuditOptions {
   std::uint32_t lines = 20;
   std::string after;

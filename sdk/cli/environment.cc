@@ -25,13 +25,6 @@ bool begins_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
 }
 
-bool is_variable_name(std::string_view name) {
-  if (name.empty() || name.size() > 200 || (name[0] >= '0' && name[0] <= '9')) return false;
-  return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-  });
-}
-
 sdk::Error refuse(std::string_view source, std::string_view name, const std::string& why) {
   return sdk::fail(sdk::ErrorKind::Refused, "backend " + std::string(source) +
                                                 " releases the variable " + std::string(name) +
@@ -39,6 +32,13 @@ sdk::Error refuse(std::string_view source, std::string_view name, const std::str
 }
 
 }  // namespace
+
+bool is_variable_name(std::string_view name) {
+  if (name.empty() || name.size() > 200 || (name[0] >= '0' && name[0] <= '9')) return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+  });
+}
 
 sdk::Result<ChildEnvironment> ChildEnvironment::inherit(const char* const* parent,
                                                         const std::vector<std::string>& pass) {

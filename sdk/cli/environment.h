@@ -10,6 +10,9 @@
 
 namespace postern::cli {
 
+/// [A-Za-z_][A-Za-z0-9_]*, at most 200 bytes.
+bool is_variable_name(std::string_view name);
+
 /// The environment of a child process: built from nothing, in wiped memory.
 class ChildEnvironment {
  public:

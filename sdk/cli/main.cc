@@ -45,6 +45,7 @@ struct Options {
   ExchangeOptions exchange;
   CredentialOptions credential;
   ExecOptions exec;
+  ImportOptions import;
   AuditOptions audit;
   ExplainOptions explain;
   TenantOptions tenant;
@@ -223,6 +224,69 @@ void add_exec(CLI::App& app, Options& options, Action& action) {
   command->add_flag("-v,--verbose", options.exec.verbose,
                     "Say on standard error what was released; never the values");
   command->callback([&] { action = [&] { return run_exec(options.settings, options.exec); }; });
+}
+
+void add_import(CLI::App& app, Options& options, Action& action) {
+  auto& import = options.import;
+  auto* command = app.add_subcommand(
+      "import", "Move secrets out of a host's file, or of Vault, into credentials");
+  command->footer(
+      "\nShows what it would do, with names and never values; --yes does it. Servers in the file\n"
+      "are then started by `postern exec`, and --restore puts the file back.");
+  auto* file = command->add_option("file", import.file, "The host's configuration, or a .env file");
+  command->add_option("--format", import.format, "What it is, when its name does not say")
+      ->check(
+          CLI::IsMember({"mcp", "claude-desktop", "vscode", "cursor", "dotenv", "docker-catalog"}));
+  auto* vault = command->add_option("--vault", import.vault_url, "URL of Vault or OpenBao, KV 2");
+  file->excludes(vault);
+  const auto add_vault = [&](const char* flag, std::string& value, const char* help) {
+    return command->add_option(flag, value, help)->needs(vault);
+  };
+  add_vault("--vault-token-file", import.vault_token_file, "Its token");
+  add_vault("--vault-ca-file", import.vault_ca_file, "PEM file of its authority");
+  add_vault("--vault-namespace", import.vault_namespace, "Namespace there");
+  add_vault("--mount", import.mount, "Where KV is mounted")->capture_default_str();
+  add_vault("--prefix", import.prefix, "Only what is below this path");
+
+  const auto add_list = [&](const char* flag, std::vector<std::string>& list, const char* help) {
+    command->add_option(flag, list, help)->allow_extra_args(false);
+  };
+  add_list("--env", import.env, "Variable that is a secret, whatever it looks like");
+  command->add_flag("--all-env", import.all_env, "All variables are secrets");
+  add_list("--except", import.except, "Variable that is no secret");
+  add_list("--server", import.servers, "Only this server");
+  add_list("--backend", import.backends, "SERVER=BACKEND; the backend alone for a .env file");
+  add_list("--from-file", import.credential.from_file,
+           "NAME=PATH: a value that is not in the file");
+  add_list("--from-env", import.credential.from_env, "NAME=VARIABLE: likewise");
+  auto* owned = command->add_flag("--tenant-owned", import.credential.tenant_owned,
+                                  "Credentials of the tenant (default: of --subject-token-file)");
+  auto* issuer = command->add_option("--issuer", import.credential.issuer,
+                                     "Of the user whose credentials they are");
+  auto* subject = command->add_option("--subject", import.credential.subject,
+                                      "Of the user whose credentials they are");
+  issuer->needs(subject)->excludes(owned);
+  subject->needs(issuer);
+
+  auto* yes = command->add_flag("--yes", import.yes, "Do it");
+  command->add_flag("--dry-run", import.dry_run, "Only show what would be done (the default)")
+      ->excludes(yes);
+  auto* manifest = command
+                       ->add_flag("--manifest", import.manifest,
+                                  "Only show the manifest that an admin has to apply")
+                       ->excludes(yes);
+  command->add_flag("--apply", import.apply, "Apply that manifest, with --token-file")->needs(yes);
+  auto* overwrite = command->add_flag("--overwrite", import.overwrite,
+                                      "Replace what is stored and differs; with --restore, a file "
+                                      "that was changed since");
+  command->add_flag("--keep-stored", import.keep_stored, "Leave what is stored as it is")
+      ->excludes(overwrite);
+  command->add_flag("--no-settings", import.no_settings,
+                    "Leave POSTERN_ variables out of the rewritten file");
+  command->add_flag("--restore", import.restore, "Put the file back as it was before its import")
+      ->needs(file)
+      ->excludes(manifest);
+  command->callback([&] { action = [&] { return run_import(options.settings, options.import); }; });
 }
 
 void add_audit(CLI::App& app, Options& options, Action& action) {
@@ -495,6 +559,7 @@ int run(int argc, char** argv) {
   add_exchange(app, options, action);
   add_credential(app, options, action);
   add_exec(app, options, action);
+  add_import(app, options, action);
   add_audit(app, options, action);
   add_explain(app, options, action);
   add_tenant(app, options, action);

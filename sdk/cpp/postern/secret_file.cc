@@ -8,8 +8,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-
-#include "postern/secret_bytes.h"
+#include <optional>
 
 namespace postern::sdk {
 namespace {
@@ -60,6 +59,26 @@ int open_to_read(const std::string& path) {
   return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY);
 }
 
+/// What is in a file, up to one byte more than `max_bytes`; nothing, with errno, when it fails.
+std::optional<SecretBytes> read_some(int file, std::size_t max_bytes) {
+  SecretBytes content(max_bytes + 1);
+  std::size_t size = 0;
+  while (size < content.size()) {
+    const auto count = ::read(file, content.data() + size, content.size() - size);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return std::nullopt;
+    if (count == 0) break;
+    size += static_cast<std::size_t>(count);
+  }
+  content.resize(size);
+  return content;
+}
+
+Error too_large(std::string_view what, const std::string& path, std::size_t max_bytes) {
+  return fail(ErrorKind::Usage, "the " + std::string(what) + " file " + path + " is larger than " +
+                                    std::to_string(max_bytes) + " bytes");
+}
+
 /// Else a crash of the machine could forget the file's name.
 bool sync_folder_of(const std::string& path) {
   const auto slash = path.rfind('/');
@@ -90,20 +109,23 @@ Result<SecureBuffer> read_secret_file(const std::string& path, std::string_view 
                                       " may be read or written by others; run: chmod 600 " + path);
   }
 
-  SecretBytes content(max_bytes + 1);
-  std::size_t size = 0;
-  while (size < content.size()) {
-    const auto count = ::read(file.get(), content.data() + size, content.size() - size);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return cannot("read", what, path);
-    if (count == 0) break;
-    size += static_cast<std::size_t>(count);
-  }
-  if (size > max_bytes) {
-    return fail(ErrorKind::Usage, "the " + std::string(what) + " file " + path +
-                                      " is larger than " + std::to_string(max_bytes) + " bytes");
-  }
-  return SecureBuffer::copy_of(std::string_view(content.data(), size));
+  const auto content = read_some(file.get(), max_bytes);
+  if (!content) return cannot("read", what, path);
+  if (content->size() > max_bytes) return too_large(what, path, max_bytes);
+  return SecureBuffer::copy_of(view(*content));
+}
+
+Result<SecretBytes> read_regular_file(const std::string& path, std::size_t max_bytes) {
+  constexpr std::string_view kWhat = "host's";
+  const Descriptor file(
+      ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+  struct stat status {};
+  if (file.get() < 0 || ::fstat(file.get(), &status) != 0) return cannot("read", kWhat, path);
+  if (!S_ISREG(status.st_mode)) return fail(ErrorKind::Usage, path + " is no regular file");
+  auto content = read_some(file.get(), max_bytes);
+  if (!content) return cannot("read", kWhat, path);
+  if (content->size() > max_bytes) return too_large(kWhat, path, max_bytes);
+  return std::move(*content);
 }
 
 Result<SecureBuffer> trim_token(const SecureBuffer& content, std::string_view what) {
@@ -156,13 +178,16 @@ Status check_secret_target(const std::string& path) {
   return {};
 }
 
-Status write_secret_file(const std::string& path, std::string_view content) {
-  POSTERN_CHECK(check_replaceable(path));
+namespace {
+
+/// @param like  whose owner and mode the file is to have; null: ours and 0600
+Status write_whole(const std::string& path, std::string_view content, const struct stat* like) {
   std::string temporary = path + ".XXXXXX";
   const Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));  // creates with mode 0600
-  if (file.get() < 0) return cannot("create", "secret", path);
+  const char* const what = like == nullptr ? "secret" : "rewritten";
+  if (file.get() < 0) return cannot("create", what, path);
   const auto give_up = [&] {
-    const auto error = cannot("write", "secret", path);
+    const auto error = cannot("write", what, path);
     ::unlink(temporary.c_str());
     return error;
   };
@@ -172,10 +197,31 @@ Status write_secret_file(const std::string& path, std::string_view content) {
     if (count < 0) return give_up();
     content.remove_prefix(static_cast<std::size_t>(count));
   }
+  if (like != nullptr) {
+    struct stat made {};
+    if (::fstat(file.get(), &made) != 0) return give_up();
+    const bool same = made.st_uid == like->st_uid && made.st_gid == like->st_gid;
+    if (!same && ::fchown(file.get(), like->st_uid, like->st_gid) != 0) return give_up();
+    if (::fchmod(file.get(), like->st_mode & 07777) != 0) return give_up();
+  }
   if (::fsync(file.get()) != 0) return give_up();
   if (::rename(temporary.c_str(), path.c_str()) != 0) return give_up();
-  if (!sync_folder_of(path)) return cannot("sync the folder of", "secret", path);
+  if (!sync_folder_of(path)) return cannot("sync the folder of", what, path);
   return {};
+}
+
+}  // namespace
+
+Status write_secret_file(const std::string& path, std::string_view content) {
+  POSTERN_CHECK(check_replaceable(path));
+  return write_whole(path, content, nullptr);
+}
+
+Status replace_file(const std::string& path, std::string_view content) {
+  POSTERN_CHECK(check_replaceable(path));
+  struct stat there {};
+  if (::lstat(path.c_str(), &there) != 0) return cannot("replace", "rewritten", path);
+  return write_whole(path, content, &there);
 }
 
 }  // namespace postern::sdk

@@ -5,6 +5,7 @@
 
 #include "core/secret.h"
 #include "postern/error.h"
+#include "postern/secret_bytes.h"
 
 namespace postern::sdk {
 
@@ -32,6 +33,14 @@ Status check_secret_target(const std::string& path);
 /// is written, synced and renamed over it. Errors: Usage, as those of
 /// check_secret_target().
 Status write_secret_file(const std::string& path, std::string_view content);
+
+/// Reads a regular file, whoever may read it. Not through a symbolic link in its last part.
+/// Errors: Usage, also when it has more bytes.
+Result<SecretBytes> read_regular_file(const std::string& path, std::size_t max_bytes);
+
+/// Puts `content` in the place of a regular file, whole or not at all, with that file's mode and
+/// owner. Errors: Usage, for what is no regular file of ours to replace.
+Status replace_file(const std::string& path, std::string_view content);
 
 /// The token in `content`, or why it is none.
 Result<SecureBuffer> trim_token(const SecureBuffer& content, std::string_view what);

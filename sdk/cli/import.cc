@@ -1,0 +1,736 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+#include <set>
+
+#include "cli/commands.h"
+#include "cli/credential_input.h"
+#include "cli/import_sources.h"
+#include "cli/manifest.h"
+#include "cli/output.h"
+#include "postern/json.h"
+#include "postern/jwt.h"
+#include "postern/secret_file.h"
+
+namespace postern::cli {
+namespace {
+
+using sdk::ErrorKind;
+
+constexpr const char* kDoing = "import";
+
+// ---- files ----
+
+struct HostFile {
+  std::string path;  ///< without symbolic links, which are followed
+  sdk::SecretBytes text;
+};
+
+sdk::Result<HostFile> read_host(const std::string& path, std::size_t max_bytes) {
+  std::error_code error;
+  HostFile out;
+  out.path = std::filesystem::canonical(path, error).string();
+  if (error) {
+    return sdk::fail(ErrorKind::Usage, "cannot read " + path + ": " + error.message());
+  }
+  POSTERN_TRY(out.text, sdk::read_regular_file(out.path, max_bytes));
+  return out;
+}
+
+/// Writes the new text, unless somebody else wrote into the file meanwhile.
+sdk::Status replace_unchanged(const std::string& path, std::string_view before,
+                              std::string_view after) {
+  POSTERN_TRY(const auto now, read_host(path, kMaxImportBytes));
+  if (now.path != path || sdk::view(now.text) != before) {
+    return sdk::fail(ErrorKind::Usage,
+                     path + " was changed meanwhile, so it stays; run this again");
+  }
+  return sdk::replace_file(path, after);
+}
+
+std::string hex_hash(std::initializer_list<std::string_view> parts) {
+  std::uint64_t hash = 0xcbf29ce484222325U;  // FNV-1a: tells names apart, and hides nothing
+  for (const auto part : parts) {
+    for (const char c : part) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
+    hash = (hash ^ 0xffU) * 0x100000001b3U;
+  }
+  std::string out;
+  for (int shift = 60; shift >= 0; shift -= 4) out += "0123456789abcdef"[hash >> shift & 15];
+  return out;
+}
+
+/// The credential, and backend, that keeps the original of a file of this machine.
+std::string backup_of(const std::string& path) {
+  char host[256] = {};
+  ::gethostname(host, sizeof host - 1);
+  return "import-" + hex_hash({host, path});
+}
+
+// ---- the manifest ----
+
+bool of_user(const ImportOptions& options) { return !options.credential.tenant_owned; }
+
+/// Who is to be allowed what is imported; nobody when it is the tenant's or not known.
+Principal user_of(const Settings& settings, const ImportOptions& options) {
+  if (!of_user(options)) return {};
+  if (!options.credential.issuer.empty()) {
+    return {options.credential.issuer, options.credential.subject};
+  }
+  const auto token = subject_token(settings);
+  if (!token.ok()) return {};
+  const auto jwt =
+      token.value().expose([](ByteView bytes) { return sdk::decode_unverified(as_text(bytes)); });
+  if (!jwt.ok()) return {};
+  const auto claims = sdk::parse_json(jwt.value().claims);
+  if (!claims.ok()) return {};
+  const auto text = [&](const char* name) {
+    const auto it = (*claims.value()).find(name);
+    return it != (*claims.value()).end() && it->is_string() ? it->get<std::string>()
+                                                            : std::string();
+  };
+  Principal user{text("iss"), text("sub")};
+  return user.issuer.empty() || user.subject.empty() ? Principal{} : user;
+}
+
+/// `{field}` for a template.
+std::string place(const std::string& field) { return "{" + field + "}"; }
+
+Json backend_json(const std::string& name, const std::string& credential, bool principal) {
+  return {{"name", name},
+          {"audience", "urn:postern:import:" + name},
+          {"answer", "vaulted"},
+          {"credential", {{"name", credential}, {"owner", principal ? "principal" : "tenant"}}},
+          {"delivery", Json::object()}};
+}
+
+std::string role_of(const std::string& backend) {
+  if (backend.substr(0, 7) == "import-") return backend;
+  return backend.size() > 56 ? "import-" + hex_hash({backend}) : "import-" + backend;
+}
+
+/// Backends that deliver what is imported, and who may have it. A role for each backend and a
+/// binding for each user, so that no import takes away what another one gave.
+Json manifest_of(const TenantId& tenant, const Found& found, const ImportOptions& options,
+                 const Principal& user) {
+  Json backends = Json::array();
+  for (const auto& server : found.servers) {
+    if (server.secrets.empty()) continue;
+    auto backend = backend_json(server.backend, server.credential_name(), of_user(options));
+    for (const auto& secret : server.secrets) {
+      auto& delivery = backend["delivery"];
+      if (!secret.variable.empty()) delivery["env"][secret.variable] = place(secret.field);
+      if (!secret.header.empty()) delivery["headers"][secret.header] = place(secret.field);
+    }
+    backends.push_back(std::move(backend));
+  }
+  for (const auto& file : found.files) {
+    const auto name = backup_of(file.path);
+    auto backend = backend_json(name, name, of_user(options));
+    for (const char* part : {"original", "rewritten", "path"}) {
+      backend["delivery"]["files"].push_back({{"name", part}, {"content", place(part)}});
+    }
+    backends.push_back(std::move(backend));
+  }
+  Json roles = Json::array();
+  Json bindings = Json::array();
+  for (const auto& backend : backends) {
+    const auto name = backend["name"].get<std::string>();
+    const auto role = role_of(name);
+    roles.push_back({{"name", role}, {"allow", {name + ":*"}}});
+    if (user.subject.empty()) continue;
+    bindings.push_back({{"name", "import-" + hex_hash({name, user.issuer, user.subject})},
+                        {"role", role},
+                        {"subjects", {{{"issuer", user.issuer}, {"subject", user.subject}}}}});
+  }
+  Json out{{"tenant", tenant.str()}, {"backends", backends}, {"roles", roles}};
+  if (!bindings.empty()) out["bindings"] = bindings;
+  return out;
+}
+
+/// The backends of `wanted` that the tenant does not have, or (Usage) has in another way.
+sdk::Result<std::vector<std::string>> missing_backends(const Json& wanted, const Json& has) {
+  std::vector<std::string> missing;
+  for (const auto& backend : wanted["backends"]) {
+    const Json* known = nullptr;
+    if (const auto it = has.find("backends"); it != has.end() && it->is_array()) {
+      for (const auto& other : *it) {
+        if (other.is_object() && other.value("name", Json()) == backend["name"]) known = &other;
+      }
+    }
+    const auto name = backend["name"].get<std::string>();
+    if (known == nullptr) {
+      missing.push_back(name);
+      continue;
+    }
+    bool same = known->value("credential", Json()) == backend["credential"];
+    const auto delivery = known->value("delivery", Json::object());
+    for (const auto& [kind, entries] : backend["delivery"].items()) {
+      const auto there = delivery.value(kind, Json());
+      for (const auto& [key, content] : entries.items()) {
+        same = same && (there.is_object() ? there.value(key, Json()) == content : there == entries);
+      }
+    }
+    if (!same) {
+      return sdk::fail(ErrorKind::Usage,
+                       "there is a backend " + name +
+                           " already, which takes another credential or delivers something else; "
+                           "choose another name with --backend SERVER=BACKEND");
+    }
+  }
+  return missing;
+}
+
+// ---- what is stored ----
+
+enum class Stored { New, Same, Differs, Unknown };
+
+struct Planned {
+  const FoundServer* server;
+  Stored stored = Stored::New;
+  std::uint64_t version = 0;  ///< of what is stored
+};
+
+const char* text_of(Stored stored) {
+  switch (stored) {
+    case Stored::New: return "new";
+    case Stored::Same: return "stored already";
+    case Stored::Differs: return "differs from what is stored";
+    case Stored::Unknown: return "stored already, and whether it is the same cannot be told";
+  }
+  return "";
+}
+
+bool equal(const FieldValue& a, const FieldValue& b) {
+  return a.expose([&](ByteView left) {
+    return b.expose([&](ByteView right) { return as_text(left) == as_text(right); });
+  });
+}
+
+template <class Pairs>
+const FieldValue* named(const Pairs& pairs, const std::string& name) {
+  for (const auto& [key, value] : pairs) {
+    if (key == name) return &value;
+  }
+  return nullptr;
+}
+
+/// How what a release delivers compares with what was found; nothing when it does not deliver all.
+std::optional<Stored> compared(const FoundServer& server, const sdk::ReleasedItem& item) {
+  bool same = true;
+  for (const auto& secret : server.secrets) {
+    const auto* value = !secret.variable.empty() ? named(item.env, secret.variable)
+                                                 : named(item.headers, secret.header);
+    if (value == nullptr) return std::nullopt;
+    same = same && equal(*value, secret.value);
+  }
+  return same ? Stored::Same : Stored::Differs;
+}
+
+/// What the user whose token we have is released.
+class Releases {
+ public:
+  /// Nothing when client and user are not configured, which `postern exec` needs too.
+  static sdk::Result<std::optional<Releases>> create(const Settings& settings,
+                                                     const TenantId& tenant) {
+    if (settings.client_id.empty() || settings.client_secret_file.empty() ||
+        settings.subject_token_file.empty()) {
+      return std::optional<Releases>();
+    }
+    POSTERN_TRY(auto token, subject_token(settings));
+    POSTERN_TRY(auto client, oauth_client(settings));
+    return std::optional(Releases(settings, tenant, std::move(token), std::move(client)));
+  }
+
+  sdk::Result<sdk::ReleasedItem> ask(const std::string& backend) {
+    sdk::TargetItem item;
+    item.backend = backend;
+    POSTERN_TRY(auto items, client_.release(tenant_, token_, token_type_, {item}));
+    if (items.size() != 1) return sdk::fail(ErrorKind::BrokenAnswer, "not one item was released");
+    if (!items[0].allowed) {
+      auto error =
+          sdk::fail(ErrorKind::Refused, items[0].detail.empty() ? items[0].error : items[0].detail);
+      error.code = items[0].error;
+      error.connect_url = items[0].connect_url;
+      error.status = 403;
+      return error;
+    }
+    return std::move(items[0]);
+  }
+
+ private:
+  Releases(const Settings& settings, TenantId tenant, SubjectToken token, sdk::Client client)
+      : token_type_(token_type_urn(settings.subject_token_type)),
+        tenant_(std::move(tenant)),
+        token_(std::move(token)),
+        client_(std::move(client)) {}
+
+  std::string token_type_;
+  TenantId tenant_;
+  SubjectToken token_;
+  sdk::Client client_;
+};
+
+class Import {
+ public:
+  Import(const Settings& settings, const ImportOptions& options, TenantId tenant)
+      : settings_(settings), options_(options), tenant_(std::move(tenant)) {}
+
+  sdk::Status read() {
+    POSTERN_CHECK(read_rules());
+    if (!options_.vault_url.empty()) {
+      VaultSource source{options_.vault_url,     options_.vault_token_file,
+                         options_.vault_ca_file, options_.vault_namespace,
+                         options_.mount,         options_.prefix};
+      POSTERN_TRY(found_, read_vault(source, rules_));
+      return {};
+    }
+    if (options_.file.empty()) {
+      return sdk::fail(ErrorKind::Usage, "import what? name a file, or a server with --vault");
+    }
+    POSTERN_TRY(auto file, read_host(options_.file, kMaxManifestBytes));
+    const auto format = options_.format.empty() ? format_of(file.path, sdk::view(file.text))
+                                                : format_named(options_.format);
+    if (!format) {
+      return sdk::fail(ErrorKind::Usage,
+                       "what is " + options_.file + "? its name does not say; use --format");
+    }
+    auto found = read_as(*format, std::move(file));
+    if (!found.ok()) {
+      auto error = std::move(found).error();
+      if (error.detail.substr(0, 5) == "line ") error.detail = options_.file + ": " + error.detail;
+      return error;
+    }
+    found_ = std::move(found).value();
+    for (const auto& change : found_.files) {
+      if (change.original.size() > kMaxImportBytes || change.rewritten.size() > kMaxImportBytes) {
+        return sdk::fail(ErrorKind::Usage, change.path + " has more than " +
+                                               std::to_string(kMaxImportBytes) +
+                                               " bytes, and could not be kept as a credential");
+      }
+    }
+    return {};
+  }
+
+  bool has_secrets() const {
+    return std::any_of(found_.servers.begin(), found_.servers.end(),
+                       [](const auto& server) { return !server.secrets.empty(); });
+  }
+
+  void show_notes() const {
+    for (const auto& server : found_.servers) {
+      for (const auto& note : server.notes) {
+        say_error(printable(server.name) + ": " + printable(note));
+      }
+    }
+  }
+
+  Json manifest() const {
+    return manifest_of(tenant_, found_, options_, user_of(settings_, options_));
+  }
+
+  /// Asks the server what it has.
+  sdk::Status plan() {
+    POSTERN_TRY(auto access, credential_access(settings_, owner_options()));
+    access_.emplace(std::move(access));
+    POSTERN_TRY(releases_, Releases::create(settings_, tenant_));
+    for (const auto& server : found_.servers) {
+      if (server.secrets.empty()) continue;
+      Planned planned{&server};
+      POSTERN_TRY(const auto name, credential_name(server.credential_name()));
+      const auto info = access_->client.credential(tenant_, name, access_->owner);
+      if (info.ok()) {
+        planned.version = info.value().version;
+        planned.stored = compare(server, name, info.value());
+      } else if (info.error().status != 404) {
+        return info.error();
+      }
+      planned_.push_back(planned);
+    }
+    return {};
+  }
+
+  sdk::Status show_plan() const {
+    if (settings_.json) {
+      Json json{{"servers", Json::array()}, {"files", Json::array()}};
+      for (const auto& planned : planned_) {
+        Json fields = Json::array();
+        for (const auto& secret : planned.server->secrets) {
+          fields.push_back({{"field", secret.field}, {"why", secret.why}});
+        }
+        json["servers"].push_back({{"server", planned.server->name},
+                                   {"backend", planned.server->backend},
+                                   {"credential", planned.server->credential_name()},
+                                   {"stored", text_of(planned.stored)},
+                                   {"fields", fields}});
+      }
+      for (const auto& file : found_.files) {
+        json["files"].push_back({{"path", file.path}, {"backup", backup_of(file.path)}});
+      }
+      return print(json.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n");
+    }
+    std::string text;
+    for (const auto& planned : planned_) {
+      text += printable(planned.server->name) + ": credential " +
+              printable(planned.server->credential_name()) + " of backend " +
+              printable(planned.server->backend) + ": " + text_of(planned.stored) + "\n";
+      for (const auto& secret : planned.server->secrets) {
+        text += "    " + printable(secret.field) + " (" + printable(secret.why) + ")\n";
+      }
+    }
+    for (const auto& file : found_.files) {
+      text += printable(file.path) + ": rewritten; the original becomes credential " +
+              backup_of(file.path) + "\n";
+    }
+    return print(text);
+  }
+
+  /// Stores everything, tries it, and rewrites the files last.
+  sdk::Status run() {
+    for (const auto& planned : planned_) {
+      const bool doubt = planned.stored == Stored::Differs || planned.stored == Stored::Unknown;
+      if (doubt && !options_.overwrite && !options_.keep_stored) {
+        return sdk::fail(
+            ErrorKind::Usage,
+            "credential " + planned.server->credential_name() + ": " + text_of(planned.stored) +
+                "; --overwrite stores what was found, --keep-stored leaves it. Nothing "
+                "was changed");
+      }
+    }
+    POSTERN_CHECK(prepare_tenant());
+    for (const auto& planned : planned_) POSTERN_CHECK(store(planned));
+    for (const auto& file : found_.files) POSTERN_CHECK(store_original(file));
+    if (found_.files.empty()) return {};
+    POSTERN_CHECK(try_releases());
+    for (const auto& file : found_.files) {
+      POSTERN_CHECK(
+          replace_unchanged(file.path, sdk::view(file.original), sdk::view(file.rewritten)));
+      POSTERN_CHECK(
+          print(printable(file.path) + " rewritten; postern import --restore puts it back\n"));
+    }
+    return {};
+  }
+
+ private:
+  /// CredentialOptions with the owner that is meant when none is named.
+  CredentialOptions owner_options() const {
+    auto out = options_.credential;
+    out.as_user = !out.tenant_owned && out.issuer.empty();
+    return out;
+  }
+
+  static sdk::Result<CredentialName> credential_name(const std::string& text) {
+    auto name = CredentialName::parse(text);
+    if (!name.ok()) return sdk::fail(ErrorKind::Usage, name.error().detail);
+    return std::move(name).value();
+  }
+
+  sdk::Status read_rules() {
+    rules_.also = options_.env;
+    rules_.all = options_.all_env;
+    rules_.except = options_.except;
+    rules_.servers = options_.servers;
+    for (const auto& text : options_.backends) {
+      const auto equals = text.rfind('=');
+      if (equals == text.npos) {
+        only_backend_ = text;
+      } else if (!rules_.backends.emplace(text.substr(0, equals), text.substr(equals + 1)).second) {
+        return sdk::fail(ErrorKind::Usage, "--backend names one server twice");
+      }
+    }
+    if (!options_.credential.from_file.empty() || !options_.credential.from_env.empty()) {
+      POSTERN_TRY(given_, read_fields(options_.credential));
+    }
+    if (!options_.no_settings) {
+      const auto add = [&](const char* name, const std::string& text) {
+        if (!text.empty()) rules_.settings.emplace_back(name, text);
+      };
+      const auto absolute = [](const std::string& path) {
+        return path.empty() ? path : std::filesystem::absolute(path).string();
+      };
+      add("POSTERN_URL", settings_.url);
+      add("POSTERN_TENANT", settings_.tenant);
+      add("POSTERN_CLIENT_ID", settings_.client_id);
+      add("POSTERN_CLIENT_SECRET_FILE", absolute(settings_.client_secret_file));
+      add("POSTERN_SUBJECT_TOKEN_FILE", absolute(settings_.subject_token_file));
+      if (settings_.subject_token_type != Settings().subject_token_type) {
+        add("POSTERN_SUBJECT_TOKEN_TYPE", settings_.subject_token_type);
+      }
+      add("POSTERN_CA_FILE", absolute(settings_.ca_file));
+    }
+    rules_.look_up = [this](const Reference& reference) { return look_up(reference); };
+    rules_.read = [](const std::string& path) -> sdk::Result<sdk::SecretBytes> {
+      POSTERN_TRY(auto file, read_host(path, kMaxImportBytes));
+      if (file.path != path) {
+        return sdk::fail(ErrorKind::Usage, path + " is reached by a symbolic link");
+      }
+      return std::move(file.text);
+    };
+    return {};
+  }
+
+  std::optional<SecureBuffer> look_up(const Reference& reference) {
+    const auto copy = [](ByteView bytes) { return SecureBuffer::copy_of(bytes); };
+    for (const auto& field : given_) {
+      if (field.name == reference.name || field.name == reference.variable) {
+        return field.value.expose(copy);
+      }
+    }
+    if (reference.kind == Reference::Kind::Environment) {
+      const char* value = std::getenv(reference.name.c_str());
+      if (value == nullptr || *value == '\0') return std::nullopt;
+      return SecureBuffer::copy_of(std::string_view(value));
+    }
+    if (!options_.yes || ::isatty(STDIN_FILENO) == 0) return std::nullopt;
+    auto typed = typed_value(reference.name);
+    if (!typed.ok()) return std::nullopt;
+    auto token = sdk::trim_token(typed.value(), reference.name);
+    if (!token.ok()) return std::nullopt;
+    given_.push_back({reference.name, FieldValue(std::move(token).value())});
+    return given_.back().value.expose(copy);
+  }
+
+  sdk::Result<Found> read_as(ImportFormat format, HostFile file) {
+    if (format == ImportFormat::DockerCatalog) {
+      return read_docker_catalog(sdk::view(file.text), file.path, rules_);
+    }
+    if (file.text.size() > kMaxImportBytes) {
+      return sdk::fail(ErrorKind::Usage, options_.file + " has more than " +
+                                             std::to_string(kMaxImportBytes) + " bytes");
+    }
+    if (format != ImportFormat::Dotenv) {
+      return read_host_file(std::move(file.text), format, file.path, rules_);
+    }
+    if (only_backend_.empty()) {
+      return sdk::fail(ErrorKind::Usage, "for which backend? name it with --backend");
+    }
+    rules_.backends[only_backend_] = only_backend_;
+    POSTERN_TRY(const auto backend, backend_of(only_backend_, rules_));
+    return read_dotenv_file(std::move(file.text), backend, file.path, rules_);
+  }
+
+  Stored compare(const FoundServer& server, const CredentialName& name,
+                 const sdk::CredentialInfo& info) {
+    std::set<std::string> fields;
+    for (const auto& secret : server.secrets) fields.insert(secret.field);
+    if (info.state != "live" || std::set(info.fields.begin(), info.fields.end()) != fields) {
+      return Stored::Differs;
+    }
+    if (owner_options().as_user) {
+      if (!releases_) return Stored::Unknown;
+      const auto item = releases_->ask(server.backend);
+      if (!item.ok() || item.value().credential_version != info.version) return Stored::Unknown;
+      return compared(server, item.value()).value_or(Stored::Unknown);
+    }
+    const auto shown = access_->client.reveal_credential(tenant_, name, access_->owner,
+                                                         "postern import: is it the same");
+    if (!shown.ok()) return Stored::Unknown;  // most tenants show nothing
+    for (const auto& secret : server.secrets) {
+      for (const auto& field : shown.value().fields) {
+        if (field.name == secret.field && !equal(field.value, secret.value)) return Stored::Differs;
+      }
+    }
+    return Stored::Same;
+  }
+
+  /// Sees to it that there are backends for what is stored.
+  sdk::Status prepare_tenant() {
+    const bool admin = options_.apply || !owner_options().as_user;
+    if (!admin) return {};  // the server refuses what no backend asks for
+    POSTERN_TRY(auto client, admin_client(settings_));
+    POSTERN_TRY(const auto text, client.manifest(tenant_));
+    POSTERN_TRY(const auto has, sdk::parse_json(text));
+    const auto wanted = manifest();
+    POSTERN_TRY(const auto missing, missing_backends(wanted, *has));
+    if (!options_.apply) {
+      if (missing.empty()) return {};
+      return sdk::fail(ErrorKind::Usage, "there is no backend " + missing.front() +
+                                             " yet; --apply makes what is missing, --manifest "
+                                             "shows it. Nothing was changed");
+    }
+    POSTERN_CHECK(client.apply(tenant_, sdk::dump_secret(wanted), {}));
+    return {};
+  }
+
+  sdk::Status store(const Planned& planned) {
+    const auto& server = *planned.server;
+    if (planned.stored == Stored::Same) return {};
+    if (planned.stored != Stored::New && options_.keep_stored) return {};
+    std::vector<sdk::CredentialField> fields;
+    for (const auto& secret : server.secrets) {
+      fields.push_back({secret.field, secret.value.expose([](ByteView bytes) {
+                          return FieldValue(SecureBuffer::copy_of(bytes));
+                        })});
+    }
+    return put(server.credential_name(), fields, planned.version);
+  }
+
+  sdk::Status store_original(const FileChange& file) {
+    std::vector<sdk::CredentialField> fields;
+    const auto add = [&](const char* name, std::string_view text) {
+      fields.push_back({name, FieldValue(SecureBuffer::copy_of(text))});
+    };
+    add("original", sdk::view(file.original));
+    add("rewritten", sdk::view(file.rewritten));
+    add("path", file.path);
+    return put(backup_of(file.path), fields, std::nullopt);
+  }
+
+  sdk::Status put(const std::string& name, const std::vector<sdk::CredentialField>& fields,
+                  std::optional<std::uint64_t> version) {
+    POSTERN_TRY(const auto credential, credential_name(name));
+    auto info = access_->client.put_credential(tenant_, credential, access_->owner, fields, {},
+                                               version, {}, {});
+    if (!info.ok()) {
+      auto error = std::move(info).error();
+      error.detail = "credential " + name + ": " + error.detail;
+      if (error.status == 403 && owner_options().as_user) {
+        error.detail +=
+            "; an admin applies what `postern import --manifest` shows, or --apply does";
+      }
+      return error;
+    }
+    return print("credential " + printable(name) + ": version " +
+                 std::to_string(info.value().version) + " stored\n");
+  }
+
+  /// What `postern exec` will be given, before any file depends on it.
+  sdk::Status try_releases() {
+    if (!releases_) {
+      say_error(
+          "warning: whether the servers get their variables was not tried: that takes "
+          "--client-id, --client-secret-file and --subject-token-file, as `postern exec` does");
+      return {};
+    }
+    for (const auto& planned : planned_) {
+      const auto& server = *planned.server;
+      auto item = releases_->ask(server.backend);
+      if (!item.ok()) {
+        auto error = std::move(item).error();
+        error.detail = "backend " + server.backend + ": " + error.detail + "; no file was changed";
+        return error;
+      }
+      const auto outcome = compared(server, item.value());
+      const bool kept = options_.keep_stored && outcome == Stored::Differs;
+      if (outcome != Stored::Same && !kept) {
+        return sdk::fail(ErrorKind::Usage, "backend " + server.backend +
+                                               " does not deliver what was stored; no file was "
+                                               "changed");
+      }
+    }
+    return {};
+  }
+
+  const Settings& settings_;
+  const ImportOptions& options_;
+  TenantId tenant_;
+  ImportRules rules_;
+  std::string only_backend_;
+  std::vector<sdk::CredentialField> given_;
+  Found found_;
+  std::optional<CredentialAccess> access_;
+  std::optional<Releases> releases_;
+  std::vector<Planned> planned_;
+};
+
+// ---- back again ----
+
+struct Original {
+  sdk::SecretBytes original;
+  sdk::SecretBytes rewritten;
+};
+
+sdk::Result<Original> original_of(const Settings& settings, const ImportOptions& options,
+                                  const TenantId& tenant, const std::string& name) {
+  Original out;
+  bool found[2] = {false, false};
+  const auto take = [&](const std::string& part, const FieldValue& value) {
+    value.expose([&](ByteView bytes) {
+      if (part == "original") sdk::append(out.original, as_text(bytes));
+      if (part == "rewritten") sdk::append(out.rewritten, as_text(bytes));
+    });
+    found[0] = found[0] || part == "original";
+    found[1] = found[1] || part == "rewritten";
+  };
+  POSTERN_TRY(auto releases, Releases::create(settings, tenant));
+  const auto& owner = options.credential;
+  std::optional<sdk::Error> hidden;
+  if (owner.tenant_owned || !owner.issuer.empty()) {
+    POSTERN_TRY(auto access, credential_access(settings, owner));
+    const auto shown = access.client.reveal_credential(tenant, CredentialName(name), access.owner,
+                                                       "postern import --restore");
+    if (shown.ok()) {
+      for (const auto& field : shown.value().fields) take(field.name, field.value);
+    } else {
+      hidden = shown.error();  // most tenants show nothing
+    }
+  }
+  if (!found[0] && releases) {
+    POSTERN_TRY(const auto item, releases->ask(name));
+    for (const auto& file : item.files) take(file.name, file.content);
+  } else if (hidden) {
+    return std::move(*hidden);
+  } else if (!found[0] && !releases) {
+    return sdk::fail(ErrorKind::Usage,
+                     "the original is released to its user: that takes --client-id, "
+                     "--client-secret-file and --subject-token-file, as `postern exec` does");
+  }
+  if (!found[0] || !found[1]) {
+    return sdk::fail(ErrorKind::BrokenAnswer,
+                     "credential " + name + " is not the original of a file");
+  }
+  return out;
+}
+
+sdk::Status restore(const Settings& settings, const ImportOptions& options,
+                    const TenantId& tenant) {
+  POSTERN_TRY(const auto file, read_host(options.file, kMaxImportBytes));
+  const auto name = backup_of(file.path);
+  POSTERN_TRY(const auto kept, original_of(settings, options, tenant, name));
+  if (sdk::view(file.text) == sdk::view(kept.original)) {
+    return print(printable(file.path) + " is as it was before its import\n");
+  }
+  if (sdk::view(file.text) != sdk::view(kept.rewritten) && !options.overwrite) {
+    return sdk::fail(ErrorKind::Usage, file.path +
+                                           " was changed since it was imported, which --overwrite "
+                                           "would undo too");
+  }
+  if (!options.yes) {
+    return print(printable(file.path) + " would be put back; --yes does it\n");
+  }
+  POSTERN_CHECK(replace_unchanged(file.path, sdk::view(file.text), sdk::view(kept.original)));
+  return print(printable(file.path) + " is as it was before its import, with its secrets\n");
+}
+
+int finish(const sdk::Status& status) {
+  return status.ok() ? exit_code::kOk : report(status.error(), kDoing);
+}
+
+}  // namespace
+
+int run_import(const Settings& settings, const ImportOptions& options) {
+  auto tenant = tenant_of(settings);
+  if (!tenant.ok()) return report(tenant.error(), kDoing);
+  if (options.restore) return finish(restore(settings, options, tenant.value()));
+
+  Import import(settings, options, tenant.value());
+  if (const auto status = import.read(); !status.ok()) return finish(status);
+  import.show_notes();
+  if (!import.has_secrets()) return finish(print("there is nothing to import, as it is\n"));
+  if (options.manifest) {
+    return finish(
+        print(import.manifest().dump(2, ' ', true, Json::error_handler_t::replace) + "\n"));
+  }
+  if (const auto status = import.plan(); !status.ok()) return finish(status);
+  if (const auto status = import.show_plan(); !status.ok()) return finish(status);
+  if (options.yes) return finish(import.run());
+  say_note(
+      "nothing was changed; --yes does it. `postern import --manifest` shows the backends that "
+      "it needs");
+  return exit_code::kOk;
+}
+
+}  // namespace postern::cli

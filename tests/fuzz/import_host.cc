@@ -1,0 +1,74 @@
+// Whatever a host's file holds, reading it ends. What is rewritten is read again
+// in the same way, has the same servers, and none of their secrets.
+
+#include "cli/import_sources.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "cli/json_text.h"
+
+using postern::SecureBuffer;
+using namespace postern::cli;
+
+namespace {
+
+void require(bool condition) {
+  if (!condition) std::abort();
+}
+
+ImportRules rules() {
+  ImportRules out;
+  out.settings = {{"POSTERN_TENANT", "acme"}};
+  out.look_up = [](const Reference&) -> std::optional<SecureBuffer> {
+    return SecureBuffer::copy_of(std::string_view("looked-up-value"));
+  };
+  out.read = [](const std::string&) -> postern::sdk::Result<postern::sdk::SecretBytes> {
+    postern::sdk::SecretBytes text;
+    postern::sdk::append(text, "FILE_TOKEN=from-the-file\nMODE=fast\n");
+    return text;
+  };
+  return out;
+}
+
+std::size_t servers_in(std::string_view text, const char* list) {
+  postern::sdk::SecretBytes copy;
+  postern::sdk::append(copy, text);
+  const auto json = JsonText::parse(std::move(copy), Comments::Allowed);
+  require(json.ok());
+  return json.value().root().find(list)->value.members.size();
+}
+
+void try_as(std::string_view text, ImportFormat format, const char* list) {
+  postern::sdk::SecretBytes copy;
+  postern::sdk::append(copy, text);
+  const auto with = rules();
+  const auto found = read_host_file(std::move(copy), format, "/w/.vscode/mcp.json", with);
+  if (!found.ok()) {
+    require(!found.error().detail.empty());
+    return;
+  }
+  for (const auto& file : found.value().files) {
+    if (file.path != "/w/.vscode/mcp.json") continue;
+    require(postern::sdk::view(file.original) == text);
+    const auto rewritten = postern::sdk::view(file.rewritten);
+    require(servers_in(text, list) == servers_in(rewritten, list));
+    postern::sdk::SecretBytes again;
+    postern::sdk::append(again, rewritten);
+    const auto second = read_host_file(std::move(again), format, "/w/.vscode/mcp.json", with);
+    require(second.ok() && second.value().files.empty());
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  try_as(text, ImportFormat::ClaudeDesktop, "mcpServers");
+  try_as(text, ImportFormat::Cursor, "mcpServers");
+  try_as(text, ImportFormat::VsCode, "servers");
+  return 0;
+}

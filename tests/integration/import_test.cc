@@ -1,0 +1,256 @@
+// `postern import` with the service behind it: a host's file goes in, and what it
+// starts afterwards has its secrets from there.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "support/service_fixture.h"
+#include "unit/sdk/run_program.h"
+#include "unit/sdk/temp_folder.h"
+
+namespace postern::test {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr const char* kToken = "ghp_canary0123456789abcdefghijklmnop";
+constexpr const char* kPassword = "canary-pass-word";
+
+/// A machine with a host on it, whose user is alice.
+class Import : public ::testing::Test {
+ protected:
+  explicit Import(const std::string& name = "import-" + unique()) : tenant_(name) {
+    folder_.write("operator", tenant_.operator_token());
+    folder_.write("secret", tenant_.secret);
+    folder_.write("alice", tenant_.user_token("alice"));
+    fs::create_directory(folder_.path("host"));
+    // What it was given shows in what the server prints.
+    write(R"({
+  "globalShortcut": "Ctrl+Space",
+  "mcpServers": {
+    "Issues": {
+      "command": "/bin/sh",
+      "args": ["-c", "echo $ISSUES_TOKEN,$DB_PASSWORD,$MODE,$POSTERN_TENANT."],
+      "env": {
+        "ISSUES_TOKEN": "ghp_canary0123456789abcdefghijklmnop",
+        "MODE": "fast",
+        "DB_PASSWORD": "canary-pass-word"
+      }
+    },
+    "clock": {"command": "date", "args": []}
+  }
+}
+)",
+          0640);
+  }
+
+  static std::string unique() {
+    static int made = 0;
+    return std::to_string(++made);
+  }
+
+  void write(const std::string& text, ::mode_t mode) const {
+    folder_.write("host/claude_desktop_config.json", text, mode);
+  }
+  std::string file() const { return folder_.path("host/claude_desktop_config.json"); }
+  std::string text() const { return folder_.read("host/claude_desktop_config.json"); }
+
+  std::vector<std::string> environment() const {
+    return {"PATH=" + fs::path(program("postern")).parent_path().string() + ":/usr/bin:/bin",
+            "HOME=" + folder_.path(),
+            "POSTERN_URL=http://127.0.0.1:" + std::to_string(shared_service().port()),
+            "POSTERN_TENANT=" + tenant_.name,
+            "POSTERN_TOKEN_FILE=" + folder_.path("operator"),
+            "POSTERN_CLIENT_ID=gw-01",
+            "POSTERN_CLIENT_SECRET_FILE=" + folder_.path("secret"),
+            "POSTERN_SUBJECT_TOKEN_FILE=" + folder_.path("alice")};
+  }
+
+  Finished import(std::vector<std::string> more) const {
+    std::vector<std::string> command{program("postern"), "import", file()};
+    command.insert(command.end(), more.begin(), more.end());
+    auto done = run_program(command, environment());
+    for (const char* canary : {kToken, kPassword}) {
+      EXPECT_THAT(done.out + done.err, Not(HasSubstr(canary)));
+    }
+    // Nothing is left beside the file.
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path("host")), {}), 1);
+    return done;
+  }
+
+  /// Starts a server as its host would: with PATH, HOME and what the file says.
+  Finished start(const std::string& server) const {
+    const auto entry = Json::parse(text()).at("mcpServers").at(server);
+    auto program_path = entry.at("command").get<std::string>();
+    if (program_path == "postern") program_path = program("postern");
+    std::vector<std::string> command{program_path};
+    for (const auto& argument : entry.at("args")) command.push_back(argument);
+    std::vector<std::string> variables{environment()[0], environment()[1]};
+    for (const auto& [name, value] : entry.at("env").items()) {
+      variables.push_back(name + "=" + value.get<std::string>());
+    }
+    return run_program(command, variables);
+  }
+
+  TempFolder folder_;
+  TestTenant tenant_;
+};
+
+TEST_F(Import, TheRewrittenServerHasItsVariables) {
+  const auto before = text();
+  const auto as_it_was = start("Issues").out;
+  const auto planned = import({});
+  EXPECT_EQ(planned.code, 0) << planned.err;
+  EXPECT_THAT(planned.out, AllOf(HasSubstr("ISSUES_TOKEN"), HasSubstr("DB_PASSWORD"),
+                                 HasSubstr(": new"), Not(HasSubstr("MODE"))));
+  EXPECT_EQ(text(), before);
+
+  const auto done = import({"--yes", "--apply"});
+  ASSERT_EQ(done.code, 0) << done.out << done.err;
+  EXPECT_THAT(text(), AllOf(Not(HasSubstr(kToken)), Not(HasSubstr(kPassword))));
+  struct stat status {};
+  ASSERT_EQ(::stat(file().c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0640u);
+
+  const auto started = start("Issues");
+  EXPECT_EQ(started.code, 0) << started.err;
+  EXPECT_EQ(started.out, std::string(kToken) + "," + kPassword + ",fast,.\n");
+  EXPECT_EQ(started.out, as_it_was);
+
+  const auto again = import({"--yes"});
+  EXPECT_EQ(again.code, 0);
+  EXPECT_THAT(again.out, HasSubstr("nothing to import"));
+
+  const auto back = import({"--restore"});
+  EXPECT_THAT(back.out, HasSubstr("would be put back"));
+  EXPECT_NE(text(), before);
+  EXPECT_EQ(import({"--restore", "--yes"}).code, 0);
+  EXPECT_EQ(text(), before);
+  EXPECT_THAT(import({"--restore", "--yes"}).out, HasSubstr("as it was"));
+}
+
+TEST_F(Import, WithoutABackendNothingIsChanged) {
+  const auto before = text();
+  const auto refused = import({"--yes"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("--manifest"));
+  EXPECT_EQ(text(), before);
+  const auto shared = import({"--yes", "--tenant-owned"});
+  EXPECT_EQ(shared.code, 2);
+  EXPECT_THAT(shared.err, HasSubstr("no backend issues yet"));
+  EXPECT_EQ(text(), before);
+}
+
+TEST_F(Import, TheManifestThatItShowsIsWhatItNeeds) {
+  const auto shown = import({"--manifest"});
+  ASSERT_EQ(shown.code, 0) << shown.err;
+  folder_.write("manifest.json", shown.out);
+  const auto applied = run_program(
+      {program("postern"), "apply", "-f", folder_.path("manifest.json")}, environment());
+  ASSERT_EQ(applied.code, 0) << applied.err;
+  const auto done = import({"--yes"});
+  EXPECT_EQ(done.code, 0) << done.err;
+  EXPECT_EQ(start("Issues").code, 0);
+}
+
+TEST_F(Import, WhatIsStoredIsNotOverwrittenByChance) {
+  const auto before = text();
+  ASSERT_EQ(import({"--yes", "--apply"}).code, 0);
+  // The same again, as after a crash before the file was rewritten.
+  write(before, 0640);
+  const auto same = import({"--yes"});
+  EXPECT_EQ(same.code, 0) << same.err;
+  EXPECT_THAT(same.out,
+              AllOf(HasSubstr("stored already"), Not(HasSubstr("credential issues: version"))));
+  EXPECT_THAT(text(), Not(HasSubstr(kToken)));
+
+  // A newer one in the vault.
+  tenant_.store("alice", "issues", {{"ISSUES_TOKEN", "newer"}, {"DB_PASSWORD", kPassword}});
+  write(before, 0640);
+  const auto differs = import({"--yes"});
+  EXPECT_EQ(differs.code, 2);
+  EXPECT_THAT(differs.err, AllOf(HasSubstr("--overwrite"), HasSubstr("--keep-stored")));
+  EXPECT_EQ(text(), before);
+  ASSERT_EQ(import({"--yes", "--keep-stored"}).code, 0);
+  EXPECT_THAT(start("Issues").out, HasSubstr("newer,"));
+
+  write(before, 0640);
+  ASSERT_EQ(import({"--yes", "--overwrite"}).code, 0);
+  EXPECT_THAT(start("Issues").out, HasSubstr(kToken));
+}
+
+TEST_F(Import, AnotherBackendOfThatNameIsLeftAlone) {
+  tenant_.manifest["backends"].push_back(
+      {{"name", "issues"},
+       {"audience", "https://issues.example"},
+       {"answer", "vaulted"},
+       {"credential", {{"name", "issues"}, {"owner", "principal"}}},
+       {"delivery", {{"env", {{"ISSUES_TOKEN", "{token}"}}}}}});
+  ASSERT_THAT(tenant_.apply(), HasStatus(200));
+  const auto before = text();
+  const auto refused = import({"--yes", "--apply"});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("--backend"));
+  EXPECT_EQ(text(), before);
+  EXPECT_EQ(import({"--yes", "--apply", "--backend", "Issues=desktop-issues"}).code, 0);
+  EXPECT_EQ(start("Issues").code, 0);
+}
+
+TEST_F(Import, ARewriteThatWouldNotWorkDoesNotHappen) {
+  ASSERT_EQ(import({"--manifest"}).code, 0);
+  // Nobody may use what is imported.
+  auto manifest = Json::parse(import({"--manifest"}).out);
+  manifest.erase("bindings");
+  ASSERT_THAT(tenant_.api("PUT", "/manifest", tenant_.operator_token(), manifest), HasStatus(200));
+  const auto before = text();
+  const auto refused = import({"--yes"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("no file was changed"));
+  EXPECT_EQ(text(), before);
+}
+
+TEST_F(Import, ALinkIsFollowedAndAChangedFileIsNotUndone) {
+  const auto link = folder_.path("link.json");
+  fs::create_symlink(file(), link);
+  auto done = run_program(
+      {program("postern"), "import", link, "--format", "claude-desktop", "--yes", "--apply"},
+      environment());
+  ASSERT_EQ(done.code, 0) << done.err;
+  EXPECT_TRUE(fs::is_symlink(link));
+  EXPECT_THAT(text(), Not(HasSubstr(kToken)));
+
+  const auto changed = text() + "\n";
+  write(changed, 0640);
+  EXPECT_EQ(import({"--restore", "--yes"}).code, 2);
+  EXPECT_EQ(text(), changed);
+  EXPECT_EQ(import({"--restore", "--yes", "--overwrite"}).code, 0);
+  EXPECT_THAT(text(), HasSubstr(kToken));
+}
+
+TEST_F(Import, TheTenantsOwn) {
+  const auto done = import({"--yes", "--apply", "--tenant-owned"});
+  // The role that was made is bound to nobody yet, so the file has to stay.
+  EXPECT_EQ(done.code, 1) << done.err;
+  EXPECT_THAT(text(), HasSubstr(kToken));
+  const auto stored = tenant_.api("GET", "/credentials/issues", tenant_.admin);
+  EXPECT_EQ(json_of(stored).at("owner").at("type"), "tenant");
+  EXPECT_EQ(json_of(stored).at("fields"), Json::array({"DB_PASSWORD", "ISSUES_TOKEN"}));
+}
+
+TEST_F(Import, TheAuditTrailHasNoValue) {
+  ASSERT_EQ(import({"--yes", "--apply"}).code, 0);
+  std::string records;
+  for (const auto& record : tenant_.audit()) records += record.dump() + "\n";
+  EXPECT_THAT(records, AllOf(HasSubstr("credential.put"), Not(HasSubstr(kToken)),
+                             Not(HasSubstr(kPassword))));
+}
+
+}  // namespace
+}  // namespace postern::test
