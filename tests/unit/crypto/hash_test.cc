@@ -25,7 +25,8 @@ Key key_of(std::string_view hex) {
   return Key(SecureBuffer::copy_of(from_hex(hex)));
 }
 
-Bytes exposed(const DerivedKey& key) {
+template <class Key>
+Bytes exposed(const Key& key) {
   return key.expose([](ByteView bytes) { return Bytes(bytes.begin(), bytes.end()); });
 }
 
