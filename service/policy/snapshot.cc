@@ -235,6 +235,7 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
     if (published.state(now) == SigningKeyState::Retired) continue;
     const auto algorithm = crypto::parse_algorithm(stored_key.algorithm);
     if (!algorithm) return unreadable("signing key algorithm");
+    auto& of_algorithm = made->signers_[*algorithm];  // there also when it cannot sign now
     auto unwrapped = keyring.unwrap_private(stored.row.tenant, vault::kTokenSigning, stored_key.kid,
                                             stored_key.wrapped);
     if (!unwrapped.ok() && unwrapped.error().code == ErrorCode::TenantSealed) {
@@ -244,7 +245,6 @@ Result<std::shared_ptr<const TenantSnapshot>> TenantSnapshot::build(const Stored
     }
     POSTERN_TRY(const auto secret, std::move(unwrapped));
     POSTERN_TRY(auto key, crypto::SigningKey::import_private(*algorithm, secret));
-    auto& of_algorithm = made->signers_[*algorithm];
     of_algorithm.insert(of_algorithm.begin(),
                         {stored_key.kid, std::make_shared<const crypto::SigningKey>(std::move(key)),
                          published.waits ? published.active_from : sys_seconds()});

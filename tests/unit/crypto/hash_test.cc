@@ -25,7 +25,8 @@ Key key_of(std::string_view hex) {
   return Key(SecureBuffer::copy_of(from_hex(hex)));
 }
 
-Bytes exposed(const DerivedKey& key) {
+template <class Key>
+Bytes exposed(const Key& key) {
   return key.expose([](ByteView bytes) { return Bytes(bytes.begin(), bytes.end()); });
 }
 
@@ -55,6 +56,12 @@ TEST(HashOfParts, MatchesAnIndependentImplementation) {
   EXPECT_EQ(
       bytes_of(keyed_hash(key_of<DerivedKey>(vectors::kSealKey), {as_bytes("ab"), as_bytes("c")})),
       from_hex(vectors::kKeyedHashOfParts));
+  // The same function, of other keys.
+  EXPECT_EQ(
+      bytes_of(keyed_hash(key_of<HeldShare>(vectors::kSealKey), {as_bytes("ab"), as_bytes("c")})),
+      from_hex(vectors::kKeyedHashOfParts));
+  EXPECT_EQ(exposed(combine(key_of<Kek>(vectors::kSealKey), {as_bytes("ab"), as_bytes("c")})),
+            from_hex(vectors::kKeyedHashOfParts));
 }
 
 TEST(HashOfParts, KnowsWhereOnePartEnds) {
@@ -91,6 +98,8 @@ TEST(Derive, RefusesLabelsAndKeysOfTheWrongLength) {
   EXPECT_THROW(derive(kek, std::string_view("a\0", 2)), std::logic_error);
   EXPECT_THROW(derive(Kek(SecureBuffer(31)), "lookup"), std::logic_error);
   EXPECT_THROW(keyed_hash(DerivedKey(SecureBuffer(33)), {}), std::logic_error);
+  EXPECT_THROW(keyed_hash(HeldShare(SecureBuffer(31)), {}), std::logic_error);
+  EXPECT_THROW(combine(Kek(SecureBuffer(31)), {}), std::logic_error);
   EXPECT_NO_THROW(derive(kek, "8_bytes!"));
 }
 

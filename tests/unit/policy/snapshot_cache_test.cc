@@ -390,5 +390,28 @@ TEST(SnapshotCache, NeverGoesBackUnderConcurrentChanges) {
   EXPECT_GT(served, 100);
 }
 
+TEST(SnapshotCache, IsRenewedWithoutANewEpoch) {
+  CacheFixture f;
+  auto cache = f.cache();
+  cache.renew(f.acme);  // not in memory
+  const auto before = cache.get(f.acme).value();
+  cache.renew(f.acme);
+  EXPECT_EQ(cache.peek(f.acme).value(), nullptr);
+  EXPECT_EQ(cache.stats().bytes, 0u);
+  const auto after = cache.get(f.acme).value();
+  EXPECT_NE(after, before);
+  EXPECT_EQ(after->epoch(), before->epoch());
+}
+
+TEST(SnapshotCache, WhatWasBeingLoadedWhenItWasRenewedIsLoadedAgain) {
+  CacheFixture f;
+  auto cache = f.cache();
+  f.store.during = [&](int call) {
+    if (call == 1) cache.renew(f.acme);
+  };
+  EXPECT_TRUE(cache.get(f.acme).ok());
+  EXPECT_EQ(f.store.loads(), 2);
+}
+
 }  // namespace
 }  // namespace postern::policy

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -227,6 +229,50 @@ TEST(TenantSnapshot, CountsWhatTheTemplatesHold) {
       {{"name", "big"}, {"content", std::string(16384, 'x')}}};
   f.load();
   EXPECT_GT(f.snapshot->footprint(), before + 16384);
+}
+
+// ---- a tenant whose key holder has a share ----
+
+struct HeldSnapshots : Snapshots {
+  static HeldShare share() { return HeldShare(SecureBuffer(32)); }
+  void add_kek(unsigned version, bool held) {
+    auto& keys = tenants.keys();
+    const auto demand =
+        held ? std::optional(vault::HeldShareDemand{vault::check_of(tenant, share())})
+             : std::nullopt;
+    keys.store.add(tenant, keys.keyring.create(tenant, KekVersion{version}, demand));
+    keys.keyring.forget(tenant);
+  }
+};
+
+TEST(TenantSnapshot, OfASealedTenantPublishesItsKeysAndSignsNothing) {
+  HeldSnapshots f;
+  f.add_kek(2, true);
+  const auto sealed = f.rebuilt();
+  EXPECT_EQ(code_of(sealed->check_unsealed()), ErrorCode::TenantSealed);
+  EXPECT_FALSE(sealed->opens_soon());
+  EXPECT_EQ(sealed->signer(crypto::Algorithm::ES256, f.clock.now()), nullptr);
+  EXPECT_EQ(sealed->jwks_document(), f.snapshot->jwks_document());
+  EXPECT_EQ(sealed->metadata_document(), f.snapshot->metadata_document());
+  EXPECT_NE(sealed->find_client("gw-01"), nullptr);
+
+  ASSERT_TRUE(f.tenants.keyring().unseal(f.tenant, HeldSnapshots::share()).ok());
+  const auto open = f.rebuilt();
+  EXPECT_TRUE(open->check_unsealed().ok());
+  EXPECT_NE(open->signer(crypto::Algorithm::ES256, f.clock.now()), nullptr);
+}
+
+TEST(TenantSnapshot, OpensSoonWhenItsKeysAreBeingMovedFromUnderTheShare) {
+  HeldSnapshots f;
+  f.add_kek(2, true);
+  ASSERT_TRUE(f.tenants.keyring().unseal(f.tenant, HeldSnapshots::share()).ok());
+  f.stored().signing_keys = {
+      f.tenants.new_signing_key(f.tenant, crypto::Algorithm::ES256, f.clock.now())};
+  f.tenants.keyring().seal(f.tenant);
+  f.add_kek(3, false);
+  const auto moving = f.rebuilt();
+  EXPECT_EQ(code_of(moving->check_unsealed()), ErrorCode::TenantSealed);
+  EXPECT_TRUE(moving->opens_soon());
 }
 
 }  // namespace
