@@ -133,7 +133,7 @@ class Rotation {
     /// Waits; replaced by tests.
     std::function<void(std::chrono::milliseconds)> pause;
     /// Asked after each batch of rewrap(), which then ends with what is left.
-    std::function<bool()> stopped;
+    std::function<bool()> stopped = {};
   };
   Rotation(RotationStore& store, Keyring& keyring, const Clock& clock, Options options);
 

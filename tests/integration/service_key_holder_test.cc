@@ -217,7 +217,7 @@ TEST(KeyHolder, EveryDoorOfASealedTenantAnswersSoAtBothReplicas) {
 
   const auto begun = steady_clock::now();
   ASSERT_THAT(tenant.seal(), HasStatus(200));
-  const auto first = tenant.doors().front().ask;
+  const auto ask = tenant.doors().front().ask;
   eventually([&] { return first(world().two.port()).status == 503; }, "the other heard of it");
   RecordProperty("milliseconds_until_sealed_everywhere",
                  static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -355,8 +355,8 @@ TEST(KeyHolder, AShareIsReplacedAndGivenBack) {
   eventually([&] { return tenant.holder(port).at("rows_left") == 0; }, "all moved");
   EXPECT_EQ(tenant.state(port), "not-held");
   // The other, sealed as it is, opens what has been moved.
-  const auto first = tenant.doors().front().ask;
-  eventually([&] { return first(world().two.port()).status == 200; }, "the other opens it");
+  const auto ask = tenant.doors().front().ask;
+  eventually([&] { return ask(world().two.port()).status == 200; }, "the other opens it");
   EXPECT_EQ(tenant.state(world().two.port()), "not-held");
   expect_all(tenant, port, false);
   expect_all(tenant, world().two.port(), false);
