@@ -103,6 +103,8 @@ Result<std::shared_ptr<const TenantSnapshot>> SnapshotCache::get(const TenantId&
       return stored.error();
     }
     POSTERN_TRY(auto made, TenantSnapshot::build(stored.value(), options_.base_url, keyring_));
+    // Its rows may have been moved since they were read.
+    if (made->opens_soon() && attempt + 1 < kLoadAttempts) continue;
     {
       const std::lock_guard lock(slot->mutex);
       if (made->epoch() < slot->at_least || slot->renewals != renewals) continue;

@@ -218,7 +218,7 @@ TEST(KeyHolder, EveryDoorOfASealedTenantAnswersSoAtBothReplicas) {
   const auto begun = steady_clock::now();
   ASSERT_THAT(tenant.seal(), HasStatus(200));
   const auto ask = tenant.doors().front().ask;
-  eventually([&] { return first(world().two.port()).status == 503; }, "the other heard of it");
+  eventually([&] { return ask(world().two.port()).status == 503; }, "the other heard of it");
   RecordProperty("milliseconds_until_sealed_everywhere",
                  static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(
                                       steady_clock::now() - begun)
