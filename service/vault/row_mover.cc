@@ -56,13 +56,16 @@ bool RowMover::move(const TenantId& tenant) {
     const auto moved = rotation_.rewrap(tenant, [](const Rotation::Progress&) {});
     if (moved.ok()) {
       const auto& progress = moved.value();
-      if (progress.left > progress.failed) return false;  // somebody held them
-      // For rows that do not open nothing can be done; the log names them.
-      return progress.left > 0 || keyring_.forget_old_shares(tenant).ok();
+      // Somebody held them, or they did not open: perhaps for the moment between a new
+      // demand and its share. The log names those that never do.
+      if (progress.left > 0) return false;
+      return keyring_.forget_old_shares(tenant).ok();
     }
     const auto code = moved.error().code;
     log::warning("key_holder.move_failed", {{"tenant", tenant.str()}, {"code", to_string(code)}});
-    return code == ErrorCode::TenantSealed || code == ErrorCode::NotFound;
+    // With a share it may be so for a moment only: between a new demand and its share.
+    if (code == ErrorCode::TenantSealed) return !keyring_.has_share(tenant);
+    return code == ErrorCode::NotFound;
   } catch (const std::exception& e) {
     log::error("key_holder.move_threw", {{"type", typeid(e).name()}});  // the type, not what()
     return false;
