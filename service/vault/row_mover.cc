@@ -52,13 +52,25 @@ void RowMover::stop() {
 
 /// False when it should be tried again.
 bool RowMover::move(const TenantId& tenant) {
+  const auto newest = [&] {
+    KekVersion version{};
+    keyring_.forget(tenant);  // what the database has, not what was read before
+    const auto read = keyring_.with_current(tenant, [&](KekVersion is, const Kek&) -> Status {
+      version = is;
+      return {};
+    });
+    return read.ok() ? version : KekVersion{};
+  };
   try {
+    const auto moving_to = newest();
     const auto moved = rotation_.rewrap(tenant, [](const Rotation::Progress&) {});
     if (moved.ok()) {
       const auto& progress = moved.value();
       // Somebody held them, or they did not open: perhaps for the moment between a new
       // demand and its share. The log names those that never do.
       if (progress.left > 0) return false;
+      // A KEK that was added meanwhile has all rows still before it, which take the shares.
+      if (newest() != moving_to) return false;
       return keyring_.forget_old_shares(tenant).ok();
     }
     const auto code = moved.error().code;
