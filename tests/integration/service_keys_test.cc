@@ -82,6 +82,17 @@ class Keys : public ::testing::Test {
     const int status = process->wait();
     return {status, read_text(output_)};
   }
+  /// Once the replica shows that it has the new root key.
+  Finished rotate_root() {
+    Finished done;
+    eventually(
+        [&] {
+          done = run({"rotate-root"});
+          return done.output.find("1 replica without") == std::string::npos;
+        },
+        "the replica shows it");
+    return done;
+  }
   Json status() {
     const auto done = run({"status", "--json"});
     EXPECT_EQ(done.status, 0) << done.output;
@@ -352,12 +363,7 @@ TEST_F(Keys, MayComeFromAPassphrase) {
   write(second + "\n" + first + "\n");
   done = run({"add", root_key().string(), "--passphrase-file", passphrases.string()});
   ASSERT_EQ(done.status, 0) << done.output;
-  eventually(
-      [&] {
-        done = run({"rotate-root"});
-        return done.output.find("1 replica without") == std::string::npos;
-      },
-      "the replica shows it");
+  done = rotate_root();
   EXPECT_EQ(done.status, 0) << done.output;
   until("ok");
   // The first passphrase and its line go.
@@ -410,12 +416,7 @@ TEST_F(Keys, MayBeEncryptedByAPkcs11Token) {
 
   done = keys("add");
   ASSERT_EQ(done.status, 0) << done.output;
-  eventually(
-      [&] {
-        done = run({"rotate-root"});
-        return done.output.find("1 replica without") == std::string::npos;
-      },
-      "the replica shows it");
+  done = rotate_root();
   EXPECT_EQ(done.status, 0) << done.output;
   EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
 
