@@ -350,7 +350,7 @@ Status move_boxes(TenantTransaction& tx, const TenantId& tenant, const BoxTable&
     if (!done) continue;
     tx.run(table.rewrap, tenant.str(), box.row, number_of(to), ByteView(result.value().wrapped));
   }
-  if (rows.size() < limit) {
+  if (std::cmp_less(rows.size(), limit)) {
     position.in = table.next;
     position.other.clear();
   }
@@ -375,7 +375,7 @@ Status move_deks(TenantTransaction& tx, const TenantId& tenant, KekVersion to, P
     tx.run(kRewrapDek, tenant.str(), position.issuer, position.subject, position.name,
            position.version, number_of(to), ByteView(wrapped.value()));
   }
-  batch.end = rows.size() < limit;
+  batch.end = std::cmp_less(rows.size(), limit);
   return {};
 }
 
