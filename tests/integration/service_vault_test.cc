@@ -226,8 +226,8 @@ TEST(VaultData, PathsThatNoCredentialHasLeadNowhere) {
     EXPECT_THAT(reply, HasStatus(404)) << path;
     EXPECT_THAT(json_of(reply), Json({{"errors", Json::array()}})) << path;
   }
-  for (const char* path : {"other/data/a/b", "secret/a/b", "sys/raw/core", "secret", "",
-                           "auth/token/create", "cubbyhole/x"}) {
+  for (const char* path :
+       {"other/data/a/b", "secret/a/b", "sys/raw/core", "secret", "", "cubbyhole/x"}) {
     const auto reply = tenant.vault("GET", path);
     EXPECT_THAT(reply, HasStatus(404)) << path;
     EXPECT_THAT(json_of(reply), Json({{"errors", Json::array()}})) << path;
@@ -932,6 +932,65 @@ TEST(VaultLogin, ATokenIsLookedUpRenewedAndGivenBack) {
   EXPECT_THAT(tenant.as(token, "GET", "auth/token/lookup-self"),
               IsVaultError(403, "permission denied"));
   EXPECT_THAT(tenant.as(other, "GET", "auth/token/lookup-self"), HasStatus(200));
+}
+
+TEST(VaultLogin, ATokenInTheBodyIsOnesOwnOrAnotherOfTheSameClient) {
+  LoginTenant tenant("vault-token-body");
+  const auto token = tenant.session();
+  const auto second = tenant.session();
+  const auto login = tenant.login(
+      "jwt",
+      {{"role", "pod"}, {"jwt", tenant.idp.sign(tenant.claims("system:serviceaccount:mcp:pod"))}});
+  const std::string of_pod = json_of(login).at("auth").at("client_token");
+  const auto post = [&](const std::string& who, const std::string& what, const Json& body) {
+    return tenant.as(who, "POST", "auth/token/" + what, body);
+  };
+  for (const auto& each : {token, second}) {
+    const auto found = post(token, "lookup", {{"token", each}});
+    ASSERT_THAT(found, HasStatus(200));
+    EXPECT_EQ(json_of(found).at("data").at("id"), each);
+    EXPECT_EQ(json_of(found).at("data").at("display_name"), "gw-01");
+    const auto renewed = post(token, "renew", {{"token", each}, {"increment", "1h"}});
+    EXPECT_EQ(json_of(renewed).at("auth").at("client_token"), each);
+  }
+  EXPECT_THAT(post(tenant.admin, "lookup", {{"token", tenant.admin}}), HasStatus(200));
+  EXPECT_THAT(post(tenant.admin, "renew", {{"token", tenant.admin}}),
+              IsVaultError(400, "not renewable"));
+  const auto self = json_of(tenant.as(token, "GET", "auth/token/lookup-self")).at("data");
+  const std::string accessor = self.at("accessor");
+  const auto by_accessor = post(token, "lookup-accessor", {{"accessor", accessor}});
+  ASSERT_THAT(by_accessor, HasStatus(200));
+  EXPECT_EQ(json_of(by_accessor).at("data").at("id"), "") << "an accessor shows no token";
+  EXPECT_EQ(json_of(by_accessor).at("data").at("accessor"), accessor);
+
+  for (const auto* what : {"lookup", "renew", "revoke"}) {
+    for (const auto& other :
+         {of_pod, tenant.admin, tenant.user_token("alice"), token + "x", std::string("hvs.none")}) {
+      EXPECT_THAT(post(token, what, {{"token", other}}), IsVaultError(403, "permission denied"))
+          << what;
+    }
+    EXPECT_THAT(post(token, what, Json::object()), IsVaultError(400, "missing token")) << what;
+    EXPECT_THAT(post("", what, {{"token", token}}), IsVaultError(403, "permission denied")) << what;
+  }
+  for (const auto* what : {"lookup-accessor", "revoke-accessor"}) {
+    EXPECT_THAT(post(of_pod, what, {{"accessor", accessor}}), IsVaultError(403)) << what;
+    EXPECT_THAT(post(token, what, {{"accessor", ""}}), IsVaultError(403)) << what;
+    EXPECT_THAT(post(token, what, Json::object()), IsVaultError(400, "missing accessor")) << what;
+  }
+  EXPECT_THAT(post(tenant.admin, "lookup-accessor", {{"accessor", ""}}), IsVaultError(403));
+  EXPECT_THAT(post(tenant.admin, "revoke", {{"token", tenant.admin}}), IsVaultError(403));
+  EXPECT_THAT(post(token, "create", {{"ttl", "1h"}}), IsVaultError(400, "by logging in"));
+  EXPECT_THAT(post(tenant.admin, "create", Json::object()), IsVaultError(400, "by logging in"));
+
+  const auto lives = [&](const std::string& each) {
+    return tenant.as(each, "GET", "auth/token/lookup-self").status == 200;
+  };
+  ASSERT_THAT(post(token, "revoke", {{"token", second}}), HasStatus(204));
+  EXPECT_FALSE(lives(second));
+  EXPECT_TRUE(lives(token));
+  ASSERT_THAT(post(token, "revoke-accessor", {{"accessor", accessor}}), HasStatus(204));
+  EXPECT_FALSE(lives(token));
+  EXPECT_TRUE(lives(of_pod));
 }
 
 TEST(VaultLogin, ItsTokenIsNothingAnywhereElse) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/time_format.h"
+#include "crypto/hash.h"
 #include "grants/client_authentication.h"
 #include "http/handlers/authenticate.h"
 #include "http/handlers/vault_api.h"
@@ -22,6 +23,12 @@ struct TokenFacts {
   std::optional<sys_seconds> expires_at;
 };
 
+constexpr const char* kClientPolicy = "client";
+
+TokenFacts facts_of(const grants::VaultSession& session) {
+  return {session.client, kClientPolicy, session.issued_at, session.expires_at};
+}
+
 TokenFacts facts_of(const VaultCall& call) {
   switch (call.caller.kind) {
     case Kind::Operator: break;
@@ -33,10 +40,7 @@ TokenFacts facts_of(const VaultCall& call) {
       if (it == tokens.end()) break;
       return {it->token_id, "tenant-admin", it->created_at, it->expires_at};
     }
-    case Kind::Client: {
-      const auto& session = call.caller.session;
-      return {session.client, "client", session.issued_at, session.expires_at};
-    }
+    case Kind::Client: return facts_of(call.caller.session);
     case Kind::User: {
       const auto& user = *call.caller.user;
       return {user.principal.subject, "user", user.issued_at, user.expires_at};
@@ -45,20 +49,18 @@ TokenFacts facts_of(const VaultCall& call) {
   return {"operator", "operator", {}, {}};
 }
 
-Result<Done> lookup_self(const VaultCall& call) {
-  POSTERN_CHECK(Query::none(call.request));
-  const auto facts = facts_of(call);
+/// @param id  the token itself, as Vault shows it; "" by its accessor.
+Reply facts_reply(const VaultCall& call, const TokenFacts& facts, std::string id,
+                  const std::string& accessor) {
   const auto seconds = [](std::optional<sys_seconds> time) {
     return time ? time->time_since_epoch().count() : 0;
   };
   const auto left =
       facts.expires_at ? *facts.expires_at - call.services.clock.now() : std::chrono::seconds(0);
-  // Vault's own command reads the token out of the answer.
-  POSTERN_TRY(const auto bearer, vault_token(call.request));
-  return Done{vault_reply(
+  return vault_reply(
       call.request,
-      {{"id", bearer.expose([](ByteView bytes) { return std::string(as_text(bytes)); })},
-       {"accessor", call.caller.session.id},
+      {{"id", std::move(id)},
+       {"accessor", accessor},
        {"creation_time", seconds(facts.issued_at)},
        {"creation_ttl",
         facts.expires_at ? seconds(facts.expires_at) - seconds(facts.issued_at) : 0},
@@ -72,9 +74,20 @@ Result<Done> lookup_self(const VaultCall& call) {
        {"orphan", true},
        {"path", "auth/token"},
        {"policies", {facts.policy}},
-       {"renewable", call.caller.kind == Kind::Client},
+       {"renewable", facts.policy == kClientPolicy},
        {"ttl", left.count()},
-       {"type", "service"}})};
+       {"type", "service"}});
+}
+
+std::string text_of(const BearerToken& token) {
+  return token.expose([](ByteView bytes) { return std::string(as_text(bytes)); });
+}
+
+Result<Done> lookup_self(const VaultCall& call) {
+  POSTERN_CHECK(Query::none(call.request));
+  // Vault's own command reads the token out of the answer.
+  POSTERN_TRY(const auto bearer, vault_token(call.request));
+  return Done{facts_reply(call, facts_of(call), text_of(bearer), call.caller.session.id)};
 }
 
 /// What a login and a renewal answer.
@@ -82,19 +95,18 @@ Reply session_reply(const Services& services, const Request& request,
                     const grants::VaultSession& session, const BearerToken& token) {
   auto body = vault_body(request, nullptr);
   const auto left = session.expires_at - services.clock.now();
-  body["auth"] = {
-      {"client_token", token.expose([](ByteView bytes) { return std::string(as_text(bytes)); })},
-      {"accessor", session.id},
-      {"policies", {"client"}},
-      {"token_policies", {"client"}},
-      {"metadata", {{"client", session.client}}},
-      {"lease_duration", left.count()},
-      {"renewable", true},
-      {"entity_id", ""},
-      {"token_type", "service"},
-      {"orphan", true},
-      {"mfa_requirement", nullptr},
-      {"num_uses", 0}};
+  body["auth"] = {{"client_token", text_of(token)},
+                  {"accessor", session.id},
+                  {"policies", {"client"}},
+                  {"token_policies", {"client"}},
+                  {"metadata", {{"client", session.client}}},
+                  {"lease_duration", left.count()},
+                  {"renewable", true},
+                  {"entity_id", ""},
+                  {"token_type", "service"},
+                  {"orphan", true},
+                  {"mfa_requirement", nullptr},
+                  {"num_uses", 0}};
   auto reply = json_reply(200, body);
   wipe_texts(body);
   return reply;
@@ -111,10 +123,94 @@ Result<Done> renew_self(const VaultCall& call) {
   return Done{session_reply(call.services, call.request, call.caller.session, bearer)};
 }
 
+Result<Done> end_session(const VaultCall& call, const grants::VaultSession& session) {
+  call.record.with("ended", session.id);
+  POSTERN_CHECK(call.services.vault_sessions->end(call.tenant(), session));
+  return Done{Reply(204), Done::Recorded::ByGate};
+}
+
 Result<Done> revoke_self(const VaultCall& call) {
   POSTERN_CHECK(Query::none(call.request));
-  POSTERN_CHECK(call.services.vault_sessions->end(call.tenant(), call.caller.session));
-  return Done{Reply(204), Done::Recorded::ByGate};
+  return end_session(call, call.caller.session);
+}
+
+/// The token that a body names, which is the caller's own, or another of the same
+/// client; nothing else is told about a token than to whoever holds it.
+struct NamedToken {
+  bool self = false;
+  BearerToken token;
+  grants::VaultSession session;  ///< of another
+};
+/// Errors: MalformedRequest; Unauthenticated, alike for somebody else's and for none.
+Result<NamedToken> named_token(const VaultCall& call) {
+  POSTERN_CHECK(Query::none(call.request));
+  POSTERN_TRY(auto body, vault_json(call.request));
+  const auto it = body.find("token");
+  if (it == body.end() || !it->is_string())
+    return fail(ErrorCode::MalformedRequest, "missing token");
+  BearerToken named(SecureBuffer::take(std::move(it->get_ref<std::string&>())));
+  POSTERN_TRY(const auto own, vault_token(call.request));
+  const bool self = own.expose([&](ByteView mine) {
+    return named.expose([&](ByteView theirs) { return crypto::equal(mine, theirs); });
+  });
+  if (self) return NamedToken{true, std::move(named), call.caller.session};
+  if (call.caller.kind != Kind::Client) return permission_denied();
+  auto verified = named.expose([&](ByteView bytes) {
+    return call.services.vault_sessions->verify(call.snapshot, as_text(bytes));
+  });
+  POSTERN_TRY(auto session, std::move(verified));
+  if (session.client != call.caller.session.client) return permission_denied();
+  return NamedToken{false, std::move(named), std::move(session)};
+}
+
+/// Errors: MalformedRequest; Unauthenticated for an accessor that is not the caller's own:
+/// there is no row by which another could be found.
+Status check_own_accessor(const VaultCall& call) {
+  POSTERN_CHECK(Query::none(call.request));
+  POSTERN_TRY(const auto body, vault_json(call.request));
+  const auto it = body.find("accessor");
+  if (it == body.end() || !it->is_string()) {
+    return fail(ErrorCode::MalformedRequest, "missing accessor");
+  }
+  const auto& own = call.caller.session.id;
+  if (own.empty() || !crypto::equal(it->get_ref<const std::string&>(), own)) {
+    return permission_denied();
+  }
+  return {};
+}
+
+Result<Done> lookup(const VaultCall& call) {
+  POSTERN_TRY(const auto named, named_token(call));
+  const auto facts = named.self ? facts_of(call) : facts_of(named.session);
+  return Done{facts_reply(call, facts, text_of(named.token), named.session.id)};
+}
+
+Result<Done> lookup_accessor(const VaultCall& call) {
+  POSTERN_CHECK(check_own_accessor(call));
+  return Done{facts_reply(call, facts_of(call), "", call.caller.session.id)};
+}
+
+Result<Done> renew(const VaultCall& call) {
+  POSTERN_TRY(const auto named, named_token(call));
+  if (call.caller.kind != Kind::Client) {
+    return fail(ErrorCode::MalformedRequest, "lease is not renewable");
+  }
+  return Done{session_reply(call.services, call.request, named.session, named.token)};
+}
+
+Result<Done> revoke(const VaultCall& call) {
+  POSTERN_TRY(const auto named, named_token(call));
+  return end_session(call, named.session);
+}
+
+Result<Done> revoke_accessor(const VaultCall& call) {
+  POSTERN_CHECK(check_own_accessor(call));
+  return end_session(call, call.caller.session);
+}
+
+Result<Done> create(const VaultCall&) {
+  return fail(ErrorCode::MalformedRequest,
+              "tokens are not created here: a client gets one by logging in");
 }
 
 /// As at a tenant that does not know the client, and as at no tenant.
@@ -196,6 +292,19 @@ void add_vault_token_endpoints(Router& router, Gate& gate, Services& services) {
   add("PUT", "auth/token/renew-self", "vault.token", anybody, renew_self);
   add("POST", "auth/token/revoke-self", "vault.logout", {Kind::Client}, revoke_self);
   add("PUT", "auth/token/revoke-self", "vault.logout", {Kind::Client}, revoke_self);
+
+  add("POST", "auth/token/lookup", "vault.token", anybody, lookup);
+  add("PUT", "auth/token/lookup", "vault.token", anybody, lookup);
+  add("POST", "auth/token/lookup-accessor", "vault.token", anybody, lookup_accessor);
+  add("PUT", "auth/token/lookup-accessor", "vault.token", anybody, lookup_accessor);
+  add("POST", "auth/token/renew", "vault.token", anybody, renew);
+  add("PUT", "auth/token/renew", "vault.token", anybody, renew);
+  add("POST", "auth/token/revoke", "vault.logout", {Kind::Client}, revoke);
+  add("PUT", "auth/token/revoke", "vault.logout", {Kind::Client}, revoke);
+  add("POST", "auth/token/revoke-accessor", "vault.logout", {Kind::Client}, revoke_accessor);
+  add("PUT", "auth/token/revoke-accessor", "vault.logout", {Kind::Client}, revoke_accessor);
+  add("POST", "auth/token/create", "vault.token", anybody, create);
+  add("PUT", "auth/token/create", "vault.token", anybody, create);
 
   const auto add_login = [&](const char* method, const char* pattern, const Login& how) {
     add_vault_endpoint(router, gate, method, pattern, Pool::Database,
