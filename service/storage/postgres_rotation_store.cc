@@ -9,6 +9,7 @@
 #include "storage/postgres_config_store.h"
 #include "storage/session.h"
 #include "storage/wrapped_answer_row.h"
+#include "vault/transit.h"
 
 namespace postern::storage {
 namespace {
@@ -43,6 +44,8 @@ constexpr Statement kKekUses{"kek.uses", R"sql(
              WHERE s.tenant_id = k.tenant_id AND s.kek_version = k.version),
            (SELECT count(*) FROM wrapped_answer w
              WHERE w.tenant_id = k.tenant_id AND w.kek_version = k.version)
+             + (SELECT count(*) FROM transit_key_version t
+                 WHERE t.tenant_id = k.tenant_id AND t.kek_version = k.version)
       FROM kek k
      WHERE k.tenant_id = $1
      ORDER BY k.version DESC)sql"};
@@ -113,6 +116,20 @@ constexpr Statement kOlderAnswers{"wrapped_answer.older", "SELECT " WRAPPED_ANSW
 constexpr Statement kRewrapAnswer{"wrapped_answer.rewrap", R"sql(
     UPDATE wrapped_answer SET kek_version = $3, sealed = $4
      WHERE tenant_id = $1 AND accessor = $2)sql"};
+// A row's key here is its key's id and its version; neither has a slash.
+constexpr Statement kOlderTransitKeys{"transit.older", R"sql(
+    SELECT v.key_id || '/' || v.version, k.name, k.key_id, k.type, v.version, v.kek_version,
+           v.wrapped
+      FROM transit_key_version v
+      JOIN transit_key k ON k.tenant_id = v.tenant_id AND k.key_id = v.key_id
+     WHERE v.tenant_id = $1 AND v.kek_version < $2 AND v.key_id || '/' || v.version > $3
+     ORDER BY v.key_id || '/' || v.version
+     LIMIT $4
+       FOR NO KEY UPDATE OF v SKIP LOCKED)sql"};
+constexpr Statement kRewrapTransitKey{"transit.rewrap", R"sql(
+    UPDATE transit_key_version SET kek_version = $3, wrapped = $4
+     WHERE tenant_id = $1 AND key_id = split_part($2, '/', 1)
+       AND version = split_part($2, '/', 2)::integer)sql"};
 constexpr Statement kOlderDeks{"credential_version.older", R"sql(
     SELECT owner_issuer, owner_subject, name, version, kek_version, wrapped_dek
       FROM credential_version
@@ -320,11 +337,15 @@ const BoxTable kWrappedAnswers{
       auto answer = wrapped_answer_in(row);
       return {answer.accessor, vault::box_id(answer), answer.accessor, std::move(answer.sealed)};
     },
+    Position::In::TransitKeys};
+const BoxTable kTransitKeys{
+    kOlderTransitKeys, kRewrapTransitKey, vault::kTransitKey,
+    [](const pqxx::row& row) -> Box {
+      const auto id = vault::transit_box_id(text(row[1]), text(row[3]), text(row[2]),
+                                            number<std::uint32_t>(row[4]));
+      return {text(row[0]), id, text(row[1]), {version_in(row[5]), bytes(row[6])}};
+    },
     Position::In::Credentials};
-
-const BoxTable& table_of(Position::In in) {
-  return in == Position::In::SigningKeys ? kSigningKeys : kWrappedAnswers;
-}
 
 /// Adds up what became of a row. Errors: what ends the batch.
 template <class T>
@@ -394,10 +415,12 @@ Result<Batch> PostgresRotationStore::rewrap_rows(const TenantId& tenant, Positio
     Batch batch;
     Rewrapper::Moved done;
     // Up to `limit` of each kind, and the next kind when there are no more of one.
-    for (const auto in : {Position::In::SigningKeys, Position::In::WrappedAnswers}) {
+    for (const auto& [in, table] : {std::pair(Position::In::SigningKeys, &kSigningKeys),
+                                    std::pair(Position::In::WrappedAnswers, &kWrappedAnswers),
+                                    std::pair(Position::In::TransitKeys, &kTransitKeys)}) {
       if (next.in != in) continue;
       const auto before = batch.moved;
-      POSTERN_CHECK(move_boxes(tx, tenant, table_of(in), to, next, limit, rewrapper, batch));
+      POSTERN_CHECK(move_boxes(tx, tenant, *table, to, next, limit, rewrapper, batch));
       (in == Position::In::SigningKeys ? done.signing_keys : done.others) += batch.moved - before;
     }
     if (next.in == Position::In::Credentials) {

@@ -31,7 +31,7 @@ struct KekUse {
   KekVersion version{};
   std::string root_key_id;
   std::uint64_t credential_versions = 0, signing_keys = 0;
-  std::uint64_t others = 0;  ///< answers that wait wrapped
+  std::uint64_t others = 0;  ///< answers that wait wrapped, versions of transit keys
 };
 
 /// The version after this one.
@@ -105,7 +105,7 @@ class RotationStore {
     virtual audit::Event event(KekVersion to, const Moved& moved) = 0;
   };
   struct Position {  ///< the last row seen; to begin with, none
-    enum class In { SigningKeys, WrappedAnswers, Credentials };
+    enum class In { SigningKeys, WrappedAnswers, TransitKeys, Credentials };
     In in = In::SigningKeys;  ///< which are moved in this order
     std::string other;        ///< the key of the last one of those before credentials
     std::string issuer, subject, name;

@@ -15,6 +15,7 @@
 #include "storage/postgres_replay_guard.h"
 #include "storage/postgres_revocation_list.h"
 #include "storage/postgres_rotation_store.h"
+#include "storage/postgres_transit_store.h"
 #include "storage/postgres_wrapping_store.h"
 #include "storage/session.h"
 #include "support/code_of.h"
@@ -85,6 +86,15 @@ class RowLevelSecurity : public ::testing::Test {
                                       {KekVersion{1}, to_bytes("box")}};
     const auto seal = [&] { return Result<vault::WrappedAnswer>(answer); };
     ASSERT_TRUE(answers.add(tenant, seal, 10, now, events).ok());
+    storage::PostgresTransitStore transit(stores.database, stores.log);
+    vault::TransitKey orders;
+    orders.name = vault::TransitName("orders");
+    orders.id = "k1";
+    const auto seal_key = [&](const vault::TransitKey&, std::uint32_t version) {
+      return Result<vault::TransitVersion>(
+          vault::TransitVersion{version, now, {KekVersion{1}, to_bytes("box")}});
+    };
+    ASSERT_TRUE(transit.create(tenant, orders, seal_key, 10, events).ok());
   }
   static vault::CredentialKey key() { return {Owner::tenant(), CredentialName("github")}; }
 
@@ -320,6 +330,16 @@ TEST_F(RowLevelSecurity, APooledConnectionCarriesNothingOver) {
   storage::PostgresWrappingStore wrapped(database, log);
   ASSERT_TRUE(wrapped.find(a(), crypto::sha256(as_bytes("token")), sys_seconds()).ok());
   expect_blind("find");
+  storage::PostgresTransitStore transit(database, log);
+  const auto found = transit.find(a(), vault::TransitName("orders"));
+  ASSERT_TRUE(found.ok());
+  expect_blind("find of a key");
+  ASSERT_TRUE(transit.version(a(), found.value().key.id, 1).ok());
+  expect_blind("version of a key");
+  ASSERT_TRUE(transit.versions(a(), found.value().key.id).ok());
+  expect_blind("versions of a key");
+  ASSERT_TRUE(transit.names(a()).ok());
+  expect_blind("names of keys");
   storage::PostgresRotationStore rotation(database, log);
   ASSERT_TRUE(rotation.root_key_uses().ok());
   expect_blind("root_key_uses");
@@ -357,6 +377,8 @@ TEST_F(RowLevelSecurity, NoRowOfAnotherTenantCanBeChangedOrRemoved) {
         "destroyed_at = now()",
         "UPDATE credential_version SET wrapped_dek = '\\x00'", "UPDATE audit_head SET sequence = 0",
         "UPDATE used_once SET expires_at = now()", "UPDATE wrapped_answer SET sealed = '\\x00'",
+        "UPDATE transit_key SET deletion_allowed = true",
+        "UPDATE transit_key_version SET wrapped = '\\x00'",
         "UPDATE initial_access_token SET uses = 0"}) {
     EXPECT_EQ(
         as_service({"postern.tenant_id=acme"}, std::string(update) + " WHERE tenant_id = 'beta'"),
@@ -387,7 +409,9 @@ TEST_F(RowLevelSecurity, NoRowCanBeAddedForAnotherTenant) {
       "INSERT INTO used_once VALUES ('beta', 'dpop', decode(repeat('11', 32), 'hex'), now())",
       "INSERT INTO wrapped_answer VALUES ('beta', " + zeros +
           ", 'a', 'm', 'p', now(), 'infinity', 1,"
-          " '\\x00')"};
+          " '\\x00')",
+      "INSERT INTO transit_key VALUES ('beta', 'n', 'k2', 't', false, false, 1)",
+      "INSERT INTO transit_key_version VALUES ('beta', 'k1', 2, 1, '\\x00', now())"};
   EXPECT_EQ(inserts.size(), tables().size()) << "one for each table";
   for (const auto& insert : inserts) {
     EXPECT_EQ(as_service({"postern.tenant_id=acme"}, insert), kDenied) << insert;

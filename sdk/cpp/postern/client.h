@@ -40,7 +40,7 @@ struct KeyStatus {
     std::int64_t tenants = 0;
     std::int64_t credential_versions = 0;
     std::int64_t signing_keys = 0;
-    std::int64_t others = 0;  ///< answers that wait wrapped
+    std::int64_t others = 0;  ///< answers that wait wrapped, versions of transit keys
   } rows_to_rewrap;
   std::int64_t rows_rewrapped = 0;  ///< ever, of the tenants there are
   std::vector<std::string> advice;  ///< what the operator should do next

@@ -23,6 +23,7 @@
 
 #include "audit/group_writer.h"
 #include "storage/epoch_watcher.h"
+#include "storage/postgres_transit_store.h"
 #include "storage/postgres_wrapping_store.h"
 #include "support/code_of.h"
 #include "support/from_environment.h"
@@ -504,6 +505,42 @@ TEST_F(KeyRotation, AnswersThatWaitWrappedAreMovedAndTaken) {
   for (const auto& body : records(a_, "key.rewrap")) others += number_in(body, "others");
   EXPECT_EQ(others, 6u);
   expect_filled(rotator_, a_, 2);
+}
+
+TEST_F(KeyRotation, TransitKeysAreMovedAndOpenAsBefore) {
+  storage::PostgresTransitStore store(replica_.database, replica_.log);
+  vault::Transit transit(replica_.keyring, store, kClock);
+  const audit::Event record{a_, kClock.now(), "x", {}, "r", {}};
+  std::vector<vault::TransitText> made;
+  for (const char* name : {"one", "two", "three"}) {
+    vault::TransitKey key;
+    key.name = vault::TransitName(name);
+    ASSERT_TRUE(transit.create(a_, key, record).ok());
+    made.push_back(transit.open(a_, key.name).value().encrypt(as_bytes(name), {}, {}).value());
+    ASSERT_TRUE(transit.rotate(a_, key.name, record).ok());
+  }
+  as_superuser(
+      "UPDATE transit_key_version SET wrapped = set_byte(wrapped, 40, get_byte(wrapped, 40) # 1)"
+      " WHERE version = 2 AND key_id = (SELECT key_id FROM transit_key WHERE name = 'two')");
+  ASSERT_TRUE(rotator_.rotation.rotate_tenant(a_).ok());
+  EXPECT_EQ(rotator_.store.backlog_of(a_).value().others, 6u);
+  EXPECT_EQ(rotator_.store.kek_uses(a_).value()[1].others, 6u);
+  // By who has not heard of the new key: under the new one all the same.
+  ASSERT_TRUE(transit.rotate(a_, vault::TransitName("one"), record).ok());
+  EXPECT_EQ(rotator_.store.backlog().value().others, 6u);
+  const auto progress = rotator_.rewrap(a_);
+  EXPECT_EQ(progress.done, 5u);
+  EXPECT_EQ(progress.failed, 1u) << "what was altered stays";
+  EXPECT_EQ(progress.left, 1u);
+  EXPECT_EQ(one("SELECT count(*) FROM transit_key_version WHERE kek_version = 1"), "1");
+  std::size_t at = 0;
+  for (const char* name : {"one", "two", "three"}) {
+    const auto opened =
+        transit.open(a_, vault::TransitName(name)).value().decrypt(made.at(at++), {}, {});
+    ASSERT_TRUE(opened.ok()) << name;
+    EXPECT_EQ(opened.value().expose([](ByteView bytes) { return std::string(as_text(bytes)); }),
+              name);
+  }
 }
 
 TEST_F(KeyRotation, DeletedVersionsAreMovedAndDestroyedOnesAreNothingToMove) {
