@@ -35,6 +35,7 @@
 #include "storage/postgres_replay_guard.h"
 #include "storage/postgres_revocation_list.h"
 #include "storage/postgres_rotation_store.h"
+#include "storage/postgres_transit_store.h"
 #include "storage/postgres_wrapping_store.h"
 #include "vault/envelope.h"
 #include "vault/key_holder.h"
@@ -43,6 +44,7 @@
 #include "vault/root_key.h"
 #include "vault/root_key_watch.h"
 #include "vault/row_mover.h"
+#include "vault/transit.h"
 #include "vault/wrapping.h"
 
 namespace postern::app {
@@ -198,6 +200,8 @@ struct Service::Impl {
         vault_sessions(keyring, revocations, clock),
         wrapped_answers(database, audit_log),
         wrapping(keyring, wrapped_answers, clock),
+        transit_keys(database, audit_log),
+        transit(keyring, transit_keys, clock),
         client_release(clock, &decision_point, &last_uses),
         audit_writer(audit_log),
         gate(
@@ -235,7 +239,8 @@ struct Service::Impl {
                  &client_release,
                  &key_holder,
                  &row_mover,
-                 &wrapping} {
+                 &wrapping,
+                 &transit} {
     http::add_oauth_endpoints(router, gate, services);
     http::add_token_status_endpoints(router, gate, services);
     http::add_admin_endpoints(router, gate, services);
@@ -252,6 +257,7 @@ struct Service::Impl {
     http::add_vault_kv_endpoints(router, gate, services);
     http::add_vault_system_endpoints(router, gate, services);
     http::add_vault_token_endpoints(router, gate, services);
+    http::add_vault_transit_endpoints(router, gate, services);
     http::add_vault_wrapping_endpoints(router, gate, services);
     add_health(router);
     add_health(ops_router);
@@ -371,6 +377,8 @@ struct Service::Impl {
   grants::VaultSessions vault_sessions;
   storage::PostgresWrappingStore wrapped_answers;
   vault::Wrapping wrapping;
+  storage::PostgresTransitStore transit_keys;
+  vault::Transit transit;
   grants::ClientRelease client_release;
   // Declared before the servers, so destroyed after them: replies in flight
   // still pass the gate. Servers are stopped first, in ~Service.

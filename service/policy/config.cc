@@ -28,12 +28,88 @@ Result<Permission> Permission::parse(std::string_view text) {
   return permission;
 }
 
+bool Transit::allows(std::string_view client, std::string_view key,
+                     std::optional<TransitOperation> operation) const {
+  return std::any_of(rules.begin(), rules.end(), [&](const Rule& rule) {
+    return rule.clients.count(client) > 0 && rule.keys.contains(key) &&
+           (!operation || rule.operations.count(*operation) > 0);
+  });
+}
+
+namespace {
+
+constexpr Spelling<TransitOperation, 7> kTransitOperations{
+    {{"encrypt", TransitOperation::Encrypt},
+     {"decrypt", TransitOperation::Decrypt},
+     {"rewrap", TransitOperation::Rewrap},
+     {"sign", TransitOperation::Sign},
+     {"verify", TransitOperation::Verify},
+     {"hmac", TransitOperation::Hmac},
+     {"datakey", TransitOperation::DataKey}}};
+
+Result<Transit::Rule> read_transit_rule(const Json& value, const std::string& pointer,
+                                        const VaultApi& api) {
+  POSTERN_TRY(auto reader, Reader::of(value, pointer));
+  Transit::Rule rule;
+  POSTERN_CHECK(reader.texts("clients", [&](const auto& text, const auto& place) -> Status {
+    if (api.clients.count(text) == 0) return at(place, "is no client that may log in");
+    rule.clients.insert(text);
+    return {};
+  }));
+  POSTERN_CHECK(reader.names("keys", rule.keys));
+  POSTERN_CHECK(reader.texts("operations", [&](const auto& text, const auto& place) -> Status {
+    auto operation = TransitOperation::Encrypt;
+    POSTERN_CHECK(read_enum(kTransitOperations, text, place, operation));
+    rule.operations.insert(operation);
+    return {};
+  }));
+  POSTERN_CHECK(reader.finish());
+  if (rule.clients.empty() || rule.operations.empty() ||
+      (rule.keys.names.empty() && !rule.keys.all)) {
+    return at(pointer, "names clients, keys and operations");
+  }
+  return rule;
+}
+
+Result<Transit> read_transit(const Json& value, const std::string& pointer, const VaultApi& api) {
+  POSTERN_TRY(auto reader, Reader::of(value, pointer));
+  Transit transit;
+  if (const auto* rules = reader.find("rules")) {
+    const auto place = reader.below("rules");
+    if (!rules->is_array()) return at(place, "must be a list");
+    if (rules->size() > 200) return at(place, "has more than 200 entries");
+    for (std::size_t i = 0; i < rules->size(); ++i) {
+      POSTERN_TRY(auto rule, read_transit_rule((*rules)[i], place + "/" + std::to_string(i), api));
+      transit.rules.push_back(std::move(rule));
+    }
+  }
+  POSTERN_CHECK(reader.finish());
+  return transit;
+}
+
+Json write(const Transit& transit) {
+  Json rules = Json::array();
+  for (const auto& rule : transit.rules) {
+    Json operations = Json::array();
+    for (const auto operation : rule.operations) {
+      operations.push_back(spell(kTransitOperations, operation));
+    }
+    rules.push_back({{"clients", rule.clients},
+                     {"keys", config::write(rule.keys)},
+                     {"operations", std::move(operations)}});
+  }
+  return {{"rules", std::move(rules)}};
+}
+
+}  // namespace
+
 Result<VaultApi> read_vault_api(const Json& value, const std::string& pointer) {
   POSTERN_TRY(auto reader, Reader::of(value, pointer));
   VaultApi api;
   if (reader.find("mount") != nullptr) POSTERN_CHECK(read_slug(reader, "mount", api.mount));
   // Vault's own, which are not ours to shadow.
-  if (api.mount == "sys" || api.mount == "auth" || api.mount == "identity") {
+  if (api.mount == "sys" || api.mount == "auth" || api.mount == "identity" ||
+      api.mount == "transit") {
     return at(reader.below("mount"), "is a path that Vault has for itself");
   }
   POSTERN_CHECK(reader.texts("clients", [&](const auto& text, const auto& place) -> Status {
@@ -41,6 +117,9 @@ Result<VaultApi> read_vault_api(const Json& value, const std::string& pointer) {
     api.clients.insert(text);
     return {};
   }));
+  if (const auto* transit = reader.find("transit")) {
+    POSTERN_TRY(api.transit, read_transit(*transit, reader.below("transit"), api));
+  }
   POSTERN_CHECK(reader.finish());
   return api;
 }
@@ -154,6 +233,7 @@ Result<Binding> read_binding(const Json& value, const std::string& pointer) {
 Json write(const VaultApi& api) {
   Json json{{"mount", api.mount}};
   if (!api.clients.empty()) json["clients"] = api.clients;
+  if (api.transit) json["transit"] = write(*api.transit);
   return json;
 }
 

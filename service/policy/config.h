@@ -57,12 +57,30 @@ struct Registration {
   bool takes_metadata_of(std::string_view client_id) const;
 };
 
+/// What a client may do with a key of transit.
+enum class TransitOperation { Encrypt, Decrypt, Rewrap, Sign, Verify, Hmac, DataKey };
+
+/// Which clients may do what with which keys of transit.
+struct Transit {
+  struct Rule {
+    std::set<std::string, std::less<>> clients;
+    NameSet keys;
+    std::set<TransitOperation> operations;
+  };
+  std::vector<Rule> rules;
+
+  /// @param operation  nothing: anything at all.
+  bool allows(std::string_view client, std::string_view key,
+              std::optional<TransitOperation> operation) const;
+};
+
 /// What of Vault's API a tenant answers to (docs/vault-api.md).
 struct VaultApi {
   std::string mount = "secret";  ///< the path of its one KV version 2 engine
   /// Ids of clients that may log in there, and read what their backends take of the
   /// tenant with no user behind them.
   std::set<std::string, std::less<>> clients;
+  std::optional<Transit> transit;  ///< none: there is none
 };
 
 struct TenantSettings {

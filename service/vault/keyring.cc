@@ -242,15 +242,15 @@ struct Keyring::Impl {
     if (found->second.empty()) shares.erase(found);
   }
 
-  Status forget_old_shares(const TenantId& tenant) {
+  Status forget_old_shares(const TenantId& tenant, KekVersion oldest_in_use) {
     const auto seen = shares_of(tenant);
     if (seen.empty()) return {};
-    POSTERN_TRY(auto wrapped, store.keks(tenant));
-    if (wrapped.empty()) return {};
-    sort_newest_first(wrapped);
-    const auto& newest = wrapped.front().held;
-    keep_shares(tenant, seen,
-                [&](const GivenShare& given) { return newest && given.meets(*newest); });
+    POSTERN_TRY(const auto wrapped, store.keks(tenant));
+    keep_shares(tenant, seen, [&](const GivenShare& given) {
+      return std::any_of(wrapped.begin(), wrapped.end(), [&](const WrappedKek& kek) {
+        return kek.version >= oldest_in_use && kek.held && given.meets(*kek.held);
+      });
+    });
     forget(tenant);
     return {};
   }
@@ -404,8 +404,8 @@ Result<Keyring::DemandedBy> Keyring::check_share(const TenantId& tenant, const H
 
 void Keyring::seal(const TenantId& tenant) { impl_->seal(tenant); }
 
-Status Keyring::forget_old_shares(const TenantId& tenant) {
-  return impl_->forget_old_shares(tenant);
+Status Keyring::forget_old_shares(const TenantId& tenant, KekVersion oldest_in_use) {
+  return impl_->forget_old_shares(tenant, oldest_in_use);
 }
 
 bool Keyring::has_share(const TenantId& tenant) const { return !impl_->shares_of(tenant).empty(); }

@@ -93,8 +93,8 @@ class Keyring : public audit::ChainKeys {
   Result<DemandedBy> check_share(const TenantId& tenant, const HeldShare& share);
   /// Forgets the tenant's shares, and what was opened with them.
   void seal(const TenantId& tenant);
-  /// Forgets those of its shares that its newest KEK does not demand. Errors: as KekStore.
-  Status forget_old_shares(const TenantId& tenant);
+  /// Forgets those of its shares that no KEK from this version on demands. Errors: as KekStore.
+  Status forget_old_shares(const TenantId& tenant, KekVersion oldest_in_use);
   bool has_share(const TenantId& tenant) const;
 
   enum class Seal { NotHeld, Unsealed, Sealed };

@@ -52,26 +52,21 @@ void RowMover::stop() {
 
 /// False when it should be tried again.
 bool RowMover::move(const TenantId& tenant) {
-  const auto newest = [&] {
-    KekVersion version{};
-    keyring_.forget(tenant);  // what the database has, not what was read before
-    const auto read = keyring_.with_current(tenant, [&](KekVersion is, const Kek&) -> Status {
-      version = is;
-      return {};
-    });
-    return read.ok() ? version : KekVersion{};
-  };
   try {
-    const auto moving_to = newest();
+    KekVersion moving_to{};
+    keyring_.forget(tenant);  // what the database has, not what was read before
+    const auto newest =
+        keyring_.with_current(tenant, [&](KekVersion version, const Kek&) -> Status {
+          moving_to = version;
+          return {};
+        });
     const auto moved = rotation_.rewrap(tenant, [](const Rotation::Progress&) {});
     if (moved.ok()) {
       const auto& progress = moved.value();
       // Somebody held them, or they did not open: perhaps for the moment between a new
       // demand and its share. The log names those that never do.
       if (progress.left > 0) return false;
-      // A KEK that was added meanwhile has all rows still before it, which take the shares.
-      if (newest() != moving_to) return false;
-      return keyring_.forget_old_shares(tenant).ok();
+      return newest.ok() && keyring_.forget_old_shares(tenant, moving_to).ok();
     }
     const auto code = moved.error().code;
     log::warning("key_holder.move_failed", {{"tenant", tenant.str()}, {"code", to_string(code)}});

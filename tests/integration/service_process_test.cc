@@ -339,6 +339,39 @@ TEST(Canaries, AreFoundNowhere) {
     refused(vault("postern_wt_" + secret("no wrapping token"), "PUT", "sys/wrapping/unwrap"));
     refused(vault(session, "PUT", "sys/wrapping/unwrap",
                   Json{{"token", secret("no wrapping token in the body")}}.dump()));
+    // Keys that nobody sees, and what clients have encrypted with them.
+    tenant.manifest["settings"]["vault_api"]["transit"] = {
+        {"rules",
+         {{{"clients", {"gw-01"}},
+           {"keys", {"orders", "signer"}},
+           {"operations", {"encrypt", "decrypt", "sign", "datakey"}}}}}};
+    granted(tenant.apply());
+    granted(vault(tenant.admin, "PUT", "transit/keys/orders"));
+    granted(vault(tenant.admin, "PUT", "transit/keys/signer", R"({"type":"ecdsa-p256"})"));
+    const auto base64_of = [&](const std::string& what) {
+      const auto text = secret(what);
+      auto encoded = crypto::base64(as_bytes(text));
+      canaries.plant(what + " in base64", encoded.substr(0, 40));
+      return encoded;
+    };
+    const auto encrypted =
+        json_of(granted(vault(session, "POST", "transit/encrypt/orders",
+                              Json{{"plaintext", base64_of("plaintext of transit")}}.dump())));
+    const Json sent{{"ciphertext", encrypted.at("data").at("ciphertext")}};
+    granted(vault(session, "POST", "transit/decrypt/orders", sent.dump()));
+    refused(vault(tenant.admin, "POST", "transit/decrypt/orders", sent.dump()));
+    refused(vault(session, "POST", "transit/decrypt/signer", sent.dump()));
+    refused(vault(session, "POST", "transit/encrypt/orders",
+                  Json{{"plaintext", secret("no base64 for transit") + "-"}}.dump()));
+    refused(vault(session, "POST", "transit/encrypt/other",
+                  Json{{"plaintext", base64_of("plaintext for no key")}}.dump()));
+    granted(vault(session, "POST", "transit/sign/signer",
+                  Json{{"input", base64_of("input to be signed")}}.dump()));
+    const std::string data_key =
+        json_of(granted(vault(session, "POST", "transit/datakey/plaintext/orders", "{}")))
+            .at("data")
+            .at("plaintext");
+    canaries.plant("data key", data_key.substr(0, 40));
     granted(vault(session, "PUT", "auth/token/revoke-self"));
     refused(vault(session, "GET", "secret/data/shared-db"));
   }

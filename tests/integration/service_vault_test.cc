@@ -1015,5 +1015,278 @@ TEST(VaultLogin, ItsTokenIsNothingAnywhereElse) {
   }
 }
 
+// ---- transit ----
+
+/// A tenant with clients that may use keys: one all of some, one a little.
+struct TransitTenant : LoginTenant {
+  explicit TransitTenant(const std::string& tenant_name) : LoginTenant(tenant_name) {
+    const Json all{"encrypt", "decrypt", "rewrap", "sign", "verify", "hmac", "datakey"};
+    manifest["settings"]["vault_api"]["transit"] = {
+        {"rules",
+         {{{"clients", {"gw-01"}},
+           {"keys", {"orders", "signer", "point", "old"}},
+           {"operations", all}},
+          {{"clients", {"pod"}}, {"keys", {"orders"}}, {"operations", {"encrypt"}}}}}};
+    EXPECT_THAT(apply(), HasStatus(200));
+    client = session();
+    const auto login_of_pod =
+        login("jwt", {{"role", "pod"}, {"jwt", idp.sign(claims("system:serviceaccount:mcp:pod"))}});
+    pod = json_of(login_of_pod).at("auth").at("client_token");
+  }
+  WireReply use(const std::string& what, const Json& body) const {
+    return as(client, "POST", "transit/" + what, body);
+  }
+  Json used(const std::string& what, const Json& body) const {
+    const auto reply = use(what, body);
+    EXPECT_THAT(reply, HasStatus(200)) << what << reply.body;
+    return reply.status == 200 ? json_of(reply).at("data") : Json::object();
+  }
+  void create(const std::string& of, const Json& body = Json::object()) const {
+    EXPECT_THAT(vault("POST", "transit/keys/" + of, body), HasStatus(200)) << of;
+  }
+  Json key(const std::string& of) const {
+    return json_of(vault("GET", "transit/keys/" + of)).at("data");
+  }
+  std::string client, pod;
+};
+
+TEST(VaultTransit, IsOffUntilTheTenantSaysSo) {
+  LoginTenant tenant("transit-off");
+  for (const auto& [method, path] : Pairs{{"GET", "transit/keys/orders"},
+                                          {"POST", "transit/keys/orders"},
+                                          {"LIST", "transit/keys"},
+                                          {"POST", "transit/keys/orders/rotate"}}) {
+    EXPECT_THAT(tenant.vault(method, path, Json::object()), IsNoSuchSecret()) << path;
+  }
+  EXPECT_THAT(tenant.as(tenant.session(), "POST", "transit/encrypt/orders", {{"plaintext", ""}}),
+              IsNoSuchSecret());
+}
+
+TEST(VaultTransit, WhatIsEncryptedIsDecryptedUnderEachVersion) {
+  TransitTenant tenant("transit-encrypt");
+  tenant.create("orders");
+  const auto first = tenant.used("encrypt/orders", {{"plaintext", "dGV4dA=="}});
+  EXPECT_EQ(first.at("key_version"), 1);
+  const std::string ciphertext = first.at("ciphertext");
+  EXPECT_EQ(ciphertext.rfind("vault:v1:", 0), 0u);
+  EXPECT_EQ(tenant.used("decrypt/orders", {{"ciphertext", ciphertext}}),
+            Json({{"plaintext", "dGV4dA=="}}));
+  ASSERT_THAT(tenant.vault("PUT", "transit/keys/orders/rotate"), HasStatus(200));
+  EXPECT_EQ(tenant.used("encrypt/orders", {{"plaintext", ""}}).at("key_version"), 2);
+  EXPECT_EQ(tenant.used("decrypt/orders", {{"ciphertext", ciphertext}}).at("plaintext"),
+            "dGV4dA==");
+  const std::string anew =
+      tenant.used("rewrap/orders", {{"ciphertext", ciphertext}}).at("ciphertext");
+  EXPECT_EQ(anew.rfind("vault:v2:", 0), 0u);
+  ASSERT_THAT(tenant.vault("POST", "transit/keys/orders/config", {{"min_decryption_version", "2"}}),
+              HasStatus(200));
+  EXPECT_THAT(tenant.use("decrypt/orders", {{"ciphertext", ciphertext}}),
+              IsVaultError(400, "too old"));
+  EXPECT_EQ(tenant.used("decrypt/orders", {{"ciphertext", anew}}).at("plaintext"), "dGV4dA==");
+
+  const Json with{{"plaintext", "YQ=="}, {"associated_data", "YWFk"}};
+  const std::string bound = tenant.used("encrypt/orders", with).at("ciphertext");
+  EXPECT_THAT(tenant.use("decrypt/orders", {{"ciphertext", bound}}),
+              IsVaultError(400, "unable to decrypt"));
+  EXPECT_EQ(tenant.used("decrypt/orders", {{"ciphertext", bound}, {"associated_data", "YWFk"}})
+                .at("plaintext"),
+            "YQ==");
+  const auto wrapped = tenant.as(tenant.client, "POST", "transit/decrypt/orders",
+                                 {{"ciphertext", anew}}, kFiveMinutes);
+  ASSERT_THAT(wrapped, HasStatus(200));
+  EXPECT_THAT(wrapped.body, Not(HasSubstr("dGV4dA==")));
+  const auto unwrapped = tenant.as(wrap_info(wrapped).at("token"), "PUT", "sys/wrapping/unwrap");
+  EXPECT_EQ(json_of(unwrapped).at("data").at("plaintext"), "dGV4dA==");
+
+  const auto records = tenant.audit("action=transit.decrypt");
+  ASSERT_GE(records.size(), 5u);
+  EXPECT_EQ(records[0].at("event").at("fields").at("key"), "orders");
+  EXPECT_EQ(records[0].at("event").at("fields").at("client"), "gw-01");
+  for (const auto& record : tenant.audit()) {
+    EXPECT_EQ(record.dump().find("dGV4dA"), std::string::npos);
+    EXPECT_EQ(record.dump().find(ciphertext.substr(9)), std::string::npos);
+  }
+}
+
+TEST(VaultTransit, ABatchIsTakenItemByItem) {
+  TransitTenant tenant("transit-batch");
+  tenant.create("orders", {{"derived", true}});
+  const Json items{{{"plaintext", "YQ=="}, {"context", "Y3R4"}, {"reference", "one"}},
+                   {{"plaintext", "Yg=="}, {"context", "Y3R5"}}};
+  const auto made = tenant.used("encrypt/orders", {{"batch_input", items}}).at("batch_results");
+  ASSERT_EQ(made.size(), 2u);
+  EXPECT_EQ(made[0].at("reference"), "one");
+  Json back = Json::array();
+  for (std::size_t i = 0; i < 2; ++i) {
+    back.push_back({{"ciphertext", made[i].at("ciphertext")}, {"context", items[i].at("context")}});
+  }
+  const auto opened = tenant.used("decrypt/orders", {{"batch_input", back}}).at("batch_results");
+  EXPECT_EQ(opened, Json({{{"plaintext", "YQ=="}}, {{"plaintext", "Yg=="}}}));
+  std::swap(back[0]["context"], back[1]["context"]);
+  back.push_back("no object");
+  const auto refused = tenant.use("decrypt/orders", {{"batch_input", back}});
+  ASSERT_THAT(refused, HasStatus(400));
+  for (const auto& each : json_of(refused).at("data").at("batch_results")) {
+    EXPECT_TRUE(each.contains("error")) << each;
+  }
+  back[0]["context"] = "Y3R4";
+  const auto partly = tenant.use("decrypt/orders", {{"batch_input", back}});
+  ASSERT_THAT(partly, HasStatus(400));
+  EXPECT_EQ(json_of(partly).at("data").at("batch_results")[0].at("plaintext"), "YQ==");
+  for (const Json& input : {Json::array(), Json(1), Json(std::vector(251, items[0]))}) {
+    EXPECT_THAT(tenant.use("encrypt/orders", {{"batch_input", input}}), IsVaultError(400));
+  }
+}
+
+TEST(VaultTransit, SignaturesAndMacsAreVerified) {
+  TransitTenant tenant("transit-sign");
+  tenant.create("signer", {{"type", "ed25519"}});
+  tenant.create("point", {{"type", "ecdsa-p256"}});
+  const Json input{{"input", "dGV4dA=="}};
+  const auto verified = [&](const std::string& path, Json body) {
+    body["input"] = "dGV4dA==";
+    return tenant.used("verify/" + path, body).at("valid");
+  };
+  for (const char* name : {"signer", "point"}) {
+    const std::string key(name);
+    for (const auto* marshaling : {"asn1", "jws"}) {
+      const auto made =
+          tenant.used("sign/" + key, {{"input", "dGV4dA=="}, {"marshaling_algorithm", marshaling}});
+      const Json sent{{"signature", made.at("signature")}, {"marshaling_algorithm", marshaling}};
+      EXPECT_EQ(verified(key, sent), true) << key << marshaling;
+      EXPECT_EQ(verified(key + "/sha2-256", sent), true);
+      auto other = sent;
+      other["input"] = "b3RoZXI=";
+      EXPECT_EQ(tenant.used("verify/" + key, other).at("valid"), false);
+    }
+    const auto mac = tenant.used("hmac/" + key + "/sha2-512", input).at("hmac");
+    EXPECT_EQ(verified(key + "/sha2-512", {{"hmac", mac}}), true);
+    EXPECT_EQ(verified(key, {{"hmac", mac}}), false) << "of another algorithm";
+  }
+  const auto shown = tenant.key("point").at("keys").at("1");
+  EXPECT_EQ(shown.at("public_key").get<std::string>().rfind("-----BEGIN PUBLIC KEY-----", 0), 0u);
+  EXPECT_EQ(tenant.key("signer").at("keys").at("1").at("public_key").get<std::string>().size(),
+            44u);
+  for (const auto& [path, body] : std::vector<std::pair<std::string, Json>>{
+           {"sign/point", {{"input", "YQ=="}, {"prehashed", true}}},
+           {"sign/point", {{"input", "YQ=="}, {"hash_algorithm", "sha2-512"}}},
+           {"sign/point/sha1", input},
+           {"sign/point", {{"input", "YQ=="}, {"marshaling_algorithm", "raw"}}},
+           {"sign/point", {{"input", "no base64"}}},
+           {"sign/point", Json::object()},
+           {"hmac/point/sha2-224", input},
+           {"verify/point", input},
+           {"verify/point", {{"input", "YQ=="}, {"hmac", "x"}, {"signature", "y"}}},
+           {"verify/point", {{"input", "YQ=="}, {"signature", "vault:v2:YQ=="}}},
+           {"encrypt/point", {{"plaintext", "YQ=="}}},
+           {"datakey/wrapped/point", Json::object()}}) {
+    EXPECT_THAT(tenant.use(path, body), IsVaultError(400)) << path << body;
+  }
+}
+
+TEST(VaultTransit, ADataKeyIsShownOnceAndOpenedWithItsCiphertext) {
+  TransitTenant tenant("transit-datakey");
+  tenant.create("orders", {{"type", "chacha20-poly1305"}});
+  for (const auto& [bits, size] :
+       std::vector<std::pair<Json, std::size_t>>{{nullptr, 44}, {128, 24}, {256, 44}, {512, 88}}) {
+    const auto made = tenant.used("datakey/plaintext/orders", {{"bits", bits}});
+    EXPECT_EQ(made.at("plaintext").get<std::string>().size(), size) << bits;
+    EXPECT_EQ(tenant.used("decrypt/orders", {{"ciphertext", made.at("ciphertext")}}),
+              Json({{"plaintext", made.at("plaintext")}}));
+  }
+  EXPECT_FALSE(tenant.used("datakey/wrapped/orders", Json::object()).contains("plaintext"));
+  EXPECT_THAT(tenant.use("datakey/plaintext/orders", {{"bits", 64}}), IsVaultError(400, "bits"));
+  EXPECT_THAT(tenant.use("datakey/other/orders", Json::object()), HasStatus(404));
+}
+
+TEST(VaultTransit, ClientsUseWhatARuleGivesThemAndAdminsUseNothing) {
+  TransitTenant tenant("transit-who");
+  tenant.create("orders");
+  tenant.create("hidden");
+  const Json plaintext{{"plaintext", "YQ=="}};
+  const std::string made = tenant.used("encrypt/orders", plaintext).at("ciphertext");
+  const Json ciphertext{{"ciphertext", made}};
+  for (const auto& who : {tenant.admin, tenant.operator_token(), tenant.user_token("alice")}) {
+    EXPECT_THAT(tenant.as(who, "POST", "transit/encrypt/orders", plaintext),
+                IsVaultError(403, "may not do that"));
+    EXPECT_THAT(tenant.as(who, "POST", "transit/decrypt/orders", ciphertext),
+                IsVaultError(403, "may not do that"));
+  }
+  EXPECT_THAT(tenant.as(tenant.pod, "POST", "transit/encrypt/orders", plaintext), HasStatus(200));
+  for (const auto& [path, body] :
+       std::vector<std::pair<std::string, Json>>{{"decrypt/orders", ciphertext},
+                                                 {"rewrap/orders", ciphertext},
+                                                 {"datakey/plaintext/orders", Json::object()},
+                                                 {"hmac/orders", {{"input", "YQ=="}}},
+                                                 {"encrypt/hidden", plaintext},
+                                                 {"encrypt/none", plaintext}}) {
+    EXPECT_THAT(tenant.as(tenant.pod, "POST", "transit/" + path, body),
+                IsVaultError(403, "may not do that with this key"))
+        << path;
+  }
+  EXPECT_THAT(tenant.as(tenant.client, "GET", "transit/keys/orders"), HasStatus(200));
+  EXPECT_THAT(tenant.as(tenant.client, "GET", "transit/keys/hidden"), HasStatus(403));
+  EXPECT_THAT(tenant.as(tenant.client, "GET", "transit/keys/none"), HasStatus(403));
+  EXPECT_EQ(json_of(tenant.as(tenant.client, "LIST", "transit/keys")).at("data").at("keys"),
+            Json({"orders"}));
+  EXPECT_EQ(json_of(tenant.vault("GET", "transit/keys?list=true")).at("data").at("keys"),
+            Json({"hidden", "orders"}));
+  for (const auto& [method, path] : Pairs{{"POST", "transit/keys/new"},
+                                          {"POST", "transit/keys/orders/rotate"},
+                                          {"POST", "transit/keys/orders/config"},
+                                          {"DELETE", "transit/keys/orders"}}) {
+    for (const auto& who : {tenant.client, tenant.user_token("alice")}) {
+      EXPECT_THAT(tenant.as(who, method, path, Json::object()), IsVaultError(403)) << path;
+    }
+  }
+  EXPECT_THAT(tenant.use("encrypt/old", plaintext), IsVaultError(400, "encryption key not found"));
+  EXPECT_THAT(tenant.vault("GET", "transit/keys/old"), IsNoSuchSecret()) << "and none was made";
+  // A rule that goes takes the right of tokens that are out.
+  tenant.manifest["settings"]["vault_api"]["transit"]["rules"] = Json::array();
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  EXPECT_THAT(tenant.use("decrypt/orders", ciphertext), IsVaultError(403));
+}
+
+TEST(VaultTransit, KeysAreMadeOnceAndDeletedWhenThatIsAllowed) {
+  TransitTenant tenant("transit-keys");
+  tenant.create("orders");
+  const std::string made = tenant.used("encrypt/orders", {{"plaintext", "YQ=="}}).at("ciphertext");
+  tenant.create("orders", {{"type", "ed25519"}});
+  const auto key = tenant.key("orders");
+  EXPECT_EQ(key.at("type"), "aes256-gcm96") << "what is there stays";
+  EXPECT_EQ(key.at("latest_version"), 1);
+  EXPECT_EQ(key.at("min_decryption_version"), 1);
+  EXPECT_EQ(key.at("deletion_allowed"), false);
+  EXPECT_EQ(key.at("exportable"), false);
+  EXPECT_TRUE(key.at("keys").at("1").is_number());
+  for (const Json& body :
+       {Json{{"type", "rsa-2048"}}, Json{{"type", 1}}, Json{{"exportable", true}},
+        Json{{"allow_plaintext_backup", "true"}}, Json{{"convergent_encryption", true}},
+        Json{{"type", "ed25519"}, {"derived", true}}, Json{{"auto_rotate_period", "24h"}},
+        Json::array()}) {
+    EXPECT_THAT(tenant.vault("POST", "transit/keys/new", body), IsVaultError(400)) << body;
+  }
+  for (const Json& body : {Json{{"min_decryption_version", 2}}, Json{{"min_decryption_version", 0}},
+                           Json{{"min_encryption_version", 2}}, Json{{"deletion_allowed", "maybe"}},
+                           Json{{"exportable", true}}}) {
+    EXPECT_THAT(tenant.vault("POST", "transit/keys/orders/config", body), IsVaultError(400))
+        << body;
+  }
+  for (const auto* name : {"a/b", "a%2fb", "..", "a%20b", "_a", ""}) {
+    const auto reply = tenant.vault("POST", std::string("transit/keys/") + name, Json::object());
+    EXPECT_THAT(reply.status, testing::AnyOf(400, 404, 405)) << name;
+  }
+  EXPECT_THAT(tenant.vault("DELETE", "transit/keys/orders"), IsVaultError(400, "not allowed"));
+  ASSERT_THAT(tenant.vault("POST", "transit/keys/orders/config", {{"deletion_allowed", true}}),
+              HasStatus(200));
+  ASSERT_THAT(tenant.vault("DELETE", "transit/keys/orders"), HasStatus(204));
+  EXPECT_THAT(tenant.vault("DELETE", "transit/keys/orders"), IsNoSuchSecret());
+  EXPECT_THAT(tenant.vault("POST", "transit/keys/orders/rotate"), IsNoSuchSecret());
+  tenant.create("orders");
+  EXPECT_THAT(tenant.use("decrypt/orders", {{"ciphertext", made}}),
+              IsVaultError(400, "unable to decrypt"))
+      << "a key of that name is another key";
+}
+
 }  // namespace
 }  // namespace postern::test

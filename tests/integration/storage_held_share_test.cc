@@ -316,7 +316,7 @@ TEST_F(HeldShareInTheDatabase, AShareIsReplacedByAnother) {
   ASSERT_TRUE(replica_.hold(held_, 2, 1).ok());
   EXPECT_EQ(replica_.opened(held_), kAll);
   ASSERT_EQ(replica_.rewrap(held_).value().left, 0u);
-  ASSERT_TRUE(replica_.keyring.forget_old_shares(held_).ok());
+  ASSERT_TRUE(replica_.keyring.forget_old_shares(held_, KekVersion{3}).ok());
   EXPECT_EQ(replica_.opened(held_), kAll);
   Replica another(database_, root_key_);
   ASSERT_TRUE(another.unseal(held_, 1).ok()) << "an older KEK demands it";
@@ -333,7 +333,7 @@ TEST_F(HeldShareInTheDatabase, AReleasedTenantDemandsNoShare) {
   ASSERT_TRUE(replica_.release(held_, 1).ok());
   EXPECT_EQ(replica_.opened(held_), kAll);
   ASSERT_EQ(replica_.rewrap(held_).value().left, 0u);
-  ASSERT_TRUE(replica_.keyring.forget_old_shares(held_).ok());
+  ASSERT_TRUE(replica_.keyring.forget_old_shares(held_, KekVersion{3}).ok());
   EXPECT_FALSE(replica_.keyring.has_share(held_));
   Replica another(database_, root_key_);
   EXPECT_EQ(another.opened(held_), kAll);

@@ -19,7 +19,18 @@ before(async () => {
   const applied = await api('PUT', `/tenants/${namespace}/manifest`, {
     body: {
       tenant: namespace,
-      settings: { reveal: true, vault_api: { clients: ['gw-01', 'pod'] } },
+      settings: {
+        reveal: true,
+        vault_api: {
+          clients: ['gw-01', 'pod'],
+          transit: {
+            rules: [{
+              clients: ['gw-01'], keys: ['*'],
+              operations: ['encrypt', 'decrypt', 'rewrap', 'sign', 'verify', 'hmac', 'datakey'],
+            }],
+          },
+        },
+      },
       issuers: [issuer.registration],
       clients: [
         { id: 'gw-01', ...client },
@@ -116,6 +127,28 @@ describe('node-vault', () => {
     assert.deepEqual((await vault({ token: text.token }).unwrap()).data, { a: 'b' })
   })
 
+  it('encrypts and decrypts with keys that an admin made', async () => {
+    const client = vault({ token: '' })
+    await client.approleLogin({ role_id: 'gw-01', secret_id: secret })
+    const manager = vault()
+    await manager.transitCreateKey({ name: 'node', type: 'aes256-gcm96' })
+    assert.deepEqual((await manager.transitListKeys()).data.keys, ['node'])
+    const plaintext = Buffer.from('text').toString('base64')
+    const { data: { ciphertext } } = await client.encryptData({ name: 'node', plaintext })
+    assert.match(ciphertext, /^vault:v1:/)
+    await manager.write('transit/keys/node/rotate', {})
+    const { data: again } = await client.rewrapData({ name: 'node', ciphertext })
+    assert.match(again.ciphertext, /^vault:v2:/)
+    for (const each of [ciphertext, again.ciphertext]) {
+      assert.equal((await client.decryptData({ name: 'node', ciphertext: each })).data.plaintext, plaintext)
+    }
+    assert.equal((await client.transitReadKey({ name: 'node' })).data.latest_version, 2)
+    assert.equal((await status(manager.decryptData({ name: 'node', ciphertext }))).statusCode, 403)
+    await manager.write('transit/keys/node/config', { deletion_allowed: true })
+    await manager.transitDeleteKey({ name: 'node' })
+    assert.equal((await status(manager.transitReadKey({ name: 'node' }))).statusCode, 404)
+  })
+
   it('is nobody in the namespace of others', async () => {
     for (const other of [vault({ namespace: 'none' }), vault({ namespace: 'authlib' }), vault({ token: 'hvs.none' })]) {
       const refused = await status(other.read('secret/data/shared-db'))
@@ -161,6 +194,23 @@ describe('hvac', () => {
       unwrapped: { password: 'four' },
       unwrapped_by_itself: { a: 'b' },
       unwrapped_again: { errors: ['wrapping token is not valid or does not exist'] },
+    })
+  })
+
+  it('uses keys of transit', () => {
+    assert.deepEqual(seen.transit, {
+      keys: ['hvac', 'hvac-sign'],
+      decrypted: 'dGV4dA==',
+      batch: ['YQ==', 'Yg=='],
+      rewrapped: 'vault:v2:',
+      refused: { errors: ['ciphertext or signature version is disallowed by policy (too old)'] },
+      data_key: true,
+      mac: true,
+      other_mac: false,
+      signature: true,
+      other_signature: false,
+      public_key: '-----BEGIN PUBLIC KEY-----',
+      left: ['hvac-sign'],
     })
   })
 

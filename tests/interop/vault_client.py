@@ -97,9 +97,48 @@ def as_client(given):
     return seen
 
 
+def transit(given):
+    manager = hvac.Client(url=given["url"], token=given["token"],
+                          namespace=given["namespace"]).secrets.transit
+    client = hvac.Client(url=given["url"], namespace=given["namespace"])
+    client.auth.approle.login(given["role_id"], given["secret_id"])
+    keys = client.secrets.transit
+    manager.create_key(name="hvac", key_type="aes256-gcm96")
+    manager.create_key(name="hvac-sign", key_type="ecdsa-p256", exportable=False)
+    seen = {"keys": manager.list_keys()["data"]["keys"]}
+    made = keys.encrypt_data(name="hvac", plaintext="dGV4dA==")["data"]["ciphertext"]
+    seen["decrypted"] = keys.decrypt_data(name="hvac", ciphertext=made)["data"]["plaintext"]
+    many = keys.encrypt_data(name="hvac", plaintext=None,
+                             batch_input=[{"plaintext": "YQ=="}, {"plaintext": "Yg=="}])
+    opened = keys.decrypt_data(name="hvac", ciphertext=None, batch_input=[
+        {"ciphertext": each["ciphertext"]} for each in many["data"]["batch_results"]])
+    seen["batch"] = [each["plaintext"] for each in opened["data"]["batch_results"]]
+    manager.rotate_key(name="hvac")
+    seen["rewrapped"] = keys.rewrap_data(name="hvac", ciphertext=made)["data"]["ciphertext"][:9]
+    manager.update_key_configuration(name="hvac", min_decryption_version=2, deletion_allowed=True)
+    seen["refused"] = refused(exceptions.InvalidRequest,
+                              lambda: keys.decrypt_data(name="hvac", ciphertext=made))
+    fresh = keys.generate_data_key(name="hvac", key_type="plaintext")["data"]
+    seen["data_key"] = keys.decrypt_data(
+        name="hvac", ciphertext=fresh["ciphertext"])["data"]["plaintext"] == fresh["plaintext"]
+    mac = keys.generate_hmac(name="hvac", hash_input="dGV4dA==")["data"]["hmac"]
+    for name, text in [("mac", "dGV4dA=="), ("other_mac", "b3RoZXI=")]:
+        seen[name] = keys.verify_signed_data(name="hvac", hash_input=text, hmac=mac)["data"]["valid"]
+    signature = keys.sign_data(name="hvac-sign", hash_input="dGV4dA==")["data"]["signature"]
+    for name, text in [("signature", "dGV4dA=="), ("other_signature", "b3RoZXI=")]:
+        seen[name] = keys.verify_signed_data(name="hvac-sign", hash_input=text,
+                                             signature=signature)["data"]["valid"]
+    shown = manager.read_key(name="hvac-sign")["data"]["keys"]["1"]["public_key"]
+    seen["public_key"] = shown.split("\n")[0]
+    manager.delete_key(name="hvac")
+    seen["left"] = manager.list_keys()["data"]["keys"]
+    return seen
+
+
 def main():
     given = json.load(sys.stdin)
-    print(json.dumps({"admin": as_admin(given), "client": as_client(given)}))
+    print(json.dumps({"admin": as_admin(given), "client": as_client(given),
+                      "transit": transit(given)}))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,14 @@ class Isolation : public testing::TestWithParam<State> {
       y->manifest["settings"]["reveal"] = true;
       x->manifest["settings"]["reveal"] = true;
       for (auto* each : {x.get(), y.get()}) {
-        each->manifest["settings"]["vault_api"] = {{"clients", {"gw-01"}}};
+        each->manifest["settings"]["vault_api"] = {
+            {"clients", {"gw-01"}},
+            {"transit",
+             {{"rules",
+               {{{"clients", {"gw-01"}},
+                 {"keys", {"*"}},
+                 {"operations",
+                  {"encrypt", "decrypt", "rewrap", "sign", "verify", "hmac", "datakey"}}}}}}}};
       }
       if (x->apply().status != 200) throw std::runtime_error("tenant-x");
       if (y->apply().status != 200) throw std::runtime_error("tenant-y");
@@ -57,6 +64,13 @@ class Isolation : public testing::TestWithParam<State> {
       for (const char* name : {"jira", "only-y"}) {
         if (y->api("PUT", std::string("/credentials/") + name, y->admin, value).status != 201) {
           throw std::runtime_error("credential of tenant-y");
+        }
+      }
+      for (const char* name : {"only-y", "only-y-too"}) {
+        if (y->ask("PUT", std::string("/t/tenant-y/v1/transit/keys/") + name,
+                   {{"X-Vault-Token", y->admin}})
+                .status != 200) {
+          throw std::runtime_error("transit key of tenant-y");
         }
       }
       y->store("alice", "github", {{"token", "of-y-alice"}});
@@ -267,7 +281,22 @@ std::vector<Call> vault_calls() {
           {"PUT", "sys/wrapping/unwrap", nullptr},
           {"POST", "sys/wrapping/lookup", {{"token", "postern_wt_guessed"}}},
           {"GET", "sys/wrapping/lookup", nullptr},
-          {"POST", "sys/wrapping/rewrap", {{"token", "postern_wt_guessed"}}}};
+          {"POST", "sys/wrapping/rewrap", {{"token", "postern_wt_guessed"}}},
+          {"GET", "transit/keys", nullptr},
+          {"LIST", "transit/keys", nullptr},
+          {"GET", "transit/keys/only-y", nullptr},
+          {"POST", "transit/keys/only-y/rotate", nullptr},
+          {"POST", "transit/keys/only-y/config", {{"deletion_allowed", true}}},
+          {"DELETE", "transit/keys/only-y", nullptr},
+          {"POST", "transit/encrypt/only-y", {{"plaintext", "YQ=="}}},
+          {"POST", "transit/decrypt/only-y", {{"ciphertext", "vault:v1:YQ=="}}},
+          {"POST", "transit/rewrap/only-y", {{"ciphertext", "vault:v1:YQ=="}}},
+          {"POST", "transit/sign/only-y", {{"input", "YQ=="}}},
+          {"POST", "transit/sign/only-y/sha2-256", {{"input", "YQ=="}}},
+          {"POST", "transit/verify/only-y", {{"input", "YQ=="}, {"hmac", "vault:v1:YQ=="}}},
+          {"POST", "transit/hmac/only-y/sha2-256", {{"input", "YQ=="}}},
+          {"POST", "transit/datakey/plaintext/only-y", nullptr},
+          {"POST", "transit/datakey/wrapped/only-y", nullptr}};
 }
 
 /// Without what differs between any two answers.
@@ -309,6 +338,36 @@ TEST_P(Isolation, TheVaultOfATenantOfOthersIsLikeThatOfNone) {
     }
   }
   EXPECT_EQ(y().api("GET", "/credentials/only-y", y().admin).header("ETag"), "\"1\"");
+}
+
+TEST_P(Isolation, WhatAnotherTenantsKeyMadeNoKeyOfOnesOwnTakes) {
+  const auto session = [](TestTenant& tenant) -> std::string {
+    const auto login = tenant.ask("POST", "/t/" + tenant.name + "/v1/auth/approle/login", {},
+                                  Json{{"role_id", "gw-01"}, {"secret_id", tenant.secret}}.dump());
+    return json_of(login).at("auth").at("client_token");
+  };
+  const auto use = [](TestTenant& tenant, const std::string& token, const std::string& what,
+                      const Json& body) {
+    return tenant.ask("POST", "/t/" + tenant.name + "/v1/transit/" + what,
+                      {{"X-Vault-Token", token}}, body.dump());
+  };
+  const auto of_y = session(y());
+  const auto made = use(y(), of_y, "encrypt/only-y", {{"plaintext", "YQ=="}});
+  ASSERT_THAT(made, HasStatus(200));
+  const Json sent{{"ciphertext", json_of(made).at("data").at("ciphertext")}};
+  EXPECT_THAT(use(y(), of_y, "decrypt/only-y-too", sent), HasStatus(400));
+  const auto of_x = session(x());
+  EXPECT_THAT(use(x(), of_x, "decrypt/only-y", sent), HasStatus(400)) << "no such key here";
+  const auto own = [&](const char* method, const std::string& more, const Json& body) {
+    return x().ask(method, "/t/tenant-x/v1/transit/keys/only-y" + more,
+                   {{"X-Vault-Token", x().admin}}, body.dump());
+  };
+  ASSERT_THAT(own("PUT", "", nullptr), HasStatus(200));
+  EXPECT_THAT(use(x(), of_x, "decrypt/only-y", sent), HasStatus(400)) << "another of that name";
+  EXPECT_THAT(use(y(), of_x, "decrypt/only-y", sent), HasStatus(403)) << "another's token";
+  EXPECT_THAT(use(y(), of_y, "decrypt/only-y", sent), HasStatus(200));
+  ASSERT_THAT(own("POST", "/config", {{"deletion_allowed", true}}), HasStatus(200));
+  ASSERT_THAT(own("DELETE", "", nullptr), HasStatus(204));
 }
 
 TEST_P(Isolation, AWrappingTokenOfAnotherTenantIsLikeOneThatNobodyMade) {

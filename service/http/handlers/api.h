@@ -132,6 +132,7 @@ void add_explanation_endpoint(Router& router, Gate& gate, Services& services);
 void add_vault_kv_endpoints(Router& router, Gate& gate, Services& services);
 void add_vault_system_endpoints(Router& router, Gate& gate, Services& services);
 void add_vault_token_endpoints(Router& router, Gate& gate, Services& services);
+void add_vault_transit_endpoints(Router& router, Gate& gate, Services& services);
 void add_vault_wrapping_endpoints(Router& router, Gate& gate, Services& services);
 
 }  // namespace postern::http

@@ -23,6 +23,7 @@
 #include "vault/envelope.h"
 #include "vault/key_holder.h"
 #include "vault/row_mover.h"
+#include "vault/transit.h"
 #include "vault/wrapping.h"
 
 namespace postern::http {
@@ -64,6 +65,7 @@ struct Services {
   vault::KeyHolder* key_holder = nullptr;
   vault::RowMover* row_mover = nullptr;
   vault::Wrapping* wrapping = nullptr;
+  vault::Transit* transit = nullptr;
 };
 
 /// The tenant a path names, from memory, or loaded when this run may wait for

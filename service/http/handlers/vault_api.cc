@@ -1,5 +1,6 @@
 #include "http/handlers/vault_api.h"
 
+#include <charconv>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -222,6 +223,28 @@ Result<Json> vault_json(const Request& request) {
   POSTERN_TRY(auto json, std::move(parsed));
   if (!json.is_object()) return fail(ErrorCode::MalformedRequest, "the body must be a JSON object");
   return json;
+}
+
+Result<Json> optional_vault_json(const Request& request) {
+  const bool sent = request.body.expose(
+      [](ByteView bytes) { return !bytes.empty() && as_text(bytes) != "null"; });
+  return sent ? vault_json(request) : Json::object();
+}
+
+std::optional<std::uint32_t> vault_number(const Json& value) {
+  std::uint64_t number = 0;
+  if (value.is_number_unsigned()) {
+    number = value.get<std::uint64_t>();
+  } else if (value.is_string()) {
+    const auto& text = value.get_ref<const std::string&>();
+    const auto end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data(), end, number);
+    if (parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
+  } else {
+    return std::nullopt;
+  }
+  if (number > INT32_MAX) return std::nullopt;
+  return static_cast<std::uint32_t>(number);
 }
 
 }  // namespace postern::http

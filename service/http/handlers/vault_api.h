@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -80,5 +82,10 @@ Reply vault_reply(const Request& request, token::Json data, int status = 200);
 /// The body as a JSON object; members that nobody asks for are passed over, as
 /// Vault does. Errors: MalformedRequest.
 Result<token::Json> vault_json(const Request& request);
+/// The same where it may be left out, or null as Go's client sends it.
+Result<token::Json> optional_vault_json(const Request& request);
+
+/// A whole number, as JSON or, as Vault's own command sends it, as text.
+std::optional<std::uint32_t> vault_number(const token::Json& value);
 
 }  // namespace postern::http

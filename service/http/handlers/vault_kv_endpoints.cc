@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <charconv>
 #include <set>
 
 #include "core/time_format.h"
@@ -45,23 +44,6 @@ Result<vault::CredentialKey> key_of(const VaultCall& call) {
   call.record.with("credential", name.str())
       .with("credential_owner", owner.is_tenant() ? "tenant" : "principal");
   return vault::CredentialKey{owner, std::move(name)};
-}
-
-/// A whole number, as JSON or, as Vault's own command sends it, as text.
-std::optional<std::uint32_t> number_of(const Json& value) {
-  std::uint64_t number = 0;
-  if (value.is_number_unsigned()) {
-    number = value.get<std::uint64_t>();
-  } else if (value.is_string()) {
-    const auto& text = value.get_ref<const std::string&>();
-    const auto end = text.data() + text.size();
-    const auto parsed = std::from_chars(text.data(), end, number);
-    if (parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
-  } else {
-    return std::nullopt;
-  }
-  if (number > INT32_MAX) return std::nullopt;
-  return static_cast<std::uint32_t>(number);
 }
 
 std::string time_or_empty(const std::optional<sys_seconds>& time) {
@@ -203,7 +185,7 @@ Result<std::optional<std::uint32_t>> cas_of(const Json& body) {
   if (!options->is_object()) return malformed("options must be an object");
   const auto cas = options->find("cas");
   if (cas == options->end() || cas->is_null()) return std::optional<std::uint32_t>();
-  const auto number = number_of(*cas);
+  const auto number = vault_number(*cas);
   if (!number) return malformed("cas must be the number of a version, or 0 for none");
   return number;
 }
@@ -329,7 +311,7 @@ Result<Done> change_versions(const VaultCall& call) {
   }
   Numbers versions;
   for (const auto& each : *listed) {
-    const auto number = number_of(each);
+    const auto number = vault_number(each);
     if (!number || *number == 0) return malformed("a version is a whole number from 1 up");
     versions.push_back(*number);
   }
@@ -399,7 +381,7 @@ class MetadataChange {
   static Result<MetadataChange> of(const Json& body, Texts how) {
     MetadataChange change;
     if (const auto most = body.find("max_versions"); most != body.end()) {
-      const auto number = number_of(*most);
+      const auto number = vault_number(*most);
       if (!number) return malformed("max_versions must be a number from 0 to 100");
       change.max_versions_ = *number == 0 ? CredentialDescription::kDefaultVersions : *number;
     }

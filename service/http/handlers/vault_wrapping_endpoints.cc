@@ -25,11 +25,7 @@ struct Presented {
 
 /// Errors: Unauthenticated, MalformedRequest.
 Result<Presented> presented(const Request& request) {
-  auto body = Json::object();
-  const bool sent = request.body.expose([](ByteView bytes) { return as_text(bytes) != "null"; });
-  if (request.body.size() > 0 && sent) {  // Go's client sends null
-    POSTERN_TRY(body, vault_json(request));
-  }
+  POSTERN_TRY(auto body, optional_vault_json(request));
   POSTERN_TRY(auto header, vault_token(request));
   const auto named = body.find("token");
   if (named == body.end() || named->is_null() || *named == "") {

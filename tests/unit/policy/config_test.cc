@@ -60,6 +60,12 @@ Json texts(std::size_t count) {
 }
 
 TEST(ReadSettings, ChecksEachMember) {
+  const auto transit = [](const Json& change) {
+    Json rule{{"clients", {"gw-01"}}, {"keys", {"orders"}}, {"operations", {"encrypt"}}};
+    rule.update(change);
+    return put("/vault_api",
+               {{"clients", {"gw-01"}}, {"transit", {{"rules", Json::array({rule})}}}});
+  };
   expect_cases(
       Json::object(), read_settings,
       {{"lifetime", put("/max_token_lifetime", 600), kGood},
@@ -98,6 +104,22 @@ TEST(ReadSettings, ChecksEachMember) {
        {"vault dots", put("/vault_api", {{"mount", ".."}}), "/vault_api/mount"},
        {"vault no name", put("/vault_api", {{"mount", ""}}), "/vault_api/mount"},
        {"vault's own", put("/vault_api", {{"mount", "sys"}}), "/vault_api/mount"},
+       {"transit's own", put("/vault_api", {{"mount", "transit"}}), "/vault_api/mount"},
+       {"transit", put("/vault_api", {{"transit", Json::object()}}), kGood},
+       {"transit rule", transit(Json::object()), kGood},
+       {"transit true", put("/vault_api", {{"transit", true}}), "/vault_api/transit"},
+       {"transit unknown", put("/vault_api", {{"transit", {{"keys", {"a"}}}}}),
+        "/vault_api/transit/keys"},
+       {"transit rules", put("/vault_api", {{"transit", {{"rules", "a"}}}}),
+        "/vault_api/transit/rules"},
+       {"transit stranger", transit({{"clients", {"other"}}}),
+        "/vault_api/transit/rules/0/clients/0"},
+       {"transit nobody", transit({{"clients", Json::array()}}), "/vault_api/transit/rules/0"},
+       {"transit no key", transit({{"keys", Json::array()}}), "/vault_api/transit/rules/0"},
+       {"transit nothing", transit({{"operations", Json::array()}}), "/vault_api/transit/rules/0"},
+       {"transit operation", transit({{"operations", {"export"}}}),
+        "/vault_api/transit/rules/0/operations/0"},
+       {"transit member", transit({{"path", "x"}}), "/vault_api/transit/rules/0/path"},
        {"unknown", put("/max_token_lifetme", 300), "/max_token_lifetme"}});
 }
 
@@ -631,6 +653,13 @@ TEST(WriteConfig, ReadsBackToTheSameText) {
   stable(Json{{"max_token_lifetime", 60}}, read_settings);
   stable(Json::object(), read_settings);
   stable(Json{{"vault_api", {{"mount", "kv"}, {"clients", {"b", "a", "b"}}}}}, read_settings);
+  stable(Json{{"vault_api",
+               {{"clients", {"a", "b"}},
+                {"transit",
+                 {{"rules",
+                   {{{"clients", {"b", "a"}}, {"keys", {"*"}}, {"operations", {"sign", "hmac"}}},
+                    {{"clients", {"a"}}, {"keys", {"y", "x"}}, {"operations", {"decrypt"}}}}}}}}}},
+         read_settings);
   stable(Json{{"name", "corp"},
               {"issuer", "https://idp.example"},
               {"jwks", jwks()},
