@@ -15,6 +15,7 @@
 #include <typeinfo>
 #include <variant>
 
+#include "app/backup_drill.h"
 #include "app/config.h"
 #include "app/dev.h"
 #include "app/key_commands.h"
@@ -259,6 +260,22 @@ int run(int argc, char** argv) {
       on_database("rotate-tenant", "A new KEK for what is sealed from now on", true, true);
   auto* keys_rewrap =
       on_database("rewrap", "Wrap what is under older KEKs under the newest", true, true);
+  app::DrillOptions drill_options;
+  bool drill = false;
+  auto* restore_command = program.add_subcommand("restore", "Prove that a backup can be restored");
+  restore_command->add_option("-c,--config", config_file, "TOML file; keys also as POSTERND_…");
+  restore_command
+      ->add_flag("--drill", drill, "Open all that it has, and change nothing; it does no other")
+      ->required();
+  auto* dump = restore_command->add_option(
+      "--dump", drill_options.dump,
+      "Archive of pg_dump -Fc, -Fd or -Ft, restored into a PostgreSQL of its own (default: the "
+      "database of the configuration)");
+  restore_command
+      ->add_option("--directory", drill_options.directory,
+                   "Where that is kept meanwhile (default: the temporary directory)")
+      ->needs(dump);
+  restore_command->add_flag("--json", drill_options.json, "JSON on standard output");
   auto* token_command = program.add_subcommand("operator-token", "Operator tokens");
   token_command->require_subcommand(1);
   auto* token_create =
@@ -283,6 +300,10 @@ int run(int argc, char** argv) {
   }
   if (keys_add->parsed()) return app::add_root_key(file, source);
   if (keys_create->parsed()) return app::create_root_key(file, source);
+  if (restore_command->parsed()) {
+    const auto config = read_config(config_file);
+    return config ? app::prove_backup(*config, drill_options) : kUsage;
+  }
   const auto with_config = [&](int (*command)(const app::Config&, const app::KeyOptions&)) {
     const auto config = read_config(config_file);
     return config ? command(*config, key_options) : kUsage;

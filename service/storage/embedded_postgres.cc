@@ -180,6 +180,8 @@ struct EmbeddedPostgres::Impl {
   Status launch();
   void stop() noexcept;
   void keep_running();
+  Status make_database(const std::string& database) const;
+  Status restore(const fs::path& archive, const std::string& database) const;
   std::string conninfo(const std::string& role, const std::string& database) const {
     return "host=" + in_quotes(sockets.string()) + " port=5432 user=" + role +
            " dbname=" + in_quotes(database) + " password=" + in_quotes(passwords.at(role));
@@ -432,15 +434,54 @@ Result<EmbeddedPostgres> EmbeddedPostgres::start(Options options) {
   return EmbeddedPostgres(std::move(impl));
 }
 
+Status EmbeddedPostgres::Impl::make_database(const std::string& database) const {
+  BootstrapOptions settings;
+  settings.superuser_conninfo = conninfo(kSuperuser, "postgres");
+  settings.database = database;
+  settings.owner_password = passwords.at("postern_owner");
+  settings.service_password = passwords.at("postern_service");
+  settings.auditor_password = passwords.at("postern_auditor");
+  return bootstrap(settings);
+}
+
+Status EmbeddedPostgres::Impl::restore(const fs::path& archive, const std::string& database) const {
+  POSTERN_CHECK(make_database(database));
+  // Not in arguments, which every process on the machine may read.
+  const auto password_file = options.directory / "owner-password";
+  POSTERN_CHECK(write_private(
+      password_file, "*:*:*:postern_owner:" + passwords.at("postern_owner") + "\n", std::nullopt));
+  const auto said = options.directory / "restore.log";
+  const Descriptor output(
+      ::open(said.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (output.get() < 0) return problem("a file for PostgreSQL cannot be written", said.string());
+  ChildOptions child;
+  child.command = {(binaries / "pg_restore").string(), "--exit-on-error", "--no-owner",
+                   "--dbname=host=" + in_quotes(sockets.string()) +
+                       " port=5432 user=postern_owner dbname=" + in_quotes(database) +
+                       " passfile=" + in_quotes(password_file.string()),
+                   fs::absolute(archive).string()};
+  child.directory = options.directory;
+  child.output = output.get();
+  child.death_signal = SIGKILL;
+  const auto pid = spawn(child);
+  const auto status = pid > 0 ? wait_for(pid, std::chrono::hours(24 * 7)) : std::optional<int>();
+  std::error_code error;
+  fs::remove(password_file, error);
+  if (status && *status == 0) return {};
+  // The first line, for those that follow quote rows.
+  std::ifstream file(said);
+  std::string line;
+  std::getline(file, line);
+  return problem("pg_restore failed: " + line.substr(0, 300));
+}
+
 Status EmbeddedPostgres::provision(const std::string& database) {
-  BootstrapOptions options;
-  options.superuser_conninfo = superuser_conninfo();
-  options.database = database;
-  options.owner_password = impl_->passwords.at("postern_owner");
-  options.service_password = impl_->passwords.at("postern_service");
-  options.auditor_password = impl_->passwords.at("postern_auditor");
-  POSTERN_CHECK(bootstrap(options));
+  POSTERN_CHECK(impl_->make_database(database));
   return migrate(owner_conninfo(database));
+}
+Status EmbeddedPostgres::restore(const std::filesystem::path& archive,
+                                 const std::string& database) {
+  return impl_->restore(archive, database);
 }
 
 std::string EmbeddedPostgres::superuser_conninfo(const std::string& database) const {

@@ -52,6 +52,11 @@ class EmbeddedPostgres {
   /// bootstrap() and migrate(), with this server's roles and passwords.
   Status provision(const std::string& database = "postern");
 
+  /// Creates the roles and the database, and restores an archive of pg_dump (-Fc, -Fd or
+  /// -Ft) into it as postern_owner, who may do nothing outside of it: an archive is a
+  /// program. Errors: Unavailable, with what pg_restore said first.
+  Status restore(const std::filesystem::path& archive, const std::string& database = "postern");
+
   /// Connection strings, which hold the role's password.
   std::string superuser_conninfo(const std::string& database = "postgres") const;
   std::string owner_conninfo(const std::string& database = "postern") const;

@@ -9,6 +9,7 @@
 
 #include "core/json_text.h"
 #include "crypto/base64url.h"
+#include "storage/credential_row.h"
 #include "storage/session.h"
 #include "storage/write_audited.h"
 #include "token/json.h"
@@ -173,21 +174,6 @@ std::string joined(const std::vector<std::string>& names) {
   }
   return out;
 }
-std::vector<std::string> split(const std::string& names) {
-  std::vector<std::string> out;
-  for (std::size_t begin = 0; begin <= names.size();) {
-    const auto end = std::min(names.find(',', begin), names.size());
-    out.push_back(names.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return out;
-}
-
-Owner owner_of(std::string issuer, std::string subject) {
-  if (issuer.empty() && subject.empty()) return Owner::tenant();
-  return Owner::principal({std::move(issuer), std::move(subject)});
-}
-
 // Labels and the like are JSON objects of texts.
 std::string json_of(const vault::Texts& texts) {
   JsonObjectText json;
@@ -216,7 +202,7 @@ vault::CredentialDescription description_in(const pqxx::row& row, int type) {
 vault::CredentialMetadata metadata_in(const pqxx::row& row) {
   return {{owner_of(text(row[0]), text(row[1])), CredentialName(text(row[2]))},
           number<std::uint32_t>(row[3]),
-          split(text(row[4])),
+          names_in(row[4]),
           instant(row[5]),
           optional_instant(row[6]),
           false,
@@ -225,16 +211,6 @@ vault::CredentialMetadata metadata_in(const pqxx::row& row) {
           number<std::uint32_t>(row[10]),
           description_in(row, 11),
           optional_instant(row[9])};
-}
-
-vault::SealedVersion sealed_in(const pqxx::row& row) {
-  return {number<std::uint32_t>(row[0]),
-          KekVersion{number<std::uint32_t>(row[1])},
-          bytes(row[2]),
-          bytes(row[3]),
-          split(text(row[4])),
-          instant(row[5]),
-          optional_instant(row[6])};
 }
 
 /// What is there of a credential that this transaction has locked.
@@ -424,7 +400,7 @@ Result<vault::CredentialStore::History> PostgresCredentialStore::history(
     POSTERN_TRY(auto metadata, metadata_of(tx, tenant, key));
     History found{std::move(metadata), {}};
     for (const auto& row : tx.run(kHistory, tenant.str(), issuer, subject, key.name.str())) {
-      found.versions.push_back({number<std::uint32_t>(row[0]), split(text(row[1])), instant(row[2]),
+      found.versions.push_back({number<std::uint32_t>(row[0]), names_in(row[1]), instant(row[2]),
                                 optional_instant(row[3]), optional_instant(row[4]),
                                 optional_instant(row[5])});
     }

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "storage/credential_row.h"
 #include "storage/kek_row.h"
 #include "storage/postgres_config_store.h"
 #include "storage/session.h"
@@ -150,10 +151,6 @@ Error absent() { return fail(ErrorCode::NotFound, "no such tenant"); }
 
 KekVersion version_in(const pqxx::field& field) { return KekVersion{number<std::uint32_t>(field)}; }
 std::uint32_t number_of(KekVersion version) { return static_cast<std::uint32_t>(version); }
-
-Owner owner_of(const std::string& issuer, const std::string& subject) {
-  return issuer.empty() && subject.empty() ? Owner::tenant() : Owner::principal({issuer, subject});
-}
 
 /// Reads across tenants. The scope ends with the transaction.
 template <class... Args>

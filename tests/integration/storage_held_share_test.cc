@@ -21,6 +21,7 @@
 #include "storage/postgres_rotation_store.h"
 #include "support/code_of.h"
 #include "support/postgres_stores.h"
+#include "support/postgres_tools.h"
 #include "support/service_fixture.h"
 #include "vault/envelope.h"
 #include "vault/key_holder.h"
@@ -172,14 +173,14 @@ class HeldShareInTheDatabase : public ::testing::Test {
   /// All rows of a database, as a backup has them.
   std::filesystem::path dump() {
     const auto file = directory_.path() / ("dump." + std::to_string(++dumps_));
-    finish({tool("pg_dump"), "--data-only", "--disable-triggers", "--schema=postern",
+    finish({postgres_tool("pg_dump"), "--data-only", "--disable-triggers", "--schema=postern",
             "--exclude-table=postern.schema_migration", "--file=" + file.string(),
             "--dbname=" + database_.superuser()});
     return file;
   }
   std::unique_ptr<PostgresDatabase> restored(const std::filesystem::path& dump) {
     auto other = std::make_unique<PostgresDatabase>();
-    finish({tool("psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1",
+    finish({postgres_tool("psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1",
             "--file=" + dump.string(), "--dbname=" + other->superuser()});
     return other;
   }
@@ -192,13 +193,6 @@ class HeldShareInTheDatabase : public ::testing::Test {
   const TenantId other_ = replica_.add_tenant();
 
  private:
-  static std::string tool(const std::string& name) {
-    for (const auto& entry : std::filesystem::directory_iterator("/usr/lib/postgresql")) {
-      const auto file = entry.path() / "bin" / name;
-      if (std::filesystem::exists(file)) return file.string();
-    }
-    throw std::runtime_error("no " + name);
-  }
   void finish(const std::vector<std::string>& command) {
     const auto output = directory_.path() / "output";
     Process process(command, {}, output);

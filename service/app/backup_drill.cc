@@ -1,0 +1,376 @@
+#include "app/backup_drill.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "app/root_keys.h"
+#include "crypto/base64url.h"
+#include "policy/snapshot.h"
+#include "storage/embedded_postgres.h"
+#include "storage/migrator.h"
+#include "storage/postgres_audit_log.h"
+#include "storage/postgres_config_store.h"
+#include "storage/postgres_inventory.h"
+#include "storage/postgres_kek_store.h"
+#include "storage/postgres_transit_store.h"
+#include "token/json.h"
+#include "vault/envelope.h"
+#include "vault/keyring.h"
+#include "vault/transit.h"
+
+namespace postern::app {
+namespace {
+
+namespace fs = std::filesystem;
+using token::Json;
+
+constexpr int kProven = 0;
+constexpr int kFailed = 1;
+constexpr std::size_t kMostProblems = 20;  // of a tenant; the rest are counted
+
+int say(const Error& error) {
+  std::cerr << "posternd: " << (error.detail.empty() ? error.diagnostic : error.detail) << '\n';
+  return kFailed;
+}
+
+/// What was found of one tenant. Problems name things, and quote no value.
+struct Found {
+  bool sealed = false;  ///< its key holder's share is not here, so that nothing but the audit is
+  std::uint64_t keks = 0, signing_keys = 0, transit_keys = 0, credential_versions = 0;
+  std::uint64_t audit_records = 0;
+  std::string audit_head;
+  std::uint64_t problem_count = 0;
+  std::vector<std::string> problems;
+
+  void add(std::string problem) {
+    ++problem_count;
+    if (problems.size() < kMostProblems) problems.push_back(std::move(problem));
+  }
+};
+
+class Drill {
+ public:
+  Drill(const std::string& database_url, std::string base_url, vault::RootKeys root_keys)
+      : base_url_(std::move(base_url)),
+        database_(options(database_url)),
+        keks_(database_),
+        keyring_(std::move(root_keys), keks_),
+        audit_(database_, keyring_),
+        tenants_(database_, audit_),
+        inventory_(database_),
+        transit_(database_, audit_) {}
+
+  /// One page of all tenants after another. Errors: what ends it as a whole.
+  Result<Json> run() {
+    Json shown = Json::array();
+    std::string cursor;
+    do {
+      POSTERN_TRY(const auto page, tenants_.tenants(cursor, 500));
+      for (const auto& row : page.items) {
+        POSTERN_TRY(const auto found, prove(row.tenant));
+        shown.push_back({{"tenant", row.tenant.str()},
+                         {"sealed", found.sealed},
+                         {"keks", found.keks},
+                         {"signing_keys", found.signing_keys},
+                         {"transit_keys", found.transit_keys},
+                         {"credential_versions", found.credential_versions},
+                         {"audit_records", found.audit_records},
+                         {"audit_head", found.audit_head},
+                         {"problem_count", found.problem_count},
+                         {"problems", found.problems}});
+        keyring_.forget(row.tenant);  // of many tenants one after the other
+      }
+      cursor = page.next;
+    } while (!cursor.empty());
+    return shown;
+  }
+
+ private:
+  static storage::DatabaseOptions options(const std::string& url) {
+    storage::DatabaseOptions options;
+    options.conninfo = url;
+    options.application_name = "posternd-drill";
+    options.max_connections = 2;
+    options.statement_timeout = std::chrono::seconds(300);
+    return options;
+  }
+
+  /// Whether it opened. A database that does not answer is no finding, but the end.
+  static Result<bool> opened(const Status& status, Found& found, const std::string& what) {
+    if (status.ok()) return true;
+    const auto& error = status.error();
+    if (error.code == ErrorCode::Unavailable) return error;
+    if (error.code == ErrorCode::TenantSealed) {
+      found.sealed = true;
+      return false;
+    }
+    found.add(what + (error.code == ErrorCode::KeyUnavailable ? ": its root key is not here"
+                                                              : ": does not open"));
+    return false;
+  }
+  template <class T>
+  static Result<bool> opened(const Result<T>& result, Found& found, const std::string& what) {
+    return opened(result.ok() ? Status() : Status(result.error()), found, what);
+  }
+
+  Result<Found> prove(const TenantId& tenant) {
+    Found found;
+    POSTERN_CHECK(prove_keks(tenant, found));
+    POSTERN_CHECK(prove_audit(tenant, found));
+    POSTERN_TRY(const auto stored, tenants_.load(tenant));
+    POSTERN_CHECK(prove_configuration(stored, found));
+    const auto each = [&](const storage::PostgresInventory::Entry& entry) -> Status {
+      const auto& owner = entry.key.owner;
+      POSTERN_TRY(const bool open, opened(envelope_.open(tenant, entry.key, entry.sealed), found,
+                                          "credential " + entry.key.name.str() + " version " +
+                                              std::to_string(entry.sealed.version) + " of " +
+                                              (owner.is_tenant() ? "the tenant" : "a principal")));
+      if (open) ++found.credential_versions;
+      return {};
+    };
+    POSTERN_CHECK(inventory_.each_version(tenant, each));
+    POSTERN_CHECK(prove_transit(tenant, found));
+    return found;
+  }
+
+  Status prove_keks(const TenantId& tenant, Found& found) {
+    POSTERN_TRY(const auto keks, keks_.keks(tenant));
+    for (const auto& kek : keks) {
+      // The audit chain's key is of the KEK alone, with a key holder's share or without.
+      POSTERN_TRY(const bool open,
+                  opened(keyring_.of_version(tenant, kek.version), found,
+                         "KEK " + std::to_string(static_cast<std::uint32_t>(kek.version)) +
+                             " under root key " + vault::root_key_ids({kek.root_key_id})));
+      if (open) ++found.keks;
+    }
+    return {};
+  }
+
+  Status prove_audit(const TenantId& tenant, Found& found) {
+    const auto verified = audit_.verify(tenant);
+    POSTERN_TRY(const bool read, opened(verified, found, "the audit chain"));
+    if (!read) return {};
+    const auto& chain = verified.value();
+    found.audit_records = chain.records;
+    found.audit_head = crypto::base64url(ByteView(chain.head));
+    if (!chain.intact) {
+      found.add("the audit chain: " + chain.problem +
+                (chain.first_bad > 0 ? " at " + std::to_string(chain.first_bad) : std::string()));
+    }
+    return {};
+  }
+
+  Status prove_configuration(const policy::StoredTenant& stored, Found& found) {
+    const auto& tenant = stored.row.tenant;
+    for (const auto& key : stored.signing_keys) {
+      POSTERN_TRY(const bool open, opened(keyring_.unwrap_private(tenant, vault::kTokenSigning,
+                                                                  key.kid, key.wrapped),
+                                          found, "signing key " + key.kid));
+      if (open) ++found.signing_keys;
+    }
+    // What does not open is named above; then there is nothing more to learn from this.
+    if (found.problem_count > 0) return {};
+    POSTERN_CHECK(opened(policy::TenantSnapshot::build(stored, base_url_, keyring_), found,
+                         "the configuration"));
+    return {};
+  }
+
+  Status prove_transit(const TenantId& tenant, Found& found) {
+    POSTERN_TRY(const auto names, transit_.names(tenant));
+    for (const auto& name : names) {
+      POSTERN_TRY(const auto key, transit_.find(tenant, vault::TransitName(name)));
+      POSTERN_TRY(const auto versions, transit_.versions(tenant, key.key.id));
+      for (const auto& version : versions) {
+        const auto id = vault::transit_box_id(name, vault::to_string(key.key.type), key.key.id,
+                                              version.version);
+        POSTERN_TRY(
+            const bool open,
+            opened(keyring_.unwrap_private(tenant, vault::kTransitKey, id, version.wrapped), found,
+                   "transit key " + name + " version " + std::to_string(version.version)));
+        if (open) ++found.transit_keys;
+      }
+    }
+    return {};
+  }
+
+  const std::string base_url_;
+  storage::Database database_;
+  storage::PostgresKekStore keks_;
+  vault::Keyring keyring_;
+  vault::Envelope envelope_{keyring_};
+  storage::PostgresAuditLog audit_;
+  storage::PostgresConfigStore tenants_;
+  storage::PostgresInventory inventory_;
+  storage::PostgresTransitStore transit_;
+};
+
+std::uint64_t sum(const Json& tenants, const char* member) {
+  std::uint64_t total = 0;
+  for (const auto& tenant : tenants) total += tenant[member].get<std::uint64_t>();
+  return total;
+}
+
+std::string plural(std::uint64_t count, const char* one) {
+  return std::to_string(count) + ' ' + one + (count == 1 ? "" : "s");
+}
+
+int report(const Json& tenants, bool as_json) {
+  const auto problems = sum(tenants, "problem_count");
+  std::uint64_t sealed = 0;
+  for (const auto& tenant : tenants) sealed += tenant["sealed"].get<bool>() ? 1 : 0;
+  // An empty database opens as a whole, and proves nothing.
+  const bool proven = problems == 0 && !tenants.empty();
+  if (as_json) {
+    std::cout << token::dump_json({{"proven", proven}, {"tenants", tenants}}) << '\n';
+    return proven ? kProven : kFailed;
+  }
+  for (const auto& tenant : tenants) {
+    const auto& count = tenant["problem_count"];
+    std::cout << tenant["tenant"].get<std::string>() << "  "
+              << plural(tenant["credential_versions"], "credential version") << ", "
+              << plural(tenant["signing_keys"], "signing key") << ", "
+              << plural(tenant["transit_keys"], "transit key") << ", "
+              << plural(tenant["audit_records"], "audit record") << ", head "
+              << tenant["audit_head"].get<std::string>()
+              << (tenant["sealed"].get<bool>() ? ", sealed by its key holder" : "") << '\n';
+    for (const auto& problem : tenant["problems"]) {
+      std::cout << "  " << problem.get<std::string>() << '\n';
+    }
+    if (count > tenant["problems"].size()) {
+      std::cout << "  and " << count.get<std::uint64_t>() - tenant["problems"].size() << " more\n";
+    }
+  }
+  if (sealed > 0) {
+    std::cout << plural(sealed, "tenant")
+              << " sealed: what they have under their key holders' shares was not tried\n";
+  }
+  if (tenants.empty()) {
+    std::cout << "not proven: there is no tenant in it\n";
+  } else if (problems > 0) {
+    std::cout << "not proven: " << plural(problems, "problem") << " in "
+              << plural(tenants.size(), "tenant") << '\n';
+  } else {
+    std::cout << "proven: " << plural(sum(tenants, "credential_versions"), "credential version")
+              << " of " << plural(tenants.size(), "tenant")
+              << " open, and every audit chain is intact\n";
+  }
+  return proven ? kProven : kFailed;
+}
+
+int prove(const std::string& database_url, const Config& config, bool as_json) {
+  auto root_keys = root_key_provider(config)->load();
+  if (!root_keys.ok()) return say(root_keys.error());
+  const auto schema = storage::schema_state(database_url);
+  if (!schema.ok()) return say(schema.error());
+  if (schema.value().status != storage::SchemaStatus::Current) {
+    std::cerr << "posternd: the database schema is " << storage::to_string(schema.value().status)
+              << "; run: posternd migrate\n";
+    return kFailed;
+  }
+  Drill drill(database_url, config.base_url, std::move(root_keys).value());
+  const auto found = drill.run();
+  return found.ok() ? report(found.value(), as_json) : say(found.error());
+}
+
+/// Restores the dump and proves what came of it.
+int restore_and_prove(const Config& config, const DrillOptions& options,
+                      const fs::path& directory) {
+  storage::EmbeddedPostgres::Options settings;
+  settings.directory = directory / "postgres";
+  settings.durability = storage::EmbeddedPostgres::Options::Durability::None;
+  auto postgres = storage::EmbeddedPostgres::start(std::move(settings));
+  if (!postgres.ok()) return say(postgres.error());
+  const auto restored = postgres.value().restore(options.dump);
+  if (!restored.ok()) return say(restored.error());
+  // A backup of before the last release is brought up to date, as after a real restore.
+  const auto migrated = storage::migrate(postgres.value().owner_conninfo());
+  if (!migrated.ok()) return say(migrated.error());
+  return prove(postgres.value().service_conninfo(), config, options.json);
+}
+
+/// A directory of our own, which the user that PostgreSQL runs as may pass through.
+Result<fs::path> make_directory(const fs::path& where) {
+  std::error_code error;
+  const auto base = where.empty() ? fs::temp_directory_path(error) : fs::absolute(where, error);
+  auto pattern = (base / "postern-drill-XXXXXX").string();
+  if (error || ::mkdtemp(pattern.data()) == nullptr) {
+    return fail(ErrorCode::Unavailable, base.string() + ": no directory can be made there: " +
+                                            (error ? error.message() : std::strerror(errno)));
+  }
+  if (::geteuid() == 0) ::chmod(pattern.c_str(), 0711);
+  return fs::path(pattern);
+}
+
+/// Its PostgreSQL may still be ending.
+bool remove_directory(const fs::path& directory) {
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    std::error_code error;
+    fs::remove_all(directory, error);
+    if (!error) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  std::cerr << "posternd: " << directory.string() << " could not be removed: delete it\n";
+  return false;
+}
+
+}  // namespace
+
+int prove_backup(const Config& config, const DrillOptions& options) {
+  log::set_level(log::Level::Error);
+  if (options.dump.empty()) return prove(config.database_url, config, options.json);
+  if (::access(options.dump.c_str(), R_OK) != 0) {
+    return say(fail(ErrorCode::Unavailable,
+                    options.dump.string() + ": cannot be read: " + std::strerror(errno)));
+  }
+  // The work is done by a child: whatever ends it, and whatever ends us but SIGKILL,
+  // nothing of the backup is left behind.
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int number : {SIGCHLD, SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, number);
+  sigset_t before;
+  sigprocmask(SIG_BLOCK, &signals, &before);
+  const auto directory = make_directory(options.directory);
+  if (!directory.ok()) return say(directory.error());
+  const auto child = ::fork();
+  if (child < 0) {
+    remove_directory(directory.value());
+    return say(fail(ErrorCode::Unavailable, "no process could be started"));
+  }
+  if (child == 0) {
+    sigprocmask(SIG_SETMASK, &before, nullptr);
+    ::setpgid(0, 0);  // ^C is for the parent
+    const int result = restore_and_prove(config, options, directory.value());
+    std::cout.flush();
+    ::_exit(result);
+  }
+  int status = 0;
+  while (::waitpid(child, &status, WNOHANG) == 0) {
+    int number = 0;
+    sigwait(&signals, &number);
+    if (number != SIGCHLD) ::kill(child, SIGKILL);  // its PostgreSQL ends with it
+  }
+  sigprocmask(SIG_SETMASK, &before, nullptr);
+  const bool removed = remove_directory(directory.value());
+  if (!WIFEXITED(status)) {
+    std::cerr << "posternd: the drill was ended\n";
+    return kFailed;
+  }
+  return removed ? WEXITSTATUS(status) : kFailed;
+}
+
+}  // namespace postern::app

@@ -1,0 +1,232 @@
+// `posternd restore --drill`: a backup in which everything opens is proven, and one
+// in which anything does not is not; nothing of it is left behind.
+
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <pqxx/pqxx>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "support/postgres_tools.h"
+#include "support/service_fixture.h"
+#include "vault/root_key.h"
+
+namespace postern::test {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr const char* kCanary = "canary-9f3b";
+
+class BackupDrill : public ::testing::Test {
+ protected:
+  BackupDrill() {
+    service_.start();
+    tenant_.emplace(service_.endpoint(), "acme");
+    other_.emplace(service_.endpoint(), "globex");
+    for (const char* user : {"alice", "bob"}) {
+      tenant_->store(user, "github", {{"token", std::string(kCanary) + user}});
+    }
+    tenant_->store("alice", "github", {{"token", kCanary}});
+    fs::create_directory(scratch());
+    fs::permissions(scratch(), fs::perms(0711));
+  }
+
+  struct Finished {
+    int status = 0;
+    std::string output;
+  };
+  fs::path scratch() const { return directory_.path() / "scratch"; }
+  std::unique_ptr<Process> begin(std::vector<std::string> options) {
+    std::vector<std::string> command{program("posternd"), "restore", "-c",
+                                     (directory_.path() / "posternd.toml").string()};
+    command.insert(command.end(), options.begin(), options.end());
+    output_ = directory_.path() / ("drill." + std::to_string(++runs_) + ".log");
+    return std::make_unique<Process>(command, Pairs{}, output_);
+  }
+  Finished run(std::vector<std::string> options) {
+    auto process = begin(std::move(options));
+    const int status = process->wait();
+    auto output = read_text(output_);
+    EXPECT_THAT(output, Not(HasSubstr(kCanary)));
+    return {status, std::move(output)};
+  }
+  Finished drill() { return run({"--drill"}); }
+  Finished drill(const fs::path& dump) {
+    auto done = run({"--drill", "--dump", dump.string(), "--directory", scratch().string()});
+    EXPECT_TRUE(fs::is_empty(scratch()));
+    return done;
+  }
+  fs::path dump(const std::string& format = "custom") {
+    const auto file = directory_.path() / ("dump." + std::to_string(++runs_));
+    Process process({postgres_tool("pg_dump"), "--format=" + format, "--file=" + file.string(),
+                     "--dbname=" + database_.superuser()},
+                    {}, directory_.path() / "dump.log");
+    EXPECT_EQ(process.wait(), 0) << read_text(directory_.path() / "dump.log");
+    return file;
+  }
+  void change(const std::string& sql) {
+    pqxx::connection connection(database_.superuser());
+    pqxx::nontransaction tx(connection);
+    tx.exec("SET search_path = postern");
+    tx.exec("SET session_replication_role = replica");  // past the triggers
+    tx.exec(sql);
+  }
+  std::string root_key() const { return (directory_.path() / "keys/root.key").string(); }
+
+  TempDirectory directory_;
+  PostgresDatabase database_;
+  ServiceProcess service_{directory_.path(), database_.service()};
+  std::optional<TestTenant> tenant_, other_;
+  fs::path output_;
+  int runs_ = 0;
+};
+
+TEST_F(BackupDrill, ProvesTheDatabaseThereIsAndChangesNothing) {
+  const auto records = tenant_->verification().at("records");
+  const auto done = run({"--drill", "--json"});
+  ASSERT_EQ(done.status, 0) << done.output;
+  const auto found = token::parse_json(done.output).value();
+  EXPECT_EQ(found.at("proven"), true);
+  ASSERT_EQ(found.at("tenants").size(), 2u);
+  const auto& acme = found.at("tenants")[0];
+  EXPECT_EQ(acme.at("tenant"), "acme");
+  EXPECT_EQ(acme.at("credential_versions"), 3);
+  EXPECT_EQ(acme.at("keks"), 1);
+  EXPECT_GE(acme.at("signing_keys").get<int>(), 1);
+  EXPECT_EQ(acme.at("problems"), Json::array());
+  // The question before was recorded too; the drill was not.
+  EXPECT_EQ(tenant_->verification().at("records"), records.get<int>() + 1);
+}
+
+TEST_F(BackupDrill, ProvesADumpAndLeavesNothingOfIt) {
+  for (const char* format : {"custom", "directory", "tar"}) {
+    const auto done = drill(dump(format));
+    EXPECT_EQ(done.status, 0) << format << done.output;
+    EXPECT_THAT(done.output, HasSubstr("proven: 3 credential versions of 2 tenants open"));
+    EXPECT_THAT(done.output, HasSubstr("acme  3 credential versions, "));
+  }
+}
+
+TEST_F(BackupDrill, WhatWasDeletedOpensAndWhatWasDestroyedIsGone) {
+  const auto alice = tenant_->user_token("alice");
+  ASSERT_THAT(tenant_->api("DELETE", "/credentials/github/versions/1", alice), HasStatus(200));
+  EXPECT_THAT(drill().output, HasSubstr("proven: 3 credential versions"));
+  ASSERT_THAT(tenant_->api("POST", "/credentials/github/versions/1/destroy", alice),
+              HasStatus(200));
+  EXPECT_THAT(drill().output, HasSubstr("proven: 2 credential versions"));
+}
+
+TEST_F(BackupDrill, NamesWhatDoesNotOpen) {
+  change(
+      "UPDATE credential_version SET sealed = set_byte(sealed, 90, get_byte(sealed, 90) # 1) "
+      "WHERE owner_subject = 'bob'");
+  const auto file = dump();
+  for (const auto& done : {drill(), drill(file)}) {
+    EXPECT_EQ(done.status, 1) << done.output;
+    EXPECT_THAT(done.output,
+                AllOf(HasSubstr("credential github version 1 of a principal: does not open"),
+                      HasSubstr("not proven: 1 problem in 2 tenants"), Not(HasSubstr("bob"))));
+  }
+}
+
+TEST_F(BackupDrill, NoticesARecordThatWasAltered) {
+  change(
+      "UPDATE audit_record SET body = replace(body, 'alice', 'mallory') WHERE tenant_id = 'acme'");
+  const auto done = drill();
+  EXPECT_EQ(done.status, 1) << done.output;
+  EXPECT_THAT(done.output, HasSubstr("the audit chain: "));
+}
+
+TEST_F(BackupDrill, WithoutTheRightRootKeyNothingIsProven) {
+  const auto file = dump();
+  const auto right = read_text(root_key());
+  service_.stop();
+  fs::remove(root_key());
+  auto done = drill(file);
+  EXPECT_EQ(done.status, 1);
+  EXPECT_THAT(done.output, HasSubstr("root.key"));
+  ASSERT_TRUE(vault::RootKeys::create(root_key()).ok());
+  done = drill(file);
+  EXPECT_EQ(done.status, 1);
+  EXPECT_THAT(done.output, AllOf(HasSubstr("KEK 1 under root key " + right.substr(20, 16) +
+                                           ": its root key is not here"),
+                                 HasSubstr("not proven: ")));
+}
+
+TEST_F(BackupDrill, ATenantThatIsSealedIsNamed) {
+  const std::string share(43, 'A');
+  const auto held = tenant_->api("PUT", "/key-holder", tenant_->admin, {{"share", share}});
+  ASSERT_THAT(held, HasStatus(200));
+  const auto done = drill();
+  EXPECT_EQ(done.status, 0) << done.output;
+  EXPECT_THAT(done.output, AllOf(HasSubstr(", sealed by its key holder"),
+                                 HasSubstr("1 tenant sealed: "), HasSubstr("globex  0 ")));
+}
+
+TEST_F(BackupDrill, AnArchiveThatIsNoneProvesNothing) {
+  const auto whole = read_text(dump());
+  const auto cut = directory_.path() / "cut";
+  std::ofstream(cut) << whole.substr(0, whole.size() / 2);
+  const auto text = directory_.path() / "text";
+  std::ofstream(text) << "DROP DATABASE postern;\n";
+  for (const auto& file : {cut, text, dump("plain"), directory_.path() / "absent"}) {
+    const auto done = drill(file);
+    EXPECT_EQ(done.status, 1) << file;
+    EXPECT_THAT(done.output, HasSubstr("posternd: ")) << file;
+    EXPECT_THAT(done.output, Not(HasSubstr("proven:"))) << file;
+  }
+  EXPECT_EQ(run({}).status, 2) << "it does no other";
+  EXPECT_EQ(run({"--drill", "--directory", scratch().string()}).status, 2);
+  EXPECT_EQ(run({"--drill", "--dump", cut.string(), "--directory", "/nowhere"}).status, 1);
+}
+
+TEST_F(BackupDrill, AnEmptyDatabaseProvesNothing) {
+  for (const auto* tenant : {"acme", "globex"}) {
+    EXPECT_THAT(
+        tenant_->ask("DELETE", std::string("/api/v1/tenants/") + tenant + "?confirm=" + tenant,
+                     {{"Authorization", bearer(tenant_->operator_token())}}),
+        HasStatus(204));
+  }
+  const auto done = drill();
+  EXPECT_EQ(done.status, 1);
+  EXPECT_THAT(done.output, HasSubstr("not proven: there is no tenant in it"));
+}
+
+TEST_F(BackupDrill, AnArchiveIsAProgramThatMayDoNothing) {
+  const auto touched = directory_.path() / "touched";
+  fs::permissions(directory_.path(), fs::perms(0777));
+  change(
+      "CREATE FUNCTION outside() RETURNS integer LANGUAGE plpgsql AS $f$ BEGIN "
+      "COPY (SELECT 1) TO PROGRAM 'cat > " +
+      touched.string() + "; true'; RETURN 1; END $f$");
+  change("CREATE MATERIALIZED VIEW hostile AS SELECT outside()");
+  ASSERT_TRUE(fs::remove(touched)) << "as a superuser it does";
+  const auto done = drill(dump());
+  EXPECT_EQ(done.status, 1);
+  EXPECT_THAT(done.output, HasSubstr("pg_restore failed: "));
+  EXPECT_FALSE(fs::exists(touched));
+}
+
+TEST_F(BackupDrill, EndedHalfwayItLeavesNothing) {
+  const auto file = dump();
+  for (const int number : {SIGTERM, SIGINT}) {
+    auto process = begin({"--drill", "--dump", file.string(), "--directory", scratch().string()});
+    eventually([&] { return !fs::is_empty(scratch()); }, "it has begun");
+    process->signal(number);
+    EXPECT_EQ(process->wait(), 1);
+    EXPECT_TRUE(fs::is_empty(scratch()));
+  }
+}
+
+}  // namespace
+}  // namespace postern::test
