@@ -19,14 +19,12 @@
 #include <vector>
 
 #include "app/root_keys.h"
+#include "app/stores.h"
 #include "crypto/base64url.h"
 #include "policy/snapshot.h"
 #include "storage/embedded_postgres.h"
 #include "storage/migrator.h"
-#include "storage/postgres_audit_log.h"
-#include "storage/postgres_config_store.h"
 #include "storage/postgres_inventory.h"
-#include "storage/postgres_kek_store.h"
 #include "storage/postgres_transit_store.h"
 #include "token/json.h"
 #include "vault/envelope.h"
@@ -67,20 +65,15 @@ class Drill {
  public:
   Drill(const std::string& database_url, std::string base_url, vault::RootKeys root_keys)
       : base_url_(std::move(base_url)),
-        database_(options(database_url)),
-        keks_(database_),
-        keyring_(std::move(root_keys), keks_),
-        audit_(database_, keyring_),
-        tenants_(database_, audit_),
-        inventory_(database_),
-        transit_(database_, audit_) {}
+        stores_(command_database(database_url, "posternd-drill", std::chrono::minutes(5)),
+                std::move(root_keys)) {}
 
   /// One page of all tenants after another. Errors: what ends it as a whole.
   Result<Json> run() {
     Json shown = Json::array();
     std::string cursor;
     do {
-      POSTERN_TRY(const auto page, tenants_.tenants(cursor, 500));
+      POSTERN_TRY(const auto page, stores_.tenants.tenants(cursor, 500));
       for (const auto& row : page.items) {
         POSTERN_TRY(const auto found, prove(row.tenant));
         shown.push_back({{"tenant", row.tenant.str()},
@@ -93,7 +86,7 @@ class Drill {
                          {"audit_head", found.audit_head},
                          {"problem_count", found.problem_count},
                          {"problems", found.problems}});
-        keyring_.forget(row.tenant);  // of many tenants one after the other
+        stores_.keyring.forget(row.tenant);  // of many tenants one after the other
       }
       cursor = page.next;
     } while (!cursor.empty());
@@ -101,15 +94,6 @@ class Drill {
   }
 
  private:
-  static storage::DatabaseOptions options(const std::string& url) {
-    storage::DatabaseOptions options;
-    options.conninfo = url;
-    options.application_name = "posternd-drill";
-    options.max_connections = 2;
-    options.statement_timeout = std::chrono::seconds(300);
-    return options;
-  }
-
   /// Whether it opened. A database that does not answer is no finding, but the end.
   static Result<bool> opened(const Status& status, Found& found, const std::string& what) {
     if (status.ok()) return true;
@@ -132,7 +116,7 @@ class Drill {
     Found found;
     POSTERN_CHECK(prove_keks(tenant, found));
     POSTERN_CHECK(prove_audit(tenant, found));
-    POSTERN_TRY(const auto stored, tenants_.load(tenant));
+    POSTERN_TRY(const auto stored, stores_.tenants.load(tenant));
     POSTERN_CHECK(prove_configuration(stored, found));
     const auto each = [&](const storage::PostgresInventory::Entry& entry) -> Status {
       const auto& owner = entry.key.owner;
@@ -149,11 +133,11 @@ class Drill {
   }
 
   Status prove_keks(const TenantId& tenant, Found& found) {
-    POSTERN_TRY(const auto keks, keks_.keks(tenant));
+    POSTERN_TRY(const auto keks, stores_.keks.keks(tenant));
     for (const auto& kek : keks) {
       // The audit chain's key is of the KEK alone, with a key holder's share or without.
       POSTERN_TRY(const bool open,
-                  opened(keyring_.of_version(tenant, kek.version), found,
+                  opened(stores_.keyring.of_version(tenant, kek.version), found,
                          "KEK " + std::to_string(static_cast<std::uint32_t>(kek.version)) +
                              " under root key " + vault::root_key_ids({kek.root_key_id})));
       if (open) ++found.keks;
@@ -162,7 +146,7 @@ class Drill {
   }
 
   Status prove_audit(const TenantId& tenant, Found& found) {
-    const auto verified = audit_.verify(tenant);
+    const auto verified = stores_.audit_log.verify(tenant);
     POSTERN_TRY(const bool read, opened(verified, found, "the audit chain"));
     if (!read) return {};
     const auto& chain = verified.value();
@@ -178,14 +162,14 @@ class Drill {
   Status prove_configuration(const policy::StoredTenant& stored, Found& found) {
     const auto& tenant = stored.row.tenant;
     for (const auto& key : stored.signing_keys) {
-      POSTERN_TRY(const bool open, opened(keyring_.unwrap_private(tenant, vault::kTokenSigning,
-                                                                  key.kid, key.wrapped),
+      POSTERN_TRY(const bool open, opened(stores_.keyring.unwrap_private(
+                                              tenant, vault::kTokenSigning, key.kid, key.wrapped),
                                           found, "signing key " + key.kid));
       if (open) ++found.signing_keys;
     }
     // What does not open is named above; then there is nothing more to learn from this.
     if (found.problem_count > 0) return {};
-    POSTERN_CHECK(opened(policy::TenantSnapshot::build(stored, base_url_, keyring_), found,
+    POSTERN_CHECK(opened(policy::TenantSnapshot::build(stored, base_url_, stores_.keyring), found,
                          "the configuration"));
     return {};
   }
@@ -200,8 +184,8 @@ class Drill {
                                               version.version);
         POSTERN_TRY(
             const bool open,
-            opened(keyring_.unwrap_private(tenant, vault::kTransitKey, id, version.wrapped), found,
-                   "transit key " + name + " version " + std::to_string(version.version)));
+            opened(stores_.keyring.unwrap_private(tenant, vault::kTransitKey, id, version.wrapped),
+                   found, "transit key " + name + " version " + std::to_string(version.version)));
         if (open) ++found.transit_keys;
       }
     }
@@ -209,14 +193,10 @@ class Drill {
   }
 
   const std::string base_url_;
-  storage::Database database_;
-  storage::PostgresKekStore keks_;
-  vault::Keyring keyring_;
-  vault::Envelope envelope_{keyring_};
-  storage::PostgresAuditLog audit_;
-  storage::PostgresConfigStore tenants_;
-  storage::PostgresInventory inventory_;
-  storage::PostgresTransitStore transit_;
+  Stores stores_;
+  vault::Envelope envelope_{stores_.keyring};
+  storage::PostgresInventory inventory_{stores_.database};
+  storage::PostgresTransitStore transit_{stores_.database, stores_.audit_log};
 };
 
 std::uint64_t sum(const Json& tenants, const char* member) {
@@ -275,13 +255,7 @@ int report(const Json& tenants, bool as_json) {
 int prove(const std::string& database_url, const Config& config, bool as_json) {
   auto root_keys = root_key_provider(config)->load();
   if (!root_keys.ok()) return say(root_keys.error());
-  const auto schema = storage::schema_state(database_url);
-  if (!schema.ok()) return say(schema.error());
-  if (schema.value().status != storage::SchemaStatus::Current) {
-    std::cerr << "posternd: the database schema is " << storage::to_string(schema.value().status)
-              << "; run: posternd migrate\n";
-    return kFailed;
-  }
+  if (const auto schema = check_schema(database_url); !schema.ok()) return say(schema.error());
   Drill drill(database_url, config.base_url, std::move(root_keys).value());
   const auto found = drill.run();
   return found.ok() ? report(found.value(), as_json) : say(found.error());

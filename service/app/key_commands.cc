@@ -11,12 +11,8 @@
 #include <utility>
 
 #include "app/root_keys.h"
-#include "core/clock.h"
+#include "app/stores.h"
 #include "core/log.h"
-#include "storage/migrator.h"
-#include "storage/postgres_audit_log.h"
-#include "storage/postgres_config_store.h"
-#include "storage/postgres_kek_store.h"
 #include "storage/postgres_rotation_store.h"
 #include "token/json.h"
 #include "vault/keyring.h"
@@ -37,38 +33,19 @@ int say(const Error& error) {
   return kFailed;
 }
 
-storage::DatabaseOptions database_options(const Config& config) {
-  storage::DatabaseOptions options;
-  options.conninfo = config.database_url;
-  options.application_name = "posternd-keys";
-  options.max_connections = 2;
-  options.statement_timeout = std::chrono::seconds(30);
-  return options;
-}
-
 std::uint32_t number(KekVersion version) { return static_cast<std::uint32_t>(version); }
 
 /// What the commands work with.
-struct Tools {
-  Tools(const Config& config, vault::RootKeys root_keys, vault::Rotation::Options options)
-      : ids(root_keys.ids()),
-        database(database_options(config)),
-        key_database(database_options(config)),
-        keks(key_database),
-        keyring(std::move(root_keys), keks),
-        audit_log(database, keyring),
-        tenants(database, audit_log),
+struct Tools : Stores {
+  Tools(const Config& config, vault::RootKeys root_keys, std::vector<std::string> given,
+        vault::Rotation::Options options)
+      : Stores(command_database(config.database_url, "posternd-keys", std::chrono::seconds(30)),
+               std::move(root_keys)),
+        ids(std::move(given)),
         store(database, audit_log),
         rotation(store, keyring, clock, std::move(options)) {}
 
   const std::vector<std::string> ids;
-  SystemClock clock;
-  storage::Database database;
-  storage::Database key_database;  // a transaction under way may need a KEK
-  storage::PostgresKekStore keks;
-  vault::Keyring keyring;
-  storage::PostgresAuditLog audit_log;
-  storage::PostgresConfigStore tenants;
   storage::PostgresRotationStore store;
   vault::Rotation rotation;
 };
@@ -84,15 +61,12 @@ Result<std::unique_ptr<Tools>> open_tools(const Config& config, const KeyOptions
     std::cerr << "posternd: " << root_keys.error().detail << '\n';
     root_keys = vault::RootKeys::none();
   }
-  POSTERN_TRY(const auto schema, storage::schema_state(config.database_url));
-  if (schema.status != storage::SchemaStatus::Current) {
-    return fail(ErrorCode::Unavailable, "the database schema is " +
-                                            std::string(storage::to_string(schema.status)) +
-                                            "; run: posternd migrate");
-  }
+  POSTERN_CHECK(check_schema(config.database_url));
   vault::Rotation::Options rotation;
   rotation.per_second = options.per_second;
-  return std::make_unique<Tools>(config, std::move(root_keys).value(), std::move(rotation));
+  auto ids = root_keys.value().ids();
+  return std::make_unique<Tools>(config, std::move(root_keys).value(), std::move(ids),
+                                 std::move(rotation));
 }
 
 /// Tenants that the command is about, in order. Stops at the first error of `each`.

@@ -20,6 +20,7 @@
 #include "app/dev.h"
 #include "app/key_commands.h"
 #include "app/process_memory.h"
+#include "app/tenant_archive.h"
 #include "app/wiring.h"
 #include "core/log.h"
 #include "storage/migrator.h"
@@ -276,6 +277,26 @@ int run(int argc, char** argv) {
                    "Where that is kept meanwhile (default: the temporary directory)")
       ->needs(dump);
   restore_command->add_flag("--json", drill_options.json, "JSON on standard output");
+  auto* tenant_command = program.add_subcommand("tenant", "Move a tenant between installations");
+  tenant_command->require_subcommand(1);
+  app::ArchiveOptions archive_options;
+  const auto on_archive = [&](const char* name, const char* help) {
+    auto* command = tenant_command->add_subcommand(name, help);
+    command->add_option("-c,--config", config_file, "TOML file; keys also as POSTERND_…");
+    command
+        ->add_option("--passphrase-file", archive_options.passphrase_file,
+                     "File whose first line opens the archive: 16 bytes at least")
+        ->required();
+    return command;
+  };
+  auto* export_command = on_archive("export", "All that a tenant has, in an encrypted archive");
+  export_command->add_option("TENANT", archive_options.tenant, "Tenant")->required();
+  export_command->add_option("FILE", archive_options.file, "Archive to create, mode 0600")
+      ->required();
+  auto* import_command = on_archive("import", "A tenant that another installation exported");
+  import_command->add_option("FILE", archive_options.file, "Archive")->required();
+  import_command->add_flag("--resume", archive_options.resume,
+                           "Go on with an import that did not end");
   auto* token_command = program.add_subcommand("operator-token", "Operator tokens");
   token_command->require_subcommand(1);
   auto* token_create =
@@ -303,6 +324,12 @@ int run(int argc, char** argv) {
   if (restore_command->parsed()) {
     const auto config = read_config(config_file);
     return config ? app::prove_backup(*config, drill_options) : kUsage;
+  }
+  if (export_command->parsed() || import_command->parsed()) {
+    const auto config = read_config(config_file);
+    if (!config) return kUsage;
+    return export_command->parsed() ? app::export_tenant(*config, archive_options)
+                                    : app::import_tenant(*config, archive_options);
   }
   const auto with_config = [&](int (*command)(const app::Config&, const app::KeyOptions&)) {
     const auto config = read_config(config_file);

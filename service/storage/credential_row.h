@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/json_text.h"
 #include "storage/session.h"
 #include "vault/credential.h"
 
@@ -29,6 +31,23 @@ inline std::vector<std::string> names_in(const pqxx::field& field) {
     begin = end + 1;
   }
   return out;
+}
+
+/// As names_in() reads it.
+inline std::string joined(const std::vector<std::string>& names) {
+  std::string out;
+  for (const auto& name : names) {
+    if (name.find(',') != std::string::npos) throw std::logic_error("a comma in a field name");
+    out += (out.empty() ? "" : ",") + name;
+  }
+  return out;
+}
+
+/// Labels and the like are JSON objects of texts.
+inline std::string json_of(const vault::Texts& texts) {
+  JsonObjectText json;
+  for (const auto& [name, text] : texts) json.string(name, text);
+  return json.str();
 }
 
 /// From columns version, kek_version, wrapped_dek, sealed, field names joined by commas,

@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/json_text.h"
 #include "crypto/base64url.h"
 #include "storage/credential_row.h"
 #include "storage/session.h"
@@ -165,21 +164,7 @@ Error changed() {
   return fail(ErrorCode::PreconditionFailed, "the credential has another version");
 }
 
-// Field names are [A-Za-z_][A-Za-z0-9_]*, so a comma separates them.
-std::string joined(const std::vector<std::string>& names) {
-  std::string out;
-  for (const auto& name : names) {
-    if (name.find(',') != std::string::npos) throw std::logic_error("a comma in a field name");
-    out += (out.empty() ? "" : ",") + name;
-  }
-  return out;
-}
 // Labels and the like are JSON objects of texts.
-std::string json_of(const vault::Texts& texts) {
-  JsonObjectText json;
-  for (const auto& [name, text] : texts) json.string(name, text);
-  return json.str();
-}
 vault::Texts texts_in(const std::string& stored) {
   const auto json = token::parse_json(stored);
   if (!json.ok()) throw std::runtime_error("a column that is no JSON");

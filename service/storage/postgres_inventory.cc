@@ -1,6 +1,7 @@
 #include "storage/postgres_inventory.h"
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +24,34 @@ constexpr Statement kVersions{"inventory.versions", R"sql(
        AND (v.owner_issuer, v.owner_subject, v.name, v.version) > ($2, $3, $4, $5)
      ORDER BY v.owner_issuer, v.owner_subject, v.name, v.version
      LIMIT $6)sql"};
+
+constexpr Statement kVersionsOf{"inventory.versions_of", R"sql(
+    SELECT v.version, v.kek_version, v.wrapped_dek, v.sealed, array_to_string(v.field_names, ','),
+           extract(epoch FROM v.created_at)::bigint, extract(epoch FROM v.expires_at)::bigint
+      FROM credential_version v
+     WHERE v.tenant_id = $1 AND v.owner_issuer = $2 AND v.owner_subject = $3 AND v.name = $4
+       AND v.destroyed_at IS NULL)sql"};
+constexpr Statement kPutCredential{"inventory.put_credential", R"sql(
+    INSERT INTO credential
+           (tenant_id, owner_issuer, owner_subject, name, last_version, current_version,
+            first_version, type, max_versions, cas_required, description, labels, metadata,
+            rotation_due_at, last_used_at)
+    VALUES ($1, $2, $3, $4, $5, $5, $6, $7, $8, $9, $10, $11::jsonb, $12::jsonb,
+            to_timestamp(nullif($13, '')::bigint), to_timestamp(nullif($14, '')::bigint))
+        ON CONFLICT DO NOTHING)sql"};
+constexpr Statement kPutVersion{"inventory.put_version", R"sql(
+    INSERT INTO credential_version
+           (tenant_id, owner_issuer, owner_subject, name, version, kek_version, wrapped_dek,
+            sealed, field_names, created_at, expires_at, deleted_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, string_to_array($9, ','), to_timestamp($10),
+            to_timestamp(nullif($11, '')::bigint), to_timestamp(nullif($12, '')::bigint)))sql"};
+constexpr Statement kPutDestroyed{"inventory.put_destroyed", R"sql(
+    INSERT INTO credential_version
+           (tenant_id, owner_issuer, owner_subject, name, version, field_names, created_at,
+            expires_at, deleted_at, destroyed_at)
+    VALUES ($1, $2, $3, $4, $5, string_to_array($6, ','), to_timestamp($7),
+            to_timestamp(nullif($8, '')::bigint), to_timestamp(nullif($9, '')::bigint),
+            to_timestamp($10)))sql"};
 
 /// The last one seen.
 struct Position {
@@ -59,6 +88,85 @@ Status PostgresInventory::each_version(const TenantId& tenant, const Each& each)
     for (const auto& entry : page.value()) POSTERN_CHECK(each(entry));
     if (page.value().size() < kPage) return {};
   }
+}
+
+Status PostgresInventory::each_credential(const TenantId& tenant,
+                                          vault::CredentialStore& credentials,
+                                          const EachCredential& each) {
+  using Sealed = std::map<std::uint32_t, vault::SealedVersion>;
+  std::string cursor;
+  do {
+    POSTERN_TRY(const auto page, credentials.list(tenant, std::nullopt, cursor, kPage));
+    for (const auto& item : page.items) {
+      const auto& [issuer, subject] = item.key.owner.principal();
+      auto history = credentials.history(tenant, item.key);
+      // Removed since the page was read.
+      if (!history.ok() && history.error().code == ErrorCode::NotFound) continue;
+      if (!history.ok()) return history.error();
+      auto sealed =
+          named(kVersionsOf.name, database_.pool(), [&](Session& session) -> Result<Sealed> {
+            TenantTransaction tx(session, tenant);
+            Sealed found;
+            for (const auto& row :
+                 tx.run(kVersionsOf, tenant.str(), issuer, subject, item.key.name.str())) {
+              auto version = sealed_in(row);
+              found.emplace(version.version, std::move(version));
+            }
+            return found;
+          });
+      if (!sealed.ok()) return sealed.error();
+      Credential credential{std::move(history.value().metadata), {}};
+      for (auto& info : history.value().versions) {
+        auto found = sealed.value().find(info.version);
+        const bool destroyed = info.state() == vault::VersionState::Destroyed;
+        // Destroyed, or fallen out of max_versions, between the two reads.
+        if (!destroyed && found == sealed.value().end()) continue;
+        credential.versions.push_back(
+            {std::move(info), destroyed ? std::nullopt : std::optional(std::move(found->second))});
+      }
+      POSTERN_CHECK(each(std::move(credential)));
+    }
+    cursor = page.next;
+  } while (!cursor.empty());
+  return {};
+}
+
+Result<std::uint64_t> PostgresInventory::put_back(const TenantId& tenant,
+                                                  std::span<const Credential> credentials) {
+  return named(
+      kPutCredential.name, database_.pool(), [&](Session& session) -> Result<std::uint64_t> {
+        TenantTransaction tx(session, tenant);
+        std::uint64_t stored = 0;
+        for (const auto& [metadata, versions] : credentials) {
+          const auto& [issuer, subject] = metadata.key.owner.principal();
+          const auto& name = metadata.key.name.str();
+          const auto& description = metadata.description;
+          if (versions.empty()) continue;
+          const auto put =
+              tx.run(kPutCredential, tenant.str(), issuer, subject, name, metadata.version,
+                     versions.front().info.version, description.type, description.max_versions,
+                     description.cas_required, description.description, json_of(description.labels),
+                     json_of(description.metadata), seconds_of(description.rotation_due_at),
+                     seconds_of(metadata.last_used_at));
+          if (put.affected_rows() == 0) continue;
+          ++stored;
+          for (const auto& [info, sealed] : versions) {
+            if (info.destroyed_at) {
+              tx.run(kPutDestroyed, tenant.str(), issuer, subject, name, info.version,
+                     joined(info.field_names), seconds_of(info.created_at),
+                     seconds_of(info.expires_at), seconds_of(info.deleted_at),
+                     seconds_of(*info.destroyed_at));
+              continue;
+            }
+            tx.run(kPutVersion, tenant.str(), issuer, subject, name, info.version,
+                   static_cast<std::uint32_t>(sealed->kek_version), ByteView(sealed->wrapped_dek),
+                   ByteView(sealed->sealed), joined(info.field_names), seconds_of(info.created_at),
+                   seconds_of(info.expires_at), seconds_of(info.deleted_at));
+          }
+        }
+        tx.commit();
+        return stored;
+      });
 }
 
 }  // namespace postern::storage

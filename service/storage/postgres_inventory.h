@@ -1,7 +1,10 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "core/clock.h"
 #include "core/ids.h"
@@ -27,6 +30,25 @@ class PostgresInventory {
   /// Errors: those of `each`, which end it; Unavailable.
   using Each = std::function<Status(const Entry&)>;
   Status each_version(const TenantId& tenant, const Each& each);
+
+  /// A credential with its versions, oldest first. What is not destroyed is sealed.
+  struct Credential {
+    vault::CredentialMetadata metadata;
+    struct Version {
+      vault::VersionInfo info;
+      std::optional<vault::SealedVersion> sealed;
+    };
+    std::vector<Version> versions;
+  };
+  /// All of them, in the order of owner and name; errors as above.
+  using EachCredential = std::function<Status(Credential)>;
+  Status each_credential(const TenantId& tenant, vault::CredentialStore& credentials,
+                         const EachCredential& each);
+
+  /// Stores them as they are, under their version numbers, in one transaction. One that
+  /// is there already, or was once, stays as it is. Returns how many were stored.
+  /// Errors: NotFound (the tenant), Conflict (a newer KEK has come), Unavailable.
+  Result<std::uint64_t> put_back(const TenantId& tenant, std::span<const Credential> credentials);
 
  private:
   Database& database_;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <charconv>
 #include <fstream>
 
 #include "core/bytes.h"
@@ -44,6 +45,16 @@ std::vector<std::string_view> parts_of(std::string_view line) {
     if (colon == std::string_view::npos) return parts;
     line.remove_prefix(colon + 1);
   }
+}
+
+std::optional<std::uint32_t> number_in(std::string_view text) {
+  std::uint32_t value = 0;
+  const auto* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, value);
+  if (text.empty() || text.front() == '0' || parsed.ec != std::errc() || parsed.ptr != end) {
+    return std::nullopt;
+  }
+  return value;
 }
 
 Result<std::string> text_of(const std::filesystem::path& path) {

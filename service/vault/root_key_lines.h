@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +23,9 @@ inline constexpr std::size_t kMostKeys = 4;
 std::vector<std::string_view> lines_of(std::string_view text);
 /// What stands between the colons.
 std::vector<std::string_view> parts_of(std::string_view line);
+
+/// A number from 1 up in its one spelling.
+std::optional<std::uint32_t> number_in(std::string_view text);
 
 /// The file's text. Errors: Unavailable.
 Result<std::string> text_of(const std::filesystem::path& path);

@@ -1,7 +1,6 @@
 #include "vault/root_key_passphrase.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -40,23 +39,12 @@ struct Line {
   crypto::Salt salt{};
 };
 
-std::optional<std::uint32_t> number(std::string_view text) {
-  std::uint32_t value = 0;
-  const auto* end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data(), end, value);
-  // One spelling for each number.
-  if (parsed.ec != std::errc() || parsed.ptr != end || text.front() == '0') return std::nullopt;
-  return value;
-}
-
 std::optional<Line> parse_line(std::string_view text) {
   if (!text.starts_with(kPrefix)) return std::nullopt;
   const auto parts = root_key_lines::parts_of(text.substr(kPrefix.size()));
-  if (parts.size() != 4 || !is_root_key_id(parts[0]) || parts[1].empty() || parts[2].empty()) {
-    return std::nullopt;
-  }
-  const auto passes = number(parts[1]);
-  const auto memory = number(parts[2]);
+  if (parts.size() != 4 || !is_root_key_id(parts[0])) return std::nullopt;
+  const auto passes = root_key_lines::number_in(parts[1]);
+  const auto memory = root_key_lines::number_in(parts[2]);
   const auto salt = crypto::base64url_decode(parts[3]);
   if (!passes || !memory || !salt.ok() || salt.value().size() != crypto::kSaltBytes) {
     return std::nullopt;

@@ -1,0 +1,335 @@
+#include "app/tenant_record.h"
+
+#include <algorithm>
+#include <exception>
+#include <set>
+#include <stdexcept>
+#include <utility>
+
+#include "crypto/base64url.h"
+#include "token/json.h"
+#include "vault/archive.h"
+#include "vault/fields.h"
+
+namespace postern::app {
+namespace {
+
+using token::Json;
+
+Json instant(const std::optional<sys_seconds>& time) {
+  return time ? Json(time->time_since_epoch().count()) : Json(nullptr);
+}
+sys_seconds instant_in(const Json& value) {
+  // What the database can hold: up to the year 9999.
+  const auto seconds = value.get<std::int64_t>();
+  if (seconds < 0 || seconds > 253'402'300'799) throw std::out_of_range("time");
+  return sys_seconds(std::chrono::seconds(seconds));
+}
+std::optional<sys_seconds> optional_instant_in(const Json& value) {
+  if (value.is_null()) return std::nullopt;
+  return instant_in(value);
+}
+
+std::uint32_t version_in(const Json& value) {
+  const auto version = value.get<std::uint64_t>();
+  if (version < 1 || version > INT32_MAX) throw std::out_of_range("version");
+  return static_cast<std::uint32_t>(version);
+}
+
+crypto::Hash256 hash_in(const Json& value) {
+  const auto bytes = crypto::base64url_decode(value.get_ref<const std::string&>());
+  crypto::Hash256 hash{};
+  if (!bytes.ok() || bytes.value().size() != hash.size()) throw std::invalid_argument("hash");
+  std::copy(bytes.value().begin(), bytes.value().end(), hash.begin());
+  return hash;
+}
+
+std::string encoded(ByteView bytes) { return crypto::base64url(bytes); }
+Bytes decoded(const Json& value) {
+  auto bytes = crypto::base64url_decode(value.get_ref<const std::string&>());
+  if (!bytes.ok()) throw std::invalid_argument("base64url");
+  return std::move(bytes).value();
+}
+
+template <class T>
+T valid(Result<T> result) {
+  if (!result.ok()) throw std::invalid_argument("not valid");
+  return std::move(result).value();
+}
+void check(const Status& status) {
+  if (!status.ok()) throw std::invalid_argument("not valid");
+}
+
+SecureBuffer text_of(Json json) {
+  auto text = token::dump_json(json);
+  token::wipe_texts(json);
+  return SecureBuffer::take(std::move(text));
+}
+
+// ---- the tenant ----
+
+policy::StoredTenant tenant_in(const Json& json) {
+  policy::StoredTenant tenant{
+      {TenantId(json.at("tenant").get<std::string>()), {}, false, {}, 0, {}}, {}, {}, {}, {}, {}};
+  auto& row = tenant.row;
+  row.display_name = json.at("display_name").get<std::string>();
+  row.enabled = json.at("enabled").get<bool>();
+  row.settings = json.at("settings").get<std::string>();
+  for (const auto& each : json.at("objects")) {
+    const auto kind = policy::parse_kind(each.at("kind").get_ref<const std::string&>());
+    if (!kind) throw std::invalid_argument("kind");
+    tenant.objects.push_back(
+        {*kind, each.at("name").get<std::string>(), each.at("spec").get<std::string>()});
+  }
+  for (const auto& each : json.at("client_secrets")) {
+    tenant.client_secrets.push_back({ClientId(each.at("client").get<std::string>()),
+                                     each.at("id").get<std::string>(), hash_in(each.at("hash")),
+                                     optional_instant_in(each.at("expires_at"))});
+  }
+  for (const auto& each : json.at("admin_tokens")) {
+    tenant.admin_tokens.push_back({each.at("id").get<std::string>(),
+                                   each.at("description").get<std::string>(),
+                                   hash_in(each.at("hash")), instant_in(each.at("created_at")),
+                                   optional_instant_in(each.at("expires_at"))});
+  }
+  for (const auto& each : json.at("initial_tokens")) {
+    tenant.initial_tokens.push_back(
+        {each.at("id").get<std::string>(), each.at("description").get<std::string>(),
+         hash_in(each.at("hash")), instant_in(each.at("created_at")),
+         instant_in(each.at("expires_at")), each.at("max_uses").get<std::uint32_t>(),
+         each.at("uses").get<std::uint32_t>()});
+  }
+  for (const auto& each : json.at("signing_algorithms")) {
+    tenant.signing_keys.emplace_back().algorithm = each.get<std::string>();
+  }
+  return tenant;
+}
+
+// ---- credentials ----
+
+Json version_json(const CredentialRecord::Version& version) {
+  const auto& info = version.info;
+  Json json{{"version", info.version},
+            {"field_names", info.field_names},
+            {"created_at", instant(info.created_at)},
+            {"expires_at", instant(info.expires_at)},
+            {"deleted_at", instant(info.deleted_at)},
+            {"destroyed_at", instant(info.destroyed_at)}};
+  if (version.fields) json["fields"] = encoded(vault::encode_fields(*version.fields).readable());
+  return json;
+}
+
+CredentialRecord::Version version_of(const Json& json) {
+  CredentialRecord::Version version;
+  auto& info = version.info;
+  info.version = version_in(json.at("version"));
+  info.field_names = json.at("field_names").get<std::vector<std::string>>();
+  info.created_at = instant_in(json.at("created_at"));
+  info.expires_at = optional_instant_in(json.at("expires_at"));
+  info.deleted_at = optional_instant_in(json.at("deleted_at"));
+  info.destroyed_at = optional_instant_in(json.at("destroyed_at"));
+  // Destroyed is what has no fields, and nothing else is.
+  if (info.destroyed_at.has_value() == json.contains("fields"))
+    throw std::invalid_argument("fields");
+  if (info.destroyed_at) return version;
+  version.fields = valid(vault::decode_fields(decoded(json.at("fields"))));
+  check(vault::validate_fields(*version.fields));
+  const bool named =
+      std::equal(version.fields->begin(), version.fields->end(), info.field_names.begin(),
+                 info.field_names.end(),
+                 [](const auto& field, const auto& name) { return field.first == name; });
+  if (!named) throw std::invalid_argument("field names");
+  return version;
+}
+
+CredentialRecord credential_in(const Json& json) {
+  const auto& owner = json.at("owner");
+  CredentialRecord record{
+      {{owner.is_null() ? Owner::tenant()
+                        : Owner::principal({owner.at("issuer").get<std::string>(),
+                                            owner.at("subject").get<std::string>()}),
+        CredentialName(json.at("name").get<std::string>())},
+       version_in(json.at("version")),
+       {},
+       {},
+       {}},
+      {}};
+  auto& description = record.metadata.description;
+  description.type = json.at("type").get<std::string>();
+  description.max_versions = json.at("max_versions").get<std::uint32_t>();
+  description.cas_required = json.at("cas_required").get<bool>();
+  description.description = json.at("description").get<std::string>();
+  description.labels = json.at("labels").get<vault::Texts>();
+  description.metadata = json.at("metadata").get<vault::Texts>();
+  description.rotation_due_at = optional_instant_in(json.at("rotation_due_at"));
+  record.metadata.last_used_at = optional_instant_in(json.at("last_used_at"));
+  check(vault::validate(description));
+  std::uint32_t before = 0;
+  for (const auto& each : json.at("versions")) {
+    auto version = version_of(each);
+    if (version.info.version <= before) throw std::invalid_argument("order");
+    before = version.info.version;
+    record.versions.push_back(std::move(version));
+  }
+  if (before != record.metadata.version) throw std::invalid_argument("latest version");
+  return record;
+}
+
+// ---- transit ----
+
+TransitRecord transit_in(const Json& json) {
+  TransitRecord record;
+  auto& key = record.key;
+  key.name = vault::TransitName(json.at("name").get<std::string>());
+  key.id = json.at("id").get<std::string>();
+  const auto type = vault::parse_transit_type(json.at("type").get_ref<const std::string&>());
+  if (!type || key.id.empty() || key.id.size() > 64) throw std::invalid_argument("key");
+  key.type = *type;
+  key.derived = json.at("derived").get<bool>();
+  key.deletion_allowed = json.at("deletion_allowed").get<bool>();
+  key.latest_version = version_in(json.at("latest_version"));
+  key.min_decryption_version = version_in(json.at("min_decryption_version"));
+  key.min_encryption_version = json.at("min_encryption_version").get<std::uint32_t>();
+  for (const auto& each : json.at("versions")) {
+    record.versions.push_back({version_in(each.at("version")), instant_in(each.at("created_at")),
+                               PrivateKey(SecureBuffer::copy_of(decoded(each.at("key"))))});
+    if (record.versions.back().version != record.versions.size())
+      throw std::invalid_argument("order");
+  }
+  if (record.versions.size() != key.latest_version) throw std::invalid_argument("latest version");
+  return record;
+}
+
+bool same(const SecureBuffer& written, ByteView read) {
+  return std::equal(written.readable().begin(), written.readable().end(), read.begin(), read.end());
+}
+
+}  // namespace
+
+SecureBuffer encode(const policy::StoredTenant& tenant) {
+  const auto& row = tenant.row;
+  Json json{{"kind", "tenant"},
+            {"tenant", row.tenant.str()},
+            {"display_name", row.display_name},
+            {"enabled", row.enabled},
+            {"settings", row.settings}};
+  for (const char* list :
+       {"objects", "client_secrets", "admin_tokens", "initial_tokens", "signing_algorithms"}) {
+    json[list] = Json::array();
+  }
+  for (const auto& each : tenant.objects) {
+    json["objects"].push_back(
+        {{"kind", policy::to_string(each.kind)}, {"name", each.name}, {"spec", each.spec}});
+  }
+  for (const auto& each : tenant.client_secrets) {
+    json["client_secrets"].push_back({{"client", each.client.str()},
+                                      {"id", each.secret_id},
+                                      {"hash", encoded(each.hash)},
+                                      {"expires_at", instant(each.expires_at)}});
+  }
+  for (const auto& each : tenant.admin_tokens) {
+    json["admin_tokens"].push_back({{"id", each.token_id},
+                                    {"description", each.description},
+                                    {"hash", encoded(each.hash)},
+                                    {"created_at", instant(each.created_at)},
+                                    {"expires_at", instant(each.expires_at)}});
+  }
+  for (const auto& each : tenant.initial_tokens) {
+    json["initial_tokens"].push_back({{"id", each.token_id},
+                                      {"description", each.description},
+                                      {"hash", encoded(each.hash)},
+                                      {"created_at", instant(each.created_at)},
+                                      {"expires_at", instant(each.expires_at)},
+                                      {"max_uses", each.max_uses},
+                                      {"uses", each.uses}});
+  }
+  std::set<std::string> algorithms;
+  for (const auto& key : tenant.signing_keys) algorithms.insert(key.algorithm);
+  json["signing_algorithms"] = algorithms;
+  return text_of(std::move(json));
+}
+
+SecureBuffer encode(const CredentialRecord& record) {
+  const auto& [metadata, versions] = record;
+  const auto& description = metadata.description;
+  const auto& [issuer, subject] = metadata.key.owner.principal();
+  Json json{{"kind", "credential"},
+            {"owner", nullptr},
+            {"name", metadata.key.name.str()},
+            {"version", metadata.version},
+            {"type", description.type},
+            {"max_versions", description.max_versions},
+            {"cas_required", description.cas_required},
+            {"description", description.description},
+            {"labels", description.labels},
+            {"metadata", description.metadata},
+            {"rotation_due_at", instant(description.rotation_due_at)},
+            {"last_used_at", instant(metadata.last_used_at)},
+            {"versions", Json::array()}};
+  if (!metadata.key.owner.is_tenant()) json["owner"] = {{"issuer", issuer}, {"subject", subject}};
+  for (const auto& version : versions) json["versions"].push_back(version_json(version));
+  return text_of(std::move(json));
+}
+
+SecureBuffer encode(const TransitRecord& record) {
+  const auto& key = record.key;
+  Json json{{"kind", "transit_key"},
+            {"name", key.name.str()},
+            {"id", key.id},
+            {"type", vault::to_string(key.type)},
+            {"derived", key.derived},
+            {"deletion_allowed", key.deletion_allowed},
+            {"latest_version", key.latest_version},
+            {"min_decryption_version", key.min_decryption_version},
+            {"min_encryption_version", key.min_encryption_version},
+            {"versions", Json::array()}};
+  for (const auto& version : record.versions) {
+    json["versions"].push_back(
+        {{"version", version.version},
+         {"created_at", instant(version.created_at)},
+         {"key", version.key.expose([](ByteView bytes) { return encoded(bytes); })}});
+  }
+  return text_of(std::move(json));
+}
+
+SecureBuffer encode(const ArchiveTotals& totals) {
+  return text_of({{"kind", "end"},
+                  {"credentials", totals.credentials},
+                  {"versions", totals.versions},
+                  {"transit_keys", totals.transit_keys}});
+}
+
+Result<TenantArchiveRecord> decode_record(ByteView bytes) {
+  const auto malformed =
+      fail(ErrorCode::MalformedRequest, "the archive has what this release does not know");
+  token::JsonLimits limits;
+  limits.max_bytes = vault::kMostRecordBytes;
+  limits.max_values = 5'000'000;
+  auto json = token::parse_json(as_text(bytes), limits);
+  if (!json.ok()) return malformed;
+  auto record = [&]() -> Result<TenantArchiveRecord> {
+    try {
+      const auto& value = json.value();
+      const auto& kind = value.at("kind").get_ref<const std::string&>();
+      if (kind == "tenant") return TenantArchiveRecord(tenant_in(value));
+      if (kind == "credential") return TenantArchiveRecord(credential_in(value));
+      if (kind == "transit_key") return TenantArchiveRecord(transit_in(value));
+      if (kind == "end") {
+        return TenantArchiveRecord(ArchiveTotals{value.at("credentials").get<std::uint64_t>(),
+                                                 value.at("versions").get<std::uint64_t>(),
+                                                 value.at("transit_keys").get<std::uint64_t>()});
+      }
+      return malformed;
+    } catch (const std::exception&) {
+      return malformed;
+    }
+  }();
+  token::wipe_texts(json.value());
+  if (!record.ok()) return record;
+  // One spelling of each record, with no member that was passed over.
+  const auto written = std::visit([](const auto& each) { return encode(each); }, record.value());
+  if (!same(written, bytes)) return malformed;
+  return record;
+}
+
+}  // namespace postern::app

@@ -1,0 +1,285 @@
+// `posternd tenant export` and `import`: what a tenant has, in another installation with
+// other keys; and what is refused on the way.
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <pqxx/pqxx>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "support/service_fixture.h"
+
+namespace postern::test {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr const char* kCanary = "canary-51c7";
+
+/// One service over a database of its own.
+struct Installation {
+  Installation() { service.start(); }
+  std::string one(const std::string& sql) const {
+    pqxx::connection connection(database.superuser());
+    pqxx::nontransaction tx(connection);
+    tx.exec("SET search_path = postern");
+    return tx.exec(sql)[0][0].c_str();
+  }
+
+  TempDirectory directory;
+  PostgresDatabase database;
+  ServiceProcess service{directory.path(), database.service()};
+};
+
+class TenantArchive : public ::testing::Test {
+ protected:
+  TenantArchive() {
+    at_ = &from_;
+    tenant_.emplace(
+        Endpoint{[this] { return at_->service.port(); }, from_.service.operator_token()}, "acme");
+    put_secret("passphrase", "correct horse battery staple\n");
+  }
+
+  fs::path put_secret(const std::string& name, const std::string& text) {
+    const auto file = files_.path() / name;
+    std::ofstream(file) << text;
+    ::chmod(file.c_str(), 0600);
+    return file;
+  }
+  struct Finished {
+    int status = 0;
+    std::string output;
+  };
+  std::unique_ptr<Process> begin(const Installation& installation,
+                                 std::vector<std::string> arguments) {
+    std::vector<std::string> command{program("posternd"), "tenant"};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    command.insert(command.end(), {"-c", (installation.directory.path() / "posternd.toml").string(),
+                                   "--passphrase-file", passphrase_.string()});
+    output_ = files_.path() / ("run." + std::to_string(++runs_) + ".log");
+    return std::make_unique<Process>(command, Pairs{}, output_);
+  }
+  Finished run(const Installation& installation, std::vector<std::string> arguments) {
+    auto process = begin(installation, std::move(arguments));
+    const int status = process->wait();
+    auto output = read_text(output_);
+    EXPECT_THAT(output, Not(HasSubstr(kCanary)));
+    return {status, std::move(output)};
+  }
+  Finished exported() { return run(from_, {"export", "acme", file_.string()}); }
+  Finished imported(const fs::path& file) { return run(to_, {"import", file.string()}); }
+  void move() {
+    const auto out = exported();
+    ASSERT_EQ(out.status, 0) << out.output;
+    const auto in = imported(file_);
+    ASSERT_EQ(in.status, 0) << in.output;
+    at_ = &to_;
+  }
+  std::string tenants(const Installation& installation) const {
+    return installation.one("SELECT count(*) FROM tenant");
+  }
+  std::string released(const std::string& user) {
+    const auto reply = tenant_->release(tenant_->user_token(user), {{{"backend", "github"}}});
+    if (reply.status != 200) return "status " + std::to_string(reply.status);
+    return item_of(reply).value("env", Json::object()).value("GITHUB_TOKEN", item_of(reply).dump());
+  }
+  WireReply vault(const std::string& token, const std::string& path, const Json& body) {
+    return tenant_->ask("POST", "/t/acme/v1/" + path,
+                        {{"X-Vault-Token", token}, {"Content-Type", "application/json"}},
+                        body.dump());
+  }
+  std::string client_session() {
+    const auto reply =
+        vault("", "auth/approle/login", {{"role_id", "gw-01"}, {"secret_id", tenant_->secret}});
+    return json_of(reply).at("auth").at("client_token");
+  }
+
+  TempDirectory files_;
+  Installation from_, to_;
+  const Installation* at_ = nullptr;  ///< where the tenant's calls go
+  std::optional<TestTenant> tenant_;
+  const fs::path file_ = files_.path() / "acme.archive";
+  fs::path passphrase_ = files_.path() / "passphrase", output_;
+  int runs_ = 0;
+};
+
+TEST_F(TenantArchive, WhatATenantHasIsInTheOtherInstallation) {
+  const std::string value(kCanary);
+  tenant_->store("alice", "github", {{"token", value + "-1"}});
+  tenant_->store("alice", "github", {{"token", value + "-2"}});
+  tenant_->store("alice", "github", {{"token", value + "-3"}});
+  tenant_->store("bob", "github", {{"token", value + "-bob"}});
+  const auto alice = tenant_->user_token("alice");
+  ASSERT_THAT(tenant_->api("POST", "/credentials/github/versions/1/destroy", alice),
+              HasStatus(200));
+  ASSERT_THAT(tenant_->api("DELETE", "/credentials/github/versions/2", alice), HasStatus(200));
+  const auto versions = json_of(tenant_->api("GET", "/credentials/github/versions", alice));
+  const auto listed = json_of(tenant_->api("GET", "/credentials", tenant_->admin));
+  tenant_->manifest["settings"]["vault_api"] = {
+      {"clients", {"gw-01"}},
+      {"transit",
+       {{"rules",
+         {{{"clients", {"gw-01"}}, {"keys", {"*"}}, {"operations", {"encrypt", "decrypt"}}}}}}}};
+  ASSERT_THAT(tenant_->apply(), HasStatus(200));
+  ASSERT_THAT(vault(tenant_->admin, "transit/keys/orders", Json::object()), HasStatus(200));
+  const auto session = client_session();
+  const auto encrypted = [&](const std::string& with) {
+    const auto reply = vault(with, "transit/encrypt/orders", {{"plaintext", "dGV4dA=="}});
+    return json_of(reply).at("data").at("ciphertext").get<std::string>();
+  };
+  const auto first = encrypted(session);
+  ASSERT_THAT(vault(tenant_->admin, "transit/keys/orders/rotate", Json::object()), HasStatus(200));
+  const auto second = encrypted(session);
+
+  move();
+  EXPECT_THAT(read_text(file_), AllOf(Not(HasSubstr(kCanary)), Not(HasSubstr("alice"))));
+  struct stat info {};
+  ASSERT_EQ(::stat(file_.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+
+  EXPECT_EQ(released("alice"), value + "-3");
+  EXPECT_EQ(released("bob"), value + "-bob");
+  EXPECT_EQ(json_of(tenant_->api("GET", "/credentials/github/versions", alice)), versions);
+  EXPECT_EQ(json_of(tenant_->api("GET", "/credentials", tenant_->admin)).at("items"),
+            listed.at("items"));
+  ASSERT_THAT(tenant_->api("POST", "/credentials/github/versions/2/undelete", alice),
+              HasStatus(200));
+  tenant_->store("alice", "github", {{"token", value + "-4"}});
+  EXPECT_EQ(released("alice"), value + "-4");
+  EXPECT_EQ(json_of(tenant_->api("GET", "/credentials/github", alice)).at("version"), 4);
+
+  const auto exchanged = tenant_->exchange(tenant_->user_token("alice"), "files");
+  ASSERT_THAT(exchanged, HasStatus(200));
+  const auto jwks = json_of(tenant_->ask("GET", "/t/acme/jwks"));
+  const auto token = json_of(exchanged).at("access_token").get<std::string>();
+  EXPECT_EQ(verified_claims(token, jwks).at("client_id"), "gw-01");
+  const auto here = client_session();
+  for (const auto& ciphertext : {first, second}) {
+    EXPECT_EQ(json_of(vault(here, "transit/decrypt/orders", {{"ciphertext", ciphertext}}))
+                  .at("data")
+                  .at("plaintext"),
+              "dGV4dA==");
+  }
+  EXPECT_THAT(vault(session, "transit/encrypt/orders", {{"plaintext", ""}}), HasStatus(403))
+      << "a session of the other installation";
+  EXPECT_EQ(to_.one("SELECT count(*) FROM audit_record WHERE tenant_id = 'acme' AND "
+                    "body LIKE '%tenant.import%'"),
+            "2");
+  EXPECT_EQ(from_.one("SELECT count(*) FROM audit_record WHERE tenant_id = 'acme' AND "
+                      "body LIKE '%tenant.export%'"),
+            "1");
+}
+
+TEST_F(TenantArchive, NothingIsStoredOfWhatDoesNotOpen) {
+  tenant_->store("alice", "github", {{"token", kCanary}});
+  ASSERT_EQ(exported().status, 0);
+  const auto whole = read_text(file_);
+  const auto altered = files_.path() / "altered";
+  auto flipped = whole;
+  flipped[whole.size() - 30] = static_cast<char>(flipped[whole.size() - 30] ^ 1);
+  for (const auto& content :
+       {flipped, whole.substr(0, whole.size() - 1), whole.substr(0, whole.size() / 2), whole + "x",
+        std::string("text")}) {
+    std::ofstream(altered, std::ios::binary) << content;
+    const auto done = imported(altered);
+    EXPECT_EQ(done.status, 1);
+    EXPECT_THAT(done.output, HasSubstr("archive"));
+  }
+  EXPECT_EQ(imported(files_.path() / "absent").status, 1);
+  passphrase_ = put_secret("other", "another horse battery staple\n");
+  EXPECT_THAT(imported(file_).output, HasSubstr("another passphrase"));
+  EXPECT_EQ(tenants(to_), "0");
+}
+
+TEST_F(TenantArchive, IsImportedOnceAndNeverOverWhatIsThere) {
+  tenant_->store("alice", "github", {{"token", kCanary}});
+  move();
+  tenant_->store("alice", "github", {{"token", "newer"}});
+  EXPECT_THAT(imported(file_).output, HasSubstr("there is a tenant acme already"));
+  auto done = run(to_, {"import", file_.string(), "--resume"});
+  EXPECT_EQ(done.status, 1);
+  EXPECT_THAT(done.output, HasSubstr("it is enabled, or has another configuration"));
+  EXPECT_EQ(released("alice"), "newer");
+  ASSERT_THAT(tenant_->ask("DELETE", "/api/v1/tenants/acme?confirm=acme",
+                           {{"Authorization", bearer(to_.service.operator_token())}}),
+              HasStatus(204));
+  done = imported(file_);
+  EXPECT_EQ(done.status, 1);
+  EXPECT_THAT(done.output, HasSubstr("an id is never used again"));
+}
+
+TEST_F(TenantArchive, AnImportThatWasKilledGoesOn) {
+  constexpr int kUsers = 120;
+  for (int i = 0; i < kUsers; ++i) {
+    tenant_->store("user" + std::to_string(i), "github", {{"token", "v" + std::to_string(i)}});
+  }
+  ASSERT_EQ(exported().status, 0);
+  // In the middle of what it stores, as far as the machine lets it get there.
+  int killed = 0;
+  for (int attempt = 0; attempt < 6; ++attempt) {
+    std::vector<std::string> arguments{"import", file_.string()};
+    if (tenants(to_) != "0") arguments.emplace_back("--resume");
+    auto process = begin(to_, arguments);
+    const auto stored = [&] { return std::stoi(to_.one("SELECT count(*) FROM credential")); };
+    const int before = stored();
+    const bool first = attempt == 0;
+    while (process->running() && (first ? tenants(to_) == "0" : stored() == before)) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    process->signal(SIGKILL);
+    if (process->wait() == 0) break;
+    ++killed;
+    // Only with the last one it may be used.
+    if (to_.one("SELECT enabled FROM tenant") == "f") continue;
+    EXPECT_EQ(stored(), kUsers);
+    break;
+  }
+  if (to_.one("SELECT enabled FROM tenant") == "f") {
+    const auto done = run(to_, {"import", file_.string(), "--resume"});
+    ASSERT_EQ(done.status, 0) << done.output;
+  }
+  EXPECT_GE(killed, 1);
+  at_ = &to_;
+  for (int i = 0; i < kUsers; ++i) {
+    EXPECT_EQ(released("user" + std::to_string(i)), "v" + std::to_string(i));
+  }
+  EXPECT_EQ(json_of(tenant_->api("GET", "/audit/verification", tenant_->admin)).at("intact"), true);
+}
+
+TEST_F(TenantArchive, WhatCannotBeExportedLeavesNoFile) {
+  EXPECT_THAT(run(from_, {"export", "nobody", file_.string()}).output, HasSubstr("no such tenant"));
+  EXPECT_FALSE(fs::exists(file_));
+  passphrase_ = put_secret("short", "fifteen bytes..\n");
+  EXPECT_THAT(exported().output, HasSubstr("16 bytes at least"));
+  EXPECT_FALSE(fs::exists(file_));
+  passphrase_ = put_secret("passphrase", "correct horse battery staple\n");
+  ::chmod(passphrase_.c_str(), 0644);
+  EXPECT_EQ(exported().status, 1);
+  EXPECT_FALSE(fs::exists(file_));
+  ::chmod(passphrase_.c_str(), 0600);
+  std::ofstream(file_) << "mine";
+  EXPECT_EQ(exported().status, 1);
+  EXPECT_EQ(read_text(file_), "mine");
+  fs::remove(file_);
+  ASSERT_THAT(tenant_->api("PUT", "/key-holder", tenant_->admin, {{"share", std::string(43, 'A')}}),
+              HasStatus(200));
+  const auto done = exported();
+  EXPECT_EQ(done.status, 1);
+  EXPECT_THAT(done.output, HasSubstr("sealed with its key holder's share"));
+  EXPECT_FALSE(fs::exists(file_));
+}
+
+}  // namespace
+}  // namespace postern::test
