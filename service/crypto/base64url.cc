@@ -84,8 +84,12 @@ Result<Bytes> base64_decode(std::string_view text) {
   detail::ensure_sodium();
   Bytes bytes(text.size() / 4 * 3 + 3);
   std::size_t length = 0;
-  // Without an end pointer libsodium requires that all of the text was used.
-  if (sodium_base642bin(as_uchar(std::span(bytes)), bytes.size(), text.data(), text.size(), nullptr,
+  // libsodium takes a byte above 127 for a slash, where char is signed.
+  unsigned char seen = 0;
+  for (const char c : text) seen |= static_cast<unsigned char>(c);
+  // Without an end pointer it requires that all of the text was used.
+  if ((seen & 0x80) != 0 ||
+      sodium_base642bin(as_uchar(std::span(bytes)), bytes.size(), text.data(), text.size(), nullptr,
                         &length, nullptr, sodium_base64_VARIANT_ORIGINAL) != 0) {
     return fail(ErrorCode::MalformedRequest, "malformed base64 text");
   }

@@ -81,5 +81,17 @@ TEST(Base64, DemandsExactPadding) {
   EXPECT_FALSE(base64_decode(std::string_view("Zm8=\0", 5)).ok());
 }
 
+TEST(Base64, AcceptsExactly64Characters) {
+  int accepted = 0;
+  for (int c = 0; c < 256; ++c) {
+    const std::string text{'Z', 'm', static_cast<char>(c), 'v'};
+    const auto bytes = base64_decode(text);
+    if (!bytes.ok()) continue;
+    ++accepted;
+    EXPECT_EQ(base64(bytes.value()), text);
+  }
+  EXPECT_EQ(accepted, 64);
+}
+
 }  // namespace
 }  // namespace postern::crypto
