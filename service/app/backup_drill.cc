@@ -1,6 +1,7 @@
 #include "app/backup_drill.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -44,6 +46,10 @@ constexpr std::size_t kMostProblems = 20;  // of a tenant; the rest are counted
 int say(const Error& error) {
   std::cerr << "posternd: " << (error.detail.empty() ? error.diagnostic : error.detail) << '\n';
   return kFailed;
+}
+
+std::string plural(std::uint64_t count, const char* one) {
+  return std::to_string(count) + ' ' + one + (count == 1 ? "" : "s");
 }
 
 /// What was found of one tenant. Problems name things, and quote no value.
@@ -116,8 +122,9 @@ class Drill {
     Found found;
     POSTERN_CHECK(prove_keks(tenant, found));
     POSTERN_CHECK(prove_audit(tenant, found));
-    POSTERN_TRY(const auto stored, stores_.tenants.load(tenant));
-    POSTERN_CHECK(prove_configuration(stored, found));
+    const auto stored = stores_.tenants.load(tenant);
+    POSTERN_TRY(const bool read, opened(stored, found, "the configuration"));
+    if (read) POSTERN_CHECK(prove_configuration(stored.value(), found));
     const auto each = [&](const storage::PostgresInventory::Entry& entry) -> Status {
       const auto& owner = entry.key.owner;
       POSTERN_TRY(const bool open, opened(envelope_.open(tenant, entry.key, entry.sealed), found,
@@ -127,7 +134,10 @@ class Drill {
       if (open) ++found.credential_versions;
       return {};
     };
-    POSTERN_CHECK(inventory_.each_version(tenant, each));
+    POSTERN_CHECK(opened(inventory_.each_version(tenant, each), found, "a row of a credential"));
+    POSTERN_TRY(const auto missing, inventory_.missing(tenant));
+    if (missing > 0)
+      found.add("the current version of " + plural(missing, "credential") + ": missing");
     POSTERN_CHECK(prove_transit(tenant, found));
     return found;
   }
@@ -177,14 +187,21 @@ class Drill {
   Status prove_transit(const TenantId& tenant, Found& found) {
     POSTERN_TRY(const auto names, transit_.names(tenant));
     for (const auto& name : names) {
-      POSTERN_TRY(const auto key, transit_.find(tenant, vault::TransitName(name)));
-      POSTERN_TRY(const auto versions, transit_.versions(tenant, key.key.id));
+      const auto parsed = vault::TransitName::parse(name);
+      POSTERN_TRY(const bool named, opened(parsed, found, "a transit key without a proper name"));
+      if (!named) continue;
+      const auto key = transit_.find(tenant, parsed.value());
+      POSTERN_TRY(const bool there, opened(key, found, "transit key " + name));
+      if (!there) continue;
+      const auto& [id, type, latest] =
+          std::tuple(key.value().key.id, key.value().key.type, key.value().key.latest_version);
+      POSTERN_TRY(const auto versions, transit_.versions(tenant, id));
+      if (versions.size() != latest) found.add("transit key " + name + ": a version is missing");
       for (const auto& version : versions) {
-        const auto id = vault::transit_box_id(name, vault::to_string(key.key.type), key.key.id,
-                                              version.version);
+        const auto box = vault::transit_box_id(name, vault::to_string(type), id, version.version);
         POSTERN_TRY(
             const bool open,
-            opened(stores_.keyring.unwrap_private(tenant, vault::kTransitKey, id, version.wrapped),
+            opened(stores_.keyring.unwrap_private(tenant, vault::kTransitKey, box, version.wrapped),
                    found, "transit key " + name + " version " + std::to_string(version.version)));
         if (open) ++found.transit_keys;
       }
@@ -203,10 +220,6 @@ std::uint64_t sum(const Json& tenants, const char* member) {
   std::uint64_t total = 0;
   for (const auto& tenant : tenants) total += tenant[member].get<std::uint64_t>();
   return total;
-}
-
-std::string plural(std::uint64_t count, const char* one) {
-  return std::to_string(count) + ' ' + one + (count == 1 ? "" : "s");
 }
 
 int report(const Json& tenants, bool as_json) {
@@ -315,7 +328,7 @@ int prove_backup(const Config& config, const DrillOptions& options) {
   // nothing of the backup is left behind.
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int number : {SIGCHLD, SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, number);
+  for (const int number : {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT}) sigaddset(&signals, number);
   sigset_t before;
   sigprocmask(SIG_BLOCK, &signals, &before);
   const auto directory = make_directory(options.directory);
@@ -328,6 +341,7 @@ int prove_backup(const Config& config, const DrillOptions& options) {
   if (child == 0) {
     sigprocmask(SIG_SETMASK, &before, nullptr);
     ::setpgid(0, 0);  // ^C is for the parent
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     const int result = restore_and_prove(config, options, directory.value());
     std::cout.flush();
     ::_exit(result);

@@ -294,7 +294,12 @@ int run(int argc, char** argv) {
   export_command->add_option("FILE", archive_options.file, "Archive to create, mode 0600")
       ->required();
   auto* import_command = on_archive("import", "A tenant that another installation exported");
+  import_command->add_option("TENANT", archive_options.tenant, "The tenant that is expected in it")
+      ->required();
   import_command->add_option("FILE", archive_options.file, "Archive")->required();
+  import_command->add_flag("--accept-guardrails", archive_options.accept_guardrails,
+                           "Also with guardrails of the archive, which are shown otherwise");
+  import_command->add_flag("--enable", archive_options.enable, "Enable it when all is imported");
   import_command->add_flag("--resume", archive_options.resume,
                            "Go on with an import that did not end");
   auto* token_command = program.add_subcommand("operator-token", "Operator tokens");

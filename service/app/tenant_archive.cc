@@ -19,11 +19,15 @@
 #include "app/tenant_record.h"
 #include "core/log.h"
 #include "core/new_file.h"
+#include "crypto/base64url.h"
+#include "crypto/hash.h"
+#include "policy/guardrails.h"
+#include "policy/manifest.h"
 #include "policy/signing_keys.h"
-#include "policy/snapshot.h"
 #include "storage/postgres_credential_store.h"
 #include "storage/postgres_inventory.h"
 #include "storage/postgres_transit_store.h"
+#include "token/json.h"
 #include "vault/archive.h"
 #include "vault/envelope.h"
 #include "vault/transit.h"
@@ -34,7 +38,8 @@ namespace {
 namespace fs = std::filesystem;
 using Place = vault::ArchiveWriter::Place;
 
-constexpr std::size_t kBatch = 50;  // credentials of one transaction
+constexpr std::size_t kBatch = 50;                    // credentials of one transaction
+constexpr std::size_t kBatchBytes = 8 * 1024 * 1024;  // of their values
 
 int say(const Error& error) {
   std::cerr << "posternd: " << (error.detail.empty() ? error.diagnostic : error.detail) << '\n';
@@ -212,15 +217,73 @@ Result<policy::ConfigChange> creation(Tools& tools, const policy::StoredTenant& 
   return change;
 }
 
-bool same_configuration(const policy::StoredTenant& a, const policy::StoredTenant& b) {
-  const auto objects = [](const policy::StoredTenant& stored) {
-    std::set<std::pair<std::string, std::string>> out;
-    for (const auto& object : stored.objects) {
-      out.emplace(std::string(policy::to_string(object.kind)) + "/" + object.name, object.spec);
-    }
-    return out;
-  };
-  return a.row.settings == b.row.settings && objects(a) == objects(b);
+std::size_t bytes_of(const CredentialRecord& record) {
+  std::size_t sum = 0;
+  for (const auto& version : record.versions) {
+    if (!version.fields) continue;
+    for (const auto& [name, value] : *version.fields) sum += value.size();
+  }
+  return sum;
+}
+
+/// Reads all that is stored later, and keeps the configuration. Errors: MalformedRequest.
+struct Look {
+  std::optional<policy::StoredTenant> tenant;
+  std::optional<vault::CredentialKey> last;
+  std::set<std::string> transit_names, transit_ids;
+
+  Importer importer() {
+    const auto twice = fail(ErrorCode::MalformedRequest, "the archive has something twice");
+    return {[this](policy::StoredTenant read) -> Status {
+              tenant = std::move(read);
+              return {};
+            },
+            [this, twice](const CredentialRecord& record) -> Status {
+              // In order, and so each once.
+              if (last && !(*last < record.metadata.key)) return twice;
+              last = record.metadata.key;
+              return {};
+            },
+            [this, twice](const TransitRecord& record) -> Status {
+              const bool once = transit_names.insert(record.key.name.str()).second &&
+                                transit_ids.insert(record.key.id).second;
+              return once ? Status() : Status(twice);
+            }};
+  }
+};
+
+/// Whether an operator of here would have stored that. Errors: MalformedRequest; Forbidden
+/// for guardrails that nobody here has accepted.
+Status check_configuration(const policy::StoredTenant& stored, const ArchiveOptions& options,
+                           sys_seconds now) {
+  if (stored.row.tenant.str() != options.tenant) {
+    return fail(ErrorCode::MalformedRequest, "the archive is of tenant " + stored.row.tenant.str() +
+                                                 ", not of " + options.tenant);
+  }
+  const auto guardrails = policy::guardrails_of(stored.row);
+  if (guardrails != policy::Guardrails() && !options.accept_guardrails) {
+    std::cerr << token::dump_json(policy::write(guardrails)) << '\n';
+    return fail(ErrorCode::Forbidden,
+                "the archive brings these guardrails, which are yours to say: take them with "
+                "--accept-guardrails, and change them when the tenant is there");
+  }
+  auto as_new = stored;
+  as_new.signing_keys.clear();
+  POSTERN_TRY(const auto manifest, policy::Manifest::read(policy::write_manifest(as_new)));
+  POSTERN_CHECK(policy::plan(manifest, nullptr, policy::Prune::No, now));
+  return {};
+}
+
+/// That the tenant is what an import of this archive has left. Errors: Conflict.
+Status check_resumed(Tools& tools, const TenantId& tenant, const std::string& archive) {
+  const auto other = fail(ErrorCode::Conflict,
+                          "tenant " + tenant.str() + " is not what an import of this archive left");
+  POSTERN_TRY(const auto records, tools.audit_log.read(tenant, {0, 1, true, "tenant.import."}));
+  if (records.empty()) return other;
+  const auto last = token::parse_json(records[0].body);
+  if (!last.ok() || last.value().value("action", "") != "tenant.import.begin") return other;
+  const auto fields = last.value().value("fields", token::Json::object());
+  return fields.value("archive", "") == archive ? Status() : Status(other);
 }
 
 Status store_batch(Tools& tools, const TenantId& tenant, std::vector<CredentialRecord>& batch) {
@@ -282,32 +345,19 @@ struct Imported {
 
 Result<Imported> import_from(const Config& config, const ArchiveOptions& options) {
   POSTERN_TRY(const auto passphrase, passphrase_in(options.passphrase_file));
-  // First to its end, so that nothing is stored of what does not open.
-  std::optional<policy::StoredTenant> stored;
-  Importer look;
-  look.tenant = [&](policy::StoredTenant tenant) -> Status {
-    stored = std::move(tenant);
-    return {};
-  };
-  look.credential = [](const CredentialRecord&) -> Status { return {}; };
-  look.transit = [](const TransitRecord&) -> Status { return {}; };
   std::ifstream in(options.file, std::ios::binary);
   if (!in) return fail(ErrorCode::Unavailable, options.file.string() + ": cannot be read");
   POSTERN_TRY(auto archive, vault::ArchiveReader::begin(in, passphrase.readable()));
   std::ifstream second(options.file, std::ios::binary);
   POSTERN_TRY(auto again, archive.again(second));
-  POSTERN_TRY(const auto totals, read_archive(std::move(archive), look));
-  const auto& tenant = stored->row.tenant;
+  const auto identity = crypto::base64url(crypto::sha256(as_bytes(archive.first_line())));
+  // First to its end, so that nothing is stored of what does not open.
+  Look look;
+  POSTERN_TRY(const auto totals, read_archive(std::move(archive), look.importer()));
+  const auto& stored = *look.tenant;
+  const auto& tenant = stored.row.tenant;
   POSTERN_TRY(const auto tools, open_tools(config));
-
-  // What the configuration says has to read back as it does when it is served.
-  auto as_new = *stored;
-  as_new.signing_keys.clear();
-  const auto reads = policy::TenantSnapshot::build(as_new, config.base_url, tools->keyring);
-  if (!reads.ok()) {
-    return fail(ErrorCode::MalformedRequest,
-                "the archive's configuration is not one that this release reads");
-  }
+  POSTERN_CHECK(check_configuration(stored, options, tools->clock.now()));
 
   const auto there = tools->tenants.load(tenant);
   if (!there.ok() && there.error().code != ErrorCode::NotFound) return there.error();
@@ -317,32 +367,32 @@ Result<Imported> import_from(const Config& config, const ArchiveOptions& options
                                            " already; if it is what an import left that did not "
                                            "end, run it again with --resume");
     }
-    if (there.value().row.enabled || !same_configuration(there.value(), *stored)) {
-      return fail(ErrorCode::Conflict, "tenant " + tenant.str() +
-                                           " is not what an import of this archive left: it is "
-                                           "enabled, or has another configuration");
-    }
+    POSTERN_CHECK(check_resumed(*tools, tenant, identity));
   } else {
     POSTERN_TRY(const auto removed, tools->tenants.was_removed(tenant));
     if (removed) {
       return fail(ErrorCode::Conflict,
                   "a tenant of this id was deleted here; an id is never used again");
     }
-    POSTERN_TRY(const auto change, creation(*tools, *stored));
-    const auto event = tools->event(tenant, "tenant.import");
+    POSTERN_TRY(const auto change, creation(*tools, stored));
+    const auto event = tools->event(tenant, "tenant.import.begin").with("archive", identity);
     POSTERN_CHECK(tools->tenants.apply(tenant, change, {&event, 1}));
   }
 
   std::vector<CredentialRecord> batch;
+  std::size_t bytes = 0;
   Importer store;
+  // Whoever has the passphrase may have changed the file between the two times.
   store.tenant = [&](const policy::StoredTenant& read) -> Status {
-    // The file was read twice.
-    if (read.row.tenant == tenant && same_configuration(read, *stored)) return {};
+    if (read.row.tenant == tenant) return {};
     return fail(ErrorCode::Conflict, "the archive changed while it was read");
   };
   store.credential = [&](CredentialRecord record) -> Status {
+    bytes += bytes_of(record);
     batch.push_back(std::move(record));
-    return batch.size() == kBatch ? store_batch(*tools, tenant, batch) : Status();
+    if (batch.size() < kBatch && bytes < kBatchBytes) return {};
+    bytes = 0;
+    return store_batch(*tools, tenant, batch);
   };
   store.transit = [&](TransitRecord record) {
     return store_transit(*tools, tenant, std::move(record));
@@ -351,8 +401,8 @@ Result<Imported> import_from(const Config& config, const ArchiveOptions& options
   POSTERN_CHECK(store_batch(*tools, tenant, batch));
 
   policy::ConfigChange last;
-  last.enabled = stored->row.enabled;
-  const auto event = tools->event(tenant, "tenant.import_ended")
+  if (options.enable) last.enabled = true;
+  const auto event = tools->event(tenant, "tenant.import.end")
                          .with("credentials", std::to_string(totals.credentials))
                          .with("versions", std::to_string(totals.versions))
                          .with("transit_keys", std::to_string(totals.transit_keys));
@@ -377,6 +427,7 @@ int import_tenant(const Config& config, const ArchiveOptions& options) {
             << '\n'
             << "its signing keys are new, and its issuer is " << config.base_url << "/t/"
             << done.value().tenant << '\n';
+  if (!options.enable) std::cout << "it is disabled: look at its manifest, then enable it\n";
   return 0;
 }
 

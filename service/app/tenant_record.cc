@@ -1,12 +1,15 @@
 #include "app/tenant_record.h"
 
 #include <algorithm>
+#include <cctype>
+#include <cstddef>
 #include <exception>
 #include <set>
 #include <stdexcept>
 #include <utility>
 
 #include "crypto/base64url.h"
+#include "crypto/signature.h"
 #include "token/json.h"
 #include "vault/archive.h"
 #include "vault/fields.h"
@@ -142,18 +145,18 @@ CredentialRecord::Version version_of(const Json& json) {
   return version;
 }
 
+Owner owner_in(const Json& json) {
+  if (json.is_null()) return Owner::tenant();
+  Principal principal;
+  principal.issuer = json.at("issuer").get<std::string>();
+  principal.subject = json.at("subject").get<std::string>();
+  return Owner::principal(std::move(principal));
+}
+
 CredentialRecord credential_in(const Json& json) {
-  const auto& owner = json.at("owner");
-  CredentialRecord record{
-      {{owner.is_null() ? Owner::tenant()
-                        : Owner::principal({owner.at("issuer").get<std::string>(),
-                                            owner.at("subject").get<std::string>()}),
-        CredentialName(json.at("name").get<std::string>())},
-       version_in(json.at("version")),
-       {},
-       {},
-       {}},
-      {}};
+  const auto owner = owner_in(json.at("owner"));
+  const CredentialName name(json.at("name").get<std::string>());
+  CredentialRecord record{{{owner, name}, version_in(json.at("version")), {}, {}, {}}, {}};
   auto& description = record.metadata.description;
   description.type = json.at("type").get<std::string>();
   description.max_versions = json.at("max_versions").get<std::uint32_t>();
@@ -177,6 +180,19 @@ CredentialRecord credential_in(const Json& json) {
 
 // ---- transit ----
 
+/// As vault/transit.h has it: a format byte, an HMAC key, and the key.
+bool is_transit_content(vault::TransitType type, const PrivateKey& key) {
+  constexpr std::size_t kKeyBytes = 32;
+  return key.expose([&](ByteView bytes) {
+    if (bytes.size() <= 1 + kKeyBytes || bytes[0] != std::byte{1}) return false;
+    const auto rest = bytes.subspan(1 + kKeyBytes);
+    if (type != vault::TransitType::EcdsaP256) return rest.size() == kKeyBytes;
+    return crypto::SigningKey::import_private(crypto::Algorithm::ES256,
+                                              PrivateKey(SecureBuffer::copy_of(rest)))
+        .ok();
+  });
+}
+
 TransitRecord transit_in(const Json& json) {
   TransitRecord record;
   auto& key = record.key;
@@ -184,15 +200,28 @@ TransitRecord transit_in(const Json& json) {
   key.id = json.at("id").get<std::string>();
   const auto type = vault::parse_transit_type(json.at("type").get_ref<const std::string&>());
   if (!type || key.id.empty() || key.id.size() > 64) throw std::invalid_argument("key");
+  const bool harmless = std::all_of(key.id.begin(), key.id.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '-' || c == '_';
+  });
+  if (!harmless) throw std::invalid_argument("key");
   key.type = *type;
   key.derived = json.at("derived").get<bool>();
   key.deletion_allowed = json.at("deletion_allowed").get<bool>();
   key.latest_version = version_in(json.at("latest_version"));
   key.min_decryption_version = version_in(json.at("min_decryption_version"));
   key.min_encryption_version = json.at("min_encryption_version").get<std::uint32_t>();
+  if (key.derived && !vault::encrypts(key.type)) throw std::invalid_argument("derived");
+  const bool in_order = key.min_decryption_version <= key.latest_version &&
+                        (key.min_encryption_version == 0 ||
+                         (key.min_encryption_version >= key.min_decryption_version &&
+                          key.min_encryption_version <= key.latest_version));
+  if (!in_order) throw std::invalid_argument("least versions");
   for (const auto& each : json.at("versions")) {
     record.versions.push_back({version_in(each.at("version")), instant_in(each.at("created_at")),
                                PrivateKey(SecureBuffer::copy_of(decoded(each.at("key"))))});
+    if (!is_transit_content(key.type, record.versions.back().key)) {
+      throw std::invalid_argument("key");
+    }
     if (record.versions.back().version != record.versions.size())
       throw std::invalid_argument("order");
   }

@@ -31,6 +31,14 @@ constexpr Statement kVersionsOf{"inventory.versions_of", R"sql(
       FROM credential_version v
      WHERE v.tenant_id = $1 AND v.owner_issuer = $2 AND v.owner_subject = $3 AND v.name = $4
        AND v.destroyed_at IS NULL)sql"};
+constexpr Statement kMissing{"inventory.missing", R"sql(
+    SELECT count(*)
+      FROM credential c
+     WHERE c.tenant_id = $1 AND c.current_version > 0
+       AND NOT EXISTS (SELECT FROM credential_version v
+                        WHERE v.tenant_id = c.tenant_id AND v.owner_issuer = c.owner_issuer
+                          AND v.owner_subject = c.owner_subject AND v.name = c.name
+                          AND v.version = c.current_version))sql"};
 constexpr Statement kPutCredential{"inventory.put_credential", R"sql(
     INSERT INTO credential
            (tenant_id, owner_issuer, owner_subject, name, last_version, current_version,
@@ -93,42 +101,66 @@ Status PostgresInventory::each_version(const TenantId& tenant, const Each& each)
 Status PostgresInventory::each_credential(const TenantId& tenant,
                                           vault::CredentialStore& credentials,
                                           const EachCredential& each) {
-  using Sealed = std::map<std::uint32_t, vault::SealedVersion>;
   std::string cursor;
   do {
     POSTERN_TRY(const auto page, credentials.list(tenant, std::nullopt, cursor, kPage));
     for (const auto& item : page.items) {
-      const auto& [issuer, subject] = item.key.owner.principal();
-      auto history = credentials.history(tenant, item.key);
+      auto read = whole(tenant, item.key, credentials);
       // Removed since the page was read.
-      if (!history.ok() && history.error().code == ErrorCode::NotFound) continue;
-      if (!history.ok()) return history.error();
-      auto sealed =
-          named(kVersionsOf.name, database_.pool(), [&](Session& session) -> Result<Sealed> {
-            TenantTransaction tx(session, tenant);
-            Sealed found;
-            for (const auto& row :
-                 tx.run(kVersionsOf, tenant.str(), issuer, subject, item.key.name.str())) {
-              auto version = sealed_in(row);
-              found.emplace(version.version, std::move(version));
-            }
-            return found;
-          });
-      if (!sealed.ok()) return sealed.error();
-      Credential credential{std::move(history.value().metadata), {}};
-      for (auto& info : history.value().versions) {
-        auto found = sealed.value().find(info.version);
-        const bool destroyed = info.state() == vault::VersionState::Destroyed;
-        // Destroyed, or fallen out of max_versions, between the two reads.
-        if (!destroyed && found == sealed.value().end()) continue;
-        credential.versions.push_back(
-            {std::move(info), destroyed ? std::nullopt : std::optional(std::move(found->second))});
-      }
+      if (!read.ok() && read.error().code == ErrorCode::NotFound) continue;
+      POSTERN_TRY(auto credential, std::move(read));
       POSTERN_CHECK(each(std::move(credential)));
     }
     cursor = page.next;
   } while (!cursor.empty());
   return {};
+}
+
+Result<PostgresInventory::Credential> PostgresInventory::whole(
+    const TenantId& tenant, const vault::CredentialKey& key, vault::CredentialStore& credentials) {
+  using Sealed = std::map<std::uint32_t, vault::SealedVersion>;
+  const auto& [issuer, subject] = key.owner.principal();
+  constexpr int kAttempts = 10;
+  // What is read between two alike is of the same moment.
+  POSTERN_TRY(auto before, credentials.history(tenant, key));
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    auto sealed =
+        named(kVersionsOf.name, database_.pool(), [&](Session& session) -> Result<Sealed> {
+          TenantTransaction tx(session, tenant);
+          Sealed found;
+          for (const auto& row :
+               tx.run(kVersionsOf, tenant.str(), issuer, subject, key.name.str())) {
+            auto version = sealed_in(row);
+            found.emplace(version.version, std::move(version));
+          }
+          return found;
+        });
+    if (!sealed.ok()) return sealed.error();
+    POSTERN_TRY(auto after, credentials.history(tenant, key));
+    const bool same = before.metadata.version == after.metadata.version &&
+                      before.metadata.revision == after.metadata.revision;
+    before = std::move(after);
+    if (!same) continue;
+    Credential credential{std::move(before.metadata), {}};
+    for (auto& info : before.versions) {
+      auto found = sealed.value().find(info.version);
+      const bool destroyed = info.state() == vault::VersionState::Destroyed;
+      if (!destroyed && found == sealed.value().end()) {
+        return fail(ErrorCode::Internal, "a version of a credential is missing");
+      }
+      credential.versions.push_back(
+          {std::move(info), destroyed ? std::nullopt : std::optional(std::move(found->second))});
+    }
+    return credential;
+  }
+  return fail(ErrorCode::Unavailable, "a credential is written faster than it can be read");
+}
+
+Result<std::uint64_t> PostgresInventory::missing(const TenantId& tenant) {
+  return named(kMissing.name, database_.pool(), [&](Session& session) -> Result<std::uint64_t> {
+    TenantTransaction tx(session, tenant);
+    return number<std::uint64_t>(tx.run(kMissing, tenant.str())[0][0]);
+  });
 }
 
 Result<std::uint64_t> PostgresInventory::put_back(const TenantId& tenant,

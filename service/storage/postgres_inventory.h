@@ -31,6 +31,9 @@ class PostgresInventory {
   using Each = std::function<Status(const Entry&)>;
   Status each_version(const TenantId& tenant, const Each& each);
 
+  /// How many credentials are there whose current version is not.
+  Result<std::uint64_t> missing(const TenantId& tenant);
+
   /// A credential with its versions, oldest first. What is not destroyed is sealed.
   struct Credential {
     vault::CredentialMetadata metadata;
@@ -40,7 +43,8 @@ class PostgresInventory {
     };
     std::vector<Version> versions;
   };
-  /// All of them, in the order of owner and name; errors as above.
+  /// All of them, in the order of owner and name, each as it is at one moment. Errors: as
+  /// above; Internal when a version that should be there is not.
   using EachCredential = std::function<Status(Credential)>;
   Status each_credential(const TenantId& tenant, vault::CredentialStore& credentials,
                          const EachCredential& each);
@@ -51,6 +55,9 @@ class PostgresInventory {
   Result<std::uint64_t> put_back(const TenantId& tenant, std::span<const Credential> credentials);
 
  private:
+  Result<Credential> whole(const TenantId& tenant, const vault::CredentialKey& key,
+                           vault::CredentialStore& credentials);
+
   Database& database_;
 };
 

@@ -59,6 +59,9 @@ class ArchiveReader {
   /// Errors: MalformedRequest when the first line is another.
   Result<ArchiveReader> again(std::istream& in) const;
 
+  /// The first line, without its end: no two archives have the same.
+  const std::string& first_line() const noexcept { return first_line_; }
+
   /// The next record, and nothing after the last. Errors: MalformedRequest, alike for
   /// another passphrase, a file that was altered and one that was cut off.
   Result<std::optional<Plaintext>> next();

@@ -139,6 +139,18 @@ TEST_F(BackupDrill, NamesWhatDoesNotOpen) {
   }
 }
 
+TEST_F(BackupDrill, NamesWhatIsMissingAndGoesOn) {
+  change("DELETE FROM credential_version WHERE owner_subject = 'bob'");
+  const auto done = drill();
+  EXPECT_EQ(done.status, 1) << done.output;
+  EXPECT_THAT(done.output,
+              AllOf(HasSubstr("the current version of 1 credential: missing"),
+                    HasSubstr("acme  2 credential versions"), HasSubstr("globex  0 ")));
+  change("INSERT INTO transit_key VALUES ('acme', 'lost', 'k1', 'ed25519', false, false, 1)");
+  EXPECT_THAT(drill().output,
+              AllOf(HasSubstr("transit key lost: does not open"), HasSubstr("globex  0 ")));
+}
+
 TEST_F(BackupDrill, NoticesARecordThatWasAltered) {
   change(
       "UPDATE audit_record SET body = replace(body, 'alice', 'mallory') WHERE tenant_id = 'acme'");
@@ -219,7 +231,7 @@ TEST_F(BackupDrill, AnArchiveIsAProgramThatMayDoNothing) {
 
 TEST_F(BackupDrill, EndedHalfwayItLeavesNothing) {
   const auto file = dump();
-  for (const int number : {SIGTERM, SIGINT}) {
+  for (const int number : {SIGTERM, SIGINT, SIGQUIT}) {
     auto process = begin({"--drill", "--dump", file.string(), "--directory", scratch().string()});
     eventually([&] { return !fs::is_empty(scratch()); }, "it has begun");
     process->signal(number);

@@ -1138,6 +1138,24 @@ TEST(VaultTransit, ABatchIsTakenItemByItem) {
   }
 }
 
+TEST(VaultTransit, ABatchOfWhichAnItemIsRefusedIsNotShownToWhoAskedForItWrapped) {
+  TransitTenant tenant("transit-wrap");
+  tenant.create("orders");
+  const std::string ciphertext =
+      tenant.used("encrypt/orders", {{"plaintext", "dGV4dA=="}}).at("ciphertext");
+  const Json good{{"ciphertext", ciphertext}}, bad{{"ciphertext", "x"}};
+  const auto wrapped = [&](const Json& items) {
+    return tenant.as(tenant.client, "POST", "transit/decrypt/orders", {{"batch_input", items}},
+                     {{"X-Vault-Wrap-TTL", "60"}});
+  };
+  const auto refused = wrapped({good, bad});
+  EXPECT_THAT(refused, HasStatus(400));
+  EXPECT_EQ(refused.body.find("dGV4dA=="), std::string::npos) << refused.body;
+  const auto whole = wrapped({good, good});
+  EXPECT_THAT(whole, HasStatus(200));
+  EXPECT_EQ(whole.body.find("dGV4dA=="), std::string::npos);
+}
+
 TEST(VaultTransit, SignaturesAndMacsAreVerified) {
   TransitTenant tenant("transit-sign");
   tenant.create("signer", {{"type", "ed25519"}});

@@ -5,14 +5,12 @@
 #include <signal.h>
 #include <sys/stat.h>
 
-#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <optional>
 #include <pqxx/pqxx>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -31,12 +29,13 @@ constexpr const char* kCanary = "canary-51c7";
 /// One service over a database of its own.
 struct Installation {
   Installation() { service.start(); }
-  std::string one(const std::string& sql) const {
+  pqxx::result change(const std::string& sql) const {
     pqxx::connection connection(database.superuser());
     pqxx::nontransaction tx(connection);
     tx.exec("SET search_path = postern");
-    return tx.exec(sql)[0][0].c_str();
+    return tx.exec(sql);
   }
+  std::string one(const std::string& sql) const { return change(sql)[0][0].c_str(); }
 
   TempDirectory directory;
   PostgresDatabase database;
@@ -79,7 +78,10 @@ class TenantArchive : public ::testing::Test {
     return {status, std::move(output)};
   }
   Finished exported() { return run(from_, {"export", "acme", file_.string()}); }
-  Finished imported(const fs::path& file) { return run(to_, {"import", file.string()}); }
+  Finished imported(const fs::path& file, std::vector<std::string> options = {"--enable"}) {
+    options.insert(options.begin(), {"import", "acme", file.string()});
+    return run(to_, std::move(options));
+  }
   void move() {
     const auto out = exported();
     ASSERT_EQ(out.status, 0) << out.output;
@@ -208,9 +210,9 @@ TEST_F(TenantArchive, IsImportedOnceAndNeverOverWhatIsThere) {
   move();
   tenant_->store("alice", "github", {{"token", "newer"}});
   EXPECT_THAT(imported(file_).output, HasSubstr("there is a tenant acme already"));
-  auto done = run(to_, {"import", file_.string(), "--resume"});
+  auto done = imported(file_, {"--resume"});
   EXPECT_EQ(done.status, 1);
-  EXPECT_THAT(done.output, HasSubstr("it is enabled, or has another configuration"));
+  EXPECT_THAT(done.output, HasSubstr("is not what an import of this archive left"));
   EXPECT_EQ(released("alice"), "newer");
   ASSERT_THAT(tenant_->ask("DELETE", "/api/v1/tenants/acme?confirm=acme",
                            {{"Authorization", bearer(to_.service.operator_token())}}),
@@ -220,37 +222,66 @@ TEST_F(TenantArchive, IsImportedOnceAndNeverOverWhatIsThere) {
   EXPECT_THAT(done.output, HasSubstr("an id is never used again"));
 }
 
+TEST_F(TenantArchive, WhoeverImportsSaysWhatTheTenantMayBe) {
+  tenant_->store("alice", "github", {{"token", kCanary}});
+  ASSERT_EQ(exported().status, 0);
+  auto done = run(to_, {"import", "globex", file_.string()});
+  EXPECT_EQ(done.status, 1);
+  EXPECT_THAT(done.output, HasSubstr("the archive is of tenant acme, not of globex"));
+  tenant_->manifest["guardrails"] = {{"max_token_lifetime", 600}};
+  ASSERT_THAT(tenant_->ask("PUT", "/api/v1/tenants/acme/manifest",
+                           {{"Authorization", bearer(tenant_->operator_token())},
+                            {"Content-Type", "application/json"}},
+                           tenant_->manifest.dump()),
+              HasStatus(200));
+  fs::remove(file_);
+  ASSERT_EQ(exported().status, 0);
+  done = imported(file_);
+  EXPECT_EQ(done.status, 1);
+  EXPECT_THAT(done.output,
+              AllOf(HasSubstr(R"({"max_token_lifetime":600})"), HasSubstr("--accept-guardrails")));
+  EXPECT_EQ(tenants(to_), "0");
+  done = imported(file_, {"--accept-guardrails"});
+  ASSERT_EQ(done.status, 0) << done.output;
+  EXPECT_THAT(done.output, HasSubstr("it is disabled"));
+  EXPECT_EQ(to_.one("SELECT enabled FROM tenant"), "f");
+}
+
 TEST_F(TenantArchive, AnImportThatWasKilledGoesOn) {
   constexpr int kUsers = 120;
   for (int i = 0; i < kUsers; ++i) {
     tenant_->store("user" + std::to_string(i), "github", {{"token", "v" + std::to_string(i)}});
   }
   ASSERT_EQ(exported().status, 0);
-  // In the middle of what it stores, as far as the machine lets it get there.
-  int killed = 0;
-  for (int attempt = 0; attempt < 6; ++attempt) {
-    std::vector<std::string> arguments{"import", file_.string()};
+  // It stops for a while before anything is stored, and then before the last ones.
+  const auto stored = [&] { return std::stoi(to_.one("SELECT count(*) FROM credential")); };
+  for (const auto& [at, expected] : {std::pair("user0", 0), std::pair("user99", 100)}) {
+    to_.change(
+        "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN "
+        "PERFORM pg_sleep(30); RETURN NEW; END $f$");
+    to_.change(std::string("CREATE TRIGGER pause BEFORE INSERT ON credential FOR EACH ROW "
+                           "WHEN (NEW.owner_subject = '") +
+               at + "') EXECUTE FUNCTION pause()");
+    std::vector<std::string> arguments{"import", "acme", file_.string(), "--enable"};
     if (tenants(to_) != "0") arguments.emplace_back("--resume");
     auto process = begin(to_, arguments);
-    const auto stored = [&] { return std::stoi(to_.one("SELECT count(*) FROM credential")); };
-    const int before = stored();
-    const bool first = attempt == 0;
-    while (process->running() && (first ? tenants(to_) == "0" : stored() == before)) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+    eventually([&, n = expected] { return tenants(to_) == "1" && stored() == n; }, "half of it");
     process->signal(SIGKILL);
-    if (process->wait() == 0) break;
-    ++killed;
-    // Only with the last one it may be used.
-    if (to_.one("SELECT enabled FROM tenant") == "f") continue;
-    EXPECT_EQ(stored(), kUsers);
-    break;
+    EXPECT_EQ(process->wait(), -SIGKILL);
+    to_.change(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name = 'posternd-archive'");
+    to_.change("DROP FUNCTION pause CASCADE");
+    EXPECT_EQ(stored(), expected);
+    EXPECT_EQ(to_.one("SELECT enabled FROM tenant"), "f");
   }
-  if (to_.one("SELECT enabled FROM tenant") == "f") {
-    const auto done = run(to_, {"import", file_.string(), "--resume"});
-    ASSERT_EQ(done.status, 0) << done.output;
-  }
-  EXPECT_GE(killed, 1);
+  // Another export is another archive, though it has the same in it.
+  const auto other = files_.path() / "other.archive";
+  ASSERT_EQ(run(from_, {"export", "acme", other.string()}).status, 0);
+  EXPECT_THAT(imported(other, {"--resume"}).output,
+              HasSubstr("is not what an import of this archive left"));
+  const auto done = imported(file_, {"--resume", "--enable"});
+  ASSERT_EQ(done.status, 0) << done.output;
   at_ = &to_;
   for (int i = 0; i < kUsers; ++i) {
     EXPECT_EQ(released("user" + std::to_string(i)), "v" + std::to_string(i));

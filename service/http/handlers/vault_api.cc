@@ -105,7 +105,11 @@ Result<Answer> vault_call(const Services& services, const Request& request, bool
     POSTERN_CHECK(snapshot->check_unsealed());
     const VaultCall call{services, request, *snapshot, caller, std::move(parameters), kept};
     POSTERN_TRY(auto done, route.run(call));
-    if (!wrapped_for || done.reply.status() != 200) return done;
+    // A version that is deleted: what is said of it holds no value.
+    if (!wrapped_for || done.reply.status() == 404) return done;
+    if (done.reply.status() != 200) {
+      return fail(ErrorCode::MalformedRequest, "an item was refused, and nothing was wrapped");
+    }
     return wrapped(call, done, *wrapped_for);
   });
 }

@@ -80,6 +80,16 @@ TEST(TenantRecord, NothingElseIsRead) {
       {"credential", [](Json& json) { json["versions"][0]["created_at"] = 300'000'000'000; }},
       {"transit_key", [](Json& json) { json["type"] = "rsa-2048"; }},
       {"transit_key", [](Json& json) { json["id"] = ""; }},
+      {"transit_key", [](Json& json) { json["id"] = "a/b"; }},
+      {"transit_key", [](Json& json) { json["min_encryption_version"] = 2; }},
+      {"transit_key", [](Json& json) { json["min_decryption_version"] = 2; }},
+      {"transit_key", [](Json& json) { json["versions"][0]["key"] = "AQAA"; }},
+      {"transit_key", [](Json& json) { json["type"] = "ecdsa-p256"; }},
+      {"transit_key",
+       [](Json& json) {
+         json["type"] = "ed25519";
+         json["derived"] = true;
+       }},
       {"transit_key", [](Json& json) { json["latest_version"] = 2; }},
       {"transit_key", [](Json& json) { json["versions"][0]["version"] = 2; }},
   };
