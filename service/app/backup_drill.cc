@@ -16,10 +16,10 @@
 #include <string>
 #include <system_error>
 #include <thread>
-#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "app/plural.h"
 #include "app/root_keys.h"
 #include "app/stores.h"
 #include "crypto/base64url.h"
@@ -46,10 +46,6 @@ constexpr std::size_t kMostProblems = 20;  // of a tenant; the rest are counted
 int say(const Error& error) {
   std::cerr << "posternd: " << (error.detail.empty() ? error.diagnostic : error.detail) << '\n';
   return kFailed;
-}
-
-std::string plural(std::uint64_t count, const char* one) {
-  return std::to_string(count) + ' ' + one + (count == 1 ? "" : "s");
 }
 
 /// What was found of one tenant. Problems name things, and quote no value.
@@ -190,15 +186,17 @@ class Drill {
       const auto parsed = vault::TransitName::parse(name);
       POSTERN_TRY(const bool named, opened(parsed, found, "a transit key without a proper name"));
       if (!named) continue;
-      const auto key = transit_.find(tenant, parsed.value());
-      POSTERN_TRY(const bool there, opened(key, found, "transit key " + name));
+      const auto read = transit_.find(tenant, parsed.value());
+      POSTERN_TRY(const bool there, opened(read, found, "transit key " + name));
       if (!there) continue;
-      const auto& [id, type, latest] =
-          std::tuple(key.value().key.id, key.value().key.type, key.value().key.latest_version);
-      POSTERN_TRY(const auto versions, transit_.versions(tenant, id));
-      if (versions.size() != latest) found.add("transit key " + name + ": a version is missing");
+      const auto& key = read.value().key;
+      POSTERN_TRY(const auto versions, transit_.versions(tenant, key.id));
+      if (versions.size() != key.latest_version) {
+        found.add("transit key " + name + ": a version is missing");
+      }
       for (const auto& version : versions) {
-        const auto box = vault::transit_box_id(name, vault::to_string(type), id, version.version);
+        const auto box =
+            vault::transit_box_id(name, vault::to_string(key.type), key.id, version.version);
         POSTERN_TRY(
             const bool open,
             opened(stores_.keyring.unwrap_private(tenant, vault::kTransitKey, box, version.wrapped),

@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "app/plural.h"
 #include "app/root_keys.h"
 #include "app/stores.h"
 #include "core/log.h"
@@ -106,10 +107,6 @@ class ProgressLine {
   const std::string what_;
   steady_clock::time_point next_ = steady_clock::now() + std::chrono::seconds(1);
 };
-
-std::string plural(std::uint64_t count, const char* one) {
-  return std::to_string(count) + ' ' + one + (count == 1 ? "" : "s");
-}
 
 std::string state_of(const std::vector<std::string>& given, const std::string& id) {
   if (!given.empty() && given.front() == id) return "active";

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/finished.h"
 #include "support/postgres_tools.h"
 #include "support/service_fixture.h"
 #include "vault/root_key.h"
@@ -41,24 +42,19 @@ class BackupDrill : public ::testing::Test {
     fs::permissions(scratch(), fs::perms(0711));
   }
 
-  struct Finished {
-    int status = 0;
-    std::string output;
-  };
   fs::path scratch() const { return directory_.path() / "scratch"; }
   std::unique_ptr<Process> begin(std::vector<std::string> options) {
     std::vector<std::string> command{program("posternd"), "restore", "-c",
                                      (directory_.path() / "posternd.toml").string()};
     command.insert(command.end(), options.begin(), options.end());
-    output_ = directory_.path() / ("drill." + std::to_string(++runs_) + ".log");
-    return std::make_unique<Process>(command, Pairs{}, output_);
+    const auto output = directory_.path() / ("drill." + std::to_string(++runs_) + ".log");
+    return std::make_unique<Process>(command, Pairs{}, output);
   }
   Finished run(std::vector<std::string> options) {
     auto process = begin(std::move(options));
-    const int status = process->wait();
-    auto output = read_text(output_);
-    EXPECT_THAT(output, Not(HasSubstr(kCanary)));
-    return {status, std::move(output)};
+    auto done = Finished::wait_for(*process);
+    EXPECT_THAT(done.output, Not(HasSubstr(kCanary)));
+    return done;
   }
   Finished drill() { return run({"--drill"}); }
   Finished drill(const fs::path& dump) {
@@ -87,7 +83,6 @@ class BackupDrill : public ::testing::Test {
   PostgresDatabase database_;
   ServiceProcess service_{directory_.path(), database_.service()};
   std::optional<TestTenant> tenant_, other_;
-  fs::path output_;
   int runs_ = 0;
 };
 

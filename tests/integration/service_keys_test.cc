@@ -15,6 +15,7 @@
 #include <sstream>
 #include <thread>
 
+#include "support/finished.h"
 #include "support/from_environment.h"
 #include "support/service_fixture.h"
 #include "support/soft_token.h"
@@ -27,11 +28,6 @@ namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
-
-struct Finished {
-  int status = 0;
-  std::string output;
-};
 
 /// One service over a database of its own, and the program's key commands beside it.
 class Keys : public ::testing::Test {
@@ -74,13 +70,12 @@ class Keys : public ::testing::Test {
     if (command[2] != "add" && command[2] != "create") {
       command.insert(command.end(), {"-c", (directory_.path() / "posternd.toml").string()});
     }
-    output_ = directory_.path() / ("keys." + std::to_string(++runs_) + ".log");
-    return std::make_unique<Process>(command, environment_, output_);
+    const auto output = directory_.path() / ("keys." + std::to_string(++runs_) + ".log");
+    return std::make_unique<Process>(command, environment_, output);
   }
   Finished run(std::vector<std::string> command) {
     auto process = begin(std::move(command));
-    const int status = process->wait();
-    return {status, read_text(output_)};
+    return Finished::wait_for(*process);
   }
   /// Once the replica shows that it has the new root key.
   Finished rotate_root() {
@@ -143,7 +138,6 @@ class Keys : public ::testing::Test {
   TempDirectory directory_;
   PostgresDatabase database_;
   ServiceProcess service_{directory_.path(), database_.service()};
-  fs::path output_;
   Pairs environment_;  ///< of the commands
   int runs_ = 0, made_ = 0;
 };
@@ -249,12 +243,11 @@ TEST_F(Keys, OneTenantWhoseRootKeyIsNotHereHoldsUpNoOther) {
 
 TEST_F(Keys, CheckConfigSaysWhatIsWrongWithTheRootKey) {
   const auto check = [&] {
-    output_ = directory_.path() / ("keys." + std::to_string(++runs_) + ".log");
+    const auto output = directory_.path() / ("keys." + std::to_string(++runs_) + ".log");
     Process process(
         {program("posternd"), "check-config", "-c", (directory_.path() / "posternd.toml").string()},
-        {}, output_);
-    const int code = process.wait();
-    return Finished{code, read_text(output_)};
+        {}, output);
+    return Finished::wait_for(process);
   };
   EXPECT_EQ(check().status, 0);
   TestTenant tenant(service_.endpoint(), "acme");
@@ -277,7 +270,7 @@ TEST_F(Keys, CheckConfigSaysWhatIsWrongWithTheRootKey) {
 
 TEST_F(Keys, MemoryThatMayNotBeLockedIsSaidOrRefused) {
   const auto check = [&](const std::string& limit) {
-    output_ = directory_.path() / ("keys." + std::to_string(++runs_) + ".log");
+    const auto output = directory_.path() / ("keys." + std::to_string(++runs_) + ".log");
     std::vector<std::string> command{"/usr/bin/prlimit", "--memlock=" + limit + ":" + limit};
     if (::geteuid() == 0) {  // whom no limit holds, with this capability
       for (const char* drop :
@@ -289,9 +282,8 @@ TEST_F(Keys, MemoryThatMayNotBeLockedIsSaidOrRefused) {
                              (directory_.path() / "posternd.toml").string()}) {
       command.push_back(word);
     }
-    Process process(command, {}, output_);
-    const int code = process.wait();
-    return Finished{code, read_text(output_)};
+    Process process(command, {}, output);
+    return Finished::wait_for(process);
   };
   const std::string too_little = "65536", enough = "8388608";  // Linux gives that much
   const auto advice = HasSubstr("raise RLIMIT_MEMLOCK");

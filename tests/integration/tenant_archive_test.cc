@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/finished.h"
 #include "support/service_fixture.h"
 
 namespace postern::test {
@@ -57,25 +58,20 @@ class TenantArchive : public ::testing::Test {
     ::chmod(file.c_str(), 0600);
     return file;
   }
-  struct Finished {
-    int status = 0;
-    std::string output;
-  };
   std::unique_ptr<Process> begin(const Installation& installation,
                                  std::vector<std::string> arguments) {
     std::vector<std::string> command{program("posternd"), "tenant"};
     command.insert(command.end(), arguments.begin(), arguments.end());
     command.insert(command.end(), {"-c", (installation.directory.path() / "posternd.toml").string(),
                                    "--passphrase-file", passphrase_.string()});
-    output_ = files_.path() / ("run." + std::to_string(++runs_) + ".log");
-    return std::make_unique<Process>(command, Pairs{}, output_);
+    const auto output = files_.path() / ("run." + std::to_string(++runs_) + ".log");
+    return std::make_unique<Process>(command, Pairs{}, output);
   }
   Finished run(const Installation& installation, std::vector<std::string> arguments) {
     auto process = begin(installation, std::move(arguments));
-    const int status = process->wait();
-    auto output = read_text(output_);
-    EXPECT_THAT(output, Not(HasSubstr(kCanary)));
-    return {status, std::move(output)};
+    auto done = Finished::wait_for(*process);
+    EXPECT_THAT(done.output, Not(HasSubstr(kCanary)));
+    return done;
   }
   Finished exported() { return run(from_, {"export", "acme", file_.string()}); }
   Finished imported(const fs::path& file, std::vector<std::string> options = {"--enable"}) {
@@ -113,7 +109,7 @@ class TenantArchive : public ::testing::Test {
   const Installation* at_ = nullptr;  ///< where the tenant's calls go
   std::optional<TestTenant> tenant_;
   const fs::path file_ = files_.path() / "acme.archive";
-  fs::path passphrase_ = files_.path() / "passphrase", output_;
+  fs::path passphrase_ = files_.path() / "passphrase";
   int runs_ = 0;
 };
 
