@@ -14,21 +14,22 @@
 #   quickstart  compose/quickstart on the build, and its second start
 #   docs        commands in README.md and docs/ do what they say
 #   contract    a running service and sdk/openapi.yaml, held to each other
+#   matrix      ten tenants that ask for what is the others'
 #
 # The last line is `N passed, N failed`; the exit status is 1 if any failed.
 # Runs as root or as a sudoer, may be repeated, and leaves nothing running.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-stages=(install lint build asan tsan interop quickstart docs contract)
+stages=(install lint build asan tsan interop quickstart docs contract matrix)
 chosen=()
 while (($#)); do
   case $1 in
-    --fast) chosen=(install lint build interop quickstart docs contract) ;;
+    --fast) chosen=(install lint build interop quickstart docs contract matrix) ;;
     --stage)
       [[ " ${stages[*]} " == *" ${2:-} "* ]] || { echo "run.sh: --stage is one of: ${stages[*]}" >&2; exit 2; }
       chosen+=("$2"); shift ;;
-    -h | --help) sed -n '2,20s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,21s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "run.sh: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
   shift
@@ -176,6 +177,12 @@ stage_contract() {
   ensure_programs || return 0
   # Debian's Python, for its modules: another may come first on the PATH.
   check_counted "contract" /usr/bin/python3 tests/contract/contract_test.py build
+}
+
+stage_matrix() {
+  ensure_programs || return 0
+  # --pairs all asks about every pair of tenants, which takes an hour.
+  check_counted "matrix" /usr/bin/python3 tests/isolation/tenant_matrix.py build --pairs 1
 }
 
 # For a stage that runs alone.

@@ -1,29 +1,67 @@
 // Every endpoint with another tenant's and another user's names, ids, tokens and
 // credentials: what comes back is what a thing that does not exist would give.
 // Cold: a service that has seen nothing yet. Warm: one that has just served the
-// rightful owner. And cold without row-level security, when each statement's own
-// condition is all that PostgreSQL has left to keep tenants apart.
+// rightful owner. Then cold with one wall taken away: without row-level security
+// each statement's own condition is all that keeps tenants apart, and without those
+// conditions row-level security is. Without both rows cross, and their values do not open.
 
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <mutex>
 #include <pqxx/pqxx>
+#include <regex>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "storage/pqxx_compat.h"
+#include "support/postgres_proxy.h"
 #include "support/service_fixture.h"
 
 namespace postern::test {
 namespace {
 
-enum class State { Cold, Warm, ColdWithoutRowSecurity };
+enum class State {
+  Cold,
+  Warm,
+  ColdWithoutRowSecurity,
+  ColdWithoutConditions,
+  ColdWithoutBoth,
+};
+
+/// Statements without their condition on the tenant.
+class ConditionRemover {
+ public:
+  std::string operator()(const std::string& sql) {
+    static const std::regex condition(
+        R"((\w+\.)?tenant_id = (ANY \(string_to_array\(\$1, ','\)\)|\$1))");
+    auto without = std::regex_replace(sql, condition, "($$1::text IS NOT NULL)");
+    if (without != sql) {
+      const std::lock_guard lock(mutex_);
+      changed_.insert(sql);
+    }
+    return without;
+  }
+  std::size_t changed() {
+    const std::lock_guard lock(mutex_);
+    return changed_.size();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::set<std::string> changed_;
+};
 
 /// Two tenants of one deployment, and services over them.
 class Isolation : public testing::TestWithParam<State> {
  protected:
-  void SetUp() override { world_->set_row_security(GetParam() != State::ColdWithoutRowSecurity); }
+  void SetUp() override {
+    const bool neither = GetParam() == State::ColdWithoutBoth;
+    world_->set_row_security(!neither && GetParam() != State::ColdWithoutRowSecurity);
+    world_->set_conditions(!neither && GetParam() != State::ColdWithoutConditions);
+  }
   static void SetUpTestSuite() {
     if (world_ != nullptr) return;
     shared_postgres();
@@ -87,8 +125,32 @@ class Isolation : public testing::TestWithParam<State> {
     }
     void renew() {
       service.reset();
-      service = std::make_unique<TestService>(database.service(), keys.path() / "keys",
-                                              TestService::Adjust());
+      service = std::make_unique<TestService>(conditions ? database.service() : proxy.conninfo(),
+                                              keys.path() / "keys", TestService::Adjust());
+    }
+
+    /// Takes each statement's condition on the tenant away, and those of functions that
+    /// are called with one, or puts them back.
+    void set_conditions(bool on) {
+      if (on == conditions) return;
+      conditions = on;
+      pqxx::connection connection(database.superuser());
+      pqxx::work tx(connection);
+      if (!on) {
+        functions.clear();
+        for (const auto& row : tx.exec("SELECT pg_get_functiondef(oid) FROM pg_proc"
+                                       " WHERE pronamespace = 'postern'::regnamespace"
+                                       "   AND prosrc ~ 'tenant_id = p_tenant'")) {
+          functions.emplace_back(row[0].c_str());
+        }
+        ASSERT_GE(functions.size(), 3U);
+      }
+      const std::regex condition(R"((\w+\.)?tenant_id = p_tenant)");
+      for (const auto& function : functions) {
+        tx.exec(on ? function : std::regex_replace(function, condition, "p_tenant IS NOT NULL"));
+      }
+      tx.commit();
+      renew();
     }
 
     /// Takes the wall away, or puts it back.
@@ -111,6 +173,10 @@ class Isolation : public testing::TestWithParam<State> {
 
     PostgresDatabase database;
     bool row_security = true;
+    bool conditions = true;
+    std::vector<std::string> functions;  ///< as they are with their conditions
+    ConditionRemover remover;
+    PostgresProxy proxy{database.service(), std::ref(remover)};
     TempDirectory keys;
     std::unique_ptr<TestService> service;
     std::unique_ptr<TestTenant> x, y;
@@ -176,15 +242,23 @@ class Isolation : public testing::TestWithParam<State> {
 Isolation::World* Isolation::world_ = nullptr;
 
 INSTANTIATE_TEST_SUITE_P(Walls, Isolation,
-                         testing::Values(State::Cold, State::Warm, State::ColdWithoutRowSecurity),
+                         testing::Values(State::Cold, State::Warm, State::ColdWithoutRowSecurity,
+                                         State::ColdWithoutConditions),
                          [](const auto& state) {
                            switch (state.param) {
                              case State::Cold: return "Cold";
                              case State::Warm: return "Warm";
-                             case State::ColdWithoutRowSecurity: break;
+                             case State::ColdWithoutRowSecurity: return "ColdWithoutRowSecurity";
+                             case State::ColdWithoutConditions: break;
+                             case State::ColdWithoutBoth: return "ColdWithoutBoth";
                            }
-                           return "ColdWithoutRowSecurity";
+                           return "ColdWithoutConditions";
                          });
+
+/// Rows of other tenants are found. What is left is what they are sealed with.
+class IsolationBySealing : public Isolation {};
+INSTANTIATE_TEST_SUITE_P(Walls, IsolationBySealing, testing::Values(State::ColdWithoutBoth),
+                         [](const auto&) { return "ColdWithoutBoth"; });
 
 struct Call {
   const char* method;
@@ -737,6 +811,33 @@ TEST_P(Isolation, EachKindOfTokenIsRefusedWhereAnotherBelongs) {
     const auto own = x().api("GET", "/credentials", token).status;
     EXPECT_EQ(own, kind == "operator" || kind == "admin" || kind == "user" ? 200 : 401) << kind;
   }
+}
+
+// What one tenant is given of another then are keys and configuration that are not its own.
+TEST_P(IsolationBySealing, RowsOfOthersAreFoundAndDoNotOpen) {
+  // The control of the tests above: with either wall there would be one row.
+  pqxx::connection connection(world().proxy.conninfo());
+  pqxx::work tx(connection);
+  tx.exec("SELECT set_config('postern.tenant_id', 'tenant-x', true)");
+  connection.prepare("crosses", "SELECT DISTINCT tenant_id FROM postern.kek WHERE tenant_id = $1");
+  ASSERT_EQ(storage::pq::exec_prepared(tx, "crosses", "tenant-x").size(), 3);
+  tx.commit();
+
+  prepare();
+  const Pairs session{{"X-Vault-Token", x().admin}};
+  const std::vector<WireReply> replies{
+      x().api("GET", "/credentials", x().admin),
+      x().api("POST", "/credentials/only-y/reveal", x().admin, {{"reason", "theirs"}}),
+      x().ask("GET", "/t/tenant-x/v1/secret/data/only-y", session),
+      x().release(x().user_token("alice"), {{{"backend", "jira"}}}),
+      x().exchange(x().user_token("alice"), "files"),
+      x().ask("POST", "/t/tenant-x/v1/transit/encrypt/only-y", session,
+              Json{{"plaintext", "YQ=="}}.dump())};
+  for (const auto& reply : replies) {
+    EXPECT_GE(reply.status, 400) << reply.body;
+    EXPECT_THAT(reply.body, testing::Not(testing::HasSubstr("of-y")));
+  }
+  EXPECT_GE(world().remover.changed(), 5U);
 }
 
 }  // namespace
