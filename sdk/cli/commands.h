@@ -166,6 +166,15 @@ int run_tenant_release_key(const Settings& settings, const KeyHolderOptions& opt
 int run_tenant_seal(const Settings& settings, const KeyHolderOptions& options);
 int run_tenant_unseal(const Settings& settings, const KeyHolderOptions& options);
 
+struct ErasureOptions {
+  std::string tenant;
+  std::string issuer, subject;  ///< both empty: whom the token is about
+  std::string confirm;          ///< the tenant's name once more
+};
+int run_principal_erase(const Settings& settings, const ErasureOptions& options);
+/// Asks for it, or, of a tenant that is gone, for what was said of it.
+int run_tenant_erase(const Settings& settings, const ErasureOptions& options);
+
 struct AdminTokenOptions {
   std::string tenant;
   std::string description;

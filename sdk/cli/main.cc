@@ -50,6 +50,7 @@ struct Options {
   ExplainOptions explain;
   TenantOptions tenant;
   KeyHolderOptions key_holder;
+  ErasureOptions erasure;
   AdminTokenOptions admin_token;
   InitialTokenOptions initial_token;
   ClientSecretOptions client_secret;
@@ -411,6 +412,21 @@ void add_key_holder(CLI::App& group, Options& options, Action& action) {
         "The share");
 }
 
+void add_principal(CLI::App& app, Options& options, Action& action) {
+  auto* group = app.add_subcommand("principal", "People, as issuer and subject");
+  group->require_subcommand(1);
+  auto& erasure = options.erasure;
+  auto* erase = group->add_subcommand(
+      "erase", "Remove all that a person has stored, and destroy its key, for backups too");
+  erase->add_option("id", erasure.tenant, "Tenant (default: --tenant)");
+  auto* issuer = erase->add_option("--issuer", erasure.issuer, "Issuer (default: of your token)");
+  auto* subject = erase->add_option("--subject", erasure.subject, "Subject at the issuer");
+  issuer->needs(subject);
+  subject->needs(issuer);
+  erase->callback(
+      [&] { action = [&] { return run_principal_erase(options.settings, options.erasure); }; });
+}
+
 void add_tenant(CLI::App& app, Options& options, Action& action) {
   auto* group = app.add_subcommand("tenant", "Tenants and their admin tokens");
   group->require_subcommand(1);
@@ -426,6 +442,13 @@ void add_tenant(CLI::App& app, Options& options, Action& action) {
   remove->add_option("--confirm", options.tenant.confirm, "The tenant's name once more");
   remove->callback(
       [&] { action = [&] { return run_tenant_delete(options.settings, options.tenant); }; });
+
+  auto* erase = group->add_subcommand(
+      "erase", "Delete a tenant and destroy its keys, for backups too; shows the statement");
+  erase->add_option("id", options.erasure.tenant, "Tenant")->required();
+  erase->add_option("--confirm", options.erasure.confirm, "The tenant's name once more");
+  erase->callback(
+      [&] { action = [&] { return run_tenant_erase(options.settings, options.erasure); }; });
 
   auto* tokens = group->add_subcommand("admin-token", "Tokens that administer one tenant");
   tokens->require_subcommand(1);
@@ -562,6 +585,7 @@ int run(int argc, char** argv) {
   add_import(app, options, action);
   add_audit(app, options, action);
   add_explain(app, options, action);
+  add_principal(app, options, action);
   add_tenant(app, options, action);
   add_client(app, options, action);
   add_keys(app, options, action);

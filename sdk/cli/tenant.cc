@@ -176,8 +176,8 @@ int run_tenant_delete(const Settings& settings, const TenantOptions& options) {
   if (!tenant.ok()) return report(tenant.error(), kDoing);
   std::string confirmed = options.confirm;
   if (confirmed.empty() && ::isatty(STDIN_FILENO) != 0) {
-    say_error("this destroys the keys of tenant " + options.tenant +
-              ": its credentials can never be read again, not even from a backup");
+    say_error("this destroys all that tenant " + options.tenant +
+              " has here; what backups hold can still be restored, unless the tenant is erased");
     std::cerr << "Type the tenant's name to go on: " << std::flush;
     std::getline(std::cin, confirmed);
   }

@@ -54,6 +54,7 @@ struct Found {
   std::uint64_t keks = 0, signing_keys = 0, transit_keys = 0, credential_versions = 0;
   std::uint64_t audit_records = 0;
   std::string audit_head;
+  std::uint64_t erased = 0;  ///< things whose share was destroyed
   std::uint64_t problem_count = 0;
   std::vector<std::string> problems;
 
@@ -65,10 +66,11 @@ struct Found {
 
 class Drill {
  public:
-  Drill(const std::string& database_url, std::string base_url, vault::RootKeys root_keys)
+  Drill(const std::string& database_url, const std::string& share_store_url, std::string base_url,
+        vault::RootKeys root_keys)
       : base_url_(std::move(base_url)),
         stores_(command_database(database_url, "posternd-drill", std::chrono::minutes(5)),
-                std::move(root_keys)) {}
+                std::move(root_keys), share_store_url) {}
 
   /// One page of all tenants after another. Errors: what ends it as a whole.
   Result<Json> run() {
@@ -86,6 +88,7 @@ class Drill {
                          {"credential_versions", found.credential_versions},
                          {"audit_records", found.audit_records},
                          {"audit_head", found.audit_head},
+                         {"erased", found.erased},
                          {"problem_count", found.problem_count},
                          {"problems", found.problems}});
         stores_.keyring.forget(row.tenant);  // of many tenants one after the other
@@ -105,8 +108,14 @@ class Drill {
       found.sealed = true;
       return false;
     }
-    found.add(what + (error.code == ErrorCode::KeyUnavailable ? ": its root key is not here"
-                                                              : ": does not open"));
+    if (vault::is_share_destroyed(error)) {
+      ++found.erased;
+      return false;
+    }
+    const bool share = error.diagnostic.starts_with("share: ");
+    found.add(what + (error.code != ErrorCode::KeyUnavailable ? ": does not open"
+                      : share ? ": the share store is not there to be asked for its share"
+                              : ": its root key is not here"));
     return false;
   }
   template <class T>
@@ -174,7 +183,7 @@ class Drill {
       if (open) ++found.signing_keys;
     }
     // What does not open is named above; then there is nothing more to learn from this.
-    if (found.problem_count > 0) return {};
+    if (found.problem_count > 0 || found.erased > 0) return {};
     POSTERN_CHECK(opened(policy::TenantSnapshot::build(stored, base_url_, stores_.keyring), found,
                          "the configuration"));
     return {};
@@ -220,12 +229,15 @@ std::uint64_t sum(const Json& tenants, const char* member) {
   return total;
 }
 
-int report(const Json& tenants, bool as_json) {
+int report(const Json& tenants, const DrillOptions& options) {
+  const bool as_json = options.json;
+  const auto erased = sum(tenants, "erased");
   const auto problems = sum(tenants, "problem_count");
   std::uint64_t sealed = 0;
   for (const auto& tenant : tenants) sealed += tenant["sealed"].get<bool>() ? 1 : 0;
   // An empty database opens as a whole, and proves nothing.
-  const bool proven = problems == 0 && !tenants.empty();
+  const bool unexpected = erased > 0 && !options.accept_erased;
+  const bool proven = problems == 0 && !unexpected && !tenants.empty();
   if (as_json) {
     std::cout << token::dump_json({{"proven", proven}, {"tenants", tenants}}) << '\n';
     return proven ? kProven : kFailed;
@@ -239,6 +251,9 @@ int report(const Json& tenants, bool as_json) {
               << plural(tenant["audit_records"], "audit record") << ", head "
               << tenant["audit_head"].get<std::string>()
               << (tenant["sealed"].get<bool>() ? ", sealed by its key holder" : "") << '\n';
+    if (const auto gone = tenant["erased"].get<std::uint64_t>(); gone > 0) {
+      std::cout << "  " << gone << " without a share: it was destroyed\n";
+    }
     for (const auto& problem : tenant["problems"]) {
       std::cout << "  " << problem.get<std::string>() << '\n';
     }
@@ -250,11 +265,18 @@ int report(const Json& tenants, bool as_json) {
     std::cout << plural(sealed, "tenant")
               << " sealed: what they have under their key holders' shares was not tried\n";
   }
+  if (unexpected) {
+    std::cout << plural(erased, "key") << " and versions of credentials take shares that are not "
+              << "in the share store: if they were erased after the backup, say --accept-erased; "
+              << "if not, this is another share store, or one that lost them\n";
+  }
   if (tenants.empty()) {
     std::cout << "not proven: there is no tenant in it\n";
   } else if (problems > 0) {
     std::cout << "not proven: " << plural(problems, "problem") << " in "
               << plural(tenants.size(), "tenant") << '\n';
+  } else if (unexpected) {
+    std::cout << "not proven: what was erased does not open\n";
   } else {
     std::cout << "proven: " << plural(sum(tenants, "credential_versions"), "credential version")
               << " of " << plural(tenants.size(), "tenant")
@@ -263,13 +285,20 @@ int report(const Json& tenants, bool as_json) {
   return proven ? kProven : kFailed;
 }
 
-int prove(const std::string& database_url, const Config& config, bool as_json) {
+int prove(const std::string& database_url, const Config& config, const DrillOptions& options) {
+  auto share_store_url = config.share_store_url;
+  if (!options.share_store_url_file.empty()) {
+    const auto content = read_secret_file(options.share_store_url_file);
+    if (!content.ok()) return say(content.error());
+    share_store_url = std::string(as_text(content.value().readable()));
+    while (!share_store_url.empty() && share_store_url.back() <= ' ') share_store_url.pop_back();
+  }
   auto root_keys = root_key_provider(config)->load();
   if (!root_keys.ok()) return say(root_keys.error());
   if (const auto schema = check_schema(database_url); !schema.ok()) return say(schema.error());
-  Drill drill(database_url, config.base_url, std::move(root_keys).value());
+  Drill drill(database_url, share_store_url, config.base_url, std::move(root_keys).value());
   const auto found = drill.run();
-  return found.ok() ? report(found.value(), as_json) : say(found.error());
+  return found.ok() ? report(found.value(), options) : say(found.error());
 }
 
 /// Restores the dump and proves what came of it.
@@ -285,7 +314,7 @@ int restore_and_prove(const Config& config, const DrillOptions& options,
   // A backup of before the last release is brought up to date, as after a real restore.
   const auto migrated = storage::migrate(postgres.value().owner_conninfo());
   if (!migrated.ok()) return say(migrated.error());
-  return prove(postgres.value().service_conninfo(), config, options.json);
+  return prove(postgres.value().service_conninfo(), config, options);
 }
 
 /// A directory of our own, which the user that PostgreSQL runs as may pass through.
@@ -317,7 +346,7 @@ bool remove_directory(const fs::path& directory) {
 
 int prove_backup(const Config& config, const DrillOptions& options) {
   log::set_level(log::Level::Error);
-  if (options.dump.empty()) return prove(config.database_url, config, options.json);
+  if (options.dump.empty()) return prove(config.database_url, config, options);
   if (::access(options.dump.c_str(), R_OK) != 0) {
     return say(fail(ErrorCode::Unavailable,
                     options.dump.string() + ": cannot be read: " + std::strerror(errno)));

@@ -11,6 +11,10 @@ struct DrillOptions {
   /// afterwards. Empty: the database that the configuration names, read only.
   std::filesystem::path dump;
   std::filesystem::path directory;  ///< where that PostgreSQL is kept; empty: the temporary one
+  /// File with the URL of the share store; empty: that of the configuration.
+  std::filesystem::path share_store_url_file;
+  /// What takes a share that was destroyed is no problem: it was erased after the backup.
+  bool accept_erased = false;
   bool json = false;
 };
 

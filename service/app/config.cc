@@ -103,6 +103,7 @@ Setter level(log::Level& out) {
 /// What is set in passing and checked or resolved at the end.
 struct Scratch {
   std::filesystem::path database_url_file;
+  std::filesystem::path share_store_url_file;
   http::TlsOptions tls;
   std::filesystem::path client_ca_file;
 };
@@ -144,6 +145,9 @@ std::map<std::string, Setter> keys(Config& config, Scratch& scratch) {
       {"database.url", text(config.database_url)},
       {"database.url_file", path(scratch.database_url_file)},
       {"database.connections", number(config.database_connections, 2, 500)},
+      {"share_store.url", text(config.share_store_url)},
+      {"share_store.url_file", path(scratch.share_store_url_file)},
+      {"share_store.backup_days", number(config.share_store_backup_days, 0, 3650)},
       {"keys.root_key_file", path(config.root_key_file)},
       {"keys.root_key_command", list(config.root_key_command)},
       {"keys.passphrase_file", path(config.passphrase_file)},
@@ -358,6 +362,10 @@ std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& fi
     scratch.database_url_file =
         systemd_credential(environment, "postern-database-url").value_or("");
   }
+  if (scratch.share_store_url_file.empty() && config.share_store_url.empty()) {
+    scratch.share_store_url_file =
+        systemd_credential(environment, "postern-share-store-url").value_or("");
+  }
   require(!config.base_url.empty(), "base_url",
           "the public origin, such as https://sts.example.com");
   require(!config.root_key_file.empty() || !config.root_key_command.empty(), "keys.root_key_file",
@@ -431,16 +439,23 @@ std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& fi
   if (!config.proxy_client_ca_file.empty() && config.proxy_addresses.empty()) {
     problems.emplace_back("proxy.client_ca_file: goes with proxy.addresses");
   }
-  if (!scratch.database_url_file.empty()) {
-    auto url = read_secret_file(scratch.database_url_file);
-    if (url.ok()) {
-      config.database_url = std::string(as_text(url.value().readable()));
-      while (!config.database_url.empty() && config.database_url.back() <= ' ') {
-        config.database_url.pop_back();
-      }
-    } else {
-      problems.push_back("database.url_file: " + url.error().detail);
+  if (!config.share_store_url.empty() && !scratch.share_store_url_file.empty()) {
+    problems.emplace_back("share_store.url: give either url or url_file, not both");
+  }
+  const auto read_url = [&](const std::filesystem::path& from, std::string& url, const char* key) {
+    if (from.empty()) return;
+    auto content = read_secret_file(from);
+    if (!content.ok()) {
+      problems.push_back(key + (": " + content.error().detail));
+      return;
     }
+    url = std::string(as_text(content.value().readable()));
+    while (!url.empty() && url.back() <= ' ') url.pop_back();
+  };
+  read_url(scratch.database_url_file, config.database_url, "database.url_file");
+  read_url(scratch.share_store_url_file, config.share_store_url, "share_store.url_file");
+  if (!config.share_store_url.empty() && config.share_store_url == config.database_url) {
+    problems.emplace_back("share_store.url: is the database that backups are made of");
   }
   if (!problems.empty()) return ConfigProblems{std::move(problems)};
   return config;

@@ -28,6 +28,10 @@ struct Config {
   http::ServerOptions ops;   ///< /livez, /readyz, /metrics
   std::string database_url;  ///< without a password, or read from database.url_file
   std::size_t database_connections = 12;
+  /// Where shares of keys are, in no backup; "": there is no share store.
+  std::string share_store_url;
+  /// For how long copies of the share store are kept all the same.
+  std::uint32_t share_store_backup_days = 0;
   std::filesystem::path root_key_file;
   std::vector<std::string> root_key_command;  ///< in its place: a program and its arguments
   std::filesystem::path passphrase_file;      ///< then root_key_file says how they are stretched

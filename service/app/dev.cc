@@ -76,8 +76,10 @@ Result<DevEnvironment> prepare_dev(DevOptions options, const Environment& enviro
   database.directory = directory / "postgres";
   POSTERN_TRY(auto postgres, storage::EmbeddedPostgres::start(std::move(database)));
   POSTERN_CHECK(postgres.provision());
+  POSTERN_CHECK(postgres.provision_shares());
 
   config.database_url = postgres.service_conninfo();
+  config.share_store_url = postgres.service_conninfo("postern_shares");
   config.listen.address = options.address;
   config.listen.port = options.port;
   config.ops.address = options.address;

@@ -41,7 +41,7 @@ struct Tools : Stores {
   Tools(const Config& config, vault::RootKeys root_keys, std::vector<std::string> given,
         vault::Rotation::Options options)
       : Stores(command_database(config.database_url, "posternd-keys", std::chrono::seconds(30)),
-               std::move(root_keys)),
+               std::move(root_keys), config.share_store_url),
         ids(std::move(given)),
         store(database, audit_log),
         rotation(store, keyring, clock, std::move(options)) {}
@@ -205,11 +205,12 @@ int show_keys(const Config& config, const KeyOptions& options) {
                           {"root_key_id", shown(kek.root_key_id)},
                           {"credential_versions", kek.credential_versions},
                           {"signing_keys", kek.signing_keys},
-                          {"others", kek.others}});
+                          {"others", kek.others},
+                          {"share", kek.takes_share}});
       lines += "  " + tenant.str() + "  KEK " + std::to_string(number(kek.version)) +
-               (&kek == &keks.front() ? " (current)" : "") + "  root key " +
-               shown(kek.root_key_id) + "  " +
-               plural(kek.credential_versions, "credential version") + ", " +
+               (&kek == &keks.front() ? " (current)" : "") +
+               (kek.takes_share ? " with a share" : "") + "  root key " + shown(kek.root_key_id) +
+               "  " + plural(kek.credential_versions, "credential version") + ", " +
                plural(kek.signing_keys, "signing key") +
                (kek.others > 0 ? ", " + plural(kek.others, "other row") : "") + "\n";
     }
@@ -217,6 +218,11 @@ int show_keys(const Config& config, const KeyOptions& options) {
     return {};
   });
   if (!listed.ok()) return say(listed.error());
+  auto* const shares = tools.shares.store();
+  const char* const share_store = shares == nullptr     ? "none"
+                                  : shares->ping().ok() ? "ok"
+                                                        : "unreachable";
+  json["share_store"] = share_store;
   if (options.json) {
     std::cout << token::dump_json(json) << '\n';
     return kOk;
@@ -227,6 +233,7 @@ int show_keys(const Config& config, const KeyOptions& options) {
               << "  " << plural(key["keks"].get<std::uint64_t>(), "KEK") << " of "
               << plural(key["tenants"].get<std::uint64_t>(), "tenant") << '\n';
   }
+  std::cout << "share store\n  " << share_store << '\n';
   std::cout << "tenants\n" << lines;
   std::cout << "to do\n";
   for (const auto& line : json["advice"]) std::cout << "  " << line.get<std::string>() << '\n';

@@ -2,11 +2,13 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <ctime>
 #include <exception>
+#include <fstream>
 #include <functional>
 #include <iostream>
 #include <optional>
@@ -23,7 +25,9 @@
 #include "app/tenant_archive.h"
 #include "app/wiring.h"
 #include "core/log.h"
+#include "policy/erasure_statement.h"
 #include "storage/migrator.h"
+#include "token/json.h"
 
 namespace {
 
@@ -151,7 +155,7 @@ int dev(const app::DevOptions& options) {
 }
 
 int migrate(const std::string& url_file, const std::string& bootstrap_file,
-            const std::string& database) {
+            const std::string& database, storage::Schema schema) {
   const auto read = [](const std::string& file) -> Result<std::string> {
     POSTERN_TRY(const auto content, app::read_secret_file(file));
     std::string text(as_text(content.readable()));
@@ -171,11 +175,39 @@ int migrate(const std::string& url_file, const std::string& bootstrap_file,
   if (url_file.empty()) return kOk;
   auto owner = read(url_file);
   if (!owner.ok()) return say(owner.error());
-  if (const auto done = storage::migrate(owner.value()); !done.ok()) return say(done.error());
-  auto state = storage::schema_state(owner.value());
+  if (const auto done = storage::migrate(owner.value(), schema); !done.ok())
+    return say(done.error());
+  auto state = storage::schema_state(owner.value(), schema);
   if (!state.ok()) return say(state.error());
   std::cout << "schema is " << storage::to_string(state.value().status) << " at version "
             << state.value().applied << "\n";
+  return kOk;
+}
+
+/// Neither file holds a secret.
+Result<std::string> public_file(const std::string& name) {
+  constexpr std::size_t kMost = 1024 * 1024;
+  std::ifstream in(name, std::ios::binary);
+  std::string content(kMost + 1, '\0');
+  in.read(content.data(), static_cast<std::streamsize>(content.size()));
+  content.resize(static_cast<std::size_t>(std::max<std::streamsize>(in.gcount(), 0)));
+  if (content.empty() || content.size() > kMost) {
+    return fail(ErrorCode::Unavailable, name + ": cannot be read");
+  }
+  while (!content.empty() && content.back() <= ' ') content.pop_back();
+  return content;
+}
+
+int verify_erasure(const std::string& file, const std::string& keys_file) {
+  const auto statement = public_file(file);
+  if (!statement.ok()) return say(statement.error());
+  const auto text = public_file(keys_file);
+  if (!text.ok()) return say(text.error());
+  const auto keys = token::parse_json(text.value());
+  if (!keys.ok()) return say(fail(ErrorCode::Unavailable, keys_file + ": is no JWK Set"));
+  const auto said = policy::verify_statement(keys.value(), statement.value());
+  if (!said.ok()) return say(said.error());
+  std::cout << token::dump_json(said.value()) << "\n";
   return kOk;
 }
 
@@ -202,13 +234,17 @@ int run(int argc, char** argv) {
 
   std::string url_file;
   std::string bootstrap_file;
-  std::string database = "postern";
+  std::string database;
+  bool share_store = false;
   auto* migrate_command = program.add_subcommand("migrate", "Bring the database schema up to date");
   migrate_command->add_option("--url-file", url_file,
                               "File with the PostgreSQL URL of the role postern_owner");
   migrate_command->add_option("--bootstrap-url-file", bootstrap_file,
                               "First create roles and database, with this superuser's URL");
-  migrate_command->add_option("--database", database, "Database to create (default postern)");
+  migrate_command->add_option("--database", database,
+                              "Database to create (default postern, or postern_shares)");
+  migrate_command->add_flag("--share-store", share_store,
+                            "Of the share store, which is a database of its own");
 
   std::string file;
   auto* keys_command = program.add_subcommand("keys", "Root keys");
@@ -276,6 +312,11 @@ int run(int argc, char** argv) {
       ->add_option("--directory", drill_options.directory,
                    "Where that is kept meanwhile (default: the temporary directory)")
       ->needs(dump);
+  restore_command->add_option("--share-store-url-file", drill_options.share_store_url_file,
+                              "File with the URL of the share store (default: that of the "
+                              "configuration)");
+  restore_command->add_flag("--accept-erased", drill_options.accept_erased,
+                            "Also when shares were destroyed: by erasures after the backup");
   restore_command->add_flag("--json", drill_options.json, "JSON on standard output");
   auto* tenant_command = program.add_subcommand("tenant", "Move a tenant between installations");
   tenant_command->require_subcommand(1);
@@ -302,6 +343,15 @@ int run(int argc, char** argv) {
   import_command->add_flag("--enable", archive_options.enable, "Enable it when all is imported");
   import_command->add_flag("--resume", archive_options.resume,
                            "Go on with an import that did not end");
+  auto* erasure_command = program.add_subcommand("erasure", "Statements of erasure");
+  erasure_command->require_subcommand(1);
+  auto* erasure_verify = erasure_command->add_subcommand(
+      "verify", "Verify a statement with an installation's published keys, and show it");
+  std::string statement_file, statement_keys_file;
+  erasure_verify->add_option("FILE", statement_file, "The statement")->required();
+  erasure_verify
+      ->add_option("--keys", statement_keys_file, "What GET /api/v1/erasure-keys answered")
+      ->required();
   auto* token_command = program.add_subcommand("operator-token", "Operator tokens");
   token_command->require_subcommand(1);
   auto* token_create =
@@ -322,8 +372,11 @@ int run(int argc, char** argv) {
       std::cerr << "posternd: migrate needs --url-file, --bootstrap-url-file or both\n";
       return kUsage;
     }
-    return migrate(url_file, bootstrap_file, database);
+    if (database.empty()) database = share_store ? "postern_shares" : "postern";
+    return migrate(url_file, bootstrap_file, database,
+                   share_store ? storage::Schema::Shares : storage::Schema::Service);
   }
+  if (erasure_verify->parsed()) return verify_erasure(statement_file, statement_keys_file);
   if (keys_add->parsed()) return app::add_root_key(file, source);
   if (keys_create->parsed()) return app::create_root_key(file, source);
   if (restore_command->parsed()) {

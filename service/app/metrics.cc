@@ -96,6 +96,11 @@ std::string metrics_text(const Service::Stats& stats, const audit::GroupWriter::
               {"signing_key", keys.backlog->signing_keys},
               {"other", keys.backlog->others}});
   }
+  using ShareStore = vault::Erasures::ShareStoreState;
+  if (stats.share_store != ShareStore::None) {
+    gauge("postern_share_store_ok", "1 while the share store answers",
+          stats.share_store == ShareStore::Ok ? 1 : 0);
+  }
   counter(
       "postern_rows_rewrapped_total",
       "Rows moved to newer KEKs, by whatever process; tenants that were removed are gone from it",

@@ -56,7 +56,7 @@ Result<SecureBuffer> passphrase_in(const fs::path& file) {
 struct Tools : Stores {
   Tools(const Config& config, vault::RootKeys root_keys)
       : Stores(command_database(config.database_url, "posternd-archive", std::chrono::seconds(60)),
-               std::move(root_keys)) {}
+               std::move(root_keys), config.share_store_url) {}
 
   audit::Event event(const TenantId& tenant, const char* action) const {
     return audit::Event{tenant, clock.now(), action, audit::Outcome::Allowed, "", {}}.with(
@@ -195,7 +195,8 @@ Result<policy::ConfigChange> creation(Tools& tools, const policy::StoredTenant& 
   const auto& tenant = stored.row.tenant;
   POSTERN_CHECK(tools.keyring.may_create());
   policy::ConfigChange change;
-  auto kek = tools.keyring.create(tenant, KekVersion{1});
+  POSTERN_TRY(const auto share, tools.keyring.make_share(tenant));
+  auto kek = tools.keyring.create(tenant, KekVersion{1}, std::nullopt, share);
   POSTERN_TRY(auto chain_key, tools.keyring.chain_key_under(kek, tenant));
   change.create.emplace(policy::ConfigChange::Create{std::move(kek), std::move(chain_key)});
   change.display_name = stored.row.display_name;

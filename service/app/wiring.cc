@@ -11,6 +11,7 @@
 #include "app/metrics.h"
 #include "app/process_memory.h"
 #include "app/root_keys.h"
+#include "app/stores.h"
 #include "audit/group_writer.h"
 #include "core/log.h"
 #include "grants/client_assertion.h"
@@ -26,11 +27,13 @@
 #include "http/handlers/api.h"
 #include "http/handlers/oauth_endpoints.h"
 #include "outbound/fetch.h"
+#include "policy/erasure_statement.h"
 #include "storage/epoch_watcher.h"
 #include "storage/migrator.h"
 #include "storage/postgres_audit_log.h"
 #include "storage/postgres_config_store.h"
 #include "storage/postgres_credential_store.h"
+#include "storage/postgres_erasure_store.h"
 #include "storage/postgres_kek_store.h"
 #include "storage/postgres_replay_guard.h"
 #include "storage/postgres_revocation_list.h"
@@ -38,6 +41,7 @@
 #include "storage/postgres_transit_store.h"
 #include "storage/postgres_wrapping_store.h"
 #include "vault/envelope.h"
+#include "vault/erasure.h"
 #include "vault/key_holder.h"
 #include "vault/keyring.h"
 #include "vault/last_uses.h"
@@ -57,6 +61,8 @@ constexpr std::string_view kVersion = POSTERN_VERSION;
 
 /// How late a credential's last use is known at most, and how much of it a crash loses.
 constexpr std::chrono::seconds kLastUsesWritten(20);
+/// How often what did not end is tried again, and whether the share store answers.
+constexpr std::chrono::seconds kErasuresLookedAt(5);
 
 storage::DatabaseOptions database_options(const Config& config, std::size_t connections,
                                           const char* name) {
@@ -105,6 +111,16 @@ std::string id_list(const std::vector<std::string>& ids) {
   return '[' + list + ']';
 }
 
+std::string_view name_of(vault::Erasures::ShareStoreState state) {
+  using State = vault::Erasures::ShareStoreState;
+  switch (state) {
+    case State::None: return "none";
+    case State::Ok: return "ok";
+    case State::Unreachable: return "unreachable";
+  }
+  return "unreachable";
+}
+
 Result<std::vector<outbound::Network>> read_networks(const std::vector<std::string>& texts,
                                                      const char* key) {
   std::vector<outbound::Network> networks;
@@ -140,7 +156,8 @@ struct Service::Impl {
         // happens to the others, an answer can be audited.
         audit_database(audit_database_options(config)),
         kek_store(audit_database),
-        keyring(vault::RootKeys::none(), kek_store),
+        shares(share_store_of(config.share_store_url, "posternd")),
+        keyring(vault::RootKeys::none(), kek_store, shares.store()),
         audit_log(audit_database, keyring, &database),
         config_store(database, audit_log),
         credentials(database, audit_log),
@@ -202,6 +219,14 @@ struct Service::Impl {
         wrapping(keyring, wrapped_answers, clock),
         transit_keys(database, audit_log),
         transit(keyring, transit_keys, clock),
+        erasure_store(database, audit_log),
+        erasures(
+            erasure_store, keyring, shares.store(),
+            [this](const TenantId& tenant, const vault::Erasure& erasure) {
+              return policy::sign_statement(
+                  keyring, {config.base_url, config.share_store_backup_days}, tenant, erasure);
+            },
+            clock),
         client_release(clock, &decision_point, &last_uses),
         audit_writer(audit_log),
         gate(
@@ -240,12 +265,14 @@ struct Service::Impl {
                  &key_holder,
                  &row_mover,
                  &wrapping,
-                 &transit} {
+                 &transit,
+                 &erasures} {
     http::add_oauth_endpoints(router, gate, services);
     http::add_token_status_endpoints(router, gate, services);
     http::add_admin_endpoints(router, gate, services);
     http::add_credential_endpoints(router, gate, services);
     http::add_credential_version_endpoints(router, gate, services);
+    http::add_erasure_endpoints(router, gate, services);
     http::add_exchange_endpoint(router, gate, services);
     http::add_key_holder_endpoints(router, gate, services);
     http::add_registration_endpoints(router, gate, services);
@@ -286,7 +313,9 @@ struct Service::Impl {
              auto body = std::string(R"({"status":")") + (ready ? "ready" : "not ready") +
                          R"(","checks":{"database":")" + (current ? "ok" : "unreachable") +
                          R"(","accepting":")" + (draining.load() ? "draining" : "ok") +
-                         R"(","root_key":")" + std::string(vault::to_string(keys.state)) + R"("})";
+                         R"(","root_key":")" + std::string(vault::to_string(keys.state)) +
+                         R"(","share_store":")" + std::string(name_of(erasures.share_store())) +
+                         R"("})";
              if (!has_keys) {
                body += R"(,"root_keys":{"given":)" + id_list(keys.given) + R"(,"wanted":)" +
                        id_list(keys.wanted) + "}";
@@ -330,8 +359,8 @@ struct Service::Impl {
   }
 
   Stats stats() const {
-    return {server->stats(),  database.stats(),  audit_database.stats(),
-            verifier.stats(), snapshots.stats(), root_keys.facts()};
+    return {server->stats(),   database.stats(),  audit_database.stats(), verifier.stats(),
+            snapshots.stats(), root_keys.facts(), erasures.share_store()};
   }
 
   Config config;
@@ -342,6 +371,7 @@ struct Service::Impl {
   storage::Database database;
   storage::Database audit_database;
   storage::PostgresKekStore kek_store;
+  ShareStoreHere shares;
   vault::Keyring keyring;
   storage::PostgresAuditLog audit_log;
   storage::PostgresConfigStore config_store;
@@ -379,6 +409,8 @@ struct Service::Impl {
   vault::Wrapping wrapping;
   storage::PostgresTransitStore transit_keys;
   vault::Transit transit;
+  storage::PostgresErasureStore erasure_store;
+  vault::Erasures erasures;
   grants::ClientRelease client_release;
   // Declared before the servers, so destroyed after them: replies in flight
   // still pass the gate. Servers are stopped first, in ~Service.
@@ -397,6 +429,7 @@ Service::~Service() {
   // The watcher calls into the snapshots, which are destroyed before it.
   impl_->watcher.stop();
   impl_->row_mover.stop();
+  impl_->erasures.stop();
   impl_->revocations.stop();
   impl_->last_uses.stop();  // with what was noted up to now
   impl_->root_keys.stop();
@@ -423,6 +456,7 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
                     " (it has " + std::to_string(schema.applied) + ", this release knows " +
                     std::to_string(schema.known) + "); run: posternd migrate");
   }
+  POSTERN_CHECK(check_share_store(config.share_store_url));
   if (auto locked = lock_memory(); !locked.ok()) {
     if (config.require_locked_memory) return locked.error();
     log::warning("memory.not_locked", {{"advice", locked.error().detail}});
@@ -456,6 +490,7 @@ Status Service::start() {
   POSTERN_CHECK(impl_->revocations.start());
   impl_->last_uses.start(kLastUsesWritten);
   impl_->row_mover.start();
+  impl_->erasures.start(kErasuresLookedAt);
   POSTERN_CHECK(impl_->server->start());
   POSTERN_CHECK(impl_->ops_server->start());
   impl_->root_keys.start();

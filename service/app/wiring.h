@@ -14,6 +14,7 @@
 #include "http/server.h"
 #include "policy/snapshot_cache.h"
 #include "storage/database.h"
+#include "vault/erasure.h"
 #include "vault/root_key_watch.h"
 
 namespace postern::app {
@@ -48,6 +49,7 @@ class Service {
     grants::SubjectVerifier::Stats tokens;
     policy::SnapshotCache::Stats snapshots;
     vault::RootKeyWatch::Facts root_keys;
+    vault::Erasures::ShareStoreState share_store = vault::Erasures::ShareStoreState::None;
   };
   Stats stats() const;
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/json_text.h"
+#include "storage/kek_row.h"
 #include "storage/session.h"
 #include "vault/credential.h"
 
@@ -51,7 +52,7 @@ inline std::string json_of(const vault::Texts& texts) {
 }
 
 /// From columns version, kek_version, wrapped_dek, sealed, field names joined by commas,
-/// created_at and expires_at in seconds.
+/// created_at and expires_at in seconds, share_id.
 inline vault::SealedVersion sealed_in(const pqxx::row& row) {
   return {number<std::uint32_t>(row[0]),
           KekVersion{number<std::uint32_t>(row[1])},
@@ -59,7 +60,8 @@ inline vault::SealedVersion sealed_in(const pqxx::row& row) {
           bytes(row[3]),
           names_in(row[4]),
           instant(row[5]),
-          optional_instant(row[6])};
+          optional_instant(row[6]),
+          share_in(row[7])};
 }
 
 }  // namespace postern::storage

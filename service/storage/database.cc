@@ -201,6 +201,12 @@ Error describe_sqlstate(std::string_view state, std::string diagnostic, Session*
   if (is("KEK01")) {  // migration 0009
     return error(ErrorCode::Conflict, "the tenant's key has just been rotated; try again");
   }
+  if (is("SHR01")) {  // migration 0013
+    return error(ErrorCode::Conflict, "the owner's key has just been destroyed; try again");
+  }
+  if (is("ERA01")) {  // migration 0014
+    return error(ErrorCode::Conflict, "what the owner has is being erased");
+  }
   if (is("23505")) return error(ErrorCode::Conflict, "it exists already");
   if (is("23503")) return error(ErrorCode::NotFound, "something this refers to does not exist");
   if (is("23514") || is("22001") || is("54")) {

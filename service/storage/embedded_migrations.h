@@ -13,5 +13,7 @@ struct Migration {
 
 /// In the order of their numbers, which have no gaps.
 const std::vector<Migration>& embedded_migrations();
+/// Of the share store, likewise.
+const std::vector<Migration>& embedded_share_migrations();
 
 }  // namespace postern::storage

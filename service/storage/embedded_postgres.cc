@@ -479,6 +479,10 @@ Status EmbeddedPostgres::provision(const std::string& database) {
   POSTERN_CHECK(impl_->make_database(database));
   return migrate(owner_conninfo(database));
 }
+Status EmbeddedPostgres::provision_shares(const std::string& database) {
+  POSTERN_CHECK(impl_->make_database(database));
+  return migrate(owner_conninfo(database), Schema::Shares);
+}
 Status EmbeddedPostgres::restore(const std::filesystem::path& archive,
                                  const std::string& database) {
   return impl_->restore(archive, database);

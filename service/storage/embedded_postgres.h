@@ -52,6 +52,9 @@ class EmbeddedPostgres {
   /// bootstrap() and migrate(), with this server's roles and passwords.
   Status provision(const std::string& database = "postern");
 
+  /// The same of a share store, which is another database of this server.
+  Status provision_shares(const std::string& database = "postern_shares");
+
   /// Creates the roles and the database, and restores an archive of pg_dump (-Fc, -Fd or
   /// -Ft) into it as postern_owner, who may do nothing outside of it: an archive is a
   /// program. Errors: Unavailable, with what pg_restore said first.

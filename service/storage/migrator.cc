@@ -41,8 +41,11 @@ Bytes checksum(const Migration& migration) {
   return {hash.begin(), hash.end()};
 }
 
-SchemaState compare(pqxx::transaction_base& tx) {
-  const auto& known = embedded_migrations();
+const std::vector<Migration>& migrations_of(Schema schema) {
+  return schema == Schema::Shares ? embedded_share_migrations() : embedded_migrations();
+}
+
+SchemaState compare(pqxx::transaction_base& tx, const std::vector<Migration>& known) {
   SchemaState state;
   state.known = static_cast<int>(known.size());
   if (!number<bool>(tx.exec(kFindHistory)[0][0])) return state;
@@ -105,16 +108,17 @@ std::string_view to_string(SchemaStatus status) noexcept {
   return "altered";
 }
 
-Result<SchemaState> schema_state(const std::string& conninfo) {
+Result<SchemaState> schema_state(const std::string& conninfo, Schema schema) {
   return on_own_connection("schema.state", conninfo, Patience::Limited,
-                           [](pqxx::connection& connection) -> Result<SchemaState> {
+                           [&](pqxx::connection& connection) -> Result<SchemaState> {
                              pqxx::work tx(connection);
                              tx.exec("SET LOCAL bytea_output = hex");
-                             return compare(tx);
+                             return compare(tx, migrations_of(schema));
                            });
 }
 
-Status migrate(const std::string& owner_conninfo) {
+Status migrate(const std::string& owner_conninfo, Schema schema) {
+  const auto& known = migrations_of(schema);
   std::string step = "schema.migrate";
   return on_own_connection(
       step, owner_conninfo, Patience::Unlimited, [&](pqxx::connection& connection) -> Status {
@@ -125,7 +129,7 @@ Status migrate(const std::string& owner_conninfo) {
             "SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; "
             "SET LOCAL client_min_messages = error; SET LOCAL bytea_output = hex");
         tx.exec(kLockMigration);
-        const auto state = compare(tx);
+        const auto state = compare(tx, known);
         switch (state.status) {
           case SchemaStatus::Current: return {};
           case SchemaStatus::Newer:
@@ -138,7 +142,6 @@ Status migrate(const std::string& owner_conninfo) {
         }
         tx.exec(kCreateHistory);
         connection.prepare(kRecord.name, kRecord.sql);
-        const auto& known = embedded_migrations();
         for (auto i = static_cast<std::size_t>(state.applied); i < known.size(); ++i) {
           const auto& migration = known[i];
           if (version_of(migration) != static_cast<int>(i) + 1) {

@@ -6,6 +6,9 @@
 
 namespace postern::storage {
 
+/// Which of the two databases: that of the service, or the share store.
+enum class Schema { Service, Shares };
+
 /// How the schema of a database compares with what this binary has compiled in.
 enum class SchemaStatus {
   Current,
@@ -24,13 +27,13 @@ struct SchemaState {
 
 /// For serve and check-config, which refuse all but Current. Any role that may
 /// connect can ask. Errors: Unavailable.
-Result<SchemaState> schema_state(const std::string& conninfo);
+Result<SchemaState> schema_state(const std::string& conninfo, Schema schema = Schema::Service);
 
 /// Applies the missing migrations in one transaction, under an advisory lock so
 /// that several may start at once. To be run as postern_owner. Does nothing
 /// when current. Errors: Conflict when the schema is newer or altered,
 /// Unavailable, Internal when a migration fails (nothing is changed then).
-Status migrate(const std::string& owner_conninfo);
+Status migrate(const std::string& owner_conninfo, Schema schema = Schema::Service);
 
 struct BootstrapOptions {
   std::string superuser_conninfo;  ///< of a role that may create roles and databases

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "storage/kek_row.h"
 #include "storage/session.h"
 
 namespace postern::storage {
@@ -67,7 +68,8 @@ constexpr Statement kCreateTenant{"tenant.create", R"sql(
 constexpr Statement kFindTombstone{"tenant_tombstone.find", R"sql(
     SELECT 1 FROM tenant_tombstone WHERE tenant_id = $1)sql"};
 constexpr Statement kCreateKek{"kek.create", R"sql(
-    INSERT INTO kek (tenant_id, version, root_key_id, wrapped) VALUES ($1, $2, $3, $4))sql"};
+    INSERT INTO kek (tenant_id, version, root_key_id, wrapped, share_id)
+    VALUES ($1, $2, $3, $4, nullif($5, ''::bytea)))sql"};
 constexpr Statement kCreateHead{"audit_head.create", R"sql(
     INSERT INTO audit_head (tenant_id, sequence, hash, mac, kek_version)
     VALUES ($1, 0, $2, $3, $4))sql"};
@@ -121,6 +123,13 @@ constexpr Statement kUseInitialToken{"initial_access_token.use", R"sql(
      WHERE tenant_id = $1 AND token_id = $2 AND uses < max_uses)sql"};
 constexpr Statement kNotify{"tenant.notify", "SELECT pg_notify('postern_epoch', $1)"};
 
+// First, so that an erasure that begins now waits, and finds no tenant.
+constexpr Statement kLockTenant{"tenant.lock", R"sql(
+    SELECT 1 FROM tenant WHERE tenant_id = $1 FOR UPDATE)sql"};
+constexpr Statement kOpenErasure{"erasure.any_open", R"sql(
+    SELECT 1 FROM erasure WHERE tenant_id = $1 AND done_at IS NULL
+     UNION ALL
+    SELECT 1 FROM tenant_erasure WHERE tenant_id = $1 AND done_at IS NULL)sql"};
 constexpr Statement kRemoveTenant{"tenant.remove", R"sql(
     DELETE FROM tenant WHERE tenant_id = $1)sql"};
 constexpr Statement kAddTombstone{"tenant_tombstone.add", R"sql(
@@ -192,7 +201,7 @@ Result<std::uint64_t> write_tenant(TenantTransaction& tx, const TenantId& tenant
   }
   const auto& kek = change.create->kek;
   tx.run(kCreateKek, tenant.str(), static_cast<std::uint32_t>(kek.version), kek.root_key_id,
-         ByteView(kek.wrapped));
+         ByteView(kek.wrapped), bytes_of(kek.share));
   const audit::ChainHead empty;
   const auto mac = audit::head_mac(change.create->chain_key.key, tenant, empty);
   tx.run(kCreateHead, tenant.str(), ByteView(empty.hash), ByteView(mac),
@@ -352,7 +361,12 @@ Status PostgresConfigStore::remove(const TenantId& tenant, std::span<const audit
     // It takes everything the tenant has with it.
     tx.work().exec("SET LOCAL statement_timeout = '60s'");
     session.allow(std::chrono::seconds(61));
-    if (tx.run(kRemoveTenant, tenant.str()).affected_rows() == 0) return absent();
+    if (tx.run(kLockTenant, tenant.str()).empty()) return absent();
+    // Its share would stay, and nobody would know whose it was.
+    if (!tx.run(kOpenErasure, tenant.str()).empty()) {
+      return fail(ErrorCode::Conflict, "an erasure of this tenant has not ended yet");
+    }
+    tx.run(kRemoveTenant, tenant.str());
     tx.run(kAddTombstone, tenant.str());
     POSTERN_CHECK(log_.append_in(tx, tenant, chain_key, events));
     tx.run(kCloseHead, tenant.str());

@@ -17,7 +17,7 @@ namespace postern::storage {
 namespace {
 
 constexpr Statement kLatest{"credential.latest", R"sql(
-    SELECT version, kek_version, wrapped_dek, sealed, field_names, created_at, expires_at
+    SELECT version, kek_version, wrapped_dek, sealed, field_names, created_at, expires_at, share_id
       FROM credential_latest($1, $2, $3, $4))sql"};
 // What metadata_in() reads, of a credential `c` and its latest version `v`.
 #define METADATA_OF_CREDENTIALS                                                                \
@@ -48,14 +48,18 @@ constexpr Statement kLatest{"credential.latest", R"sql(
 
 constexpr Statement kVersion{"credential.version", R"sql(
     SELECT v.version, v.kek_version, v.wrapped_dek, v.sealed, array_to_string(v.field_names, ','),
-           extract(epoch FROM v.created_at)::bigint, extract(epoch FROM v.expires_at)::bigint)sql" VERSIONS_OF_CREDENTIAL
-                                                   R"sql(
+           extract(epoch FROM v.created_at)::bigint, extract(epoch FROM v.expires_at)::bigint,
+           v.share_id)sql" VERSIONS_OF_CREDENTIAL R"sql(
        AND v.version = $5 AND v.deleted_at IS NULL AND v.destroyed_at IS NULL)sql"};
-// Locks the credential, present or not, until the transaction ends.
+// Locks the credential, present or not, until the transaction ends. The numbers of versions
+// that were erased are not used again either.
 constexpr Statement kNextVersion{"credential.next_version", R"sql(
     INSERT INTO credential
            (tenant_id, owner_issuer, owner_subject, name, last_version, current_version)
-    VALUES ($1, $2, $3, $4, 1, 0)
+    VALUES ($1, $2, $3, $4,
+            coalesce((SELECT max(e.last_version) FROM erasure e
+                       WHERE e.tenant_id = $1 AND e.owner_issuer = $2 AND e.owner_subject = $3),
+                     0) + 1, 0)
         ON CONFLICT (tenant_id, owner_issuer, owner_subject, name)
         DO UPDATE SET last_version = credential.last_version + 1
  RETURNING current_version, revision, type, max_versions, cas_required, description, labels,
@@ -75,9 +79,10 @@ constexpr Statement kPut{"credential.put", R"sql(
          AND version < $12)
     INSERT INTO credential_version
            (tenant_id, owner_issuer, owner_subject, name, version, kek_version, wrapped_dek,
-            sealed, field_names, created_at, expires_at)
+            sealed, field_names, created_at, expires_at, share_id)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, string_to_array($9, ','),
-            to_timestamp($10), to_timestamp(nullif($11, '')::bigint)))sql"};
+            to_timestamp($10), to_timestamp(nullif($11, '')::bigint),
+            nullif($20, ''::bytea)))sql"};
 constexpr Statement kMetadata{"credential.metadata", METADATA_OF_CREDENTIALS R"sql(
      WHERE c.tenant_id = $1 AND c.owner_issuer = $2 AND c.owner_subject = $3
        AND c.name = $4)sql"};
@@ -324,7 +329,8 @@ Result<vault::CredentialMetadata> PostgresCredentialStore::put_once(
                ByteView(sealed.sealed), joined(sealed.field_names), seconds_of(sealed.created_at),
                seconds_of(sealed.expires_at), first, description.type, description.max_versions,
                description.cas_required, description.description, json_of(description.labels),
-               json_of(description.metadata), seconds_of(description.rotation_due_at));
+               json_of(description.metadata), seconds_of(description.rotation_due_at),
+               bytes_of(sealed.share));
         return Metadata{key,
                         version,
                         sealed.field_names,

@@ -18,7 +18,8 @@ constexpr std::uint32_t kPage = 200;
 constexpr Statement kVersions{"inventory.versions", R"sql(
     SELECT v.version, v.kek_version, v.wrapped_dek, v.sealed, array_to_string(v.field_names, ','),
            extract(epoch FROM v.created_at)::bigint, extract(epoch FROM v.expires_at)::bigint,
-           extract(epoch FROM v.deleted_at)::bigint, v.owner_issuer, v.owner_subject, v.name
+           v.share_id, extract(epoch FROM v.deleted_at)::bigint, v.owner_issuer, v.owner_subject,
+           v.name
       FROM credential_version v
      WHERE v.tenant_id = $1 AND v.destroyed_at IS NULL
        AND (v.owner_issuer, v.owner_subject, v.name, v.version) > ($2, $3, $4, $5)
@@ -27,7 +28,8 @@ constexpr Statement kVersions{"inventory.versions", R"sql(
 
 constexpr Statement kVersionsOf{"inventory.versions_of", R"sql(
     SELECT v.version, v.kek_version, v.wrapped_dek, v.sealed, array_to_string(v.field_names, ','),
-           extract(epoch FROM v.created_at)::bigint, extract(epoch FROM v.expires_at)::bigint
+           extract(epoch FROM v.created_at)::bigint, extract(epoch FROM v.expires_at)::bigint,
+           v.share_id
       FROM credential_version v
      WHERE v.tenant_id = $1 AND v.owner_issuer = $2 AND v.owner_subject = $3 AND v.name = $4
        AND v.destroyed_at IS NULL)sql"};
@@ -50,9 +52,10 @@ constexpr Statement kPutCredential{"inventory.put_credential", R"sql(
 constexpr Statement kPutVersion{"inventory.put_version", R"sql(
     INSERT INTO credential_version
            (tenant_id, owner_issuer, owner_subject, name, version, kek_version, wrapped_dek,
-            sealed, field_names, created_at, expires_at, deleted_at)
+            sealed, field_names, created_at, expires_at, deleted_at, share_id)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, string_to_array($9, ','), to_timestamp($10),
-            to_timestamp(nullif($11, '')::bigint), to_timestamp(nullif($12, '')::bigint)))sql"};
+            to_timestamp(nullif($11, '')::bigint), to_timestamp(nullif($12, '')::bigint),
+            nullif($13, ''::bytea)))sql"};
 constexpr Statement kPutDestroyed{"inventory.put_destroyed", R"sql(
     INSERT INTO credential_version
            (tenant_id, owner_issuer, owner_subject, name, version, field_names, created_at,
@@ -80,13 +83,13 @@ Status PostgresInventory::each_version(const TenantId& tenant, const Each& each)
           std::vector<Entry> entries;
           for (const auto& row : rows) {
             entries.push_back(
-                {{owner_of(text(row[8]), text(row[9])), CredentialName(text(row[10]))},
+                {{owner_of(text(row[9]), text(row[10])), CredentialName(text(row[11]))},
                  sealed_in(row),
-                 optional_instant(row[7])});
+                 optional_instant(row[8])});
           }
           if (!rows.empty()) {
             const auto& last = rows.back();
-            position = {text(last[8]), text(last[9]), text(last[10]),
+            position = {text(last[9]), text(last[10]), text(last[11]),
                         number<std::uint32_t>(last[0])};
           }
           return entries;
@@ -193,7 +196,8 @@ Result<std::uint64_t> PostgresInventory::put_back(const TenantId& tenant,
             tx.run(kPutVersion, tenant.str(), issuer, subject, name, info.version,
                    static_cast<std::uint32_t>(sealed->kek_version), ByteView(sealed->wrapped_dek),
                    ByteView(sealed->sealed), joined(info.field_names), seconds_of(info.created_at),
-                   seconds_of(info.expires_at), seconds_of(info.deleted_at));
+                   seconds_of(info.expires_at), seconds_of(info.deleted_at),
+                   bytes_of(sealed->share));
           }
         }
         tx.commit();

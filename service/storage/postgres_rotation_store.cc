@@ -46,21 +46,25 @@ constexpr Statement kKekUses{"kek.uses", R"sql(
            (SELECT count(*) FROM wrapped_answer w
              WHERE w.tenant_id = k.tenant_id AND w.kek_version = k.version)
              + (SELECT count(*) FROM transit_key_version t
-                 WHERE t.tenant_id = k.tenant_id AND t.kek_version = k.version)
+                 WHERE t.tenant_id = k.tenant_id AND t.kek_version = k.version),
+           k.share_id IS NOT NULL
       FROM kek k
      WHERE k.tenant_id = $1
      ORDER BY k.version DESC)sql"};
 constexpr Statement kBacklogOf{"kek.backlog_of", R"sql(
     WITH newest AS (SELECT max(version) AS version FROM kek WHERE tenant_id = $1)
     SELECT (SELECT count(*) FROM credential_version v
-             WHERE v.tenant_id = $1 AND v.kek_version < newest.version),
+             WHERE v.tenant_id = $1 AND v.kek_version < newest.version
+               AND NOT EXISTS (SELECT FROM erasure e
+                                WHERE e.tenant_id = v.tenant_id AND e.owner_issuer = v.owner_issuer
+                                  AND e.owner_subject = v.owner_subject AND e.done_at IS NULL)),
            (SELECT count(*) FROM signing_key s
              WHERE s.tenant_id = $1 AND s.kek_version < newest.version),
            coalesce(older_others($1, newest.version), 0)
       FROM newest)sql"};
 
 constexpr Statement kLockKek{"kek.lock", R"sql(
-    SELECT k.root_key_id, k.wrapped, k.held_check, t.seals
+    SELECT k.root_key_id, k.wrapped, k.held_check, t.seals, k.share_id
       FROM kek k JOIN tenant t ON t.tenant_id = k.tenant_id
      WHERE k.tenant_id = $1 AND k.version = $2
        FOR NO KEY UPDATE OF k)sql"};
@@ -76,14 +80,14 @@ constexpr Statement kRaiseEpoch{"tenant.raise_epoch", R"sql(
 // itself, so that the next statement sees what they stored.
 constexpr Statement kLockKeks{"kek.lock_all", "SELECT pg_advisory_xact_lock(kek_lock($1))"};
 constexpr Statement kNewestRow{"kek.newest_row", R"sql(
-    SELECT k.version, k.root_key_id, k.wrapped, k.held_check, t.seals
+    SELECT k.version, k.root_key_id, k.wrapped, k.held_check, t.seals, k.share_id
       FROM kek k JOIN tenant t ON t.tenant_id = k.tenant_id
      WHERE k.tenant_id = $1
      ORDER BY k.version DESC
      LIMIT 1)sql"};
 constexpr Statement kAddKek{"kek.add", R"sql(
-    INSERT INTO kek (tenant_id, version, root_key_id, wrapped, held_check)
-    VALUES ($1, $2, $3, $4, nullif($5, ''::bytea)))sql"};
+    INSERT INTO kek (tenant_id, version, root_key_id, wrapped, held_check, share_id)
+    VALUES ($1, $2, $3, $4, nullif($5, ''::bytea), nullif($6, ''::bytea)))sql"};
 constexpr Statement kSeal{"tenant.seal", R"sql(
     UPDATE tenant SET epoch = epoch + 1, seals = seals + 1
      WHERE tenant_id = $1
@@ -132,17 +136,38 @@ constexpr Statement kRewrapTransitKey{"transit.rewrap", R"sql(
      WHERE tenant_id = $1 AND key_id = split_part($2, '/', 1)
        AND version = split_part($2, '/', 2)::integer)sql"};
 constexpr Statement kOlderDeks{"credential_version.older", R"sql(
-    SELECT owner_issuer, owner_subject, name, version, kek_version, wrapped_dek
-      FROM credential_version
-     WHERE tenant_id = $1 AND kek_version < $2
-       AND (owner_issuer, owner_subject, name, version) > ($3, $4, $5, $6)
-     ORDER BY owner_issuer, owner_subject, name, version
+    SELECT v.owner_issuer, v.owner_subject, v.name, v.version, v.kek_version, v.wrapped_dek,
+           v.share_id, p.share_id
+      FROM credential_version v
+      LEFT JOIN principal_share p
+        ON p.tenant_id = v.tenant_id AND p.owner_issuer = v.owner_issuer
+       AND p.owner_subject = v.owner_subject
+     WHERE v.tenant_id = $1 AND v.kek_version < $2
+       AND (v.owner_issuer, v.owner_subject, v.name, v.version) > ($3, $4, $5, $6)
+       AND NOT EXISTS (SELECT FROM erasure e
+                        WHERE e.tenant_id = v.tenant_id AND e.owner_issuer = v.owner_issuer
+                          AND e.owner_subject = v.owner_subject AND e.done_at IS NULL)
+     ORDER BY v.owner_issuer, v.owner_subject, v.name, v.version
      LIMIT $7
-       FOR NO KEY UPDATE SKIP LOCKED)sql"};
+       FOR NO KEY UPDATE OF v SKIP LOCKED)sql"};
 constexpr Statement kRewrapDek{"credential_version.rewrap", R"sql(
-    UPDATE credential_version SET kek_version = $6, wrapped_dek = $7
+    UPDATE credential_version
+       SET kek_version = $6, wrapped_dek = $7, share_id = nullif($8, ''::bytea)
      WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3 AND name = $4
        AND version = $5)sql"};
+constexpr Statement kWithoutShare{"principal_share.without", R"sql(
+    SELECT DISTINCT v.owner_issuer, v.owner_subject
+      FROM credential_version v
+     WHERE v.tenant_id = $1 AND v.owner_issuer <> ''
+       AND v.kek_version < (SELECT max(k.version) FROM kek k WHERE k.tenant_id = $1)
+       AND NOT EXISTS (SELECT FROM principal_share p
+                        WHERE p.tenant_id = v.tenant_id AND p.owner_issuer = v.owner_issuer
+                          AND p.owner_subject = v.owner_subject)
+     LIMIT $2)sql"};
+constexpr Statement kNoteEmptied{"kek.note_emptied", R"sql(
+    UPDATE kek k SET emptied_at = clock_timestamp()
+     WHERE k.tenant_id = $1 AND k.share_id IS NULL AND k.emptied_at IS NULL
+       AND k.version < (SELECT max(n.version) FROM kek n WHERE n.tenant_id = $1))sql"};
 constexpr Statement kCountRewrapped{"kek.count_rewrapped", R"sql(
     UPDATE kek SET rewrapped = rewrapped + $3
      WHERE tenant_id = $1 AND version = $2)sql"};
@@ -217,7 +242,8 @@ Result<std::vector<vault::KekUse>> PostgresRotationStore::kek_uses(const TenantI
                  std::vector<vault::KekUse> out;
                  for (const auto& row : tx.run(kKekUses, tenant.str())) {
                    out.push_back({version_in(row[0]), text(row[1]), number<std::uint64_t>(row[2]),
-                                  number<std::uint64_t>(row[3]), number<std::uint64_t>(row[4])});
+                                  number<std::uint64_t>(row[3]), number<std::uint64_t>(row[4]),
+                                  number<bool>(row[5])});
                  }
                  if (out.empty()) return absent();
                  return out;
@@ -243,8 +269,9 @@ Status PostgresRotationStore::rewrap_kek(const TenantId& tenant, KekVersion vers
     TenantTransaction tx(session, tenant);
     const auto rows = tx.run(kLockKek, tenant.str(), number_of(version));
     if (rows.empty()) return absent();
-    POSTERN_TRY(const auto changed, change({version, text(rows[0][0]), bytes(rows[0][1]),
-                                            held_in(rows[0][2], rows[0][3])}));
+    POSTERN_TRY(const auto changed,
+                change({version, text(rows[0][0]), bytes(rows[0][1]),
+                        held_in(rows[0][2], rows[0][3]), share_in(rows[0][4])}));
     tx.run(kRewrapKek, tenant.str(), number_of(version), changed.kek.root_key_id,
            ByteView(changed.kek.wrapped));
     POSTERN_TRY(head, log_.append_in(tx, tenant, chain_key, {&changed.event, 1}));
@@ -267,13 +294,13 @@ Result<KekVersion> PostgresRotationStore::add_kek(const TenantId& tenant, const 
     const auto keks = tx.run(kNewestRow, tenant.str());
     if (keks.empty()) return absent();
     const vault::WrappedKek newest{version_in(keks[0][0]), text(keks[0][1]), bytes(keks[0][2]),
-                                   held_in(keks[0][3], keks[0][4])};
+                                   held_in(keks[0][3], keks[0][4]), share_in(keks[0][5])};
     POSTERN_TRY(const auto made, make(newest));
     const auto next = vault::after(newest.version);
     if (made.kek.version != next) throw std::logic_error("a KEK of another version");
     const auto& held = made.kek.held;
     tx.run(kAddKek, tenant.str(), number_of(next), made.kek.root_key_id, ByteView(made.kek.wrapped),
-           held ? ByteView(held->check) : ByteView());
+           held ? ByteView(held->check) : ByteView(), bytes_of(made.kek.share));
     tx.run(kNotify, tenant.str() + " " + text(raised[0][0]));
     POSTERN_TRY(head, log_.append_in(tx, tenant, chain_key, {&made.event, 1}));
     tx.commit();
@@ -299,6 +326,28 @@ Result<std::uint64_t> PostgresRotationStore::seal(const TenantId& tenant,
   });
   log_.ended(tenant, result.ok() ? head : std::nullopt);
   return result;
+}
+
+Result<std::vector<Principal>> PostgresRotationStore::without_share(const TenantId& tenant,
+                                                                    std::uint32_t limit) {
+  return named(kWithoutShare.name, database_.pool(),
+               [&](Session& session) -> Result<std::vector<Principal>> {
+                 TenantTransaction tx(session, tenant);
+                 std::vector<Principal> out;
+                 for (const auto& row : tx.run(kWithoutShare, tenant.str(), limit)) {
+                   out.push_back({text(row[0]), text(row[1])});
+                 }
+                 return out;
+               });
+}
+
+Status PostgresRotationStore::note_emptied(const TenantId& tenant) {
+  return named(kNoteEmptied.name, database_.pool(), [&](Session& session) -> Status {
+    TenantTransaction tx(session, tenant);
+    tx.run(kNoteEmptied, tenant.str());
+    tx.commit();
+    return {};
+  });
 }
 
 namespace {
@@ -351,7 +400,8 @@ Result<bool> moved(const Result<T>& result, Batch& batch) {
     ++batch.moved;
     return true;
   }
-  if (result.error().code != ErrorCode::Internal) return result.error();
+  const auto& error = result.error();
+  if (error.code != ErrorCode::Internal && !vault::is_share_destroyed(error)) return error;
   ++batch.failed;
   return false;
 }
@@ -386,12 +436,13 @@ Status move_deks(TenantTransaction& tx, const TenantId& tenant, KekVersion to, P
     position.version = number<std::uint32_t>(row[3]);
     const vault::CredentialKey key{owner_of(position.issuer, position.subject),
                                    CredentialName(position.name)};
-    const auto wrapped =
-        rewrapper.dek(key, position.version, version_in(row[4]), bytes(row[5]), to);
+    const vault::WrappedDek from{version_in(row[4]), share_in(row[6]), bytes(row[5])};
+    const auto wrapped = rewrapper.dek(key, position.version, from, to, share_in(row[7]));
     POSTERN_TRY(const bool done, moved(wrapped, batch));
     if (!done) continue;
     tx.run(kRewrapDek, tenant.str(), position.issuer, position.subject, position.name,
-           position.version, number_of(to), ByteView(wrapped.value()));
+           position.version, number_of(to), ByteView(wrapped.value().wrapped),
+           bytes_of(wrapped.value().share));
   }
   batch.end = std::cmp_less(rows.size(), limit);
   return {};

@@ -36,6 +36,9 @@ class PostgresRotationStore final : public vault::RotationStore {
   Result<std::uint64_t> seal(const TenantId& tenant, const audit::Event& event) override;
   Result<Batch> rewrap_rows(const TenantId& tenant, Position& position, std::uint32_t limit,
                             Rewrapper& rewrapper) override;
+  Result<std::vector<Principal>> without_share(const TenantId& tenant,
+                                               std::uint32_t limit) override;
+  Status note_emptied(const TenantId& tenant) override;
 
  private:
   Database& database_;

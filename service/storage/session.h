@@ -158,10 +158,11 @@ class TenantTransaction {
 /// trusted. To be called inside a catch block.
 Error describe_failure(std::string_view statement, Session* session);
 
-/// Whether it is that something was sealed under a KEK that is not the newest any
-/// more: this process had not heard of the new one yet.
+/// Whether it is that something was sealed under a KEK that is not the newest any more, or
+/// a share that is its owner's no more: this process had not heard of it yet.
 inline bool kek_was_rotated(const Error& error) {
-  return error.code == ErrorCode::Conflict && error.diagnostic.ends_with(" KEK01");
+  return error.code == ErrorCode::Conflict &&
+         (error.diagnostic.ends_with(" KEK01") || error.diagnostic.ends_with(" SHR01"));
 }
 
 /// Runs `body(session)` and turns what libpqxx throws into an Error that names

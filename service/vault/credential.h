@@ -15,6 +15,7 @@
 #include "core/ids.h"
 #include "core/result.h"
 #include "core/secret.h"
+#include "vault/share_store.h"
 
 namespace postern::vault {
 
@@ -39,6 +40,8 @@ struct SealedVersion {
   std::vector<std::string> field_names;  ///< sorted; bound by the AAD
   sys_seconds created_at{};
   std::optional<sys_seconds> expires_at;
+  /// Of its owner, a principal: the KEK that wraps the DEK takes it.
+  std::optional<ShareId> share{};
 };
 
 /// How far a version is gone. Deleted can be undone; destroyed cannot: its

@@ -21,9 +21,11 @@ Aad row_aad(std::string_view label, const TenantId& tenant, const CredentialKey&
 }
 
 Aad dek_aad(const TenantId& tenant, const CredentialKey& key, std::uint32_t version,
-            KekVersion kek_version) {
-  return row_aad("postern-dek-v1", tenant, key, version)
-      .number(static_cast<std::uint32_t>(kek_version));
+            KekVersion kek_version, const std::optional<ShareId>& share) {
+  auto aad = row_aad(share ? "postern-dek-v2" : "postern-dek-v1", tenant, key, version);
+  aad.number(static_cast<std::uint32_t>(kek_version));
+  if (share) aad.text(as_text(*share));
+  return aad;
 }
 
 Aad fields_aad(const TenantId& tenant, const CredentialKey& key, std::uint32_t version,
@@ -62,14 +64,16 @@ Result<SealedVersion> Envelope::seal(const TenantId& tenant, const CredentialKey
   crypto::random_bytes(dek_bytes.writable());
   const Dek dek(std::move(dek_bytes));
 
-  const auto wrap = [&](KekVersion kek_version, const Kek& kek) -> Status {
-    const auto aad = dek_aad(tenant, key, version, kek_version);
+  const auto wrap = [&](KekVersion kek_version, const std::optional<ShareId>& share,
+                        const Kek& kek) -> Status {
+    const auto aad = dek_aad(tenant, key, version, kek_version, share);
     sealed.kek_version = kek_version;
+    sealed.share = share;
     sealed.wrapped_dek =
         dek.expose([&](ByteView bytes) { return crypto::seal(kek, bytes, aad.bytes()); });
     return {};
   };
-  POSTERN_CHECK(keyring_.with_current(tenant, std::ref(wrap)));
+  POSTERN_CHECK(keyring_.with_current(tenant, key.owner, std::ref(wrap)));
 
   const auto aad = fields_aad(tenant, key, version, sealed);
   sealed.sealed = crypto::seal(dek, encode_fields(fields).readable(), aad.bytes());
@@ -77,16 +81,17 @@ Result<SealedVersion> Envelope::seal(const TenantId& tenant, const CredentialKey
 }
 
 Result<Dek> Envelope::unwrap(const TenantId& tenant, const CredentialKey& key,
-                             std::uint32_t version, KekVersion from, ByteView wrapped_dek) {
+                             std::uint32_t version, KekVersion from,
+                             const std::optional<ShareId>& share, ByteView wrapped_dek) {
   std::optional<Dek> dek;
   const auto open_box = [&](KekVersion kek_version, const Kek& kek) -> Status {
-    const auto aad = dek_aad(tenant, key, version, kek_version);
+    const auto aad = dek_aad(tenant, key, version, kek_version, share);
     POSTERN_TRY(auto bytes, crypto::open(kek, wrapped_dek, aad.bytes()));
     if (bytes.size() != crypto::kKeyBytes) return does_not_open();
     dek.emplace(std::move(bytes));
     return {};
   };
-  const auto unwrapped = keyring_.with_version(tenant, from, std::ref(open_box));
+  const auto unwrapped = keyring_.with_version(tenant, from, key.owner, share, std::ref(open_box));
   if (!unwrapped.ok()) {
     switch (unwrapped.error().code) {
       case ErrorCode::Unavailable:
@@ -102,24 +107,26 @@ Result<Dek> Envelope::unwrap(const TenantId& tenant, const CredentialKey& key,
   return std::move(*dek);
 }
 
-Result<Bytes> Envelope::rewrap(const TenantId& tenant, const CredentialKey& key,
-                               std::uint32_t version, KekVersion from, ByteView wrapped_dek,
-                               KekVersion to) {
-  POSTERN_TRY(const auto dek, unwrap(tenant, key, version, from, wrapped_dek));
-  Bytes wrapped;
+Result<WrappedDek> Envelope::rewrap(const TenantId& tenant, const CredentialKey& key,
+                                    std::uint32_t version, const WrappedDek& from, KekVersion to,
+                                    const std::optional<ShareId>& share) {
+  POSTERN_TRY(const auto dek,
+              unwrap(tenant, key, version, from.kek_version, from.share, from.wrapped));
+  WrappedDek moved{to, share, {}};
   const auto wrap = [&](KekVersion kek_version, const Kek& kek) -> Status {
-    const auto aad = dek_aad(tenant, key, version, kek_version);
-    wrapped = dek.expose([&](ByteView bytes) { return crypto::seal(kek, bytes, aad.bytes()); });
+    const auto aad = dek_aad(tenant, key, version, kek_version, share);
+    moved.wrapped =
+        dek.expose([&](ByteView bytes) { return crypto::seal(kek, bytes, aad.bytes()); });
     return {};
   };
-  POSTERN_CHECK(keyring_.with_version(tenant, to, std::ref(wrap)));
-  return wrapped;
+  POSTERN_CHECK(keyring_.with_version(tenant, to, key.owner, share, std::ref(wrap)));
+  return moved;
 }
 
 Result<Fields> Envelope::open(const TenantId& tenant, const CredentialKey& key,
                               const SealedVersion& sealed) {
-  POSTERN_TRY(const auto dek,
-              unwrap(tenant, key, sealed.version, sealed.kek_version, sealed.wrapped_dek));
+  POSTERN_TRY(const auto dek, unwrap(tenant, key, sealed.version, sealed.kek_version, sealed.share,
+                                     sealed.wrapped_dek));
   const auto aad = fields_aad(tenant, key, sealed.version, sealed);
   const auto plaintext = crypto::open(dek, sealed.sealed, aad.bytes());
   if (!plaintext.ok()) return does_not_open();

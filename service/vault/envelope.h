@@ -5,12 +5,20 @@
 
 namespace postern::vault {
 
+/// A version's DEK as stored.
+struct WrappedDek {
+  KekVersion kek_version{};
+  std::optional<ShareId> share;  ///< of the owner, which the KEK takes
+  Bytes wrapped;
+};
+
 /// Seals credentials into versions and opens them again: fields → DEK → KEK.
 ///
 /// Plaintext encoding (version byte 1): u32 field count, then for each field in
 /// order of name: u32 length, name, u32 length, value; big-endian.
 /// DEK box AAD:    "postern-dek-v1", tenant, owner issuer, owner subject, name, version, KEK
-/// version. Fields box AAD: "postern-fields-v1", the same without KEK version (a rewrap does not
+/// version; with a share of the owner's "postern-dek-v2", the same, share id. Fields box AAD:
+/// "postern-fields-v1", the same without KEK version (a rewrap does not
 ///                 touch it), then creation and expiry time in seconds (0: none), the number of
 ///                 fields and each field name.
 class Envelope {
@@ -27,14 +35,15 @@ class Envelope {
   Result<Fields> open(const TenantId& tenant, const CredentialKey& key,
                       const SealedVersion& sealed);
 
-  /// The same DEK under the tenant's KEK of version `to`; what it seals is not
-  /// looked at. Errors: as open().
-  Result<Bytes> rewrap(const TenantId& tenant, const CredentialKey& key, std::uint32_t version,
-                       KekVersion from, ByteView wrapped_dek, KekVersion to);
+  /// The same DEK under the tenant's KEK of version `to`, and a share of its owner's when
+  /// one is given; what it seals is not looked at. Errors: as open().
+  Result<WrappedDek> rewrap(const TenantId& tenant, const CredentialKey& key, std::uint32_t version,
+                            const WrappedDek& from, KekVersion to,
+                            const std::optional<ShareId>& share = std::nullopt);
 
  private:
   Result<Dek> unwrap(const TenantId& tenant, const CredentialKey& key, std::uint32_t version,
-                     KekVersion from, ByteView wrapped_dek);
+                     KekVersion from, const std::optional<ShareId>& share, ByteView wrapped_dek);
 
   Keyring& keyring_;
 };

@@ -40,10 +40,11 @@ Status KeyHolder::add_kek(const TenantId& tenant, const HeldShare* present,
   POSTERN_CHECK(keyring_.may_create());
   // What is moved to the new KEK has to be opened first.
   POSTERN_CHECK(keyring_.with_current(tenant, [](KekVersion, const Kek&) { return Status(); }));
+  POSTERN_TRY(const auto shared, keyring_.make_share(tenant));
   POSTERN_CHECK(
       store_.add_kek(tenant, [&](const WrappedKek& newest) -> Result<RotationStore::KekChange> {
         POSTERN_CHECK(check_present(tenant, newest, present));
-        auto kek = keyring_.create(tenant, after(newest.version), demand);
+        auto kek = keyring_.create(tenant, after(newest.version), demand, shared);
         auto record = event;
         record.with("kek_version", std::to_string(static_cast<std::uint32_t>(kek.version)));
         return RotationStore::KekChange{std::move(kek), std::move(record)};

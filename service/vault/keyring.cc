@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <cstring>
 #include <future>
 #include <memory>
 #include <mutex>
@@ -26,14 +27,21 @@ namespace {
 
 /// Tenants remembered at most: their keys are in locked memory, which is scarce.
 constexpr std::size_t kMaxTenants = 8192;
+/// Principals whose shares are.
+constexpr std::size_t kMaxPrincipals = 16384;
 
 std::uint64_t number(KekVersion version) { return static_cast<std::uint32_t>(version); }
 
 Aad kek_aad(const TenantId& tenant, KekVersion version, std::string_view root_key_id,
-            const std::optional<HeldShareDemand>& held) {
-  Aad aad(held ? "postern-kek-v2" : "postern-kek-v1");
+            const std::optional<HeldShareDemand>& held, const std::optional<ShareId>& share) {
+  Aad aad(share ? "postern-kek-v3" : held ? "postern-kek-v2" : "postern-kek-v1");
   aad.tenant(tenant).number(number(version)).text(root_key_id);
-  if (held) aad.text(as_text(held->check));
+  if (held) {
+    aad.text(as_text(held->check));
+  } else if (share) {
+    aad.text("");
+  }
+  if (share) aad.text(as_text(*share));
   return aad;
 }
 
@@ -64,7 +72,8 @@ Result<Kek> unwrap(const RootKeys& root_keys, const TenantId& tenant, const Wrap
                 "kek: under root key " + root_key_ids({wrapped.root_key_id}) +
                     ", this process has " + root_key_ids(root_keys.ids()));
   }
-  const auto aad = kek_aad(tenant, wrapped.version, wrapped.root_key_id, wrapped.held);
+  const auto aad =
+      kek_aad(tenant, wrapped.version, wrapped.root_key_id, wrapped.held, wrapped.share);
   auto bytes = crypto::open(*root_key, wrapped.wrapped, aad.bytes());
   if (!bytes.ok() || bytes.value().size() != crypto::kKeyBytes) {
     return fail(ErrorCode::Internal, kDetail, "kek: altered row");
@@ -82,6 +91,19 @@ Error sealed() {
 Kek with_share(const Kek& kek, const TenantId& tenant, KekVersion version, const HeldShare& share) {
   Aad row("postern-held-kek-v1");
   row.tenant(tenant).number(number(version));
+  return share.expose([&](ByteView bytes) { return crypto::combine(kek, {row.bytes(), bytes}); });
+}
+
+Kek with_share(const Kek& kek, const TenantId& tenant, KekVersion version, const KeyShare& share) {
+  Aad row("postern-shared-kek-v1");
+  row.tenant(tenant).number(number(version));
+  return share.expose([&](ByteView bytes) { return crypto::combine(kek, {row.bytes(), bytes}); });
+}
+
+Kek of_principal(const Kek& kek, const TenantId& tenant, KekVersion version, const Owner& owner,
+                 const KeyShare& share) {
+  Aad row("postern-principal-kek-v1");
+  row.tenant(tenant).number(number(version)).owner(owner);
   return share.expose([&](ByteView bytes) { return crypto::combine(kek, {row.bytes(), bytes}); });
 }
 
@@ -135,8 +157,10 @@ using Shared = std::shared_ptr<const TenantKeks>;
 }  // namespace
 
 struct Keyring::Impl {
-  Impl(RootKeys keys, KekStore& kek_store)
-      : store(kek_store), root_keys_(std::make_shared<const RootKeys>(std::move(keys))) {}
+  Impl(RootKeys keys, KekStore& kek_store, ShareStore* share_store)
+      : store(kek_store),
+        key_shares(share_store),
+        root_keys_(std::make_shared<const RootKeys>(std::move(keys))) {}
 
   /// Shared with calls under way, so that replacing them waits for nobody.
   std::shared_ptr<const RootKeys> root_keys() const {
@@ -259,11 +283,93 @@ struct Keyring::Impl {
     const std::lock_guard lock(mutex);
     cache.erase(tenant);
     loads.erase(tenant);
+    ++forgotten;
+    std::erase_if(principal_shares,
+                  [&](const auto& entry) { return entry.first.tenant == tenant; });
+  }
+
+  Result<std::optional<ShareId>> make_share(const TenantId& tenant) const {
+    if (key_shares == nullptr) return std::optional<ShareId>();
+    SecureBuffer bytes(crypto::kKeyBytes);
+    crypto::random_bytes(bytes.writable());
+    const KeyShare share(std::move(bytes));
+    const auto id = id_of(tenant, share);
+    if (const auto added = key_shares->add(tenant, id, share); !added.ok()) {
+      return share_store_is_away(added.error());
+    }
+    return std::optional(id);
+  }
+
+  /// Errors: KeyUnavailable; Internal (an altered row).
+  Result<KeyShare> find_share(const TenantId& tenant, const ShareId& id) const {
+    if (key_shares == nullptr) {
+      return share_store_is_away(
+          fail(ErrorCode::Unavailable, "", "this process has no share store"));
+    }
+    auto share = key_shares->find(tenant, id);
+    if (!share.ok()) {
+      return share.error().code == ErrorCode::NotFound ? share_is_destroyed()
+                                                       : share_store_is_away(share.error());
+    }
+    if (id_of(tenant, share.value()) != id) {
+      return fail(ErrorCode::Internal, "a tenant key could not be opened", "share: altered row");
+    }
+    return share;
+  }
+
+  using SharedShare = std::shared_ptr<const KeyShare>;
+  /// A principal's, from memory when it was used before.
+  Result<SharedShare> share_of_principal(const TenantId& tenant, const ShareId& id) {
+    std::uint64_t before = 0;
+    {
+      const std::shared_lock lock(mutex);
+      const auto found = principal_shares.find({tenant, id});
+      if (found != principal_shares.end()) return found->second;
+      before = forgotten;
+    }
+    POSTERN_TRY(auto found, find_share(tenant, id));
+    auto share = std::make_shared<const KeyShare>(std::move(found));
+    const std::lock_guard lock(mutex);
+    // What was read before something was forgotten may be what is gone.
+    if (forgotten != before) return share;
+    while (principal_shares.size() >= kMaxPrincipals) {
+      const auto bucket = random() % principal_shares.bucket_count();
+      if (principal_shares.bucket_size(bucket) > 0) {
+        principal_shares.erase(ShareKey(principal_shares.begin(bucket)->first));
+      }
+    }
+    principal_shares.insert_or_assign({tenant, id}, share);
+    return share;
+  }
+
+  Result<std::optional<ShareId>> principal_share(const TenantId& tenant,
+                                                 const Principal& principal) {
+    POSTERN_TRY(const auto present, store.principal_share(tenant, principal));
+    if (present || key_shares == nullptr) return present;
+    POSTERN_TRY(const auto fresh, make_share(tenant));
+    POSTERN_TRY(const auto which, store.add_principal_share(tenant, principal, *fresh));
+    // Somebody was first; what nobody refers to seals nothing.
+    if (which != *fresh) static_cast<void>(key_shares->destroy(tenant, *fresh));
+    return std::optional(which);
   }
 
   std::atomic<bool> creation_suspended{false};
+  KekStore& store;
+  ShareStore* const key_shares;
 
  private:
+  struct ShareKey {
+    TenantId tenant;
+    ShareId id;
+    bool operator==(const ShareKey&) const = default;
+  };
+  struct HashOfShareKey {
+    std::size_t operator()(const ShareKey& key) const noexcept {
+      std::size_t out = 0;  // of a hash, any part is one
+      std::memcpy(&out, key.id.data(), sizeof out);
+      return out;
+    }
+  };
   using Load = std::shared_future<Result<Shared>>;
 
   template <class Pick>
@@ -332,6 +438,12 @@ struct Keyring::Impl {
         auto kek = unwrap(*keys, tenant, row);
         auto chain_key = kek.ok() ? Result<DerivedKey>(derive_chain_key(kek.value()))
                                   : Result<DerivedKey>(kek.error());
+        if (kek.ok() && row.share) {
+          const auto share = find_share(tenant, *row.share);
+          kek = share.ok()
+                    ? Result<Kek>(with_share(kek.value(), tenant, row.version, share.value()))
+                    : Result<Kek>(share.error());
+        }
         if (kek.ok() && (row.held || opened->seal == Keyring::Seal::Sealed)) {
           const auto* share = row.held ? find(given, *row.held) : nullptr;
           const bool open = share != nullptr && opened->seal != Keyring::Seal::Sealed;
@@ -357,17 +469,18 @@ struct Keyring::Impl {
     cache.insert_or_assign(tenant, result.value());
   }
 
-  KekStore& store;
   mutable std::shared_mutex mutex;  // never held while the store or a caller's code runs
   std::shared_ptr<const RootKeys> root_keys_;
   std::unordered_map<TenantId, Shared> cache;
   std::unordered_map<TenantId, Shares> shares;
+  std::unordered_map<ShareKey, SharedShare, HashOfShareKey> principal_shares;
+  std::uint64_t forgotten = 0;  // how often something was
   std::unordered_map<TenantId, std::shared_ptr<const Load>> loads;
   std::minstd_rand random;
 };
 
-Keyring::Keyring(RootKeys root_keys, KekStore& store)
-    : impl_(std::make_unique<Impl>(std::move(root_keys), store)) {}
+Keyring::Keyring(RootKeys root_keys, KekStore& store, ShareStore* shares)
+    : impl_(std::make_unique<Impl>(std::move(root_keys), store, shares)) {}
 Keyring::~Keyring() = default;
 
 void Keyring::replace_root_keys(RootKeys root_keys) { impl_->replace(std::move(root_keys)); }
@@ -412,24 +525,32 @@ bool Keyring::has_share(const TenantId& tenant) const { return !impl_->shares_of
 
 Result<Keyring::Seal> Keyring::seal_of(const TenantId& tenant) { return impl_->seal_of(tenant); }
 
+bool Keyring::has_share_store() const noexcept { return impl_->key_shares != nullptr; }
+
+Result<std::optional<ShareId>> Keyring::make_share(const TenantId& tenant) const {
+  return impl_->make_share(tenant);
+}
+
 WrappedKek Keyring::create(const TenantId& tenant, KekVersion version,
-                           const std::optional<HeldShareDemand>& held) const {
+                           const std::optional<HeldShareDemand>& held,
+                           const std::optional<ShareId>& share) const {
   const auto keys = impl_->root_keys();
   if (keys->empty()) throw std::logic_error("a KEK without a root key");
   SecureBuffer kek(crypto::kKeyBytes);
   crypto::random_bytes(kek.writable());
-  const auto aad = kek_aad(tenant, version, keys->active_id(), held);
+  const auto aad = kek_aad(tenant, version, keys->active_id(), held, share);
   return {version, keys->active_id(), crypto::seal(keys->active(), kek.readable(), aad.bytes()),
-          held};
+          held, share};
 }
 
 Result<WrappedKek> Keyring::rewrap(const TenantId& tenant, const WrappedKek& wrapped) const {
   const auto keys = impl_->root_keys();
   POSTERN_TRY(const auto kek, unwrap(*keys, tenant, wrapped));
-  const auto aad = kek_aad(tenant, wrapped.version, keys->active_id(), wrapped.held);
+  const auto aad = kek_aad(tenant, wrapped.version, keys->active_id(), wrapped.held, wrapped.share);
   auto box =
       kek.expose([&](ByteView bytes) { return crypto::seal(keys->active(), bytes, aad.bytes()); });
-  return WrappedKek{wrapped.version, keys->active_id(), std::move(box), wrapped.held};
+  return WrappedKek{wrapped.version, keys->active_id(), std::move(box), wrapped.held,
+                    wrapped.share};
 }
 
 Status Keyring::with_current(const TenantId& tenant, const Use& use) {
@@ -442,6 +563,50 @@ Status Keyring::with_version(const TenantId& tenant, KekVersion version, const U
   return impl_->with(tenant, &version, &OpenedKek::kek, [&](const OpenedKek& opened) {
     return use(opened.version, opened.kek.value());
   });
+}
+
+Status Keyring::with_current(const TenantId& tenant, const Owner& owner, const UseOfOwner& use) {
+  std::optional<ShareId> share;
+  std::shared_ptr<const KeyShare> bytes;
+  if (!owner.is_tenant()) {
+    POSTERN_TRY(share, impl_->principal_share(tenant, owner.principal()));
+  }
+  if (share) {
+    POSTERN_TRY(bytes, impl_->share_of_principal(tenant, *share));
+  }
+  return with_current(tenant, [&](KekVersion version, const Kek& kek) {
+    return bytes == nullptr
+               ? use(version, share, kek)
+               : use(version, share, of_principal(kek, tenant, version, owner, *bytes));
+  });
+}
+
+Status Keyring::with_version(const TenantId& tenant, KekVersion version, const Owner& owner,
+                             const std::optional<ShareId>& share, const Use& use) {
+  if (!share) return with_version(tenant, version, use);
+  // First the tenant's: when that one is sealed, this is not asked for.
+  std::shared_ptr<const KeyShare> bytes;
+  POSTERN_CHECK(with_version(tenant, version, [](KekVersion, const Kek&) { return Status(); }));
+  POSTERN_TRY(bytes, impl_->share_of_principal(tenant, *share));
+  return with_version(tenant, version, [&](KekVersion found, const Kek& kek) {
+    return use(found, of_principal(kek, tenant, found, owner, *bytes));
+  });
+}
+
+Result<std::optional<ShareId>> Keyring::principal_share(const TenantId& tenant,
+                                                        const Principal& principal) {
+  return impl_->principal_share(tenant, principal);
+}
+
+std::vector<PrivateKey> Keyring::statement_keys() const {
+  const auto keys = impl_->root_keys();
+  std::vector<PrivateKey> out;
+  for (const auto& id : keys->ids()) {
+    const auto seed = crypto::derive(*keys->find(id), "erasure");
+    out.push_back(
+        PrivateKey(seed.expose([](ByteView bytes) { return SecureBuffer::copy_of(bytes); })));
+  }
+  return out;
 }
 
 Result<Keyring::WrappedPrivateKey> Keyring::wrap_private(const TenantId& tenant,
@@ -486,7 +651,11 @@ Result<Keyring::WrappedPrivateKey> Keyring::wrap_private_under(const WrappedKek&
                                                                std::string_view key_id,
                                                                const PrivateKey& key) const {
   if (kek.held) return sealed();  // there is no such tenant yet, so nobody has given its share
-  POSTERN_TRY(const auto opened, unwrap(*impl_->root_keys(), tenant, kek));
+  POSTERN_TRY(auto opened, unwrap(*impl_->root_keys(), tenant, kek));
+  if (kek.share) {
+    POSTERN_TRY(const auto share, impl_->find_share(tenant, *kek.share));
+    opened = with_share(opened, tenant, kek.version, share);
+  }
   return WrappedPrivateKey{kek.version,
                            seal_private(opened, kek.version, tenant, purpose, key_id, key)};
 }

@@ -14,6 +14,7 @@
 #include "core/secret.h"
 #include "crypto/hash.h"
 #include "vault/root_key.h"
+#include "vault/share_store.h"
 
 namespace postern::vault {
 
@@ -34,9 +35,12 @@ struct WrappedKek {
   std::string root_key_id;
   /// crypto::seal(root key, KEK); AAD: "postern-kek-v1", tenant, version, root key id;
   /// of one that demands a share: "postern-kek-v2", the same, check. So whoever takes
-  /// the demand away, or puts another in its place, has a KEK that does not open.
+  /// the demand away, or puts another in its place, has a KEK that does not open. Of one
+  /// that takes a share of the share store: "postern-kek-v3", the same, check or nothing,
+  /// share id.
   Bytes wrapped;
   std::optional<HeldShareDemand> held = std::nullopt;
+  std::optional<ShareId> share = std::nullopt;
 };
 
 /// Where wrapped KEKs come from. Implemented by storage.
@@ -45,6 +49,13 @@ class KekStore {
   virtual ~KekStore() = default;
   /// Newest first. Errors: NotFound for an unknown tenant.
   virtual Result<std::vector<WrappedKek>> keks(const TenantId& tenant) = 0;
+
+  /// The share that a principal's credentials are under from now on, if there is one.
+  virtual Result<std::optional<ShareId>> principal_share(const TenantId& tenant,
+                                                         const Principal& principal) = 0;
+  /// Makes it this one, unless there is one already; returns which it is then.
+  virtual Result<ShareId> add_principal_share(const TenantId& tenant, const Principal& principal,
+                                              const ShareId& fresh) = 0;
 };
 
 /// What a tenant's token-signing keys are wrapped for (wrap_private).
@@ -57,9 +68,16 @@ inline constexpr std::string_view kTokenSigning = "token-signing";
 /// combination of both: crypto::combine(KEK, "postern-held-kek-v1", tenant, version,
 /// share). A tenant is sealed while its newest KEK demands a share that is not here;
 /// then its older KEKs are not used either.
+///
+/// Before that, a KEK that takes a share of the share store is combined with it:
+/// crypto::combine(KEK, "postern-shared-kek-v1", tenant, version, share). What a principal
+/// owns is under crypto::combine(that, "postern-principal-kek-v1", tenant, version, issuer,
+/// subject, share), by a share of the principal's own.
 class Keyring : public audit::ChainKeys {
  public:
-  Keyring(RootKeys root_keys, KekStore& store);
+  /// @param shares  null: there is no share store. Then what takes a share does not open,
+  ///                and nothing new takes one.
+  Keyring(RootKeys root_keys, KekStore& store, ShareStore* shares = nullptr);
   ~Keyring() override;
 
   /// Other root keys from now on. Every KEK is opened anew when it is next used.
@@ -73,11 +91,18 @@ class Keyring : public audit::ChainKeys {
   enum class Creation { Allowed, Suspended };
   void set_creation(Creation creation);
 
+  bool has_share_store() const noexcept;
+  /// A fresh share, in the share store already; nothing when there is none. One that is
+  /// then not used is of no harm. Errors: KeyUnavailable (the share store is away).
+  Result<std::optional<ShareId>> make_share(const TenantId& tenant) const;
+
   /// A fresh KEK for a tenant, wrapped under the active root key; nothing is
   /// stored or cached: the caller commits it with the tenant. Throws logic_error
   /// when there is no root key: ask may_create() first.
+  /// @param share  of make_share().
   WrappedKek create(const TenantId& tenant, KekVersion version,
-                    const std::optional<HeldShareDemand>& held = std::nullopt) const;
+                    const std::optional<HeldShareDemand>& held = std::nullopt,
+                    const std::optional<ShareId>& share = std::nullopt) const;
 
   /// The same KEK under the active root key. Nothing is stored or cached.
   /// Errors: KeyUnavailable, Internal, alike for every cause.
@@ -106,6 +131,19 @@ class Keyring : public audit::ChainKeys {
   using Use = std::function<Status(KekVersion, const Kek&)>;
   Status with_current(const TenantId& tenant, const Use& use);
   Status with_version(const TenantId& tenant, KekVersion version, const Use& use);
+
+  /// As with_current(), of what this owner's credentials are sealed under from now on, and
+  /// the share it takes, which is made when a principal has none yet.
+  /// Errors: also KeyUnavailable (the share store is away, or the share destroyed).
+  using UseOfOwner = std::function<Status(KekVersion, const std::optional<ShareId>&, const Kek&)>;
+  Status with_current(const TenantId& tenant, const Owner& owner, const UseOfOwner& use);
+  /// As with_version(), likewise, of a row that says which share it takes.
+  Status with_version(const TenantId& tenant, KekVersion version, const Owner& owner,
+                      const std::optional<ShareId>& share, const Use& use);
+  /// The share that a principal's credentials take from now on, made when there is none;
+  /// nothing without a share store. Not while a transaction holds rows of the tenant.
+  Result<std::optional<ShareId>> principal_share(const TenantId& tenant,
+                                                 const Principal& principal);
 
   /// Private keys kept in the database (token signing). AAD: "postern-private-key-v1",
   /// tenant, purpose, key id, KEK version. Returns the KEK version with the box.
@@ -136,7 +174,12 @@ class Keyring : public audit::ChainKeys {
   Result<audit::ChainKey> current(const TenantId& tenant) override;
   Result<audit::ChainKey> of_version(const TenantId& tenant, KekVersion version) override;
 
-  /// Drops what is cached, after rotation or erasure. Shares stay.
+  /// Of the installation, for signing statements of erasure: one seed of each root key here,
+  /// the active one first. Ed25519.
+  std::vector<PrivateKey> statement_keys() const;
+
+  /// Drops what is cached, after rotation or erasure, and what is on its way. Held shares
+  /// stay; those of the share store go.
   void forget(const TenantId& tenant) override;
 
  private:

@@ -136,8 +136,9 @@ Result<Rotation::Progress> Rotation::rotate_root(const Report& report) {
 
 Result<KekVersion> Rotation::rotate_tenant(const TenantId& tenant) {
   POSTERN_CHECK(keyring_.may_create());
+  POSTERN_TRY(const auto share, keyring_.make_share(tenant));
   const auto make = [&](const WrappedKek& newest) -> Result<RotationStore::KekChange> {
-    auto kek = keyring_.create(tenant, after(newest.version), newest.held);
+    auto kek = keyring_.create(tenant, after(newest.version), newest.held, share);
     auto record = event(tenant, "key.rotate_tenant");
     record.with("kek_version", text_of(kek.version)).with("root_key", kek.root_key_id);
     return RotationStore::KekChange{std::move(kek), std::move(record)};
@@ -156,9 +157,9 @@ class TenantRewrapper final : public RotationStore::Rewrapper {
   TenantRewrapper(const TenantId& tenant, Envelope& envelope, Keyring& keyring, Event event)
       : tenant_(tenant), envelope_(envelope), keyring_(keyring), event_(std::move(event)) {}
 
-  Result<Bytes> dek(const CredentialKey& key, std::uint32_t version, KekVersion from,
-                    ByteView wrapped_dek, KekVersion to) override {
-    auto wrapped = envelope_.rewrap(tenant_, key, version, from, wrapped_dek, to);
+  Result<WrappedDek> dek(const CredentialKey& key, std::uint32_t version, const WrappedDek& from,
+                         KekVersion to, const std::optional<ShareId>& share) override {
+    auto wrapped = envelope_.rewrap(tenant_, key, version, from, to, share);
     if (!wrapped.ok()) report("credential", key.name.str(), wrapped.error());
     return wrapped;
   }
@@ -197,6 +198,19 @@ class TenantRewrapper final : public RotationStore::Rewrapper {
 
 }  // namespace
 
+/// Before the rows are moved: no transaction may wait for it.
+Status Rotation::make_shares(const TenantId& tenant) {
+  if (!keyring_.has_share_store()) return {};
+  for (;;) {
+    POSTERN_TRY(const auto principals,
+                persistently([&] { return store_.without_share(tenant, kPage); }));
+    for (const auto& principal : principals) {
+      POSTERN_CHECK(persistently([&] { return keyring_.principal_share(tenant, principal); }));
+    }
+    if (principals.size() < kPage) return {};
+  }
+}
+
 Result<Rotation::Progress> Rotation::rewrap(const TenantId& tenant, const Report& report) {
   const auto count_left = [&]() -> Result<std::uint64_t> {
     POSTERN_TRY(const auto backlog, persistently([&] { return store_.backlog_of(tenant); }));
@@ -208,6 +222,7 @@ Result<Rotation::Progress> Rotation::rewrap(const TenantId& tenant, const Report
   Progress progress;
   POSTERN_TRY(progress.total, count_left());
   progress.left = progress.total;
+  if (progress.left > 0) POSTERN_CHECK(make_shares(tenant));
   Pace pace(options_);
   for (int idle = 0; progress.left > 0 && idle < kIdlePasses;) {
     progress.failed = 0;
@@ -231,6 +246,9 @@ Result<Rotation::Progress> Rotation::rewrap(const TenantId& tenant, const Report
     // Somebody held the rows that were passed over, for as long as a write takes.
     idle = progress.done == before ? idle + 1 : 0;
     if (idle > 0) options_.pause(kFirstPause);
+  }
+  if (progress.left == 0) {
+    POSTERN_CHECK(persistently([&] { return store_.note_emptied(tenant); }));
   }
   return progress;
 }

@@ -32,6 +32,7 @@ struct KekUse {
   std::string root_key_id;
   std::uint64_t credential_versions = 0, signing_keys = 0;
   std::uint64_t others = 0;  ///< answers that wait wrapped, versions of transit keys
+  bool takes_share = false;  ///< of the share store
 };
 
 /// The version after this one.
@@ -91,8 +92,10 @@ class RotationStore {
   /// One batch of rows under older KEKs than the newest, in the order of their keys.
   struct Rewrapper {
     virtual ~Rewrapper() = default;
-    virtual Result<Bytes> dek(const CredentialKey& key, std::uint32_t version, KekVersion from,
-                              ByteView wrapped_dek, KekVersion to) = 0;
+    /// @param share  the owner's own, when it has one.
+    virtual Result<WrappedDek> dek(const CredentialKey& key, std::uint32_t version,
+                                   const WrappedDek& from, KekVersion to,
+                                   const std::optional<ShareId>& share) = 0;
     /// Of what Keyring::wrap_private() made. @param name  for the log.
     virtual Result<Keyring::WrappedPrivateKey> box(std::string_view purpose,
                                                    const std::string& key_id,
@@ -117,10 +120,16 @@ class RotationStore {
     bool end = false;
   };
   /// Moves up to `limit` rows after `position`, and that on. Rows that others hold
-  /// are passed over. Errors: Conflict (a newer KEK has just come), NotFound,
-  /// KeyUnavailable, TenantSealed, Unavailable; then nothing has changed.
+  /// are passed over, and those of an owner who is being erased. Errors: Conflict (a newer KEK has
+  /// just come), NotFound, KeyUnavailable, TenantSealed, Unavailable; then nothing has changed.
   virtual Result<Batch> rewrap_rows(const TenantId& tenant, Position& position, std::uint32_t limit,
                                     Rewrapper& rewrapper) = 0;
+
+  /// Principals with rows under older KEKs and no share of their own; at most `limit`.
+  virtual Result<std::vector<Principal>> without_share(const TenantId& tenant,
+                                                       std::uint32_t limit) = 0;
+  /// Notes that nothing is left under the KEKs that are not the newest and take no share.
+  virtual Status note_emptied(const TenantId& tenant) = 0;
 };
 
 /// Rotates keys while the service runs. Where it stands is in the rows alone: it
@@ -158,6 +167,7 @@ class Rotation {
 
  private:
   class Pace;
+  Status make_shares(const TenantId& tenant);
   audit::Event event(const TenantId& tenant, std::string action) const;
   /// Runs it again while it is Unavailable or in Conflict, a few times.
   template <class Step>

@@ -406,12 +406,13 @@ def run(build, seconds, tenants, all_rows, directory, stack, page):
         """Beside the first and on its database; it believes loopback's Client-Cert."""
         with open(os.path.join(data, "postgres/passwords")) as file:
             password = dict(line.split() for line in file)["postern_service"]
+        at = f"host={data}/postgres/run port=5432 user=postern_service password={password}"
         return start(on_port, "proxied.log", "serve", POSTERND_BASE_URL=f"http://127.0.0.1:{on_port}",
                      POSTERND_LISTEN_PORT=str(on_port), POSTERND_OPS_PORT=str(free_port()),
                      POSTERND_PROXY_ADDRESSES="127.0.0.1/32",
                      POSTERND_PROXY_CLIENT_CA_FILE=certificates.authority,
-                     POSTERND_DATABASE_URL=f"host={data}/postgres/run port=5432 dbname=postern "
-                                           f"user=postern_service password={password}",
+                     POSTERND_DATABASE_URL=f"{at} dbname=postern",
+                     POSTERND_SHARE_STORE_URL=f"{at} dbname=postern_shares",
                      POSTERND_KEYS_ROOT_KEY_FILE=os.path.join(data, "root.key"),
                      POSTERND_OPERATOR_TOKEN_FILE=os.path.join(data, "operator.token"))[0]
 

@@ -43,6 +43,9 @@ UNPROVOKED = {
     ("release", 404): "the tenant is deleted between the decision and its audit record",
     ("applyManifest", 404): "the tenant is deleted while its manifest is being applied",
     ("withdrawSigningKey", 409): "the tenant changes between two statements",
+    ("getErasure", 403): "a user's token that lacks a scope of settings.api_scopes",
+    ("erasePrincipal", 202): "the share store is away",
+    ("eraseTenant", 202): "the share store is away",
     ("revoke", 429): "the tenant has 20,000 revoked tokens",
 }
 UNSEEN = {
@@ -126,7 +129,8 @@ class Tester:
         # A path parameter that a call does not give.
         self.path = {"tenant": "acme", "client": "gw-01", "credential": "github",
                      "token_id": "nothing", "secret_id": "nothing", "kid": "nothing",
-                     "version": "1"}
+                     "version": "1", "erasure": "nothing",
+                     "erased": "nothing"}
 
     def exchange(self, method: str, target: str, headers: dict, body: bytes | None,
                  port: int = 0) -> Answer:
@@ -816,6 +820,42 @@ def check_tenants(tester: Tester, made: dict) -> None:
                 body={"tenant": "brief"})
 
 
+def check_erasures(tester: Tester) -> None:
+    tester.call("getErasureKeys", 200)
+    issuer = "https://idp.globex.example"
+    globex = {"who": "operator", "tenant": "globex"}
+    tester.call("erasePrincipal", 404, "of whom nothing is stored", **globex,
+                body={"issuer": issuer, "subject": "alice"})
+    check_broken(tester, "erasePrincipal", [{"issuer": issuer, "subject": "alice"}], **globex)
+    tester.call("erasePrincipal", 400, "half a principal", **globex, body={"issuer": issuer})
+    for user in ("alice", "bob"):
+        tester.call("putCredential", 201, **globex, credential="github",
+                    query={"issuer": issuer, "subject": user},
+                    body={"fields": {"token": "to be erased"}})
+    done = tester.call("erasePrincipal", 200, **globex,
+                       body={"issuer": issuer, "subject": "alice"}).json
+    report(done["state"] == "done" and done["credentials"] == 1, "erased", str(done))
+    tester.call("erasePrincipal", 200, "again", who="user of globex", tenant="globex", body={})
+    tester.call("erasePrincipal", 403, "another's", who="user of globex", tenant="globex",
+                body={"issuer": issuer, "subject": "bob"})
+    tester.call("erasePrincipal", 200, **globex, body={"issuer": issuer, "subject": "bob"})
+    tester.call("getErasure", 200, who="user of globex", tenant="globex",
+                erasure=done["erasure_id"])
+    page = tester.call("listErasures", 200, **globex, query={"limit": 1}).json
+    tester.call("listErasures", 200, **globex, query={"cursor": page["next_cursor"]})
+
+    tester.call("applyManifest", 201, who="operator", tenant="short", body={"tenant": "short"})
+    tester.call("getTenantErasure", 404, "nobody asked for it", who="operator", erased="short")
+    tester.call("eraseTenant", 400, "not confirmed", who="operator", tenant="short",
+                body={"confirm": "acme"})
+    tester.call("eraseTenant", 200, who="operator", tenant="short", body={"confirm": "short"})
+    tester.call("eraseTenant", 404, "again", who="operator", tenant="short",
+                body={"confirm": "short"})
+    tester.call("getTenantErasure", 200, who="operator", erased="short")
+    tester.call("applyManifest", 409, "an id that was used", who="operator", tenant="short",
+                body={"tenant": "short"})
+
+
 def check_admin_tokens(tester: Tester, made: dict) -> None:
     check_broken(tester, "createAdminToken", [{"description": "x", "expires_at": LATER}],
                  who="operator")
@@ -1365,6 +1405,7 @@ def main() -> int:
                 check_signing_keys(tester)
                 check_key_holder(tester)
                 check_tenants(tester, made)
+                check_erasures(tester)
                 check_credentials(tester)
                 check_credential_versions(tester)
                 check_credential_types(tester)

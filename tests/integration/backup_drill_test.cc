@@ -197,6 +197,59 @@ TEST_F(BackupDrill, AnArchiveThatIsNoneProvesNothing) {
   EXPECT_EQ(run({"--drill", "--dump", cut.string(), "--directory", "/nowhere"}).status, 1);
 }
 
+// ---- with a share store ----
+
+class BackupDrillWithShares : public BackupDrill {
+ protected:
+  BackupDrillWithShares() {
+    service_.stop();
+    std::ofstream(directory_.path() / "posternd.toml", std::ios::app)
+        << "share_store.url = \"" << shares_.service() << "\"\n";
+    service_.start();
+    for (const char* user : {"carol", "dave"}) {
+      tenant_->store(user, "github", {{"token", std::string(kCanary) + user}});
+    }
+  }
+  fs::path url_file(const std::string& url) {
+    const auto file = directory_.path() / "shares.url";
+    std::ofstream(file) << url << '\n';
+    fs::permissions(file, fs::perms(0600));
+    return file;
+  }
+  Finished drill_with(const fs::path& dump, std::vector<std::string> options) {
+    options.insert(options.begin(), {"--drill", "--dump", dump.string()});
+    return run(std::move(options));
+  }
+
+  ShareDatabase shares_;
+};
+
+TEST_F(BackupDrillWithShares, WhatTakesASharesOpensWithTheShareStore) {
+  const auto file = dump();
+  const auto done = drill(file);
+  EXPECT_EQ(done.status, 0) << done.output;
+  EXPECT_THAT(done.output, HasSubstr("proven: 5 credential versions"));
+  const auto away = drill_with(
+      file, {"--share-store-url-file", url_file(shares_.service() + " port=1").string()});
+  EXPECT_EQ(away.status, 1) << away.output;
+  EXPECT_THAT(away.output, AllOf(HasSubstr("the share store is not there to be asked"),
+                                 HasSubstr("not proven: 2 problems in 2 tenants")));
+}
+
+TEST_F(BackupDrillWithShares, WhatWasErasedAfterTheBackupIsCountedAndHasToBeAccepted) {
+  const auto file = dump();
+  ASSERT_THAT(tenant_->api("POST", "/principals/erase", tenant_->admin,
+                           {{"issuer", tenant_->idp.issuer()}, {"subject", "carol"}}),
+              HasStatus(200));
+  const auto done = drill(file);
+  EXPECT_EQ(done.status, 1) << done.output;
+  EXPECT_THAT(done.output, AllOf(HasSubstr("1 without a share: it was destroyed"),
+                                 HasSubstr("--accept-erased"), HasSubstr("not proven: ")));
+  const auto accepted = drill_with(file, {"--accept-erased"});
+  EXPECT_EQ(accepted.status, 0) << accepted.output;
+  EXPECT_THAT(accepted.output, HasSubstr("proven: 4 credential versions"));
+}
+
 TEST_F(BackupDrill, AnEmptyDatabaseProvesNothing) {
   for (const auto* tenant : {"acme", "globex"}) {
     EXPECT_THAT(

@@ -16,6 +16,8 @@
 #include <utility>
 #include <vector>
 
+#include "storage/postgres_erasure_store.h"
+#include "storage/postgres_share_store.h"
 #include "storage/session.h"
 #include "support/postgres_stores.h"
 
@@ -81,6 +83,32 @@ TEST_F(StorageLeaks, AConstraintThatFails) {
   const auto name = apply(change);
   ASSERT_FALSE(name.ok());
   expect_clean(name.error());
+}
+
+TEST_F(StorageLeaks, AShareThatFails) {
+  const ShareDatabase server;
+  storage::Database database(server.options());
+  storage::PostgresShareStore shares(database);
+  // Of another length than a share has, so that DETAIL would show the whole row.
+  const vault::KeyShare share(SecureBuffer::copy_of(std::string(40, 'x') + kCanary));
+  const auto refused = shares.add(tenant_, vault::id_of(tenant_, share), share);
+  ASSERT_FALSE(refused.ok());
+  expect_clean(refused.error());
+}
+
+TEST_F(StorageLeaks, AStatementOfErasureThatFails) {
+  storage::PostgresErasureStore erasures(stores_.database, stores_.log);
+  const Principal who{"https://idp.example", kCanary};
+  const audit::Event event{tenant_, {}, "principal.erase", {}, "r", {}};
+  ASSERT_TRUE(stores_.keks.add_principal_share(tenant_, who, {}).ok());
+  ASSERT_TRUE(erasures.begin(tenant_, who, "e1", {}, event).ok());
+  ASSERT_TRUE(erasures.remove_rows(tenant_, "e1", {}).ok());
+  const auto refused = erasures.finish(
+      tenant_, "e1", {}, [&](const vault::Erasure&) -> Result<vault::ErasureStore::Said> {
+        return vault::ErasureStore::Said{std::string(20'000, 'x') + kCanary, event};
+      });
+  ASSERT_FALSE(refused.ok());
+  expect_clean(refused.error());
 }
 
 TEST_F(StorageLeaks, AKeyThatIsThereAlready) {

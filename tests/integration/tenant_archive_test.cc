@@ -27,7 +27,7 @@ using testing::Not;
 
 constexpr const char* kCanary = "canary-51c7";
 
-/// One service over a database of its own.
+/// One service over a database and a share store of its own.
 struct Installation {
   Installation() { service.start(); }
   pqxx::result change(const std::string& sql) const {
@@ -40,7 +40,9 @@ struct Installation {
 
   TempDirectory directory;
   PostgresDatabase database;
-  ServiceProcess service{directory.path(), database.service()};
+  ShareDatabase shares;
+  ServiceProcess service{
+      directory.path(), database.service(), {{"share_store.url", '"' + shares.service() + '"'}}};
 };
 
 class TenantArchive : public ::testing::Test {

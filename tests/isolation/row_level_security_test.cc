@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/ids.h"
+#include "storage/postgres_erasure_store.h"
 #include "storage/postgres_replay_guard.h"
 #include "storage/postgres_revocation_list.h"
 #include "storage/postgres_rotation_store.h"
@@ -32,13 +33,20 @@ using testing::SizeIs;
 constexpr const char* kDenied = "42501";
 constexpr const char* kNothing = "";  // succeeded, but touched no row
 
-/// Rows of every table for two tenants, and a third that was removed.
+/// Rows of every table for two tenants, a third that was removed, and one that was erased.
 class RowLevelSecurity : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     shared_ = std::make_unique<PostgresStores>();
     for (const auto& tenant : {a(), b(), removed()}) fill(tenant);
     ASSERT_TRUE(shared_->config.remove(removed(), {}).ok());
+    const TenantId shredded("shredded");
+    shared_->add(shredded);
+    storage::PostgresErasureStore erasures(shared_->database, shared_->log);
+    const sys_seconds now(std::chrono::seconds(1'800'000'000));
+    const audit::Event event{shredded, now, "tenant.erase", {}, "r", {}};
+    ASSERT_TRUE(erasures.begin_tenant(shredded, "e2", now, event).ok());
+    ASSERT_TRUE(erasures.finish_tenant(shredded, 0, now, saying(shredded)).ok());
   }
   static void TearDownTestSuite() { shared_.reset(); }
 
@@ -95,6 +103,22 @@ class RowLevelSecurity : public ::testing::Test {
           vault::TransitVersion{version, now, {KekVersion{1}, to_bytes("box")}});
     };
     ASSERT_TRUE(transit.create(tenant, orders, seal_key, 10, events).ok());
+    for (const auto& principal : {eve(), mallory()}) {
+      ASSERT_TRUE(stores.keks.add_principal_share(tenant, principal, {}).ok());
+    }
+    // Of mallory, to its end: a tenant with an open one is not removed.
+    storage::PostgresErasureStore erasures(stores.database, stores.log);
+    ASSERT_TRUE(erasures.begin(tenant, mallory(), "e1", now, events[0]).ok());
+    ASSERT_TRUE(erasures.remove_rows(tenant, "e1", now).ok());
+    ASSERT_TRUE(erasures.finish(tenant, "e1", now, saying(tenant)).ok());
+  }
+  static Principal eve() { return {"https://idp.example", "eve"}; }
+  static Principal mallory() { return {"https://idp.example", "mallory"}; }
+  static vault::ErasureStore::Say saying(const TenantId& tenant) {
+    return [tenant](const vault::Erasure&) -> Result<vault::ErasureStore::Said> {
+      return vault::ErasureStore::Said{"said",
+                                       audit::Event{tenant, sys_seconds(), "erased", {}, "r", {}}};
+    };
   }
   static vault::CredentialKey key() { return {Owner::tenant(), CredentialName("github")}; }
 
@@ -225,6 +249,22 @@ TEST_F(RowLevelSecurity, TheScopeOfKeysShowsKeksAndNothingElse) {
   EXPECT_EQ(as_service(scope, "DELETE FROM kek"), kDenied);
 }
 
+TEST_F(RowLevelSecurity, TheScopeOfErasuresShowsThemAndNothingElse) {
+  const std::vector<std::string> scope{"postern.scope=erasures"};
+  EXPECT_EQ(as_service(scope, "SELECT count(*) FROM erasure"), "2");
+  EXPECT_EQ(as_service(scope, "SELECT string_agg(tenant_id, ',') FROM tenant_erasure"), "shredded");
+  for (const auto& table : tables()) {
+    if (table == "erasure" || table == "tenant_erasure") continue;
+    EXPECT_EQ(as_service(scope, "SELECT count(*) FROM " + table), "0") << table;
+  }
+  // And is for reading.
+  EXPECT_EQ(as_service(scope, "UPDATE erasure SET versions = 7"), kNothing);
+  EXPECT_EQ(as_service(scope, "UPDATE tenant_erasure SET shares = 7"), kNothing);
+  EXPECT_EQ(as_service({"postern.tenant_id=acme"}, "SELECT count(*) FROM tenant_erasure"), "0");
+  EXPECT_EQ(as_service({"postern.tenant_id=acme"}, "UPDATE tenant_erasure SET shares = 7"),
+            kNothing);
+}
+
 TEST_F(RowLevelSecurity, TheCountOfWhatIsToMoveLeavesNothingBehind) {
   pqxx::connection connection(shared_->service());
   pqxx::nontransaction tx(connection);
@@ -351,6 +391,24 @@ TEST_F(RowLevelSecurity, APooledConnectionCarriesNothingOver) {
   expect_blind("kek_uses");
   ASSERT_TRUE(rotation.backlog_of(a()).ok());
   expect_blind("backlog_of");
+  ASSERT_TRUE(rotation.without_share(a(), 10).ok());
+  expect_blind("without_share");
+  ASSERT_TRUE(rotation.note_emptied(a()).ok());
+  expect_blind("note_emptied");
+  storage::PostgresKekStore keks(database);
+  ASSERT_TRUE(keks.principal_share(a(), eve()).ok());
+  expect_blind("principal_share");
+  ASSERT_TRUE(keks.add_principal_share(a(), eve(), {}).ok());
+  expect_blind("add_principal_share");
+  storage::PostgresErasureStore erasures(database, log);
+  ASSERT_TRUE(erasures.find(a(), "e1").ok());
+  expect_blind("find of an erasure");
+  ASSERT_TRUE(erasures.list(a(), "", 10).ok());
+  expect_blind("list of erasures");
+  ASSERT_TRUE(erasures.find_tenant(TenantId("shredded")).ok());
+  expect_blind("find of a tenant's erasure");
+  ASSERT_TRUE(erasures.open(std::nullopt, 10).ok());
+  expect_blind("open erasures");
   EXPECT_EQ(database.stats().connects, 1u) << "all of it on one connection";
 }
 
@@ -377,7 +435,8 @@ TEST_F(RowLevelSecurity, NoRowOfAnotherTenantCanBeChangedOrRemoved) {
         "destroyed_at = now()",
         "UPDATE credential_version SET wrapped_dek = '\\x00'", "UPDATE audit_head SET sequence = 0",
         "UPDATE used_once SET expires_at = now()", "UPDATE wrapped_answer SET sealed = '\\x00'",
-        "UPDATE transit_key SET deletion_allowed = true",
+        "UPDATE principal_share SET unshared_until = now()", "UPDATE erasure SET versions = 7",
+        "UPDATE kek SET emptied_at = now()", "UPDATE transit_key SET deletion_allowed = true",
         "UPDATE transit_key_version SET wrapped = '\\x00'",
         "UPDATE initial_access_token SET uses = 0"}) {
     EXPECT_EQ(
@@ -411,6 +470,9 @@ TEST_F(RowLevelSecurity, NoRowCanBeAddedForAnotherTenant) {
           ", 'a', 'm', 'p', now(), 'infinity', 1,"
           " '\\x00')",
       "INSERT INTO transit_key VALUES ('beta', 'n', 'k2', 't', false, false, 1)",
+      "INSERT INTO principal_share VALUES ('beta', 'i', 's', " + zeros + ")",
+      "INSERT INTO erasure VALUES ('beta', 'e9', 'i', 's', now())",
+      "INSERT INTO tenant_erasure VALUES ('beta', 'e9', now())",
       "INSERT INTO transit_key_version VALUES ('beta', 'k1', 2, 1, '\\x00', now())"};
   EXPECT_EQ(inserts.size(), tables().size()) << "one for each table";
   for (const auto& insert : inserts) {
@@ -467,7 +529,7 @@ TEST_F(RowLevelSecurity, TheAuditorReadsTheAuditAndNothingElse) {
       EXPECT_EQ(count, kDenied) << table;
     }
   }
-  EXPECT_EQ(run(shared_->auditor(), {}, "SELECT count(DISTINCT tenant_id) FROM audit_head"), "3");
+  EXPECT_EQ(run(shared_->auditor(), {}, "SELECT count(DISTINCT tenant_id) FROM audit_head"), "4");
 }
 
 // ---- the catalog ----

@@ -58,8 +58,8 @@ NO_IDS = set("""
     tls_client_certificate_bound_access_tokens
 """.split())
 # Of an operator, who may see every tenant; or of nobody's.
-FOR_OPERATORS = {"status", "keyStatus", "listTenants"}
-OF_NOBODY = {"resourceMetadata", "livez", "readyz", "metrics"}
+FOR_OPERATORS = {"status", "keyStatus", "listTenants", "getTenantErasure"}
+OF_NOBODY = {"resourceMetadata", "getErasureKeys", "livez", "readyz", "metrics"}
 # What everybody may know of a tenant: that its issuer is there, and how to reach it.
 DOCUMENTS = {"tenantResourceMetadata", "jwks", "metadata", "authorize"}
 # So the token endpoints of a tenant say that it is there. Of the caller they must say nothing.
@@ -93,6 +93,7 @@ class Names:
     secret_id: str = ""
     kid: str = ""
     accessor: str = ""
+    erasure: str = ""
     cursor: str = ""
     ciphertext: str = ""
     keys: pathlib.Path = pathlib.Path()  # of its identity provider
@@ -251,6 +252,9 @@ def make_tenant(one: Names, made: Made, padding: int) -> None:
     one.user = one.claim(sub=one.subject)
     made("PUT", f"{api}/credentials/github", token=one.user,
          body={"fields": {"token": "of " + one.subject}})
+    left = {"issuer": one.issuer, "subject": "somebody-who-left"}
+    made("PUT", f"{api}/credentials/github", query=left, body={"fields": {"token": "of nobody"}})
+    one.erasure = made("POST", f"{api}/principals/erase", body=left)["erasure_id"]
     one.cursor = made("GET", f"{api}/credentials", query={"limit": 2})["next_cursor"]
     one.issued = made("POST", f"/t/{one.tenant}/token", headers=basic("gw-01", one.secret),
                       form={"grant_type": EXCHANGE, "subject_token": one.user,
@@ -280,7 +284,7 @@ def nobody_like(model: Names, nobody: Names) -> Names:
     for name in ("admin", "initial", "session", "wrapping", "secret", "client_secret"):
         # A token may name its tenant.
         setattr(out, name, like(getattr(model, name)).replace(model.tenant, nobody.tenant))
-    for name in ("admin_id", "initial_id", "secret_id", "kid", "accessor"):
+    for name in ("admin_id", "initial_id", "secret_id", "kid", "accessor", "erasure"):
         setattr(out, name, like(getattr(model, name)))
     out.user = out.claim(sub=nobody.subject)
     out.issued = sign(out.keys, {"iss": f"{model.tenant}", "sub": "alice"})
@@ -409,6 +413,15 @@ def openapi_requests(a: Names, x: Names, places: dict) -> dict:
         "sealTenant": Request("POST", api + "/key-holder/seal", admin, body={}),
         "unsealTenant": Request("POST", api + "/key-holder/unseal", admin,
                                 body={"share": "A" * 43}),
+        # Of a subject that nobody is, so that nothing is ever erased.
+        "erasePrincipal": Request("POST", api + "/principals/erase", admin, body={
+            "issuer": of("issuer", a.issuer), "subject": of("subject", "nobody") + "/"}),
+        "listErasures": Request("GET", api + "/erasures", admin, query=(
+            {"cursor": places["cursor"]} if "cursor" in places else {})),
+        "getErasure": Request(
+            "GET", api + "/erasures/" + of("erasure", "nothing-00000"), admin),
+        "eraseTenant": Request("POST", api + "/erase", admin,
+                               body={"confirm": of("confirm", of("tenant", a.tenant))}),
         "listSigningKeys": Request("GET", api + "/signing-keys", admin),
         "rotateSigningKeys": Request("POST", api + "/signing-keys/rotation", admin,
                                      body={"algorithm": "none"}),
@@ -446,12 +459,12 @@ def openapi_requests(a: Names, x: Names, places: dict) -> dict:
 # Fields of openapi.yaml to what is put there. Those of a path name what the operation is about.
 ID_FIELDS = {
     "tenant": "tenant", "client": "client", "credential": "credential", "secret_id": "secret_id",
-    "kid": "kid", "issuer": "issuer", "subject": "subject", "cursor": "cursor",
+    "kid": "kid", "erasure": "erasure", "issuer": "issuer", "subject": "subject", "cursor": "cursor",
     "subject_token": "user", "actor_token": "user", "actor": "issuer", "client_id": "client",
     "client_assertion": "user", "audience": "resource", "resource": "resource",
     "backend": "backend", "locations": "resource", "token": "issued",
 }
-SEARCHES = {"listCredentials", "explain", "introspect", "revoke", "exchange", "release"}
+SEARCHES = {"listCredentials", "listErasures", "explain", "introspect", "revoke", "exchange", "release"}
 
 
 def fields_of(contract: Contract, operation) -> set:
@@ -700,11 +713,14 @@ def start_forgetful(build: pathlib.Path, data: pathlib.Path, log: pathlib.Path) 
     port, ops = free_port(), free_port()
     passwords = dict(line.split() for line in
                      (data / "postgres/passwords").read_text().splitlines())
+    def url(database: str) -> str:
+        return (f"host={data}/postgres/run port=5432 dbname={database} "
+                f"user=postern_service password={passwords['postern_service']}")
     settings = {
         "POSTERND_BASE_URL": f"http://127.0.0.1:{port}", "POSTERND_LISTEN_PORT": str(port),
         "POSTERND_OPS_PORT": str(ops), "POSTERND_SNAPSHOTS_MEMORY_BYTES": str(1024 * 1024),
-        "POSTERND_DATABASE_URL": f"host={data}/postgres/run port=5432 dbname=postern "
-                                 f"user=postern_service password={passwords['postern_service']}",
+        "POSTERND_DATABASE_URL": url("postern"),
+        "POSTERND_SHARE_STORE_URL": url("postern_shares"),
         "POSTERND_KEYS_ROOT_KEY_FILE": str(data / "root.key"),
         "POSTERND_OPERATOR_TOKEN_FILE": str(data / "operator.token")}
     with open(log, "wb") as out:

@@ -26,6 +26,26 @@ class InMemoryKekStore final : public vault::KekStore {
     return found->second;
   }
 
+  Result<std::optional<vault::ShareId>> principal_share(const TenantId& tenant,
+                                                        const Principal& principal) override {
+    const std::lock_guard lock(mutex_);
+    if (failure_) return *failure_;
+    const auto found = shares_.find({tenant, principal});
+    if (found == shares_.end()) return std::optional<vault::ShareId>();
+    return std::optional(found->second);
+  }
+  Result<vault::ShareId> add_principal_share(const TenantId& tenant, const Principal& principal,
+                                             const vault::ShareId& fresh) override {
+    const std::lock_guard lock(mutex_);
+    if (failure_) return *failure_;
+    return shares_.try_emplace({tenant, principal}, fresh).first->second;
+  }
+  /// As an erasure does.
+  void remove_principal_share(const TenantId& tenant, const Principal& principal) {
+    const std::lock_guard lock(mutex_);
+    shares_.erase({tenant, principal});
+  }
+
   void add(const TenantId& tenant, vault::WrappedKek kek) {
     const std::lock_guard lock(mutex_);
     auto& keks = keks_[tenant];
@@ -53,6 +73,7 @@ class InMemoryKekStore final : public vault::KekStore {
  private:
   mutable std::mutex mutex_;
   std::map<TenantId, std::vector<vault::WrappedKek>> keks_;
+  std::map<std::pair<TenantId, Principal>, vault::ShareId> shares_;
   std::optional<Error> failure_;
   std::size_t loads_ = 0;
 };

@@ -118,6 +118,7 @@ bool empty_it(const std::string& database) {
   if (fingerprint(tx) != *original) return false;
   tx.exec(
       "SET lock_timeout = '2s'; DELETE FROM postern.tenant; DELETE FROM postern.tenant_tombstone;"
+      "DELETE FROM postern.tenant_erasure; DELETE FROM postern.principal_share;"
       "DELETE FROM postern.audit_record; DELETE FROM postern.audit_head");
   return true;
 }
@@ -165,6 +166,28 @@ std::string PostgresDatabase::service() const { return shared_postgres().service
 std::string PostgresDatabase::auditor() const { return shared_postgres().auditor_conninfo(name_); }
 
 storage::DatabaseOptions PostgresDatabase::options() const {
+  storage::DatabaseOptions out;
+  out.conninfo = service();
+  return out;
+}
+
+ShareDatabase::ShareDatabase() : name_(next_name("shares")) {
+  const auto made = shared_postgres().provision_shares(name_);
+  if (!made.ok()) throw std::runtime_error("share store: " + made.error().detail);
+}
+
+ShareDatabase::~ShareDatabase() {
+  try {
+    as_superuser("DROP DATABASE IF EXISTS " + name_ + " WITH (FORCE)");
+  } catch (const std::exception&) {  // NOLINT: the whole server goes at the end anyway
+  }
+}
+
+std::string ShareDatabase::superuser() const { return shared_postgres().superuser_conninfo(name_); }
+std::string ShareDatabase::owner() const { return shared_postgres().owner_conninfo(name_); }
+std::string ShareDatabase::service() const { return shared_postgres().service_conninfo(name_); }
+
+storage::DatabaseOptions ShareDatabase::options() const {
   storage::DatabaseOptions out;
   out.conninfo = service();
   return out;

@@ -45,6 +45,24 @@ class PostgresDatabase {
   std::string name_;
 };
 
+/// A share store of its own, empty and migrated, in the same server. Dropped at the end.
+class ShareDatabase {
+ public:
+  ShareDatabase();
+  ~ShareDatabase();
+  ShareDatabase(const ShareDatabase&) = delete;
+  ShareDatabase& operator=(const ShareDatabase&) = delete;
+
+  const std::string& name() const noexcept { return name_; }
+  std::string superuser() const;  ///< connection strings to this database
+  std::string owner() const;
+  std::string service() const;
+  storage::DatabaseOptions options() const;  ///< as the service role
+
+ private:
+  std::string name_;
+};
+
 /// The server of this process; started on first use.
 storage::EmbeddedPostgres& shared_postgres();
 

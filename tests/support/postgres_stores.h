@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -23,7 +24,9 @@ namespace postern::test {
 /// What creating a tenant takes: keys of its own, and settings when given.
 inline policy::ConfigChange creation(const TenantId& tenant, const vault::Keyring& keyring) {
   policy::ConfigChange change;
-  auto kek = keyring.create(tenant, KekVersion{1});
+  const auto share = keyring.make_share(tenant);
+  if (!share.ok()) throw std::runtime_error(share.error().detail);
+  auto kek = keyring.create(tenant, KekVersion{1}, std::nullopt, share.value());
   auto chain_key = keyring.chain_key_under(kek, tenant);
   if (!chain_key.ok()) throw std::runtime_error(chain_key.error().detail);
   change.create.emplace(policy::ConfigChange::Create{std::move(kek), std::move(chain_key).value()});
@@ -39,8 +42,9 @@ struct StoreSet {
   storage::PostgresConfigStore config{database, log};
   storage::PostgresCredentialStore credentials{database, log};
 
-  StoreSet(storage::DatabaseOptions options, vault::RootKeys root)
-      : database(std::move(options)), keyring(std::move(root), keks) {}
+  StoreSet(storage::DatabaseOptions options, vault::RootKeys root,
+           vault::ShareStore* shares = nullptr)
+      : database(std::move(options)), keyring(std::move(root), keks, shares) {}
 
   TenantId add_tenant() {
     static std::atomic<int> number{0};

@@ -722,6 +722,45 @@ Result<KeyHolder> Client::unseal_tenant(const TenantId& tenant, const SecureBuff
 
 namespace {
 
+Erasure read_erasure(const Json& json) {
+  return {text(json, "erasure_id"), text(json, "state"), optional_text(json, "statement")};
+}
+
+}  // namespace
+
+Result<Erasure> Client::erase_principal(const TenantId& tenant, const std::string& issuer,
+                                        const std::string& subject) {
+  Json body = Json::object();
+  if (!issuer.empty()) body["issuer"] = issuer;
+  if (!subject.empty()) body["subject"] = subject;
+  POSTERN_TRY(const auto answer,
+              call(json_request("POST", tenant_path(tenant, "/principals/erase"), body),
+                   Authenticate::Bearer));
+  return read(answer, read_erasure);
+}
+
+Result<Erasure> Client::erasure(const TenantId& tenant, const std::string& erasure_id) {
+  POSTERN_TRY(const auto answer,
+              call(request("GET", tenant_path(tenant, "/erasures/" + percent_encode(erasure_id))),
+                   Authenticate::Bearer));
+  return read(answer, read_erasure);
+}
+
+Result<Erasure> Client::erase_tenant(const TenantId& tenant) {
+  POSTERN_TRY(const auto answer, call(json_request("POST", tenant_path(tenant, "/erase"),
+                                                   Json{{"confirm", tenant.str()}}),
+                                      Authenticate::Bearer));
+  return read(answer, read_erasure);
+}
+
+Result<Erasure> Client::tenant_erasure(const TenantId& tenant) {
+  POSTERN_TRY(const auto answer, call(request("GET", "/api/v1/tenant-erasures/" + tenant.str()),
+                                      Authenticate::Bearer));
+  return read(answer, read_erasure);
+}
+
+namespace {
+
 std::vector<SigningKey> read_signing_keys(const Json& json) {
   std::vector<SigningKey> out;
   for (const auto& item : list(json, "items")) {

@@ -115,6 +115,13 @@ struct KeyHolder {
   std::int64_t rows_left = 0;  ///< under older KEKs, which may demand another share or none
 };
 
+/// The erasure of a principal or a tenant.
+struct Erasure {
+  std::string erasure_id;
+  std::string state;      ///< "open" or "done"
+  std::string statement;  ///< a signed statement, when it is done
+};
+
 struct SigningKey {
   std::string kid;
   std::string algorithm;
@@ -427,6 +434,14 @@ class Client {
   Result<KeyHolder> release_key(const TenantId& tenant, const SecureBuffer& share);
   Result<KeyHolder> seal_tenant(const TenantId& tenant);
   Result<KeyHolder> unseal_tenant(const TenantId& tenant, const SecureBuffer& share);
+
+  /// Erases all that the principal has. Both empty: whom the token is about.
+  Result<Erasure> erase_principal(const TenantId& tenant, const std::string& issuer,
+                                  const std::string& subject);
+  Result<Erasure> erasure(const TenantId& tenant, const std::string& erasure_id);
+  /// For operators: the tenant as a whole, in backups too.
+  Result<Erasure> erase_tenant(const TenantId& tenant);
+  Result<Erasure> tenant_erasure(const TenantId& tenant);
 
   Result<std::vector<SigningKey>> signing_keys(const TenantId& tenant);
   /// The new keys, one for each algorithm, or for the one that is named.

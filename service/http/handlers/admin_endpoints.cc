@@ -35,18 +35,6 @@ std::string_view name_of(policy::PlannedChange::Action action) {
   return "";
 }
 
-/// Only operators may call what has no tenant. Not recorded: there is no chain
-/// it could belong to.
-Status require_operator(const Services& services, const Request& request) {
-  // A tenant's admin is known by the tenant that the token itself names.
-  POSTERN_TRY(const auto snapshot, tenant_of_admin_token(services, request));
-  POSTERN_TRY(const auto caller, caller_of(services, request, snapshot.get()));
-  if (caller.kind != Kind::Operator) {
-    return fail(ErrorCode::Forbidden, "this needs an operator token");
-  }
-  return {};
-}
-
 Result<Answer> list_tenants(const Services& services, const Request& request) {
   POSTERN_CHECK(require_operator(services, request));
   POSTERN_TRY(const auto query, Query::parse(request.query, {"cursor", "limit"}));
@@ -222,7 +210,8 @@ Result<Reply> put_manifest(const Services& services, const Request& request, con
   if (!dry_run && !plan.empty()) {
     if (plan.creates) {
       POSTERN_CHECK(services.keyring.may_create());
-      auto kek = services.keyring.create(tenant, KekVersion{1});
+      POSTERN_TRY(const auto share, services.keyring.make_share(tenant));
+      auto kek = services.keyring.create(tenant, KekVersion{1}, std::nullopt, share);
       POSTERN_TRY(auto chain_key, services.keyring.chain_key_under(kek, tenant));
       plan.change.create.emplace(
           policy::ConfigChange::Create{std::move(kek), std::move(chain_key)});

@@ -140,6 +140,16 @@ Result<Answer> tenant_call(const Services& services, const Request& request, std
       scope);
 }
 
+Status require_operator(const Services& services, const Request& request) {
+  // A tenant's admin is known by the tenant that the token itself names.
+  POSTERN_TRY(const auto snapshot, tenant_of_admin_token(services, request));
+  POSTERN_TRY(const auto caller, caller_of(services, request, snapshot.get()));
+  if (caller.kind != Caller::Kind::Operator) {
+    return fail(ErrorCode::Forbidden, "this needs an operator token");
+  }
+  return {};
+}
+
 Status check_kind(const Caller& caller, std::span<const Caller::Kind> allowed) {
   if (std::find(allowed.begin(), allowed.end(), caller.kind) != allowed.end()) return {};
   return fail(ErrorCode::Forbidden, "this token may not do that");

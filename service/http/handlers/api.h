@@ -65,6 +65,10 @@ using TenantCall = std::function<Result<Done>(const policy::TenantSnapshot& snap
 Result<Answer> tenant_call(const Services& services, const Request& request, std::string action,
                            std::initializer_list<Caller::Kind> allowed, const TenantCall& body);
 
+/// Only operators may call what has no tenant. Not recorded: there is no chain it could
+/// belong to. Errors: as caller_of().
+Status require_operator(const Services& services, const Request& request);
+
 /// Errors: Forbidden unless the caller is one of these.
 Status check_kind(const Caller& caller, std::span<const Caller::Kind> allowed);
 
@@ -121,6 +125,7 @@ Result<Reply> tagged_reply(const Request& request, const std::string& tag, const
 void add_admin_endpoints(Router& router, Gate& gate, Services& services);
 void add_credential_endpoints(Router& router, Gate& gate, Services& services);
 void add_credential_version_endpoints(Router& router, Gate& gate, Services& services);
+void add_erasure_endpoints(Router& router, Gate& gate, Services& services);
 void add_exchange_endpoint(Router& router, Gate& gate, Services& services);
 void add_key_holder_endpoints(Router& router, Gate& gate, Services& services);
 void add_registration_endpoints(Router& router, Gate& gate, Services& services);

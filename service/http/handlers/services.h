@@ -21,6 +21,7 @@
 #include "policy/snapshot_cache.h"
 #include "vault/credential.h"
 #include "vault/envelope.h"
+#include "vault/erasure.h"
 #include "vault/key_holder.h"
 #include "vault/row_mover.h"
 #include "vault/transit.h"
@@ -66,6 +67,7 @@ struct Services {
   vault::RowMover* row_mover = nullptr;
   vault::Wrapping* wrapping = nullptr;
   vault::Transit* transit = nullptr;
+  vault::Erasures* erasures = nullptr;
 };
 
 /// The tenant a path names, from memory, or loaded when this run may wait for

@@ -65,6 +65,28 @@ TEST(LoadConfig, RootKeysComeFromOnePlace) {
               Contains(HasSubstr("goes with root_key_file")));
 }
 
+TEST(LoadConfig, TheShareStoreIsAnotherDatabaseThanTheOneThatIsBackedUp) {
+  const auto about_shares = [](const std::map<std::string, std::string>& variables) {
+    std::vector<std::string> found;
+    for (const auto& problem : problems_of(variables)) {
+      if (problem.find("share_store") != problem.npos) found.push_back(problem);
+    }
+    return found;
+  };
+  EXPECT_THAT(about_shares({}), testing::IsEmpty()) << "there need be none";
+  EXPECT_THAT(about_shares({{"POSTERND_DATABASE_URL", "dbname=postern"},
+                            {"POSTERND_SHARE_STORE_URL", "dbname=postern_shares"}}),
+              testing::IsEmpty());
+  EXPECT_THAT(about_shares({{"POSTERND_DATABASE_URL", "dbname=postern"},
+                            {"POSTERND_SHARE_STORE_URL", "dbname=postern"}}),
+              Contains(HasSubstr("the database that backups are made of")));
+  EXPECT_THAT(about_shares({{"POSTERND_SHARE_STORE_URL", "dbname=postern_shares"},
+                            {"POSTERND_SHARE_STORE_URL_FILE", "/u"}}),
+              Contains(HasSubstr("not both")));
+  EXPECT_THAT(about_shares({{"POSTERND_SHARE_STORE_BACKUP_DAYS", "-1"}}),
+              Contains(HasSubstr("must be a number")));
+}
+
 TEST(LoadConfig, KnowsTheVariablesOfItsProcess) {
   ::setenv("POSTERND_LISTEN_PRT", "1", 1);
   ::setenv("POSTERN_URL", "x", 1);

@@ -620,10 +620,11 @@ TEST_F(KeyRotation, AReleaseWaitsForNoLockOfARewrap) {
   ASSERT_TRUE(rotator_.rotation.rotate_tenant(a_).ok());
   /// In the middle of a batch that has locked and moved every row.
   struct Held final : vault::RotationStore::Rewrapper {
-    Result<Bytes> dek(const vault::CredentialKey&, std::uint32_t, KekVersion, ByteView,
-                      KekVersion) override {
+    Result<vault::WrappedDek> dek(const vault::CredentialKey&, std::uint32_t,
+                                  const vault::WrappedDek&, KekVersion to,
+                                  const std::optional<vault::ShareId>& share) override {
       if (++rows == 3) release();
-      return Bytes(105);
+      return vault::WrappedDek{to, share, Bytes(105)};
     }
     Result<vault::Keyring::WrappedPrivateKey> box(std::string_view, const std::string&,
                                                   const std::string&,

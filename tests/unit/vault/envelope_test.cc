@@ -351,11 +351,11 @@ TEST_F(EnvelopeTest, ARewrapMovesTheDekAndNothingElse) {
   auto sealed = seal();
   keys.add(acme, KekVersion{2});
   const auto moved =
-      envelope.rewrap(acme, key, 1, KekVersion{1}, sealed.wrapped_dek, KekVersion{2});
+      envelope.rewrap(acme, key, 1, {KekVersion{1}, {}, sealed.wrapped_dek}, KekVersion{2});
   ASSERT_TRUE(moved.ok());
   auto row = sealed;
   row.kek_version = KekVersion{2};
-  row.wrapped_dek = moved.value();
+  row.wrapped_dek = moved.value().wrapped;
   const auto opened = envelope.open(acme, key, row);
   ASSERT_TRUE(opened.ok());
   EXPECT_EQ(revealed(opened.value()), (Pairs{{"host", "example"}, {"token", "t0p"}}));
@@ -375,8 +375,8 @@ TEST_F(EnvelopeTest, ARewrapDiffersEachTime) {
   keys.add(acme, KekVersion{2});
   std::set<Bytes> boxes;
   for (int i = 0; i < 20; ++i) {
-    boxes.insert(
-        envelope.rewrap(acme, key, 1, KekVersion{1}, sealed.wrapped_dek, KekVersion{2}).value());
+    const WrappedDek from{KekVersion{1}, {}, sealed.wrapped_dek};
+    boxes.insert(envelope.rewrap(acme, key, 1, from, KekVersion{2}).value().wrapped);
   }
   EXPECT_EQ(boxes.size(), 20u);  // a nonce was never used twice
 }
@@ -387,7 +387,8 @@ TEST_F(EnvelopeTest, WhatIsNotThisRowsIsNotRewrapped) {
   keys.add(other, KekVersion{2});
   const auto code = [&](const TenantId& tenant, const CredentialKey& of, std::uint32_t version,
                         unsigned from, const Bytes& wrapped, unsigned to = 2) {
-    return code_of(envelope.rewrap(tenant, of, version, KekVersion{from}, wrapped, KekVersion{to}));
+    return code_of(
+        envelope.rewrap(tenant, of, version, {KekVersion{from}, {}, wrapped}, KekVersion{to}));
   };
   const CredentialKey shared{Owner::tenant(), key.name};
   EXPECT_EQ(code(other, key, 1, 1, sealed.wrapped_dek), ErrorCode::Internal);

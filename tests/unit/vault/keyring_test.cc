@@ -513,6 +513,14 @@ class HeldStore final : public KekStore {
     if (throws) throw std::runtime_error("text with a secret");
     return rows;
   }
+  Result<std::optional<ShareId>> principal_share(const TenantId& tenant,
+                                                 const Principal& principal) override {
+    return store_.principal_share(tenant, principal);
+  }
+  Result<ShareId> add_principal_share(const TenantId& tenant, const Principal& principal,
+                                      const ShareId& fresh) override {
+    return store_.add_principal_share(tenant, principal, fresh);
+  }
   void wait_for_load() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return entered_ > 0; });

@@ -56,6 +56,11 @@ class SaidUses final : public RotationStore {
     throw std::logic_error("not asked");
   }
 
+  Result<std::vector<Principal>> without_share(const TenantId&, std::uint32_t) override {
+    throw std::logic_error("not asked");
+  }
+  Status note_emptied(const TenantId&) override { throw std::logic_error("not asked"); }
+
   std::vector<RootKeyUse> uses;
   bool down = false, throws = false;
   int readings = 0;

@@ -1,0 +1,786 @@
+// What a copy of the database opens of whom was erased, with the right root key and our
+// own code; and that nothing of theirs comes back.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <pqxx/pqxx>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "policy/erasure_statement.h"
+#include "storage/postgres_erasure_store.h"
+#include "storage/postgres_rotation_store.h"
+#include "storage/postgres_share_store.h"
+#include "storage/postgres_wrapping_store.h"
+#include "storage/pqxx_compat.h"
+#include "support/code_of.h"
+#include "support/postgres_stores.h"
+#include "support/postgres_tools.h"
+#include "support/service_fixture.h"
+#include "vault/envelope.h"
+#include "vault/erasure.h"
+#include "vault/rotation.h"
+
+namespace postern::test {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::SizeIs;
+
+const SystemClock kClock;
+const Principal kAlice{"https://idp.example", "alice"};
+const Principal kBob{"https://idp.example", "bob"};
+const Principal kNamesake{"https://other.example", "alice"};
+
+std::string root_key_line() {
+  const TempDirectory directory;
+  const auto file = directory.path() / "root";
+  EXPECT_TRUE(vault::RootKeys::create(file).ok());
+  return read_text(file);
+}
+
+/// A share store that a test can take away, and look into.
+class WatchedShares final : public vault::ShareStore {
+ public:
+  explicit WatchedShares(vault::ShareStore& store) : store_(store) {}
+  Status add(const TenantId& tenant, const vault::ShareId& id,
+             const vault::KeyShare& share) override {
+    return away ? Status(gone()) : store_.add(tenant, id, share);
+  }
+  Result<vault::KeyShare> find(const TenantId& tenant, const vault::ShareId& id) override {
+    ++finds;
+    if (away) return gone();
+    auto found = store_.find(tenant, id);
+    if (after_find) after_find();
+    return found;
+  }
+  Status destroy(const TenantId& tenant, const vault::ShareId& id) override {
+    if (away || tenant == refuses) return gone();
+    return store_.destroy(tenant, id);
+  }
+  Result<std::uint64_t> destroy_all(const TenantId& tenant) override {
+    if (away || tenant == refuses) return gone();
+    return store_.destroy_all(tenant);
+  }
+  Status ping() override { return away ? Status(gone()) : store_.ping(); }
+
+  std::atomic<bool> away{false};
+  std::optional<TenantId> refuses;  ///< to destroy what this tenant has
+  std::atomic<int> finds{0};
+  std::function<void()> after_find;
+
+ private:
+  static Error gone() { return fail(ErrorCode::Unavailable, "away", "away"); }
+  vault::ShareStore& store_;
+};
+
+vault::CredentialKey key_of(const Owner& owner, const std::string& name = "github") {
+  return {owner, CredentialName(name)};
+}
+vault::CredentialKey key_of(const Principal& principal, const std::string& name = "github") {
+  return key_of(Owner::principal(principal), name);
+}
+
+vault::Fields fields_of(const std::string& value) {
+  vault::Fields fields;
+  fields.emplace("token", FieldValue(SecureBuffer::copy_of(value)));
+  return fields;
+}
+
+/// A replica, as the service puts it together.
+struct Replica : StoreSet {
+  Replica(const PostgresDatabase& server, const std::string& root_keys, vault::ShareStore* shares_)
+      : StoreSet(server.options(), vault::RootKeys::parse(root_keys).value(), shares_),
+        shares(shares_) {}
+
+  vault::CredentialStore::Seal sealing(const TenantId& tenant, const vault::CredentialKey& key,
+                                       const std::string& value) {
+    return [=, this](std::uint32_t version) {
+      return envelope.seal(tenant, key, version, fields_of(value), kClock.now(), std::nullopt);
+    };
+  }
+  Result<vault::CredentialMetadata> put(const TenantId& tenant, const vault::CredentialKey& key,
+                                        const std::string& value,
+                                        std::optional<vault::Expected> expected = std::nullopt) {
+    return credentials.put(tenant, key, expected, sealing(tenant, key, value), {});
+  }
+  Result<std::string> value(const TenantId& tenant, const vault::CredentialKey& key) {
+    POSTERN_TRY(const auto sealed, credentials.latest(tenant, key));
+    POSTERN_TRY(const auto fields, envelope.open(tenant, key, sealed));
+    return fields.at("token").expose([](ByteView bytes) { return std::string(as_text(bytes)); });
+  }
+  audit::Event event(const TenantId& tenant, const std::string& action) const {
+    return {tenant, kClock.now(), action, audit::Outcome::Allowed, "", {}};
+  }
+  Result<vault::ErasureStore::Begun> erase(const TenantId& tenant, const Principal& principal) {
+    return erasures.erase(tenant, principal, event(tenant, "principal.erase"));
+  }
+  Result<vault::ErasureStore::Begun> erase_tenant(const TenantId& tenant) {
+    return erasures.erase_tenant(tenant, event(tenant, "tenant.erase"));
+  }
+  Result<vault::Rotation::Progress> rewrap(const TenantId& tenant) {
+    return rotation.rewrap(tenant, [](const vault::Rotation::Progress&) {});
+  }
+
+  vault::ShareStore* shares;
+  vault::Envelope envelope{keyring};
+  storage::PostgresRotationStore rotation_store{database, log};
+  vault::Rotation rotation{rotation_store, keyring, kClock, {0, 3, {}, {}}};  // small batches
+  storage::PostgresErasureStore erasure_store{database, log};
+  vault::Erasures erasures{
+      erasure_store, keyring, shares,
+      [this](const TenantId& tenant, const vault::Erasure& erasure) {
+        return policy::sign_statement(keyring, {std::string(kBaseUrlOfTests), 7}, tenant, erasure);
+      },
+      kClock};
+};
+
+class ErasureInTheDatabase : public ::testing::Test {
+ protected:
+  ErasureInTheDatabase() {
+    for (const auto& tenant : {acme_, other_}) {
+      for (const auto& key : all_keys()) fill(replica_, tenant, key);
+    }
+  }
+  static std::vector<vault::CredentialKey> all_keys() {
+    return {key_of(kAlice), key_of(kAlice, "jira"), key_of(kBob), key_of(kNamesake),
+            key_of(Owner::tenant())};
+  }
+  static std::string value_of(const vault::CredentialKey& key) {
+    return "value of " + key.owner.principal().issuer + key.owner.principal().subject +
+           key.name.str();
+  }
+  static void fill(Replica& replica, const TenantId& tenant, const vault::CredentialKey& key) {
+    const auto put = replica.put(tenant, key, value_of(key));
+    ASSERT_TRUE(put.ok()) << put.error().detail << put.error().diagnostic;
+  }
+  static bool opens(Replica& replica, const TenantId& tenant, const vault::CredentialKey& key) {
+    const auto found = replica.value(tenant, key);
+    if (found.ok()) {
+      EXPECT_EQ(found.value(), value_of(key));
+    }
+    return found.ok();
+  }
+  /// Which of all_keys() open, one digit for each.
+  static std::string opened(Replica& replica, const TenantId& tenant) {
+    std::string out;
+    for (const auto& key : all_keys()) out += opens(replica, tenant, key) ? '1' : '0';
+    return out;
+  }
+  static std::string scalar(const PostgresDatabase& database, const std::string& sql) {
+    pqxx::connection connection(database.superuser());
+    pqxx::nontransaction tx(connection);
+    tx.exec("SET search_path = postern");
+    const auto rows = tx.exec(sql);
+    return rows.empty() ? "" : rows[0][0].c_str();
+  }
+  std::string scalar(const std::string& sql) { return scalar(database_, sql); }
+  void expect_intact(const TenantId& tenant) {
+    const auto verified = replica_.log.verify(tenant);
+    ASSERT_TRUE(verified.ok());
+    EXPECT_TRUE(verified.value().intact) << verified.value().problem;
+  }
+  std::size_t records(const TenantId& tenant, const std::string& action) {
+    return replica_.log.read(tenant, {0, 1000, false, action}).value().size();
+  }
+  Json claims(const std::string& statement) {
+    const auto read = policy::verify_statement(policy::statement_keys(replica_.keyring), statement);
+    EXPECT_TRUE(read.ok());
+    return read.ok() ? read.value() : Json();
+  }
+
+  /// All rows of a database, as a backup has them.
+  std::filesystem::path dump() { return dump_of(database_.superuser()); }
+  std::filesystem::path dump_of(const std::string& conninfo) {
+    const auto file = directory_.path() / ("dump." + std::to_string(++dumps_));
+    finish({postgres_tool("pg_dump"), "--data-only", "--disable-triggers", "--schema=postern",
+            "--exclude-table=postern.schema_migration", "--file=" + file.string(),
+            "--dbname=" + conninfo});
+    return file;
+  }
+  std::unique_ptr<PostgresDatabase> restored(const std::filesystem::path& dump) {
+    auto other = std::make_unique<PostgresDatabase>();
+    finish({postgres_tool("psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1",
+            "--file=" + dump.string(), "--dbname=" + other->superuser()});
+    return other;
+  }
+
+  const std::string root_key_ = root_key_line();
+  TempDirectory directory_;
+  ShareDatabase share_server_;
+  storage::Database share_database_{share_server_.options()};
+  storage::PostgresShareStore postgres_shares_{share_database_};
+  WatchedShares shares_{postgres_shares_};
+  PostgresDatabase database_;
+  Replica replica_{database_, root_key_, &shares_};
+  const TenantId acme_ = replica_.add_tenant();
+  const TenantId other_ = replica_.add_tenant();
+
+ private:
+  void finish(const std::vector<std::string>& command) {
+    const auto output = directory_.path() / "output";
+    Process process(command, {}, output);
+    const int status = process.wait();
+    if (status != 0) throw std::runtime_error(read_text(output));
+  }
+  int dumps_ = 0;
+};
+
+// ---- what a dump opens ----
+
+TEST_F(ErasureInTheDatabase, ADumpOfBeforeAndTheRootKeyOpenNothingOfAnErasedPrincipal) {
+  const auto before = dump();
+  const auto copy = restored(before);
+  {
+    Replica control(*copy, root_key_, &shares_);
+    ASSERT_EQ(opened(control, acme_), "11111") << "the control: it all opens while the shares are";
+  }
+  const auto done = replica_.erase(acme_, kAlice);
+  ASSERT_TRUE(done.ok()) << done.error().diagnostic;
+  ASSERT_TRUE(done.value().erasure.done_at);
+  EXPECT_EQ(opened(replica_, acme_), "00111");
+  EXPECT_EQ(opened(replica_, other_), "11111");
+
+  // Even with the share store as it is now.
+  Replica of_before(*copy, root_key_, &shares_);
+  EXPECT_EQ(opened(of_before, acme_), "00111");
+  EXPECT_EQ(opened(of_before, other_), "11111") << "another tenant's namesake";
+  EXPECT_TRUE(vault::is_share_destroyed(of_before.value(acme_, key_of(kAlice)).error()));
+  EXPECT_EQ(code_of(of_before.rewrap(acme_)), std::nullopt);
+}
+
+TEST_F(ErasureInTheDatabase, ADumpOfBeforeAndTheRootKeyOpenNothingOfAnErasedTenant) {
+  const auto before = dump();
+  const auto copy = restored(before);
+  const auto done = replica_.erase_tenant(acme_);
+  ASSERT_TRUE(done.ok()) << done.error().diagnostic;
+  ASSERT_TRUE(done.value().erasure.done_at);
+  EXPECT_EQ(opened(replica_, acme_), "00000");
+  EXPECT_EQ(opened(replica_, other_), "11111");
+
+  Replica of_before(*copy, root_key_, &shares_);
+  EXPECT_EQ(opened(of_before, acme_), "00000");
+  EXPECT_EQ(opened(of_before, other_), "11111") << "the control";
+  const auto verified = of_before.log.verify(acme_);
+  ASSERT_TRUE(verified.ok());
+  EXPECT_TRUE(verified.value().intact) << "its trail verifies: that takes the KEK alone";
+}
+
+TEST_F(ErasureInTheDatabase, WhoeverRewritesTheDumpOpensNothingEither) {
+  const auto before = dump();
+  ASSERT_TRUE(replica_.erase(acme_, kAlice).ok());
+  ASSERT_TRUE(replica_.erase_tenant(other_).ok());
+  const char* const attempts[] = {
+      // The marks taken away,
+      "UPDATE credential_version SET share_id = NULL; UPDATE kek SET share_id = NULL",
+      // all put under the share of somebody who is there,
+      "UPDATE credential_version SET share_id = (SELECT share_id FROM principal_share"
+      " WHERE owner_subject = 'bob' LIMIT 1) WHERE owner_subject = 'alice'",
+      // and the rows made another's, who is there.
+      "UPDATE credential_version SET owner_subject = 'bob', name = 'jira',"
+      " share_id = (SELECT share_id FROM principal_share WHERE owner_subject = 'bob' LIMIT 1)"
+      " WHERE owner_subject = 'alice' AND name = 'jira'",
+  };
+  for (const auto* sql : attempts) {
+    const auto copy = restored(before);
+    scalar(*copy, std::string("SET session_replication_role = replica; ") + sql);
+    Replica replica(*copy, root_key_, &shares_);
+    EXPECT_FALSE(opens(replica, acme_, key_of(kAlice))) << sql;
+    EXPECT_FALSE(opens(replica, acme_, key_of(kAlice, "jira"))) << sql;
+    EXPECT_FALSE(replica.value(acme_, key_of(kBob, "jira")).ok()) << sql;
+    for (const auto& key : all_keys()) EXPECT_FALSE(opens(replica, other_, key)) << sql;
+  }
+}
+
+TEST_F(ErasureInTheDatabase, WithoutTheShareStoreADumpOpensNothingThatTakesAShare) {
+  const auto copy = restored(dump());
+  Replica thief(*copy, root_key_, nullptr);
+  EXPECT_EQ(opened(thief, acme_), "00000");
+  EXPECT_EQ(code_of(thief.value(acme_, key_of(kAlice))), ErrorCode::KeyUnavailable);
+}
+
+TEST_F(ErasureInTheDatabase, SharesAndValuesAreInNoRowAndNoLog) {
+  // Every share there is, as the share store has them, in the form of a dump.
+  pqxx::connection connection(share_server_.superuser());
+  pqxx::nontransaction tx(connection);
+  const auto rows = tx.exec("SELECT encode(share, 'hex') FROM postern.key_share");
+  ASSERT_EQ(static_cast<int>(rows.size()), 2 + 2 * 3);  // two KEKs, and three principals of each
+  const auto before = read_text(dump());
+  ASSERT_TRUE(replica_.erase(acme_, kAlice).ok());
+  const auto after = read_text(dump());
+  const auto log = read_text(shared_postgres().log_file());
+  EXPECT_THAT(before, HasSubstr("github"));
+  for (const auto& row : rows) {
+    for (const auto* text : {&before, &after, &log}) {
+      EXPECT_EQ(text->find(row[0].c_str()), std::string::npos);
+    }
+  }
+  for (const auto* text : {&before, &after, &log}) {
+    EXPECT_THAT(*text, Not(HasSubstr("value of")));
+  }
+  EXPECT_EQ(tx.exec("SELECT count(*) FROM postern.key_share")[0][0].as<int>(), 2 + 2 * 3 - 1);
+}
+
+// ---- the erasure of a principal ----
+
+TEST_F(ErasureInTheDatabase, AllThatIsTheirsIsGoneAndNothingElse) {
+  const auto begun = replica_.erase(acme_, kAlice).value();
+  EXPECT_TRUE(begun.anew);
+  EXPECT_EQ(begun.erasure.credentials, 2u);
+  EXPECT_EQ(begun.erasure.versions, 2u);
+  EXPECT_EQ(begun.erasure.shares, 1u);
+  const std::string of_alice = " WHERE tenant_id = '" + acme_.str() +
+                               "' AND owner_issuer = 'https://idp.example'"
+                               " AND owner_subject = 'alice'";
+  EXPECT_EQ(scalar("SELECT count(*) FROM credential" + of_alice), "0");
+  EXPECT_EQ(scalar("SELECT count(*) FROM credential_version" + of_alice), "0");
+  EXPECT_EQ(scalar("SELECT count(*) FROM principal_share" + of_alice), "0");
+  EXPECT_EQ(opened(replica_, acme_), "00111");
+  EXPECT_EQ(records(acme_, "principal.erase"), 1u);
+  EXPECT_EQ(records(acme_, "principal.erased"), 1u);
+  EXPECT_EQ(records(other_, "principal.erased"), 0u);
+  expect_intact(acme_);
+}
+
+TEST_F(ErasureInTheDatabase, AnswersThatWaitWrappedGoToo) {
+  storage::PostgresWrappingStore answers(replica_.database, replica_.log);
+  int number = 0;
+  for (const std::string maker :
+       {"user https://idp.example alice", "user https://idp.example bob", "operator"}) {
+    const auto seal = [&]() -> Result<vault::WrappedAnswer> {
+      const auto text = std::to_string(++number);
+      return vault::WrappedAnswer{crypto::sha256(as_bytes(text)),
+                                  "accessor-" + text,
+                                  maker,
+                                  "path",
+                                  kClock.now(),
+                                  kClock.now() + std::chrono::hours(1),
+                                  {KekVersion{1}, to_bytes("box")}};
+    };
+    ASSERT_TRUE(answers.add(acme_, seal, 10, kClock.now(), {}).ok());
+  }
+  ASSERT_TRUE(replica_.erase(acme_, kAlice).ok());
+  EXPECT_EQ(scalar("SELECT string_agg(maker, ',' ORDER BY maker) FROM wrapped_answer"),
+            "operator,user https://idp.example bob");
+}
+
+TEST_F(ErasureInTheDatabase, AskedAgainItIsTheSameErasure) {
+  const auto first = replica_.erase(acme_, kAlice).value();
+  const auto again = replica_.erase(acme_, kAlice).value();
+  EXPECT_EQ(again.erasure.id, first.erasure.id);
+  EXPECT_FALSE(again.anew);
+  EXPECT_EQ(again.erasure.statement, first.erasure.statement);
+  EXPECT_EQ(records(acme_, "principal.erased"), 1u);
+}
+
+TEST_F(ErasureInTheDatabase, OfWhomNothingIsStoredThereIsNothingToErase) {
+  EXPECT_EQ(code_of(replica_.erase(acme_, {"https://idp.example", "nobody"})), ErrorCode::NotFound);
+  EXPECT_EQ(code_of(replica_.erase(TenantId("nowhere"), kAlice)), ErrorCode::NotFound);
+  EXPECT_EQ(code_of(replica_.erasure_store.find(other_, "nothing")), ErrorCode::NotFound);
+  EXPECT_EQ(scalar("SELECT count(*) FROM erasure"), "0");
+  EXPECT_EQ(opened(replica_, acme_), "11111");
+}
+
+TEST_F(ErasureInTheDatabase, OneTenantsErasuresAreNotAnothers) {
+  const auto id = replica_.erase(acme_, kAlice).value().erasure.id;
+  EXPECT_EQ(code_of(replica_.erasure_store.find(other_, id)), ErrorCode::NotFound);
+  EXPECT_THAT(replica_.erasure_store.list(other_, "", 100).value().items, IsEmpty());
+  EXPECT_THAT(replica_.erasure_store.list(acme_, "", 100).value().items, SizeIs(1));
+  EXPECT_EQ(code_of(replica_.erasure_store.remove_rows(other_, id, kClock.now())),
+            ErrorCode::NotFound);
+}
+
+TEST_F(ErasureInTheDatabase, WhoComesBackHasAFreshShareAndNoOldVersionNumber) {
+  const auto old = replica_.credentials.latest(acme_, key_of(kAlice)).value();
+  ASSERT_TRUE(replica_.erase(acme_, kAlice).ok());
+  const auto stored = replica_.put(acme_, key_of(kAlice), value_of(key_of(kAlice)));
+  ASSERT_TRUE(stored.ok()) << stored.error().detail;
+  EXPECT_GT(stored.value().version, old.version);
+  const auto fresh = replica_.credentials.latest(acme_, key_of(kAlice)).value();
+  EXPECT_NE(fresh.share, old.share);
+  EXPECT_TRUE(opens(replica_, acme_, key_of(kAlice)));
+  EXPECT_FALSE(replica_.envelope.open(acme_, key_of(kAlice), old).ok())
+      << "what somebody kept of before";
+  // And may be erased again.
+  const auto again = replica_.erase(acme_, kAlice).value();
+  EXPECT_TRUE(again.anew);
+  EXPECT_TRUE(again.erasure.done_at);
+  EXPECT_EQ(replica_.erasure_store.list(acme_, "", 100).value().items.size(), 2u);
+}
+
+// ---- no way around ----
+
+TEST_F(ErasureInTheDatabase, AWriterThatHasTheOldKeyIsRefusedAndSealsAnew) {
+  Replica slow(database_, root_key_, &shares_);
+  const auto stale =
+      slow.sealing(acme_, key_of(kAlice), value_of(key_of(kAlice)))(7).value();  // before
+  ASSERT_TRUE(replica_.erase(acme_, kAlice).ok());
+  ASSERT_TRUE(replica_.put(acme_, key_of(kAlice, "other"), "to have a share").ok());
+  int seals = 0;
+  const auto put = slow.credentials.put(acme_, key_of(kAlice), std::nullopt,
+                                        [&](std::uint32_t version) -> Result<vault::SealedVersion> {
+                                          if (++seals > 1) {
+                                            return slow.sealing(acme_, key_of(kAlice),
+                                                                value_of(key_of(kAlice)))(version);
+                                          }
+                                          auto sealed = stale;
+                                          sealed.version = version;
+                                          return sealed;
+                                        },
+                                        {});
+  ASSERT_TRUE(put.ok()) << put.error().detail;
+  EXPECT_EQ(seals, 2);
+  const auto stored = replica_.credentials.latest(acme_, key_of(kAlice)).value();
+  EXPECT_NE(stored.share, stale.share);
+  EXPECT_TRUE(opens(replica_, acme_, key_of(kAlice)));
+}
+
+TEST_F(ErasureInTheDatabase, WhatWasReadBeforeIsNotWrittenAfterwards) {
+  // As a PATCH does: read, and write what was read.
+  const auto read = replica_.value(acme_, key_of(kAlice)).value();
+  const auto version = replica_.credentials.metadata(acme_, key_of(kAlice)).value().version;
+  ASSERT_TRUE(replica_.erase(acme_, kAlice).ok());
+  EXPECT_EQ(code_of(replica_.put(acme_, key_of(kAlice), read, vault::Expected(version))),
+            ErrorCode::PreconditionFailed);
+  // Nor when the person is back already, with a credential of the same name.
+  ASSERT_TRUE(replica_.put(acme_, key_of(kAlice), "new").ok());
+  EXPECT_EQ(code_of(replica_.put(acme_, key_of(kAlice), read, vault::Expected(version))),
+            ErrorCode::PreconditionFailed);
+  EXPECT_EQ(replica_.value(acme_, key_of(kAlice)).value(), "new");
+}
+
+TEST_F(ErasureInTheDatabase, WhileOneIsOpenNothingOfTheOwnersIsSealed) {
+  shares_.refuses = acme_;
+  const auto open = replica_.erase(acme_, kAlice).value();
+  ASSERT_FALSE(open.erasure.done_at);
+  EXPECT_EQ(code_of(replica_.put(acme_, key_of(kAlice), "again")), ErrorCode::Conflict);
+  EXPECT_EQ(code_of(replica_.put(acme_, key_of(kAlice, "new"), "again")), ErrorCode::Conflict);
+  EXPECT_EQ(scalar("SELECT count(*) FROM credential WHERE owner_subject = 'alice'"
+                   " AND owner_issuer = 'https://idp.example' AND tenant_id = '" +
+                   acme_.str() + "'"),
+            "0");
+  EXPECT_EQ(opened(replica_, acme_), "00111") << "others read";
+  EXPECT_TRUE(replica_.put(acme_, key_of(kBob), value_of(key_of(kBob))).ok()) << "and write";
+  EXPECT_TRUE(replica_.put(other_, key_of(kAlice), value_of(key_of(kAlice))).ok());
+
+  shares_.refuses.reset();
+  replica_.erasures.go_on();
+  EXPECT_TRUE(replica_.erasure_store.find(acme_, open.erasure.id).value().done_at);
+  EXPECT_TRUE(replica_.put(acme_, key_of(kAlice), "again").ok());
+}
+
+TEST_F(ErasureInTheDatabase, ARewrapPassesOverWhomIsBeingErased) {
+  ASSERT_TRUE(replica_.rotation.rotate_tenant(acme_).ok());
+  // Stopped after its first step, so that the rows are there yet.
+  const auto begun = replica_.erasure_store.begin(acme_, kAlice, "first", kClock.now(),
+                                                  replica_.event(acme_, "principal.erase"));
+  ASSERT_TRUE(begun.ok());
+  const auto moved = replica_.rewrap(acme_);
+  ASSERT_TRUE(moved.ok()) << moved.error().detail << moved.error().diagnostic;
+  EXPECT_EQ(moved.value().left, 0u);
+  EXPECT_EQ(moved.value().failed, 0u);
+  EXPECT_EQ(scalar("SELECT string_agg(DISTINCT kek_version::text, ',') FROM credential_version"
+                   " WHERE tenant_id = '" +
+                   acme_.str() +
+                   "' AND owner_subject = 'alice'"
+                   " AND owner_issuer = 'https://idp.example'"),
+            "1");
+  replica_.erasures.go_on();
+  EXPECT_EQ(opened(replica_, acme_), "00111");
+  EXPECT_TRUE(replica_.erasure_store.find(acme_, "first").value().done_at);
+}
+
+TEST_F(ErasureInTheDatabase, KeysAreForgottenWhenTheShareIsGone) {
+  const auto row = replica_.credentials.latest(acme_, key_of(kAlice)).value();
+  ASSERT_TRUE(replica_.envelope.open(acme_, key_of(kAlice), row).ok());  // and so it is remembered
+  ASSERT_TRUE(replica_.erase(acme_, kAlice).ok());
+  EXPECT_EQ(code_of(replica_.envelope.open(acme_, key_of(kAlice), row)), ErrorCode::KeyUnavailable);
+}
+
+TEST_F(ErasureInTheDatabase, AShareThatWasReadJustBeforeIsNotRemembered) {
+  const auto row = replica_.credentials.latest(acme_, key_of(kAlice)).value();
+  Replica reader(database_, root_key_, &shares_);
+  ASSERT_TRUE(opens(reader, acme_, key_of(kBob)));  // so that only hers is read below
+  bool once = false;
+  shares_.after_find = [&] {
+    if (std::exchange(once, true)) return;
+    ASSERT_TRUE(replica_.erase(acme_, kAlice).ok());
+    reader.keyring.forget(acme_);  // as its watcher does when it hears of it
+  };
+  EXPECT_TRUE(reader.envelope.open(acme_, key_of(kAlice), row).ok()) << "it had read it";
+  shares_.after_find = {};
+  EXPECT_EQ(code_of(reader.envelope.open(acme_, key_of(kAlice), row)), ErrorCode::KeyUnavailable);
+}
+
+TEST_F(ErasureInTheDatabase, FinishingRaisesTheEpochThatReplicasFollow) {
+  const auto before = replica_.config.load(acme_).value().row.epoch;
+  ASSERT_TRUE(replica_.erase(acme_, kAlice).ok());
+  EXPECT_EQ(replica_.config.load(acme_).value().row.epoch, before + 1);
+}
+
+TEST_F(ErasureInTheDatabase, TheServiceMayNotRemoveACredentialsRowOtherwise) {
+  pqxx::connection connection(database_.service());
+  pqxx::work tx(connection);
+  tx.exec("SET search_path = postern");
+  tx.exec("SELECT set_config('postern.tenant_id', " + tx.quote(acme_.str()) + ", true)");
+  try {
+    tx.exec("DELETE FROM credential");
+    FAIL() << "it was removed";
+  } catch (const std::exception& error) {
+    EXPECT_EQ(storage::pq::sqlstate_of(error), "42501");
+  }
+}
+
+// ---- what does not end, ends later ----
+
+TEST_F(ErasureInTheDatabase, WithTheShareStoreAwayItStaysOpenAndGoesOnLater) {
+  shares_.away = true;
+  const auto open = replica_.erase(acme_, kAlice).value();
+  EXPECT_FALSE(open.erasure.done_at);
+  EXPECT_TRUE(open.erasure.removed_at) << "the rows are gone at once";
+  EXPECT_FALSE(opens(replica_, acme_, key_of(kAlice)));
+  EXPECT_EQ(replica_.erase(acme_, kAlice).value().erasure.id, open.erasure.id);
+  replica_.erasures.go_on();
+  EXPECT_FALSE(replica_.erasure_store.find(acme_, open.erasure.id).value().done_at);
+  replica_.erasures.look_at_share_store();
+  EXPECT_EQ(replica_.erasures.share_store(), vault::Erasures::ShareStoreState::Unreachable);
+
+  shares_.away = false;
+  Replica another(database_, root_key_, &shares_);  // any replica does it
+  another.erasures.start(std::chrono::hours(1));
+  eventually(
+      [&] {
+        return replica_.erasure_store.find(acme_, open.erasure.id).value().done_at.has_value();
+      },
+      "done");
+  another.erasures.stop();
+  EXPECT_EQ(another.erasures.share_store(), vault::Erasures::ShareStoreState::Ok);
+  EXPECT_EQ(records(acme_, "principal.erased"), 1u);
+}
+
+TEST_F(ErasureInTheDatabase, OneThatFailsKeepsNoOtherFromIt) {
+  shares_.away = true;
+  ASSERT_TRUE(replica_.erase(acme_, kAlice).ok());
+  ASSERT_TRUE(replica_.erase(acme_, kBob).ok());
+  ASSERT_TRUE(replica_.erase(other_, kAlice).ok());
+  shares_.away = false;
+  shares_.refuses = acme_;
+  replica_.erasures.go_on();
+  EXPECT_TRUE(replica_.erasure_store.list(other_, "", 10).value().items.at(0).done_at);
+  for (const auto& item : replica_.erasure_store.list(acme_, "", 10).value().items) {
+    EXPECT_FALSE(item.done_at);
+  }
+}
+
+TEST_F(ErasureInTheDatabase, OpenOnesAreReadInPages) {
+  shares_.away = true;
+  for (const auto& principal : {kAlice, kBob, kNamesake}) {
+    ASSERT_TRUE(replica_.erase(acme_, principal).ok());
+    ASSERT_TRUE(replica_.erase(other_, principal).ok());
+  }
+  ASSERT_TRUE(replica_.erase_tenant(other_).ok());
+  std::vector<std::string> seen;
+  std::optional<vault::ErasureStore::Open> after;
+  for (;;) {
+    const auto page = replica_.erasure_store.open(after, 2).value();
+    if (page.empty()) break;
+    for (const auto& open : page) seen.push_back(open.tenant.str() + "/" + open.id);
+    after = page.back();
+  }
+  EXPECT_THAT(seen, SizeIs(7));
+  EXPECT_EQ(seen.front(), other_.str() + "/") << "whole tenants first";
+  std::sort(seen.begin(), seen.end());
+  EXPECT_EQ(std::unique(seen.begin(), seen.end()), seen.end());
+}
+
+TEST_F(ErasureInTheDatabase, ATenantWithAnOpenErasureIsNotDeletedAndItsErasureEndsBoth) {
+  shares_.away = true;
+  const auto open = replica_.erase(acme_, kAlice).value();
+  EXPECT_EQ(code_of(replica_.config.remove(acme_, {})), ErrorCode::Conflict);
+  EXPECT_EQ(opened(replica_, acme_), "00111");
+  shares_.away = false;
+  const auto erased = replica_.erase_tenant(acme_).value();
+  ASSERT_TRUE(erased.erasure.done_at);
+  EXPECT_EQ(code_of(replica_.erasure_store.find(acme_, open.erasure.id)), ErrorCode::NotFound);
+  EXPECT_THAT(replica_.erasure_store.open(std::nullopt, 10).value(), IsEmpty());
+}
+
+TEST_F(ErasureInTheDatabase, AReplicaWithoutTheShareStoreLeavesItToOthers) {
+  Replica without(database_, root_key_, nullptr);
+  const auto open = without.erase(acme_, kAlice).value();
+  EXPECT_FALSE(open.erasure.done_at);
+  without.erasures.go_on();
+  EXPECT_FALSE(replica_.erasure_store.find(acme_, open.erasure.id).value().done_at);
+  replica_.erasures.go_on();
+  EXPECT_TRUE(replica_.erasure_store.find(acme_, open.erasure.id).value().done_at);
+}
+
+// ---- the erasure of a tenant ----
+
+TEST_F(ErasureInTheDatabase, OfATenantThereIsItsAuditChainAndTheStatement) {
+  const auto begun = replica_.erase_tenant(acme_).value();
+  EXPECT_EQ(begun.erasure.credentials, 5u);
+  EXPECT_EQ(begun.erasure.shares, 4u);  // of its KEK and of three principals
+  for (const char* table : {"tenant", "kek", "credential", "credential_version", "principal_share",
+                            "signing_key", "erasure"}) {
+    EXPECT_EQ(scalar(std::string("SELECT count(*) FROM ") + table + " WHERE tenant_id = '" +
+                     acme_.str() + "'"),
+              "0")
+        << table;
+  }
+  EXPECT_EQ(records(acme_, "tenant.erase"), 1u);
+  EXPECT_EQ(records(acme_, "tenant.erased"), 1u);
+  EXPECT_EQ(scalar("SELECT closed FROM audit_head WHERE tenant_id = '" + acme_.str() + "'"), "t");
+  const auto kept = replica_.erasure_store.find_tenant(acme_).value();
+  EXPECT_EQ(kept.statement, begun.erasure.statement);
+  EXPECT_EQ(code_of(replica_.erasure_store.find_tenant(other_)), ErrorCode::NotFound);
+  EXPECT_EQ(code_of(replica_.config.apply(acme_, creation(acme_, replica_.keyring), {})),
+            ErrorCode::Conflict)
+      << "its id is not used again";
+  EXPECT_EQ(opened(replica_, other_), "11111");
+}
+
+TEST_F(ErasureInTheDatabase, ATenantThatIsBeingErasedIsDisabledAndSealsNothing) {
+  shares_.refuses = acme_;
+  ASSERT_FALSE(replica_.erase_tenant(acme_).value().erasure.done_at);
+  EXPECT_FALSE(replica_.config.load(acme_).value().row.enabled);
+  EXPECT_EQ(code_of(replica_.put(acme_, key_of(kBob), "x")), ErrorCode::Conflict);
+  EXPECT_EQ(code_of(replica_.put(acme_, key_of(Owner::tenant()), "x")), ErrorCode::Conflict);
+  EXPECT_EQ(code_of(replica_.rotation.rotate_tenant(acme_)), ErrorCode::Conflict);
+  EXPECT_EQ(code_of(replica_.config.remove(acme_, {})), ErrorCode::Conflict);
+  const auto again = replica_.erase_tenant(acme_).value();
+  EXPECT_FALSE(again.anew);
+  shares_.refuses.reset();
+  replica_.erasures.go_on();
+  EXPECT_TRUE(replica_.erasure_store.find_tenant(acme_).value().done_at);
+  EXPECT_EQ(code_of(replica_.config.load(acme_)), ErrorCode::NotFound);
+}
+
+// ---- statements ----
+
+TEST_F(ErasureInTheDatabase, TheStatementSaysWhatWasDestroyed) {
+  const auto erasure = replica_.erase(acme_, kAlice).value().erasure;
+  const auto said = claims(erasure.statement);
+  EXPECT_EQ(said.at("iss"), kBaseUrlOfTests);
+  EXPECT_EQ(said.at("tenant"), acme_.str());
+  EXPECT_EQ(said.at("erased"), "principal");
+  EXPECT_EQ(said.at("erasure_id"), erasure.id);
+  EXPECT_EQ(said.at("principal_sha256"), policy::principal_hash(acme_, kAlice));
+  EXPECT_EQ(said.at("credentials"), 2);
+  EXPECT_EQ(said.at("versions"), 2);
+  EXPECT_EQ(said.at("shares_destroyed"), 1);
+  EXPECT_EQ(said.at("backups").at("covered"), true);
+  EXPECT_TRUE(said.at("backups").contains("since"));
+  EXPECT_TRUE(said.at("backups").contains("shares_in_backups_until"));
+  EXPECT_THAT(said.dump(), Not(HasSubstr("alice")));
+  const auto records = replica_.log.read(acme_, {0, 10, false, "principal.erased"}).value();
+  ASSERT_THAT(records, SizeIs(1));
+  EXPECT_THAT(records[0].body, HasSubstr(erasure.statement));
+
+  auto altered = erasure.statement;
+  altered[altered.find('.') + 5] ^= 1;
+  EXPECT_FALSE(policy::verify_statement(policy::statement_keys(replica_.keyring), altered).ok());
+  Replica stranger(database_, root_key_line(), nullptr);
+  EXPECT_FALSE(
+      policy::verify_statement(policy::statement_keys(stranger.keyring), erasure.statement).ok());
+}
+
+TEST_F(ErasureInTheDatabase, AStatementVerifiesAfterTheRootKeyWasRotated) {
+  const auto statement = replica_.erase(acme_, kAlice).value().erasure.statement;
+  Replica rotated(database_, root_key_line() + root_key_, &shares_);
+  const auto keys = policy::statement_keys(rotated.keyring);
+  EXPECT_THAT(keys.at("keys"), SizeIs(2));
+  EXPECT_TRUE(policy::verify_statement(keys, statement).ok());
+}
+
+TEST_F(ErasureInTheDatabase, WithoutAShareStoreTheStatementSaysThatBackupsAreNotCovered) {
+  Replica plain(database_, root_key_, nullptr);
+  const auto tenant = plain.add_tenant();
+  fill(plain, tenant, key_of(kAlice));
+  const auto copy = restored(dump());
+  const auto erased = plain.erase(tenant, kAlice).value().erasure;
+  ASSERT_TRUE(erased.done_at);
+  const auto said = claims(erased.statement);
+  EXPECT_EQ(said.at("backups"), (Json{{"covered", false}}));
+  EXPECT_EQ(said.at("shares_destroyed"), 0);
+  Replica of_before(*copy, root_key_, nullptr);
+  EXPECT_TRUE(opens(of_before, tenant, key_of(kAlice))) << "which is so";
+  const auto whole = claims(plain.erase_tenant(tenant).value().erasure.statement);
+  EXPECT_EQ(whole.at("backups"), (Json{{"covered", false}}));
+}
+
+// ---- rows from before there was a share store ----
+
+TEST_F(ErasureInTheDatabase, RowsFromBeforeOpenAndAreMovedUnderShares) {
+  Replica plain(database_, root_key_, nullptr);
+  const auto tenant = plain.add_tenant();
+  for (const auto& key : all_keys()) fill(plain, tenant, key);
+  Replica replica(database_, root_key_, &shares_);
+  EXPECT_EQ(opened(replica, tenant), "11111");
+  const auto before = restored(dump());
+
+  ASSERT_TRUE(replica.rotation.rotate_tenant(tenant).ok());
+  const auto moved = replica.rewrap(tenant);
+  ASSERT_TRUE(moved.ok()) << moved.error().detail << moved.error().diagnostic;
+  ASSERT_EQ(moved.value().left, 0u);
+  EXPECT_EQ(opened(replica, tenant), "11111");
+  EXPECT_EQ(scalar("SELECT count(*) FROM credential_version WHERE tenant_id = '" + tenant.str() +
+                   "' AND owner_subject <> '' AND share_id IS NULL"),
+            "0");
+  const auto after = restored(dump());
+  const auto erasure = replica.erase(tenant, kAlice).value().erasure;
+  ASSERT_TRUE(erasure.done_at);
+  EXPECT_EQ(claims(erasure.statement).at("backups").at("covered"), true);
+  const auto whole = replica.erase_tenant(tenant).value().erasure;
+  EXPECT_EQ(claims(whole.statement).at("backups").at("covered"), true);
+
+  Replica of_after(*after, root_key_, &shares_);
+  EXPECT_EQ(opened(of_after, tenant), "00000");
+  Replica of_before(*before, root_key_, &shares_);
+  EXPECT_EQ(opened(of_before, tenant), "11111")
+      << "copies of before they were moved: the statement's `since` says so";
+}
+
+TEST_F(ErasureInTheDatabase, ATenantThatWasNotMovedIsSaidNotToBeCovered) {
+  Replica plain(database_, root_key_, nullptr);
+  const auto tenant = plain.add_tenant();
+  fill(plain, tenant, key_of(Owner::tenant()));
+  Replica replica(database_, root_key_, &shares_);
+  ASSERT_TRUE(replica.rotation.rotate_tenant(tenant).ok());  // and not moved
+  const auto erased = replica.erase_tenant(tenant).value().erasure;
+  EXPECT_EQ(claims(erased.statement).at("backups"), (Json{{"covered", false}}));
+}
+
+// ---- without the share store ----
+
+TEST_F(ErasureInTheDatabase, WithTheShareStoreAwayWhatIsWarmOpensAndNothingElseFailsOtherwise) {
+  Replica warm(database_, root_key_, &shares_);
+  ASSERT_EQ(opened(warm, acme_), "11111");
+  shares_.away = true;
+  const int before = shares_.finds;
+  EXPECT_EQ(opened(warm, acme_), "11111");
+  EXPECT_EQ(shares_.finds, before) << "it asks nothing";
+  Replica cold(database_, root_key_, &shares_);
+  EXPECT_EQ(code_of(cold.value(acme_, key_of(kAlice))), ErrorCode::KeyUnavailable);
+  EXPECT_EQ(code_of(cold.value(acme_, key_of(Owner::tenant()))), ErrorCode::KeyUnavailable);
+  EXPECT_EQ(code_of(cold.put(acme_, key_of(kAlice), "x")), ErrorCode::KeyUnavailable);
+  EXPECT_TRUE(cold.log.verify(acme_).value().intact);
+  shares_.away = false;
+  EXPECT_EQ(opened(cold, acme_), "11111");
+}
+
+}  // namespace
+}  // namespace postern::test
