@@ -146,9 +146,12 @@ class Keys : public ::testing::Test {
 
 TEST_F(Keys, AMissingRootKeyStartsReleasesNothingAndRecovers) {
   EXPECT_THAT(readyz(), HasStatus(200));
-  EXPECT_EQ(json_of(readyz()),
-            (Json{{"status", "ready"},
-                  {"checks", {{"database", "ok"}, {"accepting", "ok"}, {"root_key", "ok"}}}}));
+  EXPECT_EQ(json_of(readyz()), (Json{{"status", "ready"},
+                                     {"checks",
+                                      {{"database", "ok"},
+                                       {"accepting", "ok"},
+                                       {"root_key", "ok"},
+                                       {"share_store", "none"}}}}));
   TestTenant tenant(service_.endpoint(), "acme");
   tenant.store("alice", "github", {{"token", "s3cret"}});
   const auto right = read_text(root_key());
@@ -159,7 +162,11 @@ TEST_F(Keys, AMissingRootKeyStartsReleasesNothingAndRecovers) {
   EXPECT_THAT(readyz(), HasStatus(503));
   EXPECT_EQ(json_of(readyz()),
             (Json{{"status", "not ready"},
-                  {"checks", {{"database", "ok"}, {"accepting", "ok"}, {"root_key", "missing"}}},
+                  {"checks",
+                   {{"database", "ok"},
+                    {"accepting", "ok"},
+                    {"root_key", "missing"},
+                    {"share_store", "none"}}},
                   {"root_keys", {{"given", Json::array()}, {"wanted", {id_in(right)}}}}}));
   expect_nothing_released(tenant);
   put_root_key("not a key\n");
@@ -446,7 +453,9 @@ TEST_F(Keys, AreRotatedWhileTheServiceRuns) {
                                               {"root_key_id", old_id},
                                               {"credential_versions", 1},
                                               {"signing_keys", 2},
-                                              {"others", 0}}}}}));
+                                              {"others", 0},
+                                              {"share", false}}}}}));
+  EXPECT_EQ(now.at("share_store"), "none");
   auto done = run({"rotate-root"});
   EXPECT_EQ(done.status, 1) << done.output;
   EXPECT_THAT(done.output, HasSubstr("make another with: posternd keys add"));
