@@ -75,6 +75,31 @@ int run_credential_destroy(const Settings& settings, const CredentialOptions& op
 /// One field's value as it is, or all of them as JSON.
 int run_credential_reveal(const Settings& settings, const CredentialOptions& options);
 
+struct RotationOptions {
+  CredentialOptions credential;  ///< which, a value that is given, and what lists are narrowed by
+  std::string settings;          ///< JSON, or @FILE
+  std::string generate;          ///< a kind, JSON, or @FILE
+  std::string grace;             ///< duration
+  bool wait = false;
+  bool yes = false;
+  std::string client;
+  std::string backend;
+  std::string since;
+  std::string action;
+  std::string reason;
+};
+int run_credential_rotate(const Settings& settings, const RotationOptions& options);
+int run_rotation_show(const Settings& settings, const RotationOptions& options);
+int run_rotation_set(const Settings& settings, const RotationOptions& options);
+int run_rotation_forget(const Settings& settings, const RotationOptions& options);
+int run_rotation_retire(const Settings& settings, const RotationOptions& options);
+int run_rotation_cancel(const Settings& settings, const RotationOptions& options);
+int run_rotation_list(const Settings& settings, const RotationOptions& options);
+/// Of many credentials, by label and type; without --yes only shows which.
+int run_rotation_bulk(const Settings& settings, const RotationOptions& options);
+/// Of all that somebody touched; without --yes only shows which.
+int run_rotation_emergency(const Settings& settings, const RotationOptions& options);
+
 struct ExecOptions {
   std::string backends;              ///< names with commas between them
   std::vector<std::string> scopes;   ///< `a b`, or `backend=a b`

@@ -44,6 +44,7 @@ struct Options {
   ApplyOptions apply;
   ExchangeOptions exchange;
   CredentialOptions credential;
+  RotationOptions rotation;
   ExecOptions exec;
   ImportOptions import;
   AuditOptions audit;
@@ -131,6 +132,37 @@ void add_exchange(CLI::App& app, Options& options, Action& action) {
   decode->callback([&] { action = [&] { return run_decode(options.decode_file); }; });
 }
 
+/// Whose credential a command about rotation is about.
+void add_owner(CLI::App& command, CredentialOptions& credential) {
+  command.add_flag("--tenant-owned", credential.tenant_owned, "The tenant's shared credential");
+  command.add_flag("--as-user", credential.as_user,
+                   "The caller's own, proved by --subject-token-file");
+  command.add_option("--issuer", credential.issuer, "Of the user whose credential it is");
+  command.add_option("--subject", credential.subject, "Of the user whose credential it is");
+}
+
+void add_rotate(CLI::App& credential, Options& options, Action& action) {
+  auto& rotation = options.rotation;
+  auto* rotate = credential.add_subcommand(
+      "rotate", "Have a new value handed out: as its settings say, made so, or given");
+  rotate->add_option("name", rotation.credential.name, "Credential")->required();
+  add_owner(*rotate, rotation.credential);
+  rotate->add_option("--generate", rotation.generate,
+                     "password, key_pair or ssh_key; or how, as JSON or @FILE");
+  rotate
+      ->add_option("--from-file", rotation.credential.from_file,
+                   "FIELD=PATH of the new value; - is standard input")
+      ->allow_extra_args(false);
+  rotate->add_option("--from-env", rotation.credential.from_env, "FIELD=VARIABLE")
+      ->allow_extra_args(false);
+  rotate->add_option("--field", rotation.credential.fields, "FIELD: ask for it")
+      ->allow_extra_args(false);
+  rotate->add_option("--grace", rotation.grace, "How long the value before is kept, such as 1h");
+  rotate->add_flag("--wait", rotation.wait, "Until it is handed out, or was given up");
+  rotate->callback(
+      [&] { action = [&] { return run_credential_rotate(options.settings, options.rotation); }; });
+}
+
 void add_credential(CLI::App& app, Options& options, Action& action) {
   auto& credential = options.credential;
   auto* group = app.add_subcommand("credential", "Stored backend secrets");
@@ -210,6 +242,57 @@ void add_credential(CLI::App& app, Options& options, Action& action) {
   add_version(reveal, "Which one (default: the latest)");
   reveal->add_option("--reason", credential.reason, "Goes into the audit trail")->required();
   reveal->add_option("--field", credential.fields, "Only its value, as it is")->expected(1);
+  add_rotate(*group, options, action);
+}
+
+void add_rotation(CLI::App& app, Options& options, Action& action) {
+  auto& rotation = options.rotation;
+  auto* group =
+      app.add_subcommand("rotation", "How credentials are rotated, and where that stands");
+  group->require_subcommand(1);
+  const auto add = [&](const char* name, const char* help,
+                       int (*run)(const Settings&, const RotationOptions&)) {
+    auto* command = group->add_subcommand(name, help);
+    command->callback(
+        [&, run] { action = [&, run] { return run(options.settings, options.rotation); }; });
+    return command;
+  };
+  const auto add_named = [&](const char* name, const char* help,
+                             int (*run)(const Settings&, const RotationOptions&)) {
+    auto* command = add(name, help, run);
+    command->add_option("name", rotation.credential.name, "Credential")->required();
+    add_owner(*command, rotation.credential);
+    return command;
+  };
+  add_named("show", "How a credential is rotated, and where that stands", run_rotation_show);
+  add_named("set", "Say how a credential is rotated", run_rotation_set)
+      ->add_option("--settings", rotation.settings, "JSON, or @FILE; see docs/rotation.md")
+      ->required();
+  add_named("forget", "Take that back", run_rotation_forget);
+  add_named("retire", "End the grace of the value before now", run_rotation_retire);
+  add_named("cancel", "Give up a rotation whose value is not handed out yet", run_rotation_cancel);
+  const auto narrowed = [&](CLI::App* command) {
+    command->add_option("--label", rotation.credential.labels, "NAME=TEXT: only those that have it")
+        ->allow_extra_args(false);
+    command->add_option("--type", rotation.credential.type, "Only those of this type");
+    return command;
+  };
+  narrowed(add("list", "Age, last use and what is due, of all credentials", run_rotation_list))
+      ->add_flag("--overdue", rotation.credential.overdue, "Only those that are overdue");
+  narrowed(add("bulk", "Rotate many, as their settings say", run_rotation_bulk))
+      ->add_flag("--yes", rotation.yes, "Do it; else only show which");
+  auto* emergency =
+      add("emergency", "Rotate or disable all that somebody touched", run_rotation_emergency);
+  emergency->add_option("--issuer", rotation.credential.issuer, "Of the user who touched them");
+  emergency->add_option("--subject", rotation.credential.subject, "The user who touched them");
+  emergency->add_option("--client", rotation.client, "The client that touched them");
+  emergency->add_option("--backend", rotation.backend, "The backend they were released for");
+  emergency->add_option("--since", rotation.since, "Time from which on it counts")->required();
+  emergency->add_option("--action", rotation.action, "What is done")
+      ->check(CLI::IsMember({"rotate", "disable"}))
+      ->required();
+  emergency->add_option("--reason", rotation.reason, "Goes into the audit trail")->required();
+  emergency->add_flag("--yes", rotation.yes, "Do it; else only show which");
 }
 
 void add_exec(CLI::App& app, Options& options, Action& action) {
@@ -581,6 +664,7 @@ int run(int argc, char** argv) {
   add_apply(app, options, action);
   add_exchange(app, options, action);
   add_credential(app, options, action);
+  add_rotation(app, options, action);
   add_exec(app, options, action);
   add_import(app, options, action);
   add_audit(app, options, action);

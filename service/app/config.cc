@@ -161,6 +161,11 @@ std::map<std::string, Setter> keys(Config& config, Scratch& scratch) {
       {"outbound.allow_insecure_loopback", flag(config.outbound_allow_insecure_loopback)},
       {"decision_point.allow_private", list(config.decision_point_allow_private)},
       {"decision_point.allow_loopback", flag(config.decision_point_allow_loopback)},
+      {"rotation.postgres_hosts", list(config.rotation_postgres_hosts)},
+      {"rotation.postgres_ca_file", text(config.rotation_postgres_ca_file)},
+      {"rotation.webhook_hosts", list(config.rotation_webhook_hosts)},
+      {"rotation.allow_private", list(config.rotation_allow_private)},
+      {"rotation.allow_insecure_loopback", flag(config.rotation_allow_insecure_loopback)},
       {"log.level", level(config.log_level)},
       {"snapshots.memory_bytes",
        number(config.snapshot_memory_bytes, 1024 * 1024, std::uint64_t{1} << 40)},
@@ -435,6 +440,15 @@ std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& fi
       (!any_tls || scratch.client_ca_file.empty())) {
     problems.emplace_back(
         "listen.tls.accept_unverified_client_certificate: goes with client_ca_file");
+  }
+  for (const auto& host : config.rotation_postgres_hosts) {
+    const auto colon = host.rfind(':');
+    if (colon == host.npos || colon == 0 || colon + 1 == host.size() ||
+        host.find_first_not_of("0123456789", colon + 1) != host.npos) {
+      problems.emplace_back(
+          "rotation.postgres_hosts: each is a host and a port, as db.example:5432");
+      break;
+    }
   }
   if (!config.proxy_client_ca_file.empty() && config.proxy_addresses.empty()) {
     problems.emplace_back("proxy.client_ca_file: goes with proxy.addresses");

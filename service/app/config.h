@@ -45,6 +45,12 @@ struct Config {
   /// alone: what tenants name (issuers) never gets there by these.
   std::vector<std::string> decision_point_allow_private;
   bool decision_point_allow_loopback = false;
+  /// Where rotators may go: nowhere unless it is named here.
+  std::vector<std::string> rotation_postgres_hosts;  ///< `host:port`
+  std::string rotation_postgres_ca_file;
+  std::vector<std::string> rotation_webhook_hosts;
+  std::vector<std::string> rotation_allow_private;  ///< networks of webhooks, besides public ones
+  bool rotation_allow_insecure_loopback = false;
   std::vector<std::string> proxy_addresses;  ///< networks whose Client-Cert is believed
   std::string proxy_client_ca_file;          ///< who vouches for certificates in Client-Cert
   grants::Throttle::Options throttle;

@@ -94,6 +94,10 @@ Result<DevEnvironment> prepare_dev(DevOptions options, const Environment& enviro
                     std::to_string(options.port);
   config.outbound_allow_insecure_loopback = true;  // identity providers on this machine
   config.decision_point_allow_loopback = true;     // and policy engines
+  // Rotators, too, go no further than this machine.
+  config.rotation_allow_insecure_loopback = true;
+  config.rotation_webhook_hosts = {"localhost", "127.0.0.1"};
+  config.rotation_postgres_hosts = {"localhost:5432", "127.0.0.1:5432"};
   return DevEnvironment{std::move(postgres), std::move(config)};
 }
 

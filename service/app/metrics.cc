@@ -105,6 +105,29 @@ std::string metrics_text(const Service::Stats& stats, const audit::GroupWriter::
       "postern_rows_rewrapped_total",
       "Rows moved to newer KEKs, by whatever process; tenants that were removed are gone from it",
       rewrapped);
+  const auto& rotations = stats.rotations;
+  counter("postern_credential_rotations_total", "Credentials rotated by this process",
+          rotations.rotated);
+  counter("postern_credential_rotations_rolled_back_total",
+          "Rotations that this process undid, because a step failed or a value was given meanwhile",
+          rotations.rolled_back);
+  const auto under_way = [&](vault::RotationPhase phase) -> std::uint64_t {
+    const auto found = rotations.counts.by_phase.find(phase);
+    return found == rotations.counts.by_phase.end() ? 0 : found->second;
+  };
+  labelled("postern_credential_rotations", "Rotations under way, of all replicas, by phase",
+           "phase",
+           {{"pending", under_way(vault::RotationPhase::Pending)},
+            {"set", under_way(vault::RotationPhase::Set)},
+            {"tested", under_way(vault::RotationPhase::Tested)},
+            {"previous", under_way(vault::RotationPhase::Previous)},
+            {"rolling_back", under_way(vault::RotationPhase::RollingBack)}});
+  gauge("postern_credential_rotations_overdue",
+        "Credentials with rotation settings that were to be rotated by now",
+        rotations.counts.overdue);
+  gauge("postern_credential_rotations_failing",
+        "Credentials whose last rotation failed, or whose present step does not succeed",
+        rotations.counts.failing);
   return prometheus::TextSerializer().Serialize(families);
 }
 

@@ -17,6 +17,7 @@
 #include "grants/client_assertion.h"
 #include "grants/client_documents.h"
 #include "grants/client_release.h"
+#include "grants/credential_rotations.h"
 #include "grants/decision_point.h"
 #include "grants/dpop.h"
 #include "grants/issuer_keys.h"
@@ -24,20 +25,24 @@
 #include "grants/own_token.h"
 #include "grants/throttle.h"
 #include "grants/vault_sessions.h"
+#include "grants/webhook_rotator.h"
 #include "http/handlers/api.h"
 #include "http/handlers/oauth_endpoints.h"
+#include "http/handlers/rotation_endpoints.h"
 #include "outbound/fetch.h"
 #include "policy/erasure_statement.h"
 #include "storage/epoch_watcher.h"
 #include "storage/migrator.h"
 #include "storage/postgres_audit_log.h"
 #include "storage/postgres_config_store.h"
+#include "storage/postgres_credential_rotations.h"
 #include "storage/postgres_credential_store.h"
 #include "storage/postgres_erasure_store.h"
 #include "storage/postgres_kek_store.h"
 #include "storage/postgres_replay_guard.h"
 #include "storage/postgres_revocation_list.h"
 #include "storage/postgres_rotation_store.h"
+#include "storage/postgres_rotator.h"
 #include "storage/postgres_transit_store.h"
 #include "storage/postgres_wrapping_store.h"
 #include "vault/envelope.h"
@@ -63,6 +68,8 @@ constexpr std::string_view kVersion = POSTERN_VERSION;
 constexpr std::chrono::seconds kLastUsesWritten(20);
 /// How often what did not end is tried again, and whether the share store answers.
 constexpr std::chrono::seconds kErasuresLookedAt(5);
+/// How late a rotation that is due begins at most, and goes on after a replica is lost.
+constexpr std::chrono::seconds kRotationsLookedAt(5);
 
 storage::DatabaseOptions database_options(const Config& config, std::size_t connections,
                                           const char* name) {
@@ -96,6 +103,17 @@ outbound::FetchPolicy decision_policy(const Config& config,
                                       std::vector<outbound::Network> networks) {
   outbound::FetchPolicy policy;
   policy.allow_insecure_loopback = config.decision_point_allow_loopback;
+  policy.allow_private = std::move(networks);
+  policy.ca_file = config.outbound_ca_file;
+  policy.max_body_bytes = 64 * 1024;
+  return policy;
+}
+
+/// Of rotators, which go only to hosts that the operator names.
+outbound::FetchPolicy rotation_policy(const Config& config,
+                                      std::vector<outbound::Network> networks) {
+  outbound::FetchPolicy policy;
+  policy.allow_insecure_loopback = config.rotation_allow_insecure_loopback;
   policy.allow_private = std::move(networks);
   policy.ca_file = config.outbound_ca_file;
   policy.max_body_bytes = 64 * 1024;
@@ -147,7 +165,7 @@ void harden_process() {
 struct Service::Impl {
   Impl(Config given, std::unique_ptr<vault::RootKeyProvider> root_key_source, OperatorTokens tokens,
        std::vector<outbound::Network> networks, std::vector<outbound::Network> decision_networks,
-       std::vector<outbound::Network> proxies,
+       std::vector<outbound::Network> rotation_networks, std::vector<outbound::Network> proxies,
        std::optional<crypto::CertificateAuthorities> proxy_authorities)
       : config(std::move(given)),
         operator_tokens(std::move(tokens)),
@@ -228,6 +246,15 @@ struct Service::Impl {
             },
             clock),
         client_release(clock, &decision_point, &last_uses),
+        rotation_rows(database, audit_log),
+        postgres_rotator({config.rotation_postgres_hosts, config.rotation_postgres_ca_file,
+                          config.rotation_allow_insecure_loopback}),
+        rotation_fetcher(rotation_policy(config, rotation_networks)),
+        webhook_rotator(
+            {config.rotation_webhook_hosts, rotation_policy(config, std::move(rotation_networks))},
+            rotation_fetcher, clock),
+        rotations(rotation_rows, credentials, envelope, clock,
+                  {&postgres_rotator, &webhook_rotator}),
         audit_writer(audit_log),
         gate(
             audit_writer,
@@ -278,6 +305,8 @@ struct Service::Impl {
     http::add_registration_endpoints(router, gate, services);
     http::add_release_endpoint(router, gate, services);
     http::add_resource_metadata_endpoint(router, gate, services);
+    http::add_rotation_endpoints(router, gate, services, rotations);
+    http::add_emergency_endpoint(router, gate, services, rotations, revocations);
     http::add_signing_key_endpoints(router, gate, services);
     http::add_audit_endpoints(router, gate, services);
     http::add_explanation_endpoint(router, gate, services);
@@ -360,7 +389,7 @@ struct Service::Impl {
 
   Stats stats() const {
     return {server->stats(),   database.stats(),  audit_database.stats(), verifier.stats(),
-            snapshots.stats(), root_keys.facts(), erasures.share_store()};
+            snapshots.stats(), root_keys.facts(), erasures.share_store(), rotations.stats()};
   }
 
   Config config;
@@ -412,6 +441,11 @@ struct Service::Impl {
   storage::PostgresErasureStore erasure_store;
   vault::Erasures erasures;
   grants::ClientRelease client_release;
+  storage::PostgresCredentialRotations rotation_rows;
+  storage::PostgresRotator postgres_rotator;
+  outbound::CurlFetcher rotation_fetcher;
+  grants::WebhookRotator webhook_rotator;
+  grants::CredentialRotations rotations;
   // Declared before the servers, so destroyed after them: replies in flight
   // still pass the gate. Servers are stopped first, in ~Service.
   audit::GroupWriter audit_writer;
@@ -428,6 +462,7 @@ Service::Service(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Service::~Service() {
   // The watcher calls into the snapshots, which are destroyed before it.
   impl_->watcher.stop();
+  impl_->rotations.stop();
   impl_->row_mover.stop();
   impl_->erasures.stop();
   impl_->revocations.stop();
@@ -442,6 +477,8 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
               read_networks(config.outbound_allow_private, "outbound.allow_private"));
   POSTERN_TRY(auto decision_networks,
               read_networks(config.decision_point_allow_private, "decision_point.allow_private"));
+  POSTERN_TRY(auto rotation_networks,
+              read_networks(config.rotation_allow_private, "rotation.allow_private"));
   POSTERN_TRY(auto proxies, read_networks(config.proxy_addresses, "proxy.addresses"));
   config.listen.takes_peer = peers_taken(config, proxies);
   std::optional<crypto::CertificateAuthorities> proxy_authorities;
@@ -462,9 +499,10 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
     log::warning("memory.not_locked", {{"advice", locked.error().detail}});
   }
   auto root_key_source = root_key_provider(config);
-  auto impl = std::make_unique<Impl>(
-      std::move(config), std::move(root_key_source), std::move(tokens), std::move(networks),
-      std::move(decision_networks), std::move(proxies), std::move(proxy_authorities));
+  auto impl = std::make_unique<Impl>(std::move(config), std::move(root_key_source),
+                                     std::move(tokens), std::move(networks),
+                                     std::move(decision_networks), std::move(rotation_networks),
+                                     std::move(proxies), std::move(proxy_authorities));
   impl->root_keys.check();
   return std::unique_ptr<Service>(new Service(std::move(impl)));
 }
@@ -491,6 +529,7 @@ Status Service::start() {
   impl_->last_uses.start(kLastUsesWritten);
   impl_->row_mover.start();
   impl_->erasures.start(kErasuresLookedAt);
+  impl_->rotations.start(kRotationsLookedAt);
   POSTERN_CHECK(impl_->server->start());
   POSTERN_CHECK(impl_->ops_server->start());
   impl_->root_keys.start();

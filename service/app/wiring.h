@@ -10,6 +10,7 @@
 #include "app/config.h"
 #include "core/result.h"
 #include "crypto/hash.h"
+#include "grants/credential_rotations.h"
 #include "grants/subject.h"
 #include "http/server.h"
 #include "policy/snapshot_cache.h"
@@ -50,6 +51,7 @@ class Service {
     policy::SnapshotCache::Stats snapshots;
     vault::RootKeyWatch::Facts root_keys;
     vault::Erasures::ShareStoreState share_store = vault::Erasures::ShareStoreState::None;
+    grants::CredentialRotations::Stats rotations;
   };
   Stats stats() const;
 

@@ -422,6 +422,12 @@ Result<FetchReply> CurlFetcher::perform(const std::string& text, const std::stri
     if (post == nullptr) return send();
     add(headers, "Expect:");  // no waiting for 100-continue
     if (!post->content_type.empty()) add(headers, "Content-Type: " + post->content_type);
+    for (const auto& [name, value] : post->headers) {
+      if ((name + value).find_first_of("\r\n") != std::string::npos) {
+        throw std::logic_error("a line break in a header");
+      }
+      add(headers, name + ": " + value);
+    }
     if (post->authorization) {
       post->authorization->expose([&](ByteView value) {
         std::string header;

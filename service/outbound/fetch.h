@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/result.h"
@@ -27,6 +28,8 @@ struct PostRequest {
   /// Shorter than the policy's, for all of it.
   std::optional<std::chrono::milliseconds> timeout = std::nullopt;
   std::string accept = "application/json";
+  /// Besides the others. Our own words and ids, without line breaks; nothing secret.
+  std::vector<std::pair<std::string, std::string>> headers = {};
 };
 
 struct FetchReply {

@@ -46,6 +46,7 @@ UNPROVOKED = {
     ("getErasure", 403): "a user's token that lacks a scope of settings.api_scopes",
     ("erasePrincipal", 202): "the share store is away",
     ("eraseTenant", 202): "the share store is away",
+    ("cancelRotation", 200): "a process dies between two steps of a rotation that asks nobody",
     ("revoke", 429): "the tenant has 20,000 revoked tokens",
 }
 UNSEEN = {
@@ -1192,6 +1193,193 @@ def check_reveal(tester: Tester, made: dict) -> None:
                 body=body)
 
 
+class Hook:
+    """Answers whatever is posted to it with one status."""
+
+    def __init__(self):
+        hook = self
+        self.status, self.seen = 200, []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.seen.append((dict(self.headers), json.loads(body)))
+                self.send_response(hook.status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def until_rotation(tester: Tester, credential: str, wanted) -> dict:
+    for _ in range(600):
+        found = tester.exchange("GET", f"/api/v1/tenants/acme/credentials/{credential}/rotation",
+                                {"Authorization": tester.credentials["admin"]}, None)
+        if wanted(json.loads(found.body)):
+            break
+        time.sleep(0.1)
+    return tester.call("getRotation", 200, "as wanted", who="admin", credential=credential).json
+
+
+def check_rotation(tester: Tester) -> None:
+    bob = {"issuer": "https://idp.acme.example", "subject": "bob"}
+    put = lambda name, fields, **more: tester.call(
+        "putCredential", {200, 201}, name, who="operator", credential=name,
+        body={"fields": fields, **more})
+    put("rotated", {"username": "app_a", "password": "old"}, type="basic",
+        labels={"team": "rotation"})
+    put("plain", {"token": "x"}, labels={"team": "rotation"})
+    put("pg-admin", {"username": "admin", "password": "x"})
+    secret = "whsec_" + base64.b64encode(b"k" * 32).decode()
+    put("hook-secret", {"secret": secret})
+    one = {"who": "operator", "credential": "rotated"}
+    password = {"kind": "password", "interval_seconds": 86400, "grace_seconds": 3600,
+                "retired": "delete", "field": "password", "length": 40,
+                "alphabet": "abcdefghijklmnopqrstuvwxyz0123456789-", "require": ["digit", "symbol"]}
+    check_broken(tester, "configureRotation", [password], **one)
+    for who in ("operator", "admin"):
+        shown = tester.call("configureRotation", 200, who=who, credential="rotated",
+                            body=password).json
+        report(shown["settings"] == password and "rotation_due_at" in shown,
+               f"configureRotation as {who}", str(shown))
+    postgres = {"kind": "postgres", "host": "localhost", "port": 5432, "database": "main",
+                "roles": ["app_a", "app_b"], "admin_credential": "pg-admin"}
+    tester.call("configureRotation", 200, "postgres", body=postgres, **one)
+    tester.call("configureRotation", 403, "a host that the operator does not name",
+                body={**postgres, "port": 5433}, **one)
+    tester.call("configureRotation", 409, "of none of these roles",
+                body={**postgres, "roles": ["other"]}, **one)
+    tester.call("configureRotation", 400, "no such admin credential",
+                body={**postgres, "admin_credential": "none"}, **one)
+    tester.call("configureRotation", 200, "a key pair", who="operator", credential="plain",
+                body={"kind": "key_pair", "algorithm": "p-256", "field": "token",
+                      "public_field": "public"})
+    tester.call("configureRotation", 404, who="admin", credential="none", body=password)
+    tester.call("forgetRotation", 404, who="admin", credential="none")
+    tester.call("getRotation", 404, who="admin", credential="none")
+    for name, more in (("getRotation", {}), ("rotateCredential", {"body": {}}),
+                       ("retirePrevious", {}), ("cancelRotation", {})):
+        tester.call(name, 403, "another user's", who="user", query=bob, **more)
+    for name, more in (("getRotation", {}), ("rotateCredential", {"body": {}}),
+                       ("configureRotation", {"body": password}), ("forgetRotation", {}),
+                       ("retirePrevious", {}), ("cancelRotation", {})):
+        tester.call(name, 400, "half a principal", who="admin", query={"subject": "bob"}, **more)
+
+    # By the settings, given, and made so once.
+    shown = tester.call("rotateCredential", 200, "a key pair", who="admin", credential="plain",
+                        body={}).json
+    report(shown["public_key"].startswith("-----BEGIN PUBLIC KEY-----"), "a public key is shown")
+    tester.call("configureRotation", 200, "a password", body=password, **one)
+    shown = tester.call("rotateCredential", 200, "by settings", body={}, **one).json
+    report(shown["rotation"]["phase"] == "previous", "the value before has its grace", str(shown))
+    tester.call("rotateCredential", 409, "one is under way", body={}, **one)
+    tester.call("cancelRotation", 409, "it is handed out", **one)
+    tester.call("retirePrevious", 200, **one)
+    tester.call("retirePrevious", 409, "it is retired", **one)
+    tester.call("retirePrevious", 404, who="admin", credential="none")
+    tester.call("cancelRotation", 404, who="admin", credential="none")
+    given = {"fields": {"username": "app_a", "password": "given"}, "grace_seconds": 0}
+    check_broken(tester, "rotateCredential", [given], **one)
+    tester.call("rotateCredential", 200, "given", body=given, **one)
+    tester.call("rotateCredential", 413, "a large value", **one,
+                body={"fields": {"username": "app_a", "password": "x" * 65537}})
+    tag = tester.call("getCredential", 200, **one).headers["etag"]
+    tester.call("rotateCredential", 412, "not the current one", headers={"If-Match": '"1"'},
+                body={}, **one)
+    tester.call("rotateCredential", 200, "the current one", **one,
+                headers={"If-Match": tag, "If-None-Match": '"1"'},
+                body={"generate": {"kind": "password", "length": 20}, "grace_seconds": 0})
+    tester.call("rotateCredential", 400, "a kind that reaches outside", body={"generate": postgres},
+                **one)
+    tester.call("rotateCredential", 404, who="admin", credential="none", body={})
+    tester.call("rotateCredential", 200, "alice's own", who="user",
+                body={"generate": {"kind": "password", "field": "token"}, "grace_seconds": 60})
+    tester.call("getRotation", 200, "alice's own", who="user")
+    tester.call("retirePrevious", 200, "alice's own", who="user")
+    tester.call("cancelRotation", 409, "nothing to give up", who="user")
+    for name, more in (("getRotation", {}), ("configureRotation", {"body": {"kind": "manual"}}),
+                       ("rotateCredential", {"body": {"fields": {"token": "y"},
+                                                      "grace_seconds": 60}}),
+                       ("retirePrevious", {}), ("forgetRotation", {})):
+        put_bob = tester.call("putCredential", {200, 201}, "bob's", who="admin", query=bob,
+                              body={"fields": {"token": "x"}}) if name == "getRotation" else None
+        report(put_bob is None or put_bob.status < 300, "bob has one")
+        tester.call(name, 200, "bob's", who="admin", query=bob, **more)
+    tester.call("cancelRotation", 409, "bob's", who="admin", query=bob)
+
+    # Somebody outside has to be told.
+    hook = Hook()
+    webhook = {"kind": "webhook", "generate": "password", "url": hook.url,
+               "secret_credential": "hook-secret", "grace_seconds": 3600}
+    check_broken(tester, "configureRotation", [webhook], **one)
+    tester.call("configureRotation", 200, "a webhook", body=webhook, **one)
+    tester.call("rotateCredential", 202, "a webhook", body={}, **one)
+    shown = until_rotation(tester, "rotated",
+                           lambda state: state.get("rotation", {}).get("phase") == "previous")
+    report("retire_at" in shown["rotation"], "the webhook set it", str(shown))
+    report([body["type"] for _, body in hook.seen] == ["rotation.set", "rotation.test"],
+           "what the webhook was told", str([body["type"] for _, body in hook.seen]))
+    tester.call("retirePrevious", 202, "the webhook has to be told", **one)
+    until_rotation(tester, "rotated", lambda state: "rotation" not in state)
+    hook.status = 503
+    tester.call("rotateCredential", 202, "a webhook that is away", body={}, **one)
+    until_rotation(tester, "rotated", lambda state: "problem" in state)
+    tester.call("cancelRotation", 202, **one)
+    for name, fields in (("hook-secret", {"secret": secret}), ("github", {"token": "x"})):
+        tester.call("putCredential", {200, 201}, "bob's", who="admin", query=bob, credential=name,
+                    body={"fields": fields})
+    tester.call("configureRotation", 200, "bob's webhook", who="admin", query=bob,
+                body={**webhook, "field": "token"})
+    tester.call("rotateCredential", 202, "bob's webhook", who="admin", query=bob, body={})
+    tester.call("cancelRotation", 202, "bob's webhook", who="admin", query=bob)
+    hook.status = 204
+    shown = until_rotation(tester, "rotated", lambda state: "rotation" not in state)
+    report("failed_at" in shown and shown["failures"] == 1, "it was rolled back", str(shown))
+    tester.call("forgetRotation", 200, "no webhook any more", **one)
+
+    # Many.
+    for who in ("operator", "admin"):
+        page = tester.call("listRotations", 200, who=who, query={"limit": 1}).json
+        tester.call("listRotations", 200, who=who, query={"cursor": page["next_cursor"]})
+    found = tester.call("listRotations", 200, who="admin",
+                        query={"labels": "team=rotation", "type": "basic", "overdue": "false"}).json
+    report([each["name"] for each in found["items"]] == ["rotated"], "listRotations", str(found))
+    for query in ({"limit": 0}, {"cursor": "x"}, {"labels": "x"}, {"overdue": "x"}):
+        tester.call("listRotations", 400, str(query), who="admin", query=query)
+    many = {"labels": {"team": "rotation"}, "dry_run": True, "limit": 1}
+    check_broken(tester, "rotateMany", [many], who="operator")
+    first = tester.call("rotateMany", 200, "one of two", who="operator", body=many).json
+    tester.call("rotateMany", 200, "the other", who="admin",
+                body={**many, "type": "basic", "limit": 100})
+    second = tester.call("rotateMany", 200, "the other", who="admin",
+                         body={**many, "cursor": first["next_cursor"]}).json
+    report([each["status"] for each in first["items"] + second["items"]]
+           == ["would_rotate", "refused"], "rotateMany", f"{first} {second}")
+    tester.call("rotateMany", 400, "all of them", who="admin", body={})
+    tester.call("rotateMany", 200, "for good", who="admin", body={"labels": {"team": "rotation"}})
+
+    # An emergency.
+    since = "2020-01-01T00:00:00Z"
+    order = {"principal": {"issuer": "https://idp.acme.example", "subject": "alice"},
+             "client": "gw-01", "backend": "github", "since": since, "action": "disable",
+             "dry_run": True, "reason": "a drill"}
+    check_broken(tester, "contain", [order], who="operator")
+    for who in ("operator", "admin"):
+        shown = tester.call("contain", 200, who=who, body=order).json
+        report([each["name"] for each in shown["items"]] == ["github"], f"contain as {who}",
+               str(shown))
+    tester.call("contain", 400, "nobody's", who="admin",
+                body={"since": since, "action": "rotate", "reason": "a drill"})
+    shown = tester.call("contain", 200, "what cannot be rotated", who="admin",
+                        body={**order, "action": "rotate"}).json
+    report("detail" in shown["items"][0], "contain says why", str(shown))
+
+
 def check_last_use(tester: Tester) -> None:
     """Released above; it is written down within a moment."""
     for _ in range(600):
@@ -1419,6 +1607,7 @@ def main() -> int:
                 check_client_secrets(tester)
                 check_registration(tester, made)
                 check_last_use(tester)
+                check_rotation(tester)
                 check_audit(tester)
                 check_edge(tester)
                 check_without_database(tester)

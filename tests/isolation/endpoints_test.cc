@@ -647,6 +647,17 @@ TEST_P(Isolation, AnotherTenantsIdsAreLikeNoIds) {
               "version");
   expect_same(with_admin("POST", "/credentials/*/reveal", {{"reason", "x"}}), "only-y", "no-such",
               "value");
+  expect_same(with_admin("GET", "/credentials/*/rotation"), "only-y", "no-such", "rotation");
+  expect_same(with_admin("PUT", "/credentials/*/rotation", {{"kind", "manual"}}), "only-y",
+              "no-such", "rotation settings");
+  expect_same(with_admin("DELETE", "/credentials/*/rotation"), "only-y", "no-such",
+              "rotation settings");
+  expect_same(with_admin("POST", "/credentials/*/rotate", {{"fields", {{"token", "mine"}}}}),
+              "only-y", "no-such", "rotation");
+  expect_same(with_admin("POST", "/credentials/*/rotation/retire"), "only-y", "no-such",
+              "value before");
+  expect_same(with_admin("POST", "/credentials/*/rotation/cancel"), "only-y", "no-such",
+              "rotation");
   // Y's issuer, by name of its principal.
   for (const char* method : {"GET", "DELETE"}) {
     expect_same(
@@ -722,7 +733,11 @@ TEST_P(Isolation, AnotherUsersCredentialIsLikeNoCredential) {
   for (const auto& [method, path] : Pairs{{"GET", "versions"},
                                           {"DELETE", "versions/1"},
                                           {"POST", "versions/1/undelete"},
-                                          {"POST", "versions/1/destroy"}}) {
+                                          {"POST", "versions/1/destroy"},
+                                          {"GET", "rotation"},
+                                          {"POST", "rotate"},
+                                          {"POST", "rotation/retire"},
+                                          {"POST", "rotation/cancel"}}) {
     expect_same(
         [&, m = method, p = path](const std::string& subject) {
           return x().api(m,

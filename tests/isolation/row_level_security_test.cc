@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/ids.h"
+#include "storage/postgres_credential_rotations.h"
 #include "storage/postgres_erasure_store.h"
 #include "storage/postgres_replay_guard.h"
 #include "storage/postgres_revocation_list.h"
@@ -103,6 +104,14 @@ class RowLevelSecurity : public ::testing::Test {
           vault::TransitVersion{version, now, {KekVersion{1}, to_bytes("box")}});
     };
     ASSERT_TRUE(transit.create(tenant, orders, seal_key, 10, events).ok());
+    storage::PostgresCredentialRotations rotations(stores.database, stores.log);
+    const auto rotation = rotations.change(tenant, key(), "", [&](vault::CredentialRotation& is) {
+      is.settings.emplace();
+      is.next_at = now;
+      return Result<vault::CredentialRotationStore::Effect>(
+          vault::CredentialRotationStore::Effect{});
+    });
+    ASSERT_TRUE(rotation.ok()) << rotation.error().diagnostic;
     for (const auto& principal : {eve(), mallory()}) {
       ASSERT_TRUE(stores.keks.add_principal_share(tenant, principal, {}).ok());
     }
@@ -263,6 +272,28 @@ TEST_F(RowLevelSecurity, TheScopeOfErasuresShowsThemAndNothingElse) {
   EXPECT_EQ(as_service({"postern.tenant_id=acme"}, "SELECT count(*) FROM tenant_erasure"), "0");
   EXPECT_EQ(as_service({"postern.tenant_id=acme"}, "UPDATE tenant_erasure SET shares = 7"),
             kNothing);
+}
+
+TEST_F(RowLevelSecurity, TheScopeOfRotationsShowsWhoseTurnItIsAndNothingElse) {
+  const std::vector<std::string> scope{"postern.scope=rotations"};
+  EXPECT_EQ(as_service(scope, "SELECT count(DISTINCT tenant_id) FROM credential_rotation"), "2");
+  for (const auto& table : tables()) {
+    if (table == "credential_rotation") continue;
+    EXPECT_EQ(as_service(scope, "SELECT count(*) FROM " + table), "0") << table;
+  }
+  // And is for reading.
+  EXPECT_EQ(as_service(scope, "UPDATE credential_rotation SET next_at = NULL"), kNothing);
+  EXPECT_EQ(as_service(scope, "DELETE FROM credential_rotation"), kNothing);
+
+  storage::PostgresCredentialRotations rotations(shared_->database, shared_->log);
+  ASSERT_TRUE(rotations.due(sys_seconds(std::chrono::seconds(1'900'000'000)), 10).ok());
+  ASSERT_TRUE(rotations.counts(sys_seconds()).ok());
+  auto session = shared_->database.pool().checkout();
+  ASSERT_TRUE(session.ok());
+  pqxx::nontransaction tx(session.value().link());
+  for (const auto& table : tables()) {
+    EXPECT_STREQ(tx.exec("SELECT count(*) FROM " + table)[0][0].c_str(), "0") << table;
+  }
 }
 
 TEST_F(RowLevelSecurity, TheCountOfWhatIsToMoveLeavesNothingBehind) {
@@ -426,18 +457,26 @@ TEST_F(RowLevelSecurity, NoRowOfAnotherTenantCanBeChangedOrRemoved) {
         << table;
   }
   for (const char* update :
-       {"UPDATE tenant SET enabled = false", "UPDATE kek SET wrapped = '\\x00'",
-        "UPDATE config_object SET spec = '[]'", "UPDATE signing_key SET state = 'retired'",
-        "UPDATE credential SET current_version = 0", "UPDATE credential SET labels = '{}'",
+       {"UPDATE tenant SET enabled = false",
+        "UPDATE kek SET wrapped = '\\x00'",
+        "UPDATE config_object SET spec = '[]'",
+        "UPDATE signing_key SET state = 'retired'",
+        "UPDATE credential SET current_version = 0",
+        "UPDATE credential SET labels = '{}'",
         "UPDATE credential SET last_used_at = now()",
         "UPDATE credential_version SET deleted_at = now()",
         "UPDATE credential_version SET sealed = NULL, wrapped_dek = NULL, kek_version = NULL, "
         "destroyed_at = now()",
-        "UPDATE credential_version SET wrapped_dek = '\\x00'", "UPDATE audit_head SET sequence = 0",
-        "UPDATE used_once SET expires_at = now()", "UPDATE wrapped_answer SET sealed = '\\x00'",
-        "UPDATE principal_share SET unshared_until = now()", "UPDATE erasure SET versions = 7",
-        "UPDATE kek SET emptied_at = now()", "UPDATE transit_key SET deletion_allowed = true",
+        "UPDATE credential_version SET wrapped_dek = '\\x00'",
+        "UPDATE audit_head SET sequence = 0",
+        "UPDATE used_once SET expires_at = now()",
+        "UPDATE wrapped_answer SET sealed = '\\x00'",
+        "UPDATE principal_share SET unshared_until = now()",
+        "UPDATE erasure SET versions = 7",
+        "UPDATE kek SET emptied_at = now()",
+        "UPDATE transit_key SET deletion_allowed = true",
         "UPDATE transit_key_version SET wrapped = '\\x00'",
+        "UPDATE credential_rotation SET next_at = NULL",
         "UPDATE initial_access_token SET uses = 0"}) {
     EXPECT_EQ(
         as_service({"postern.tenant_id=acme"}, std::string(update) + " WHERE tenant_id = 'beta'"),
@@ -462,6 +501,7 @@ TEST_F(RowLevelSecurity, NoRowCanBeAddedForAnotherTenant) {
       "INSERT INTO credential VALUES ('beta', '', '', 'new', 1, 0)",
       "INSERT INTO credential_version VALUES ('beta', '', '', 'github', 2, 1, '\\x00', '\\x00', "
       "'{t}', now())",
+      "INSERT INTO credential_rotation VALUES ('beta', '', '', 'new')",
       "INSERT INTO revoked_token VALUES ('beta', 'jti-2', now())",
       "INSERT INTO audit_record VALUES ('beta', 1000, '{}', " + zeros + ")",
       "INSERT INTO audit_head VALUES ('new', 0, " + zeros + ", " + zeros + ", 1)",

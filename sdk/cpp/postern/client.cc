@@ -925,17 +925,107 @@ Result<RevealedCredential> Client::reveal_credential(const TenantId& tenant,
   });
 }
 
-Result<Page<CredentialInfo>> Client::credentials(const TenantId& tenant,
-                                                 const CredentialFilter& filter) {
+Result<std::string> Client::json_call(std::string method, std::string target,
+                                      const std::string& body, const char* what) {
+  auto made = request(std::move(method), std::move(target));
+  if (!body.empty()) {
+    const auto json = parse_json(body);
+    if (!json.ok() || !json.value()->is_object()) {
+      return fail(ErrorKind::Usage, std::string(what) + " must be a JSON object");
+    }
+    made = json_request(made.method, made.target, *json.value());
+  }
+  POSTERN_TRY(const auto answer, call(std::move(made), Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    return json.dump(-1, ' ', true, Json::error_handler_t::replace);
+  });
+}
+
+Result<std::string> Client::rotation(const TenantId& tenant, const CredentialName& name,
+                                     const CredentialOwner& owner) {
+  auto target = Target(tenant_path(tenant, "/credentials/" + name.str() + "/rotation"))
+                    .with(owner.principal());
+  return json_call("GET", target.take(), "", "");
+}
+
+Result<std::string> Client::configure_rotation(const TenantId& tenant, const CredentialName& name,
+                                               const CredentialOwner& owner,
+                                               const std::string& settings) {
+  auto target = Target(tenant_path(tenant, "/credentials/" + name.str() + "/rotation"))
+                    .with(owner.principal());
+  return json_call(settings.empty() ? "DELETE" : "PUT", target.take(), settings, "the settings");
+}
+
+Result<std::string> Client::rotate_credential(const TenantId& tenant, const CredentialName& name,
+                                              const CredentialOwner& owner,
+                                              const RotateRequest& what) {
+  SecretJson body{Json::object()};
+  for (const auto& field : what.fields) {
+    field.value.expose(
+        [&](ByteView value) { (*body)["fields"][field.name] = std::string(as_text(value)); });
+  }
+  if (!what.generate.empty()) {
+    const auto generate = parse_json(what.generate);
+    if (!generate.ok() || !generate.value()->is_object()) {
+      return fail(ErrorKind::Usage, "how it is generated must be a JSON object");
+    }
+    (*body)["generate"] = *generate.value();
+  }
+  if (what.grace) (*body)["grace_seconds"] = what.grace->count();
+  auto target =
+      Target(tenant_path(tenant, "/credentials/" + name.str() + "/rotate")).with(owner.principal());
+  POSTERN_TRY(const auto answer,
+              call(json_request("POST", target.take(), *body), Authenticate::Bearer));
+  return read(answer, [](const Json& json) {
+    return json.dump(-1, ' ', true, Json::error_handler_t::replace);
+  });
+}
+
+Result<std::string> Client::steer_rotation(const TenantId& tenant, const CredentialName& name,
+                                           const CredentialOwner& owner, RotationStep step) {
+  const auto* last = step == RotationStep::Retire ? "/rotation/retire" : "/rotation/cancel";
+  auto target =
+      Target(tenant_path(tenant, "/credentials/" + name.str() + last)).with(owner.principal());
+  return json_call("POST", target.take(), "", "");
+}
+
+namespace {
+
+std::string label_selector(const CredentialFilter& filter) {
   std::string labels;
   for (const auto& [name, text] : filter.labels) {
     if (!labels.empty()) labels += ',';
     labels.append(name).append("=").append(text);
   }
+  return labels;
+}
+
+}  // namespace
+
+Result<std::string> Client::rotations(const TenantId& tenant, const CredentialFilter& filter) {
+  auto target = Target(tenant_path(tenant, "/rotations"))
+                    .with("labels", label_selector(filter))
+                    .with("type", filter.type)
+                    .with("overdue", filter.overdue ? "true" : "")
+                    .with("cursor", filter.cursor)
+                    .with("limit", std::to_string(filter.limit));
+  return json_call("GET", target.take(), "", "");
+}
+
+Result<std::string> Client::rotate_many(const TenantId& tenant, const std::string& request_) {
+  return json_call("POST", tenant_path(tenant, "/rotations"), request_, "the request");
+}
+
+Result<std::string> Client::contain(const TenantId& tenant, const std::string& request_) {
+  return json_call("POST", tenant_path(tenant, "/emergency"), request_, "the request");
+}
+
+Result<Page<CredentialInfo>> Client::credentials(const TenantId& tenant,
+                                                 const CredentialFilter& filter) {
   auto target = Target(tenant_path(tenant, "/credentials"))
                     .with("owner", filter.owner)
                     .with(filter.principal)
-                    .with("labels", labels)
+                    .with("labels", label_selector(filter))
                     .with("type", filter.type)
                     .with("overdue", filter.overdue ? "true" : "")
                     .with("cursor", filter.cursor)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -239,6 +240,14 @@ struct CredentialFilter {
   std::string cursor;
   std::uint32_t limit = 100;
 };
+
+/// What a credential is rotated to.
+struct RotateRequest {
+  std::vector<CredentialField> fields;  ///< this value; none: as the settings say
+  std::string generate;                 ///< JSON: how a value is made this once; or empty
+  std::optional<std::chrono::seconds> grace;
+};
+enum class RotationStep { Retire, Cancel };
 
 /// What one item of a release or an exchange is for.
 struct TargetItem {
@@ -482,6 +491,23 @@ class Client {
                                                    std::uint64_t version, VersionChange change);
   Result<Page<CredentialInfo>> credentials(const TenantId& tenant, const CredentialFilter& filter);
 
+  // Rotation. Each answers with the JSON text that the server sent, which holds no value.
+  Result<std::string> rotation(const TenantId& tenant, const CredentialName& name,
+                               const CredentialOwner& owner);
+  /// @param settings  JSON; empty: there are none from now on. Errors: Usage.
+  Result<std::string> configure_rotation(const TenantId& tenant, const CredentialName& name,
+                                         const CredentialOwner& owner, const std::string& settings);
+  Result<std::string> rotate_credential(const TenantId& tenant, const CredentialName& name,
+                                        const CredentialOwner& owner, const RotateRequest& what);
+  /// Retires the value before at once, or gives up a rotation that is under way.
+  Result<std::string> steer_rotation(const TenantId& tenant, const CredentialName& name,
+                                     const CredentialOwner& owner, RotationStep step);
+  /// A page of the report; `owner` and `principal` of the filter are not looked at.
+  Result<std::string> rotations(const TenantId& tenant, const CredentialFilter& filter);
+  /// @param request  JSON. Errors: Usage.
+  Result<std::string> rotate_many(const TenantId& tenant, const std::string& request);
+  Result<std::string> contain(const TenantId& tenant, const std::string& request);
+
   /// The values of a version, of the latest one unless it is named, where operator
   /// and tenant allow that. `reason` goes into the audit trail.
   Result<RevealedCredential> reveal_credential(const TenantId& tenant, const CredentialName& name,
@@ -525,6 +551,8 @@ class Client {
 
   enum class Authenticate { Nobody, Bearer, Client };
   Result<HttpAnswer> call(HttpRequest request, Authenticate as);
+  Result<std::string> json_call(std::string method, std::string target, const std::string& body,
+                                const char* what);
   Result<IssuedToken> token_request(const TenantId& tenant, SecretBytes form);
   Result<HttpAnswer> about_token(const TenantId& tenant, const char* endpoint,
                                  const SubjectToken& token);

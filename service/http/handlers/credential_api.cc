@@ -11,6 +11,12 @@ namespace {
 using token::Json;
 using Kind = Caller::Kind;
 
+Error malformed(std::string pointer, std::string detail) {
+  Error error = fail(ErrorCode::MalformedRequest, std::move(detail));
+  error.pointer = std::move(pointer);
+  return error;
+}
+
 }  // namespace
 
 Json metadata_json(const vault::CredentialMetadata& metadata) {
@@ -127,6 +133,41 @@ Result<std::optional<vault::Expected>> expected_by(const Services& services, con
   }
   POSTERN_CHECK(conditions.check_tag(tag_of(stored.value())));
   return found(vault::Expected(stored.value().version, stored.value().revision));
+}
+
+Result<vault::Fields> fields_of(Json& body) {
+  const auto it = body.find("fields");
+  if (it == body.end() || !it->is_object() || it->empty()) {
+    return malformed("/fields", "must be an object of at least one field");
+  }
+  vault::Fields fields;
+  for (auto& [name, value] : it->items()) {
+    if (!value.is_string() || value.get_ref<const std::string&>().empty()) {
+      return malformed("/fields", "field values must be text and not empty");
+    }
+    fields.emplace(name, FieldValue(SecureBuffer::take(std::move(value.get_ref<std::string&>()))));
+  }
+  if (auto valid = vault::validate_fields(fields); !valid.ok()) {
+    Error error = std::move(valid).error();
+    error.pointer = "/fields";
+    return error;
+  }
+  return fields;
+}
+
+Result<vault::Texts> labels_of(std::string_view selector) {
+  vault::Texts labels;
+  while (!selector.empty()) {
+    const auto one = selector.substr(0, selector.find(','));
+    const auto equals = one.find('=');
+    if (equals == one.npos || equals == 0 ||
+        !labels.emplace(one.substr(0, equals), one.substr(equals + 1)).second) {
+      return fail(ErrorCode::MalformedRequest,
+                  "labels must be NAME=TEXT, with commas between several, each name once");
+    }
+    selector.remove_prefix(std::min(one.size() + 1, selector.size()));
+  }
+  return labels;
 }
 
 void add_credential_endpoint(Router& router, Gate& gate, Services& services, const char* method,

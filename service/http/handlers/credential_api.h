@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "http/handlers/api.h"
 
@@ -39,6 +40,12 @@ enum class Absent { Refuse, Allow };
 Result<std::optional<vault::Expected>> expected_by(const Services& services, const Request& request,
                                                    const policy::TenantSnapshot& snapshot,
                                                    const vault::CredentialKey& key, Absent absent);
+
+/// The member `fields` of a body, which keeps nothing of them. Errors: MalformedRequest.
+Result<vault::Fields> fields_of(token::Json& body);
+
+/// `name=text,name=text`; no label's text has a comma. Errors: MalformedRequest.
+Result<vault::Texts> labels_of(std::string_view selector);
 
 /// Registers one for operators, tenant admins and users of the tenant.
 using CredentialCall = Result<Done> (*)(const Services&, const Request&,

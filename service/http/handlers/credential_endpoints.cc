@@ -45,26 +45,6 @@ Json missing_fields(const policy::TenantSnapshot& snapshot, const vault::Credent
   return warnings;
 }
 
-Result<vault::Fields> fields_of(Json& body) {
-  const auto it = body.find("fields");
-  if (it == body.end() || !it->is_object() || it->empty()) {
-    return at("/fields", "must be an object of at least one field");
-  }
-  vault::Fields fields;
-  for (auto& [name, value] : it->items()) {
-    if (!value.is_string() || value.get_ref<const std::string&>().empty()) {
-      return at("/fields", "field values must be text and not empty");
-    }
-    fields.emplace(name, FieldValue(SecureBuffer::take(std::move(value.get_ref<std::string&>()))));
-  }
-  if (auto valid = vault::validate_fields(fields); !valid.ok()) {
-    Error error = std::move(valid).error();
-    error.pointer = "/fields";
-    return error;
-  }
-  return fields;
-}
-
 /// What a request says about a credential beside its values. What it does not
 /// name stays; null is the default again, and of labels and metadata each name
 /// is set or, by null, taken away (RFC 7396).
@@ -268,22 +248,6 @@ Result<Done> delete_credential(const Services& services, const Request& request,
   POSTERN_TRY(const auto expected, expected_by(services, request, snapshot, key, Absent::Refuse));
   POSTERN_CHECK(services.credentials.remove(snapshot.tenant(), key, expected, {&record, 1}));
   return Done{Reply(204), Done::Recorded::InStore};
-}
-
-/// `name=text,name=text`; no label's text has a comma.
-Result<vault::Texts> labels_of(std::string_view selector) {
-  vault::Texts labels;
-  while (!selector.empty()) {
-    const auto one = selector.substr(0, selector.find(','));
-    const auto equals = one.find('=');
-    if (equals == one.npos || equals == 0 ||
-        !labels.emplace(one.substr(0, equals), one.substr(equals + 1)).second) {
-      return fail(ErrorCode::MalformedRequest,
-                  "labels must be NAME=TEXT, with commas between several, each name once");
-    }
-    selector.remove_prefix(std::min(one.size() + 1, selector.size()));
-  }
-  return labels;
 }
 
 Result<Done> list_credentials(const Services& services, const Request& request,

@@ -1,0 +1,97 @@
+#include "grants/touched_credentials.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "core/time_format.h"
+#include "token/json.h"
+
+namespace postern::grants {
+namespace {
+
+using token::Json;
+
+constexpr std::uint32_t kPage = 1000;
+constexpr std::uint64_t kMostRecords = 500'000;
+
+std::string text_of(const Json& json, const char* name) {
+  const auto it = json.find(name);
+  return it != json.end() && it->is_string() ? it->get<std::string>() : std::string();
+}
+
+bool is_of(const Json& fields, const Suspect& suspect) {
+  if (!suspect.client.empty() && text_of(fields, "client") != suspect.client) return false;
+  if (!suspect.backend.empty() && text_of(fields, "backend") != suspect.backend) return false;
+  return !suspect.principal || (text_of(fields, "subject_issuer") == suspect.principal->issuer &&
+                                text_of(fields, "subject") == suspect.principal->subject);
+}
+
+std::optional<vault::CredentialKey> credential_in(const Json& fields) {
+  const auto name = CredentialName::parse(text_of(fields, "credential"));
+  const auto owner = text_of(fields, "credential_owner");
+  if (!name.ok()) return std::nullopt;
+  if (owner == "tenant") return vault::CredentialKey{Owner::tenant(), name.value()};
+  auto issuer = text_of(fields, "subject_issuer");
+  auto subject = text_of(fields, "subject");
+  if (owner != "principal" || issuer.empty() || subject.empty()) return std::nullopt;
+  return vault::CredentialKey{Owner::principal({std::move(issuer), std::move(subject)}),
+                              name.value()};
+}
+
+std::optional<TouchedToken> token_in(const Json& fields, sys_seconds now) {
+  auto id = text_of(fields, "jti");
+  const auto expires = text_of(fields, "expires_at");
+  std::int64_t number = 0;
+  const auto* end = expires.data() + expires.size();
+  const auto [at, error] = std::from_chars(expires.data(), end, number);
+  if (id.empty() || error != std::errc() || at != end) return std::nullopt;
+  const sys_seconds expires_at{std::chrono::seconds(number)};
+  if (expires_at <= now) return std::nullopt;
+  return TouchedToken{std::move(id), expires_at};
+}
+
+/// Our own steps are nobody's touch.
+bool counts(const Json& event) {
+  return text_of(event, "outcome") == "allowed" &&
+         text_of(event, "action") != "credential.rotation_step" &&
+         text_of(event, "action") != "credential.emergency";
+}
+
+void take(const Json& event, sys_seconds at, const Suspect& suspect, sys_seconds now,
+          Touched& out) {
+  const auto fields = event.find("fields");
+  if (fields == event.end() || !counts(event) || !is_of(*fields, suspect)) return;
+  if (const auto key = credential_in(*fields)) {
+    auto& touched = out.credentials[*key];
+    ++touched.uses;
+    touched.last_at = std::max(touched.last_at, at);
+  }
+  if (auto token = token_in(*fields, now)) out.tokens.push_back(std::move(*token));
+}
+
+}  // namespace
+
+Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const Suspect& suspect,
+                           sys_seconds since, sys_seconds now) {
+  Touched out;
+  audit::Query query;
+  query.limit = kPage;
+  query.newest_first = true;
+  for (std::uint64_t seen = 0; seen < kMostRecords; seen += kPage) {
+    POSTERN_TRY(const auto records, log.read(tenant, query));
+    for (const auto& record : records) {
+      const auto event = token::parse_json(record.body);
+      const auto at = event.ok() ? parse_time(text_of(event.value(), "at")) : std::nullopt;
+      if (!at) continue;
+      // Records are in the order of their commits, and so nearly, but not wholly, in time.
+      if (*at + std::chrono::minutes(5) < since) return out;
+      if (*at >= since) take(event.value(), *at, suspect, now, out);
+    }
+    if (records.size() < kPage) return out;
+    query.after = records.back().sequence;
+  }
+  out.complete = false;
+  return out;
+}
+
+}  // namespace postern::grants

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "audit/log.h"
+#include "core/clock.h"
+#include "core/ids.h"
+#include "core/result.h"
+#include "vault/credential.h"
+
+namespace postern::grants {
+
+/// Whose traces are looked for. What is set must all be so.
+struct Suspect {
+  std::optional<Principal> principal{};
+  std::string client{};
+  std::string backend{};
+};
+
+struct TouchedCredential {
+  std::uint64_t uses = 0;
+  sys_seconds last_at{};
+};
+struct TouchedToken {
+  std::string id;
+  sys_seconds expires_at{};
+};
+struct Touched {
+  std::map<vault::CredentialKey, TouchedCredential> credentials;
+  std::vector<TouchedToken> tokens;  ///< issued and not expired
+  bool complete = true;              ///< false: there are more records than are looked through
+};
+
+/// What somebody was given since a time, by the audit trail: credentials released, read
+/// through Vault's API, revealed or changed, and tokens issued. Newest records first.
+/// Errors: those of the log.
+Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const Suspect& suspect,
+                           sys_seconds since, sys_seconds now);
+
+}  // namespace postern::grants

@@ -1,0 +1,236 @@
+#include <utility>
+
+#include "core/text.h"
+#include "core/time_format.h"
+#include "grants/touched_credentials.h"
+#include "http/handlers/credential_api.h"
+#include "http/handlers/rotation_endpoints.h"
+
+/// Rotates or disables all that a user, a client or a backend touched, and revokes what
+/// was issued to them: for the hour after something was stolen.
+namespace postern::http {
+namespace {
+
+using grants::CredentialRotations;
+using token::Json;
+using vault::RotationPhase;
+using Kind = Caller::Kind;
+
+Error at(std::string pointer, std::string detail) {
+  Error error = fail(ErrorCode::MalformedRequest, std::move(detail));
+  error.pointer = std::move(pointer);
+  return error;
+}
+
+struct Order {
+  grants::Suspect suspect;
+  sys_seconds since{};
+  bool disable = false;
+  bool dry_run = false;
+  std::string reason;
+};
+
+Result<std::optional<Principal>> principal_in(const Json& body) {
+  const auto it = body.find("principal");
+  if (it == body.end()) return std::optional<Principal>();
+  const auto text = [&](const char* name) -> std::string {
+    const auto member = it->find(name);
+    return member != it->end() && member->is_string() ? member->get<std::string>() : std::string();
+  };
+  Principal principal;
+  if (it->is_object() && it->size() == 2) principal = {text("issuer"), text("subject")};
+  if (principal.issuer.empty() || principal.subject.empty()) {
+    return at("/principal", "must have issuer and subject, and nothing else");
+  }
+  return std::optional(std::move(principal));
+}
+
+Result<std::string> one_line(const Json& body, const char* name, std::size_t most) {
+  POSTERN_TRY(auto text, text_member(body, name, most));
+  if (text && (text->empty() || has_control_characters(*text))) {
+    return at(std::string("/") + name, "must be one line of text");
+  }
+  return text.value_or("");
+}
+
+Result<Order> read_order(const Json& body, sys_seconds now) {
+  Order order;
+  POSTERN_TRY(order.suspect.principal, principal_in(body));
+  POSTERN_TRY(order.suspect.client, one_line(body, "client", 200));
+  POSTERN_TRY(order.suspect.backend, one_line(body, "backend", 63));
+  if (!order.suspect.principal && order.suspect.client.empty() && order.suspect.backend.empty()) {
+    return at("", "say whose traces: principal, client or backend");
+  }
+  POSTERN_TRY(const auto since, text_member(body, "since", 40));
+  const auto time = since ? parse_time(*since) : std::nullopt;
+  if (!time || *time > now) return at("/since", "must be a time that has passed");
+  order.since = *time;
+  POSTERN_TRY(const auto action, text_member(body, "action", 20));
+  if (action != "rotate" && action != "disable") {
+    return at("/action", "must be one of: rotate, disable");
+  }
+  order.disable = action == "disable";
+  POSTERN_TRY(order.reason, one_line(body, "reason", 500));
+  if (order.reason.empty()) return at("/reason", "must say in one line what has happened");
+  const auto dry_run = body.find("dry_run");
+  if (dry_run == body.end()) return order;
+  if (!dry_run->is_boolean()) return at("/dry_run", "must be true or false");
+  order.dry_run = dry_run->get<bool>();
+  return order;
+}
+
+std::string words_of(const Error& error) {
+  return error.detail.empty() ? std::string(to_string(error.code)) : error.detail;
+}
+
+struct Acting {
+  const Services& services;
+  CredentialRotations& rotations;
+  const TenantId& tenant;
+  const Order& order;
+  const audit::Event& act;
+  sys_seconds now;
+
+  audit::Event record(const char* action, const vault::CredentialKey& key) const {
+    auto out = act;
+    out.action = action;
+    out.with("credential", key.name.str())
+        .with("credential_owner", key.owner.is_tenant() ? "tenant" : "principal");
+    return out;
+  }
+
+  /// Whatever is under way must not keep what may be stolen alive.
+  Result<vault::CredentialRotation> hurry(const vault::CredentialKey& key) const {
+    POSTERN_TRY(auto is, rotations.find(tenant, key));
+    if (is.phase == RotationPhase::None) return is;
+    return rotations.hurry(tenant, key, record("credential.rotation_hurry", key));
+  }
+
+  Status disable(const vault::CredentialKey& key) const {
+    // A value that is not handed out yet never is, now that the one before is deleted; to
+    // give it up only saves the time until that is noticed.
+    static_cast<void>(rotations.cancel(tenant, key, record("credential.rotation_cancel", key)));
+    POSTERN_CHECK(hurry(key));
+    const auto event = record("credential.version_delete", key);
+    const auto deleted = services.credentials.change_versions(
+        tenant, key, {}, vault::CredentialStore::VersionChange::Delete, std::nullopt, now,
+        {&event, 1});
+    // Destroyed is more than disabled.
+    if (deleted.ok() || deleted.error().code == ErrorCode::Conflict) return {};
+    return deleted.error();
+  }
+
+  /// "rotated" or "begun".
+  Result<std::string> rotate(const vault::CredentialKey& key) const {
+    POSTERN_TRY(auto is, hurry(key));
+    if (is.phase == RotationPhase::Pending || is.phase == RotationPhase::Set ||
+        is.phase == RotationPhase::Tested) {
+      return std::string("begun");  // to what nobody has seen
+    }
+    POSTERN_CHECK(rotations.may_rotate(is));
+    CredentialRotations::Order at_once;
+    at_once.grace = std::chrono::seconds(0);
+    POSTERN_TRY(is, rotations.rotate(tenant, key, at_once, record("credential.rotate", key)));
+    const bool done = is.phase == RotationPhase::Previous || is.phase == RotationPhase::None;
+    return std::string(done ? "rotated" : "begun");
+  }
+
+  Json act_on(const vault::CredentialKey& key, const grants::TouchedCredential& touched) const {
+    const auto& owner = key.owner;
+    Json item{{"name", key.name.str()},
+              {"uses", touched.uses},
+              {"last_used_at", format_time(touched.last_at)}};
+    item["owner"] = owner.is_tenant() ? Json{{"type", "tenant"}}
+                                      : Json{{"type", "principal"},
+                                             {"issuer", owner.principal().issuer},
+                                             {"subject", owner.principal().subject}};
+    const auto refuse = [&](const Error& error) {
+      item["status"] = "refused";
+      item["detail"] = words_of(error);
+      return item;
+    };
+    const auto found = rotations.find(tenant, key);
+    if (!found.ok()) {
+      if (found.error().code != ErrorCode::NotFound) return refuse(found.error());
+      item["status"] = "gone";
+    } else if (order.dry_run) {
+      const auto may = order.disable ? Status() : rotations.may_rotate(found.value());
+      // One under way is hurried.
+      if (!may.ok() && found.value().phase == RotationPhase::None) return refuse(may.error());
+      item["status"] = order.disable ? "would_disable" : "would_rotate";
+    } else if (order.disable) {
+      if (const auto done = disable(key); !done.ok()) return refuse(done.error());
+      item["status"] = "disabled";
+    } else {
+      const auto done = rotate(key);
+      if (!done.ok()) return refuse(done.error());
+      item["status"] = done.value();
+    }
+    return item;
+  }
+};
+
+std::string named(const vault::CredentialKey& key) {
+  if (key.owner.is_tenant()) return key.name.str();
+  return key.name.str() + " of " + key.owner.principal().subject;
+}
+
+Result<Done> contain(const Services& services, CredentialRotations& rotations,
+                     policy::RevocationList& revocations, const Request& request,
+                     const policy::TenantSnapshot& snapshot, audit::Event& record) {
+  POSTERN_CHECK(Query::none(request));
+  POSTERN_TRY(const auto body, json_body(request, {"principal", "client", "backend", "since",
+                                                   "action", "dry_run", "reason"}));
+  const auto now = services.clock.now();
+  POSTERN_TRY(const auto order, read_order(body, now));
+  record.with("reason", order.reason)
+      .with("emergency", order.disable ? "disable" : "rotate")
+      .with("since", format_time(order.since))
+      .with("of_client", order.suspect.client)
+      .with("of_backend", order.suspect.backend)
+      .with("dry_run", order.dry_run ? "true" : "false");
+  if (order.suspect.principal) {
+    record.with("of_issuer", order.suspect.principal->issuer)
+        .with("of_subject", order.suspect.principal->subject);
+  }
+  const auto act = record;
+  const auto& tenant = snapshot.tenant();
+  POSTERN_TRY(const auto touched,
+              grants::touched_by(services.audit_log, tenant, order.suspect, order.since, now));
+  const Acting acting{services, rotations, tenant, order, act, now};
+  Json answer{{"items", Json::array()},
+              {"dry_run", order.dry_run},
+              {"complete", touched.complete},
+              {"tokens", touched.tokens.size()},
+              {"tokens_revoked", 0}};
+  // First: a token is used within minutes.
+  std::uint64_t revoked = 0;
+  for (const auto& token : touched.tokens) {
+    if (order.dry_run) break;
+    if (revocations.revoke(tenant, token.id, token.expires_at).ok()) ++revoked;
+  }
+  answer["tokens_revoked"] = revoked;
+  std::string names;
+  for (const auto& [key, each] : touched.credentials) {
+    answer["items"].push_back(acting.act_on(key, each));
+    names += (names.empty() ? "" : ", ") + named(key);
+  }
+  record.with("credentials", names).with("tokens_revoked", std::to_string(revoked));
+  return Done{json_reply(200, answer), Done::Recorded::ByGate};
+}
+
+}  // namespace
+
+void add_emergency_endpoint(Router& router, Gate& gate, Services& services,
+                            CredentialRotations& rotations, policy::RevocationList& revocations) {
+  gate.add(router, "POST", "/api/v1/tenants/{}/emergency", Pool::Database,
+           [&](const Request& request) {
+             return tenant_call(
+                 services, request, "credential.emergency", {Kind::Operator, Kind::TenantAdmin},
+                 [&](const auto& snapshot, const auto&, auto& record) {
+                   return contain(services, rotations, revocations, request, snapshot, record);
+                 });
+           });
+}
+
+}  // namespace postern::http

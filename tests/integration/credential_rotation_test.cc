@@ -1,0 +1,597 @@
+// A rotation that is killed anywhere, done by two at once, passed by another value, or
+// refused outside: what is handed out is what is valid outside, always.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <pqxx/pqxx>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "storage/postgres_rotation_store.h"
+#include "support/code_of.h"
+#include "support/rotation_world.h"
+#include "vault/rotation.h"
+
+namespace postern::test {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+using vault::RotationKind;
+using vault::RotationPhase;
+using Order = grants::CredentialRotations::Order;
+
+/// What is handed out is taken outside, and nothing else of these roles is.
+void expect_agreement(RotationWorld& world, const std::string& name, const std::string& what) {
+  const auto value = world.value(name);
+  const auto colon = value.find(':');
+  ASSERT_NE(colon, value.npos) << what << ": " << value;
+  EXPECT_EQ(world.server.passwords[value.substr(0, colon)], value.substr(colon + 1)) << what;
+}
+
+std::string states(RotationWorld& world, const std::string& name) {
+  std::string out;
+  for (const auto& each :
+       must(world.stores.credentials.history(world.tenant, world.key(name))).versions) {
+    out += (out.empty() ? "" : ", ") + std::to_string(each.version) + ' ' +
+           std::string(to_string(each.state()));
+  }
+  return out;
+}
+
+std::size_t rows_of_versions(RotationWorld& world, const std::string& name) {
+  pqxx::connection connection(world.stores.superuser());
+  pqxx::work tx(connection);
+  return tx
+      .exec("SELECT count(*) FROM postern.credential_version WHERE name = '" + name + "'")[0][0]
+      .as<std::size_t>();
+}
+
+struct Case {
+  const char* name;
+  std::vector<std::string> roles;
+};
+const Case kCases[] = {{"one-role", {"app"}}, {"two-roles", {"app", "app_b"}}};
+
+TEST(CredentialRotation, PassesEachPhaseAndKeepsTheValueBeforeForItsGrace) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  world.server.passwords["app"] = "old";
+  const auto key = world.key("db");
+  const auto process = world.process();
+  auto settings = world.settings({"app", "app_b"});
+  settings.interval = 24h;
+  const auto set = process->configure(world.tenant, key, settings, world.record());
+  ASSERT_TRUE(set.ok()) << set.error().detail;
+  EXPECT_EQ(set.value().description.rotation_due_at, world.clock.now() + 24h);
+
+  const auto begun = process->rotate(world.tenant, key, {}, world.record());
+  ASSERT_TRUE(begun.ok()) << begun.error().detail << begun.error().diagnostic;
+  EXPECT_EQ(begun.value().phase, RotationPhase::Pending);
+  EXPECT_EQ(world.value("db"), "app:old") << "nobody sees it yet";
+  EXPECT_EQ(states(world, "db"), "1 live");
+  EXPECT_EQ(code_of(world.stores.credentials.version(world.tenant, key, 2)), ErrorCode::NotFound);
+  EXPECT_EQ(world.server.passwords.size(), 1U) << "nothing outside was changed";
+
+  const auto current = process->go_on(world.tenant, key);
+  ASSERT_TRUE(current.ok()) << current.error().detail;
+  EXPECT_EQ(current.value().phase, RotationPhase::Previous);
+  EXPECT_EQ(current.value().description.rotation_due_at, world.clock.now() + 24h);
+  EXPECT_EQ(states(world, "db"), "1 live, 2 live");
+  EXPECT_EQ(world.server.passwords["app"], "old") << "the one before is still valid";
+  expect_agreement(world, "db", "current");
+
+  world.clock.advance(59min);
+  EXPECT_EQ(must(process->go_on(world.tenant, key)).phase, RotationPhase::Previous);
+  world.clock.advance(1min);
+  EXPECT_EQ(must(process->go_on(world.tenant, key)).phase, RotationPhase::None);
+  EXPECT_EQ(states(world, "db"), "1 destroyed, 2 live");
+  EXPECT_EQ(world.server.passwords.count("app"), 0U);
+  expect_agreement(world, "db", "retired");
+  EXPECT_TRUE(must(world.stores.log.verify(world.tenant)).intact);
+}
+
+TEST(CredentialRotation, KilledAnywhereEndsAllTheSame) {
+  for (const auto& [name, roles] : kCases) {
+    for (const bool before : {true, false}) {
+      int died = 0;
+      for (int n = 1;; ++n) {
+        RotationWorld world;
+        world.put("db", "app", "old");
+        world.server.passwords["app"] = "old";
+        const auto key = world.key("db");
+        ASSERT_TRUE(world.process()
+                        ->configure(world.tenant, key, world.settings(roles), world.record())
+                        .ok());
+        const auto what =
+            std::string(name) + (before ? ", before " : ", after ") + std::to_string(n);
+        world.fate = {n, before, 0};
+        bool ended = false;
+        try {
+          const auto process = world.process();
+          static_cast<void>(process->rotate(world.tenant, key, {}, world.record()));
+          static_cast<void>(process->go_on(world.tenant, key));
+          world.clock.advance(2h);
+          static_cast<void>(process->go_on(world.tenant, key));
+          ended = true;
+        } catch (const Died&) {
+          ++died;
+        }
+        world.fate = {};
+        auto now = world.settle("db");
+        if (now.phase == RotationPhase::None && !now.rotated_at) {
+          // Killed before anything was written.
+          EXPECT_EQ(world.value("db"), "app:old") << what;
+        } else {
+          world.clock.advance(2h);
+          now = world.settle("db");
+          EXPECT_EQ(now.phase, RotationPhase::None) << what;
+          EXPECT_TRUE(now.rotated_at.has_value()) << what;
+          EXPECT_NE(world.value("db"), "app:old") << what;
+          EXPECT_EQ(states(world, "db"), "1 destroyed, 2 live") << what;
+          EXPECT_EQ(world.server.passwords.size(), 1U) << what;
+        }
+        expect_agreement(world, "db", what);
+        EXPECT_EQ(now.problem, "") << what;
+        EXPECT_TRUE(must(world.stores.log.verify(world.tenant)).intact) << what;
+        if (ended) break;
+      }
+      EXPECT_GE(died, 9) << "there is that much to die at";
+    }
+  }
+}
+
+TEST(CredentialRotation, KilledAnywhereOfARollBackLeavesThingsAsTheyWere) {
+  for (const auto& [name, roles] : kCases) {
+    for (const bool before : {true, false}) {
+      for (int n = 1;; ++n) {
+        RotationWorld world;
+        world.put("db", "app", "old");
+        world.server.passwords["app"] = "old";
+        const auto key = world.key("db");
+        ASSERT_TRUE(world.process()
+                        ->configure(world.tenant, key, world.settings(roles), world.record())
+                        .ok());
+        const auto what =
+            std::string(name) + (before ? ", before " : ", after ") + std::to_string(n);
+        const auto refused = fail(ErrorCode::Conflict, "the new password is not taken");
+        world.server.failures["test"] = {refused, refused, refused};
+        world.fate = {n, before, 0};
+        bool ended = false;
+        try {
+          const auto process = world.process();
+          static_cast<void>(process->rotate(world.tenant, key, {}, world.record()));
+          static_cast<void>(process->go_on(world.tenant, key));
+          ended = true;
+        } catch (const Died&) {
+        }
+        world.fate = {};
+        const auto now = world.settle("db");
+        EXPECT_EQ(now.phase, RotationPhase::None) << what;
+        EXPECT_EQ(world.value("db"), "app:old") << what;
+        EXPECT_EQ(world.server.passwords, (std::map<std::string, std::string>{{"app", "old"}}))
+            << what;
+        EXPECT_EQ(rows_of_versions(world, "db"), 1U) << what << ": the new value is no more";
+        if (ended) {
+          EXPECT_EQ(now.problem, "the new password is not taken");
+          EXPECT_EQ(now.failures, 1U);
+          break;
+        }
+      }
+    }
+  }
+}
+
+TEST(CredentialRotation, AValueThatIsGivenMeanwhileWins) {
+  for (const auto& [name, roles] : kCases) {
+    for (int n = 1; n < 40; ++n) {
+      RotationWorld world;
+      world.put("db", "app", "old");
+      world.server.passwords["app"] = "old";
+      const auto key = world.key("db");
+      ASSERT_TRUE(world.process()
+                      ->configure(world.tenant, key, world.settings(roles), world.record())
+                      .ok());
+      const auto what = std::string(name) + ", at " + std::to_string(n);
+      world.fate = {n, false, 0};
+      bool ended = false;
+      try {
+        const auto process = world.process();
+        static_cast<void>(process->rotate(world.tenant, key, {}, world.record()));
+        static_cast<void>(process->go_on(world.tenant, key));
+        ended = true;
+      } catch (const Died&) {
+      }
+      world.fate = {};
+      const auto promoted = must(world.rows.find(world.tenant, key)).version != 1;
+      // Somebody sets one outside too, as whoever gives a value has to.
+      world.put("db", "app", "by hand");
+      world.server.passwords["app"] = "by hand";
+      auto now = world.settle("db");
+      world.clock.advance(2h);
+      now = world.settle("db");
+      EXPECT_EQ(now.phase, RotationPhase::None) << what;
+      EXPECT_EQ(world.value("db"), "app:by hand") << what;
+      expect_agreement(world, "db", what);
+      const auto kept = states(world, "db");
+      EXPECT_EQ(kept.find("2 live") != kept.npos, promoted) << what << ": " << kept;
+      if (ended) break;
+    }
+  }
+}
+
+TEST(CredentialRotation, AValueThatIsGivenWhileAStepIsUnderWayWins) {
+  for (const auto& [name, roles] : kCases) {
+    RotationWorld world;
+    world.put("db", "app", "old");
+    world.server.passwords["app"] = "old";
+    const auto key = world.key("db");
+    const auto process = world.process();
+    ASSERT_TRUE(process->configure(world.tenant, key, world.settings(roles), world.record()).ok());
+    world.server.on_set = [&] {
+      world.server.on_set = nullptr;
+      world.put("db", "app", "by hand");
+      world.server.passwords["app"] = "by hand";
+      // Another replica would undo it now; but the step that is under way is not its own.
+      EXPECT_EQ(code_of(world.process()->go_on(world.tenant, key)), ErrorCode::Conflict);
+    };
+    ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+    static_cast<void>(process->go_on(world.tenant, key));
+    const auto now = world.settle("db");
+    EXPECT_EQ(now.phase, RotationPhase::None) << name;
+    EXPECT_EQ(world.value("db"), "app:by hand") << name;
+    expect_agreement(world, "db", name);
+  }
+}
+
+TEST(CredentialRotation, AStepThatEndsAfterItsTimeIsRepaired) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  world.server.passwords["app"] = "old";
+  const auto key = world.key("db");
+  const auto process = world.process();
+  ASSERT_TRUE(process->configure(world.tenant, key, world.settings({"app"}), world.record()).ok());
+  world.server.on_set = [&] {
+    world.server.on_set = nullptr;
+    // This process stood still; meanwhile another one took over, and an admin gave it up.
+    world.clock.advance(10min);
+    ASSERT_TRUE(world.process()->cancel(world.tenant, key, world.record()).ok());
+    EXPECT_EQ(world.settle("db").phase, RotationPhase::None);
+    EXPECT_EQ(world.server.passwords["app"], "old");
+  };
+  ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+  EXPECT_EQ(code_of(process->go_on(world.tenant, key)), ErrorCode::Conflict);
+  EXPECT_NE(world.server.passwords["app"], "old") << "the late step did its harm";
+  EXPECT_EQ(world.settle("db").phase, RotationPhase::None);
+  expect_agreement(world, "db", "repaired");
+}
+
+TEST(CredentialRotation, AServerThatIsAwayIsTriedAgainAndThenGivenUp) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  world.server.passwords["app"] = "old";
+  const auto key = world.key("db");
+  const auto process = world.process();
+  ASSERT_TRUE(process->configure(world.tenant, key, world.settings({"app"}), world.record()).ok());
+  const auto away = fail(ErrorCode::Unavailable, "the server is away");
+  world.server.failures["set"] = {away, away};
+  ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+  auto now = must(process->go_on(world.tenant, key));
+  EXPECT_EQ(now.phase, RotationPhase::Pending);
+  EXPECT_EQ(now.attempts, 1U);
+  EXPECT_EQ(now.problem, "the server is away");
+  EXPECT_GT(now.next_at, world.clock.now());
+  EXPECT_EQ(world.settle("db").phase, RotationPhase::Previous) << "it came back";
+  ASSERT_TRUE(process->end_grace(world.tenant, key, world.record()).ok());
+  EXPECT_EQ(world.settle("db").phase, RotationPhase::None);
+
+  const auto before = world.value("db");
+  world.server.failures["set"] = std::vector<Error>(100, away);
+  ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+  now = world.settle("db");
+  EXPECT_EQ(now.phase, RotationPhase::None);
+  EXPECT_EQ(now.problem, "the server is away");
+  EXPECT_EQ(world.value("db"), before);
+  expect_agreement(world, "db", "given up");
+}
+
+TEST(CredentialRotation, AValueThatCannotBeRetiredIsSaidSoUntilItIs) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  world.server.passwords["app"] = "old";
+  const auto key = world.key("db");
+  const auto process = world.process();
+  ASSERT_TRUE(
+      process->configure(world.tenant, key, world.settings({"app", "app_b"}), world.record()).ok());
+  world.server.failures["retire"] =
+      std::vector<Error>(12, fail(ErrorCode::Conflict, "the server refused it"));
+  ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+  ASSERT_TRUE(process->go_on(world.tenant, key).ok());
+  ASSERT_TRUE(process->end_grace(world.tenant, key, world.record()).ok());
+  for (int i = 0; i < 12; ++i) {
+    const auto now = must(process->go_on(world.tenant, key));
+    ASSERT_EQ(now.phase, RotationPhase::Previous);
+    EXPECT_EQ(now.problem, "the server refused it");
+    EXPECT_EQ(must(world.rows.counts(world.clock.now())).failing, 1U);
+    EXPECT_EQ(states(world, "db"), "1 live, 2 live");
+    world.clock.advance(1h);
+  }
+  EXPECT_EQ(must(process->go_on(world.tenant, key)).phase, RotationPhase::None);
+  EXPECT_EQ(world.server.passwords.count("app"), 0U);
+}
+
+TEST(CredentialRotation, TwoReplicasAtOnceDoEachStepOnce) {
+  RotationWorld world;
+  const auto key = world.key("db");
+  world.put("db", "app", "old");
+  world.server.passwords["app"] = "old";
+  ASSERT_TRUE(world.process()
+                  ->configure(world.tenant, key, world.settings({"app", "app_b"}), world.record())
+                  .ok());
+  for (int round = 0; round < 10; ++round) {
+    std::vector<std::thread> replicas;
+    std::atomic<int> begun{0};
+    for (int i = 0; i < 4; ++i) {
+      replicas.emplace_back([&] {
+        storage::PostgresCredentialRotations rows(world.stores.database, world.stores.log);
+        grants::CredentialRotations process(rows, world.stores.credentials, world.envelope,
+                                            world.clock, {&world.server, nullptr});
+        if (process.rotate(world.tenant, key, {}, world.record()).ok()) ++begun;
+        for (int j = 0; j < 5; ++j) static_cast<void>(process.go_on(world.tenant, key));
+      });
+    }
+    for (auto& replica : replicas) replica.join();
+    EXPECT_EQ(begun, 1);
+    auto now = world.settle("db");
+    EXPECT_EQ(now.phase, RotationPhase::Previous) << now.problem;
+    expect_agreement(world, "db", "round " + std::to_string(round));
+    ASSERT_TRUE(world.process()->end_grace(world.tenant, key, world.record()).ok());
+    now = world.settle("db");
+    EXPECT_EQ(now.phase, RotationPhase::None) << now.problem;
+    EXPECT_EQ(now.version, static_cast<std::uint32_t>(round + 2)) << "no number was lost";
+  }
+  EXPECT_TRUE(must(world.stores.log.verify(world.tenant)).intact);
+}
+
+TEST(CredentialRotation, AScheduleBeginsItWhenItIsDueAndBacksOffWhenItFails) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  world.server.passwords["app"] = "old";
+  const auto key = world.key("db");
+  const auto process = world.process();
+  auto settings = world.settings({"app"});
+  settings.interval = 24h;
+  ASSERT_TRUE(process->configure(world.tenant, key, settings, world.record()).ok());
+  EXPECT_EQ(process->tick(), 0U);
+  world.clock.advance(24h);
+  EXPECT_EQ(must(world.rows.counts(world.clock.now())).overdue, 1U);
+  EXPECT_EQ(process->tick(), 1U);
+  EXPECT_EQ(must(world.rows.find(world.tenant, key)).phase, RotationPhase::Previous);
+  EXPECT_EQ(must(world.rows.counts(world.clock.now())).overdue, 0U);
+  world.clock.advance(1h);
+  EXPECT_EQ(process->tick(), 1U);
+  EXPECT_EQ(must(world.rows.find(world.tenant, key)).phase, RotationPhase::None);
+
+  // Now the server refuses: it is tried again, later and later.
+  const auto refused = fail(ErrorCode::Conflict, "the new password is not taken");
+  world.server.failures["test"] = std::vector<Error>(3, refused);
+  world.clock.advance(23h);
+  auto last = 0s;
+  for (std::uint32_t i = 1; i <= 3; ++i) {
+    EXPECT_EQ(process->tick(), 1U);
+    const auto now = must(world.rows.find(world.tenant, key));
+    EXPECT_EQ(now.failures, i);
+    ASSERT_TRUE(now.next_at.has_value());
+    EXPECT_GT(*now.next_at - world.clock.now(), last);
+    last = *now.next_at - world.clock.now();
+    EXPECT_EQ(process->tick(), 0U);
+    world.clock.advance(last);
+  }
+  EXPECT_EQ(process->tick(), 1U);
+  EXPECT_EQ(must(world.rows.find(world.tenant, key)).failures, 0U) << "it works again";
+
+  // What was said about the schedule goes with it, and so does the date.
+  ASSERT_TRUE(process->end_grace(world.tenant, key, world.record()).ok());
+  EXPECT_EQ(world.settle("db").phase, RotationPhase::None);
+  const auto off = must(process->configure(world.tenant, key, std::nullopt, world.record()));
+  EXPECT_FALSE(off.description.rotation_due_at.has_value());
+  EXPECT_FALSE(off.next_at.has_value());
+  world.clock.advance(240h);
+  EXPECT_EQ(process->tick(), 0U);
+}
+
+TEST(CredentialRotation, ADateThatSomebodySetsMovesTheSchedule) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  const auto key = world.key("db");
+  const auto process = world.process();
+  vault::RotationSettings settings;
+  settings.kind = RotationKind::Password;
+  settings.field = "password";
+  settings.interval = 24h;
+  ASSERT_TRUE(process->configure(world.tenant, key, settings, world.record()).ok());
+  const auto describe = [&](std::optional<sys_seconds> due) {
+    return world.stores.credentials
+        .describe(world.tenant, key, std::nullopt,
+                  [&](vault::CredentialDescription& is) -> Status {
+                    is.rotation_due_at = due;
+                    return {};
+                  },
+                  {})
+        .ok();
+  };
+  ASSERT_TRUE(describe(world.clock.now()));
+  EXPECT_EQ(process->tick(), 1U);
+  EXPECT_NE(world.value("db"), "app:old");
+  const auto rotated = world.value("db");
+  ASSERT_TRUE(describe(std::nullopt));
+  world.clock.advance(240h);
+  EXPECT_EQ(process->tick(), 0U);
+  EXPECT_EQ(world.value("db"), rotated);
+}
+
+TEST(CredentialRotation, OneThatCannotBeginHoldsUpNobody) {
+  RotationWorld world;
+  auto settings = world.settings({"app"});
+  settings.interval = 24h;
+  const auto process = world.process();
+  for (const char* name : {"broken", "db"}) {
+    world.put(name, "app", "old");
+    ASSERT_TRUE(process->configure(world.tenant, world.key(name), settings, world.record()).ok());
+  }
+  world.server.passwords["app"] = "old";
+  // A value that has no user any more.
+  vault::Fields fields;
+  fields.emplace("token", FieldValue(SecureBuffer::copy_of(std::string_view("x"))));
+  must(world.stores.credentials.put(world.tenant, world.key("broken"), std::nullopt,
+                                    [&](std::uint32_t version) {
+                                      return world.envelope.seal(world.tenant, world.key("broken"),
+                                                                 version, fields, world.clock.now(),
+                                                                 std::nullopt);
+                                    },
+                                    {}));
+  world.clock.advance(24h);
+  EXPECT_EQ(process->tick(), 2U);
+  const auto broken = must(world.rows.find(world.tenant, world.key("broken")));
+  EXPECT_EQ(broken.phase, RotationPhase::None);
+  EXPECT_EQ(broken.failures, 1U);
+  EXPECT_THAT(broken.problem, HasSubstr("username"));
+  EXPECT_EQ(must(world.rows.find(world.tenant, world.key("db"))).phase, RotationPhase::Previous);
+  EXPECT_EQ(process->tick(), 0U);
+}
+
+TEST(CredentialRotation, IsRefusedWhileOneIsUnderWayOrNothingSaysHow) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  const auto key = world.key("db");
+  const auto process = world.process();
+  EXPECT_EQ(code_of(process->rotate(world.tenant, key, {}, world.record())), ErrorCode::Conflict);
+  EXPECT_EQ(code_of(process->rotate(world.tenant, world.key("none"), {}, world.record())),
+            ErrorCode::NotFound);
+  EXPECT_EQ(code_of(process->cancel(world.tenant, key, world.record())), ErrorCode::Conflict);
+  EXPECT_EQ(code_of(process->end_grace(world.tenant, key, world.record())), ErrorCode::Conflict);
+  ASSERT_TRUE(process->configure(world.tenant, key, world.settings({"app"}), world.record()).ok());
+  Order stale;
+  stale.expected = vault::Expected(7);
+  EXPECT_EQ(code_of(process->rotate(world.tenant, key, stale, world.record())),
+            ErrorCode::PreconditionFailed);
+  ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+  EXPECT_EQ(code_of(process->rotate(world.tenant, key, {}, world.record())), ErrorCode::Conflict);
+  EXPECT_EQ(world.value("db"), "app:old");
+}
+
+TEST(CredentialRotation, ByHandTakesTheGivenValueAndHasAGrace) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  const auto key = world.key("db");
+  const auto process = world.process();
+  const auto given = world.log_in("app", "new");
+  Order order;
+  order.given = &given;
+  order.grace = 1h;
+  const auto done = process->rotate(world.tenant, key, order, world.record());
+  ASSERT_TRUE(done.ok()) << done.error().detail;
+  EXPECT_EQ(done.value().phase, RotationPhase::Previous);
+  EXPECT_EQ(world.value("db"), "app:new");
+  EXPECT_EQ(states(world, "db"), "1 live, 2 live");
+  world.clock.advance(1h);
+  EXPECT_EQ(process->tick(), 1U);
+  EXPECT_EQ(states(world, "db"), "1 destroyed, 2 live");
+}
+
+TEST(CredentialRotation, GoesWithItsCredential) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  world.server.passwords["app"] = "old";
+  const auto key = world.key("db");
+  const auto process = world.process();
+  auto settings = world.settings({"app", "app_b"});
+  settings.interval = 24h;
+  ASSERT_TRUE(process->configure(world.tenant, key, settings, world.record()).ok());
+  ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+  ASSERT_TRUE(world.stores.credentials.remove(world.tenant, key, std::nullopt, {}).ok());
+  EXPECT_EQ(code_of(process->go_on(world.tenant, key)), ErrorCode::Conflict);
+  world.clock.advance(240h);
+  EXPECT_EQ(process->tick(), 0U);
+  EXPECT_EQ(rows_of_versions(world, "db"), 0U);
+  // One of the same name begins anew, and no number comes twice.
+  EXPECT_EQ(world.put("db", "app", "new"), 3U);
+  const auto now = must(process->find(world.tenant, key));
+  EXPECT_FALSE(now.settings.has_value());
+  EXPECT_EQ(now.phase, RotationPhase::None);
+}
+
+TEST(CredentialRotation, ADisabledCredentialIsNotBroughtBackByIt) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  world.server.passwords["app"] = "old";
+  const auto key = world.key("db");
+  const auto process = world.process();
+  ASSERT_TRUE(
+      process->configure(world.tenant, key, world.settings({"app", "app_b"}), world.record()).ok());
+  ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+  ASSERT_TRUE(world.stores.credentials
+                  .change_versions(world.tenant, key, {},
+                                   vault::CredentialStore::VersionChange::Delete, std::nullopt,
+                                   world.clock.now(), {})
+                  .ok());
+  EXPECT_EQ(world.settle("db").phase, RotationPhase::None);
+  EXPECT_EQ(world.value("db"), "NotFound");
+  EXPECT_EQ(code_of(process->rotate(world.tenant, key, {}, world.record())), ErrorCode::Conflict);
+}
+
+TEST(CredentialRotation, IsKeptApartByTenantAndOwner) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  const auto key = world.key("db");
+  const auto other = world.stores.add_tenant();
+  const vault::CredentialKey alices{Owner::principal({"https://idp.example", "alice"}),
+                                    CredentialName("db")};
+  const auto process = world.process();
+  ASSERT_TRUE(process->configure(world.tenant, key, world.settings({"app"}), world.record()).ok());
+  ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+  for (const auto& [tenant, which] : {std::pair(other, key), std::pair(world.tenant, alices)}) {
+    EXPECT_EQ(code_of(world.rows.find(tenant, which)), ErrorCode::NotFound);
+    EXPECT_EQ(code_of(world.rows.version(tenant, which, 1)), ErrorCode::NotFound);
+    EXPECT_EQ(code_of(world.rows.version(tenant, which, 2)), ErrorCode::NotFound);
+    EXPECT_EQ(code_of(world.rows.take(tenant, which, {"lease", world.clock.now()},
+                                      world.clock.now() + 1h)),
+              ErrorCode::Conflict);
+    EXPECT_EQ(code_of(world.rows.change(
+                  tenant, which, "",
+                  [](vault::CredentialRotation&) -> Result<vault::CredentialRotationStore::Effect> {
+                    return vault::CredentialRotationStore::Effect{};
+                  })),
+              ErrorCode::NotFound);
+    EXPECT_TRUE(must(world.rows.between(tenant, which, which)).empty());
+    EXPECT_TRUE(world.rows.give_back(tenant, which, "lease").ok());
+  }
+  EXPECT_EQ(must(world.rows.find(world.tenant, key)).phase, RotationPhase::Pending);
+}
+
+TEST(CredentialRotation, AKekThatIsRotatedMeanwhileTakesTheNewValueAlong) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  world.server.passwords["app"] = "old";
+  const auto key = world.key("db");
+  const auto process = world.process();
+  ASSERT_TRUE(process->configure(world.tenant, key, world.settings({"app"}), world.record()).ok());
+  ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+  storage::PostgresRotationStore keys(world.stores.database, world.stores.log);
+  vault::Rotation rotation(keys, world.stores.keyring, world.clock, {});
+  ASSERT_TRUE(rotation.rotate_tenant(world.tenant).ok());
+  ASSERT_TRUE(rotation.rewrap(world.tenant, [](const auto&) {}).ok());
+  pqxx::connection connection(world.stores.superuser());
+  pqxx::work tx(connection);
+  EXPECT_EQ(tx.exec("SELECT count(*) FROM postern.credential_version WHERE kek_version = 1")[0][0]
+                .as<int>(),
+            0);
+  EXPECT_EQ(world.settle("db").phase, RotationPhase::Previous);
+  expect_agreement(world, "db", "under the new KEK");
+}
+
+}  // namespace
+}  // namespace postern::test

@@ -1,0 +1,651 @@
+// Rotation through the running service: passwords of a real PostgreSQL, a webhook that
+// checks signatures, emergencies; and nothing secret in what anybody can read.
+
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <pqxx/pqxx>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "crypto/base64url.h"
+#include "grants/webhook_rotator.h"
+#include "storage/postgres_rotator.h"
+#include "support/code_of.h"
+#include "support/https_host.h"
+#include "support/service_fixture.h"
+
+namespace postern::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+/// The test server's Unix socket, on a loopback port.
+class TcpDoor {
+ public:
+  explicit TcpDoor(std::string socket) : socket_(std::move(socket)) {
+    listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof address;
+    if (::bind(listener_, reinterpret_cast<sockaddr*>(&address), length) != 0 ||
+        ::listen(listener_, 64) != 0 ||
+        ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
+      throw std::runtime_error("no door");
+    }
+    port_ = ntohs(address.sin_port);
+    acceptor_ = std::thread([this] { accept(); });
+  }
+  ~TcpDoor() {
+    ::shutdown(listener_, SHUT_RDWR);
+    acceptor_.join();
+    ::close(listener_);
+    for (auto& thread : threads_) thread.join();
+  }
+  std::uint16_t port() const { return port_; }
+  std::atomic<bool> closed{false};  ///< connections are accepted, and nothing comes
+
+ private:
+  void accept() {
+    for (;;) {
+      const int fd = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+      if (fd < 0) return;
+      threads_.emplace_back([this, fd] { carry(fd); });
+    }
+  }
+  void carry(int client) const {
+    const int server = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    socket_.copy(address.sun_path, sizeof address.sun_path - 1);
+    const bool open =
+        !closed && ::connect(server, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+    std::array<pollfd, 2> ends{pollfd{client, POLLIN, 0}, pollfd{server, POLLIN, 0}};
+    std::array<char, 8192> bytes{};
+    while (open && ::poll(ends.data(), 2, -1) > 0) {
+      bool ended = false;
+      for (std::size_t i = 0; i < 2; ++i) {
+        if (ends[i].revents == 0) continue;
+        const auto got = ::recv(ends[i].fd, bytes.data(), bytes.size(), 0);
+        const auto to = ends[1 - i].fd;
+        ended |= got <= 0 ||
+                 ::send(to, bytes.data(), static_cast<std::size_t>(got), MSG_NOSIGNAL) != got;
+      }
+      if (ended) break;
+    }
+    ::close(client);
+    ::close(server);
+  }
+
+  const std::string socket_;
+  int listener_ = -1;
+  std::uint16_t port_ = 0;
+  std::thread acceptor_;
+  std::vector<std::thread> threads_;  // of the acceptor, until it has ended
+};
+
+/// `host` of the test server's connection strings.
+std::string socket_directory() {
+  const auto conninfo = shared_postgres().superuser_conninfo();
+  const auto begin = conninfo.find("host='") + 6;
+  return conninfo.substr(begin, conninfo.find('\'', begin) - begin);
+}
+
+/// A webhook that checks what it is told.
+class Hook {
+ public:
+  Hook() {
+    host_ = std::make_unique<HttpsHost>([this](http::Router& router) {
+      router.add("POST", "/hook", http::Pool::Database,
+                 [this](std::shared_ptr<http::Request> request, http::Responder responder) {
+                   responder.send(http::Reply::text(take(*request), ""));
+                 });
+    });
+  }
+  std::string url() const { return host_->url("/hook"); }
+  const std::string& ca_file() const { return host_->ca_file(); }
+
+  struct Message {
+    std::string id;
+    Json body;
+    bool authentic = false;
+  };
+  std::vector<Message> messages() const {
+    const std::lock_guard lock(mutex_);
+    return messages_;
+  }
+  std::vector<std::string> told() const {
+    std::vector<std::string> out;
+    for (const auto& each : messages()) out.push_back(each.body.at("type"));
+    return out;
+  }
+  void answer(const std::string& type, int status) {
+    const std::lock_guard lock(mutex_);
+    answers_[type] = status;
+  }
+
+  static constexpr const char* kSecret = "whsec_a2V5LW9mLXRoZS1ob29rLTAxMjM0NTY3ODkwMTIzNA==";
+
+ private:
+  int take(const http::Request& request) {
+    const auto header = [&](const char* name) {
+      return std::string(request.header(name).value_or(""));
+    };
+    const auto text =
+        request.body.expose([](ByteView bytes) { return std::string(as_text(bytes)); });
+    Message message{header("webhook-id"), Json::parse(text), false};
+    const auto wanted =
+        grants::webhook_signature(kSecret, message.id, header("webhook-timestamp"), text);
+    message.authentic = wanted.ok() && wanted.value() == header("webhook-signature");
+    const std::lock_guard lock(mutex_);
+    const auto type = message.body.at("type").get<std::string>();
+    messages_.push_back(std::move(message));
+    return answers_.contains(type) ? answers_[type] : 200;
+  }
+
+  mutable std::mutex mutex_;
+  std::vector<Message> messages_;
+  std::map<std::string, int> answers_;
+  std::unique_ptr<HttpsHost> host_;
+};
+
+class ServiceRotation : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    superuser("CREATE ROLE rot_admin LOGIN CREATEROLE SUPERUSER PASSWORD 'the-admins-password'");
+    for (const char* role : {"app_a", "app_b", "app_one"}) {
+      superuser(std::string("CREATE ROLE ") + role + " LOGIN PASSWORD 'first-password'");
+    }
+  }
+  void SetUp() override {
+    superuser("ALTER ROLE app_a LOGIN PASSWORD 'first-password'");
+    superuser("ALTER ROLE app_b LOGIN PASSWORD NULL");
+    superuser("ALTER ROLE app_one LOGIN PASSWORD 'first-password'");
+  }
+  static void superuser(const std::string& sql) {
+    pqxx::connection connection(shared_postgres().superuser_conninfo());
+    pqxx::nontransaction tx(connection);
+    tx.exec(sql);
+  }
+  bool takes(const std::string& user, const std::string& password) const {
+    try {
+      pqxx::connection connection("host='" + socket_directory() + "' port=5432 user=" + user +
+                                  " dbname=postgres password='" + password + "'");
+      return connection.is_open();
+    } catch (const pqxx::broken_connection&) {
+      return false;
+    }
+  }
+
+  Json put(const std::string& path, const Json& body) {
+    const auto reply = tenant.api("PUT", path, tenant.admin, body);
+    EXPECT_THAT(reply.status, testing::AnyOf(200, 201)) << reply.body;
+    return json_of(reply);
+  }
+  Json state(const std::string& name) {
+    return json_of(tenant.api("GET", "/credentials/" + name + "/rotation", tenant.admin));
+  }
+  Json until(const std::string& name, const std::function<bool(const Json&)>& is_so,
+             const char* what) {
+    Json found;
+    eventually(
+        [&] {
+          found = state(name);
+          return is_so(found);
+        },
+        what);
+    return found;
+  }
+  static std::string phase(const Json& state) {
+    return state.contains("rotation") ? state.at("rotation").at("phase").get<std::string>() : "";
+  }
+  Json settings_of_postgres(std::vector<std::string> roles) {
+    return {{"kind", "postgres"},     {"host", "127.0.0.1"},       {"port", door.port()},
+            {"database", "postgres"}, {"roles", std::move(roles)}, {"admin_credential", "pg-admin"},
+            {"grace_seconds", 3600}};
+  }
+  void prepare_postgres(const std::string& name, const std::string& user,
+                        std::vector<std::string> roles) {
+    put("/credentials/pg-admin",
+        {{"fields", {{"username", "rot_admin"}, {"password", "the-admins-password"}}}});
+    put("/credentials/" + name,
+        {{"type", "basic"}, {"fields", {{"username", user}, {"password", "first-password"}}}});
+    put("/credentials/" + name + "/rotation", settings_of_postgres(std::move(roles)));
+  }
+  std::pair<std::string, std::string> value(const std::string& name) {
+    const auto shown = json_of(tenant.api("POST", "/credentials/" + name + "/reveal", tenant.admin,
+                                          {{"reason", "a test"}}));
+    return {shown.at("fields").at("username"), shown.at("fields").at("password")};
+  }
+  WireReply rotate(const std::string& name, const Json& body = Json::object()) {
+    return tenant.api("POST", "/credentials/" + name + "/rotate", tenant.admin, body);
+  }
+
+  TcpDoor door{socket_directory() + "/.s.PGSQL.5432"};
+  Hook hook;
+  TestService service{[this](app::Config& config) {
+    config.rotation_postgres_hosts = {"127.0.0.1:" + std::to_string(door.port())};
+    config.rotation_webhook_hosts = {"127.0.0.1"};
+    config.rotation_allow_insecure_loopback = true;
+    config.outbound_ca_file = hook.ca_file();
+  }};
+  TestTenant tenant = [this] {
+    TestTenant made(service, "rotating");
+    made.manifest["settings"]["reveal"] = true;
+    if (made.apply().status != 200) throw std::runtime_error("tenant");
+    return made;
+  }();
+};
+
+TEST_F(ServiceRotation, OfARoleSetsItsPasswordOnTheServer) {
+  prepare_postgres("db", "app_one", {"app_one"});
+  EXPECT_THAT(rotate("db"), HasStatus(202));
+  until(
+      "db", [](const Json& is) { return phase(is) == "previous"; }, "the role is rotated");
+  const auto [user, password] = value("db");
+  EXPECT_EQ(user, "app_one");
+  EXPECT_EQ(password.size(), 32U);
+  EXPECT_TRUE(takes(user, password));
+  EXPECT_FALSE(takes(user, "first-password")) << "one role has one password";
+}
+
+TEST_F(ServiceRotation, OfTwoRolesKeepsTheOneBeforeValidForItsGrace) {
+  prepare_postgres("db", "app_a", {"app_a", "app_b"});
+  EXPECT_THAT(rotate("db"), HasStatus(202));
+  until(
+      "db", [](const Json& is) { return phase(is) == "previous"; }, "it is the other's turn");
+  const auto [user, password] = value("db");
+  EXPECT_EQ(user, "app_b");
+  EXPECT_TRUE(takes("app_b", password));
+  EXPECT_TRUE(takes("app_a", "first-password")) << "whoever has it goes on working";
+  EXPECT_THAT(tenant.api("POST", "/credentials/db/rotation/retire", tenant.admin), HasStatus(202));
+  until(
+      "db", [](const Json& is) { return phase(is).empty(); }, "the one before is retired");
+  EXPECT_FALSE(takes("app_a", "first-password"));
+  EXPECT_TRUE(takes("app_b", password));
+  // And back again.
+  EXPECT_THAT(rotate("db"), HasStatus(202));
+  until(
+      "db", [](const Json& is) { return phase(is) == "previous"; }, "it is the first's turn");
+  const auto again = value("db");
+  EXPECT_EQ(again.first, "app_a");
+  EXPECT_TRUE(takes("app_a", again.second));
+  EXPECT_TRUE(takes("app_b", password));
+}
+
+TEST_F(ServiceRotation, OfARoleThatMayNotLogInIsRolledBack) {
+  prepare_postgres("db", "app_one", {"app_one"});
+  superuser("ALTER ROLE app_one NOLOGIN");
+  EXPECT_THAT(rotate("db"), HasStatus(202));
+  const auto ended = until(
+      "db", [](const Json& is) { return is.contains("failed_at"); }, "it is rolled back");
+  EXPECT_EQ(ended.at("problem"), "the PostgreSQL server does not take the new password");
+  EXPECT_EQ(phase(ended), "");
+  EXPECT_EQ(value("db"), std::pair(std::string("app_one"), std::string("first-password")));
+  superuser("ALTER ROLE app_one LOGIN");
+  EXPECT_TRUE(takes("app_one", "first-password")) << "as it was before";
+}
+
+TEST_F(ServiceRotation, OfTwoRolesRollsBackWithoutTouchingTheOther) {
+  prepare_postgres("db", "app_a", {"app_a", "app_b"});
+  superuser("ALTER ROLE app_b NOLOGIN");
+  EXPECT_THAT(rotate("db"), HasStatus(202));
+  until(
+      "db", [](const Json& is) { return is.contains("failed_at"); }, "it is rolled back");
+  EXPECT_TRUE(takes("app_a", "first-password"));
+  EXPECT_EQ(value("db").first, "app_a");
+}
+
+TEST_F(ServiceRotation, OfAUrlPutsRoleAndPasswordIntoIt) {
+  put("/credentials/pg-admin",
+      {{"type", "database_url"},
+       {"fields", {{"url", "postgresql://rot_admin:the-admins-password@127.0.0.1/postgres"}}}});
+  put("/credentials/db",
+      {{"type", "database_url"},
+       {"fields", {{"url", "postgresql://app_a:first-password@db.example/main?sslmode=require"}}}});
+  auto settings = settings_of_postgres({"app_a", "app_b"});
+  settings["field"] = "url";
+  put("/credentials/db/rotation", settings);
+  EXPECT_THAT(rotate("db"), HasStatus(202));
+  until(
+      "db", [](const Json& is) { return phase(is) == "previous"; }, "the URL is rotated");
+  const auto shown =
+      json_of(tenant.api("POST", "/credentials/db/reveal", tenant.admin, {{"reason", "a test"}}));
+  const std::string url = shown.at("fields").at("url");
+  EXPECT_THAT(url, testing::StartsWith("postgresql://app_b:"));
+  EXPECT_THAT(url, testing::EndsWith("@db.example/main?sslmode=require"));
+  EXPECT_TRUE(takes("app_b", url.substr(19, url.find('@') - 19)));
+}
+
+TEST_F(ServiceRotation, AServerThatIsAwayChangesNothing) {
+  prepare_postgres("db", "app_one", {"app_one"});
+  door.closed = true;
+  EXPECT_THAT(rotate("db"), HasStatus(202));
+  const auto waits = until(
+      "db", [](const Json& is) { return is.contains("problem"); }, "it was tried");
+  EXPECT_EQ(phase(waits), "pending");
+  EXPECT_THAT(waits.at("problem").get<std::string>(), HasSubstr("could not be reached"));
+  EXPECT_EQ(value("db").second, "first-password");
+  EXPECT_TRUE(takes("app_one", "first-password"));
+  door.closed = false;
+  until(
+      "db", [](const Json& is) { return phase(is) == "previous"; }, "it came back");
+  EXPECT_TRUE(takes("app_one", value("db").second));
+}
+
+TEST_F(ServiceRotation, GoesOnlyWhereTheOperatorLetsIt) {
+  prepare_postgres("db", "app_one", {"app_one"});
+  auto settings = settings_of_postgres({"app_one"});
+  settings["port"] = door.port() + 1;
+  EXPECT_THAT(tenant.api("PUT", "/credentials/db/rotation", tenant.admin, settings),
+              IsProblem(403, "forbidden"));
+  settings["port"] = door.port();
+  settings["host"] = "localhost";
+  EXPECT_THAT(tenant.api("PUT", "/credentials/db/rotation", tenant.admin, settings),
+              IsProblem(403, "forbidden"));
+  put("/credentials/hook-secret", {{"fields", {{"secret", Hook::kSecret}}}});
+  for (const char* url : {"https://hooks.example.com/", "https://127.0.0.1.example.com/",
+                          "https://127.0.0.2/", "https://169.254.169.254/latest"}) {
+    const auto reply =
+        tenant.api("PUT", "/credentials/db/rotation", tenant.admin,
+                   {{"kind", "webhook"}, {"url", url}, {"secret_credential", "hook-secret"}});
+    EXPECT_THAT(reply.status, testing::AnyOf(400, 403)) << url;
+  }
+}
+
+TEST_F(ServiceRotation, WithoutTlsNoServerIsTrusted) {
+  // As it is unless for development: the server has no certificate, so nothing is sent to it.
+  storage::PostgresRotator rotator({{"127.0.0.1:" + std::to_string(door.port())}, "", false});
+  vault::Fields made, admin;
+  const auto field = [](const char* text) {
+    return FieldValue(SecureBuffer::copy_of(std::string_view(text)));
+  };
+  made.emplace("username", field("app_one"));
+  made.emplace("password", field("new-password"));
+  admin.emplace("username", field("rot_admin"));
+  admin.emplace("password", field("the-admins-password"));
+  vault::RunningRotation running;
+  running.settings.kind = vault::RotationKind::Postgres;
+  running.settings.host = "127.0.0.1";
+  running.settings.port = door.port();
+  running.settings.database = "postgres";
+  running.settings.field = "password";
+  running.settings.roles = {"app_one"};
+  running.new_role = "app_one";
+  const TenantId tenant_id("acme");
+  const vault::CredentialKey key{Owner::tenant(), CredentialName("db")};
+  const vault::Rotator::Step step{tenant_id, key, running, &made, &made, &admin, {}};
+  ASSERT_TRUE(rotator.check(running.settings).ok());
+  EXPECT_EQ(code_of(rotator.set(step)), ErrorCode::Unavailable);
+  EXPECT_TRUE(takes("app_one", "first-password"));
+  storage::PostgresRotator lenient({{"127.0.0.1:" + std::to_string(door.port())}, "", true});
+  EXPECT_TRUE(lenient.set(step).ok());
+  EXPECT_TRUE(takes("app_one", "new-password"));
+  EXPECT_TRUE(lenient.test(step).ok());
+  // Whoever uses the role itself as the admin would lock themselves out.
+  running.new_role = "rot_admin";
+  EXPECT_EQ(code_of(lenient.set(step)), ErrorCode::Conflict);
+  running.new_role = "no_such_role";
+  EXPECT_EQ(code_of(lenient.set(step)), ErrorCode::Conflict);
+}
+
+TEST_F(ServiceRotation, NothingSecretIsInLogsAnswersOrRecords) {
+  prepare_postgres("db", "app_one", {"app_one"});
+  std::string answers = rotate("db").body;
+  answers += until(
+                 "db", [](const Json& is) { return phase(is) == "previous"; }, "rotated")
+                 .dump();
+  const auto password = value("db").second;
+  answers += tenant.api("GET", "/rotations", tenant.admin).body;
+  answers += tenant.api("GET", "/credentials/db/versions", tenant.admin).body;
+  std::string records;
+  for (const auto& each : tenant.audit()) records += each.dump();
+  const auto log = read_text(shared_postgres().log_file());
+  const auto dumped = [&] {
+    pqxx::connection connection(service.database().superuser());
+    pqxx::work tx(connection);
+    std::string out;
+    for (const auto& row : tx.exec("SELECT r::text FROM postern.credential_rotation r")) {
+      out += row[0].c_str();
+    }
+    return out;
+  }();
+  for (const auto& secret :
+       {password, std::string("first-password"), std::string("the-admins-password")}) {
+    EXPECT_THAT(answers, Not(HasSubstr(secret)));
+    EXPECT_THAT(records, Not(HasSubstr(secret)));
+    EXPECT_THAT(dumped, Not(HasSubstr(secret)));
+  }
+  EXPECT_THAT(log, Not(HasSubstr(password))) << "the server is told the verifier alone";
+  EXPECT_THAT(log, Not(HasSubstr("the-admins-password")));
+  EXPECT_THAT(records, HasSubstr("credential.rotate"));
+  EXPECT_THAT(records, HasSubstr("\"phase\":\"current\""));
+  EXPECT_TRUE(tenant.verification().at("intact"));
+}
+
+// ---- webhooks ----
+
+TEST(WebhookSignature, IsThatOfStandardWebhooks) {
+  // The example of the specification's own libraries.
+  EXPECT_EQ(must(grants::webhook_signature("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+                                           "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330",
+                                           R"({"test": 2432232314})")),
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+  for (const char* secret : {"", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+                             "whsec_c2hvcnQ=", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS"}) {
+    EXPECT_EQ(code_of(grants::webhook_signature(secret, "id", "1", "{}")), ErrorCode::Conflict)
+        << secret;
+  }
+}
+
+TEST_F(ServiceRotation, ByWebhookTellsEachStepSignedAndOnce) {
+  put("/credentials/hook-secret", {{"fields", {{"secret", Hook::kSecret}}}});
+  put("/credentials/api", {{"fields", {{"username", "u"}, {"password", "old"}}}});
+  put("/credentials/api/rotation", {{"kind", "webhook"},
+                                    {"url", hook.url()},
+                                    {"secret_credential", "hook-secret"},
+                                    {"length", 24}});
+  EXPECT_THAT(rotate("api"), HasStatus(202));
+  until(
+      "api", [](const Json& is) { return phase(is).empty() && is.contains("rotated_at"); },
+      "the webhook was told");
+  EXPECT_THAT(hook.told(), ElementsAre("rotation.set", "rotation.test", "rotation.retire"));
+  const auto password = value("api").second;
+  EXPECT_EQ(password.size(), 24U);
+  std::string all;
+  for (const auto& each : hook.messages()) {
+    EXPECT_TRUE(each.authentic);
+    EXPECT_EQ(each.body.at("data").at("credential"), "api");
+    const auto rotation = each.body.at("data").at("rotation").get<std::string>();
+    EXPECT_THAT(each.id, testing::StartsWith("rot_" + rotation + "_"));
+    all += each.body.dump();
+  }
+  EXPECT_EQ(hook.messages().front().body.at("data").at("fields"), (Json{{"password", password}}));
+  EXPECT_THAT(all, Not(HasSubstr("\"old\""))) << "the value before is told to nobody";
+  EXPECT_FALSE(hook.messages().back().body.at("data").contains("fields"));
+}
+
+TEST_F(ServiceRotation, ByWebhookThatRefusesTheTestIsRolledBack) {
+  put("/credentials/hook-secret", {{"fields", {{"secret", Hook::kSecret}}}});
+  put("/credentials/api", {{"fields", {{"username", "u"}, {"password", "old"}}}});
+  put("/credentials/api/rotation",
+      {{"kind", "webhook"}, {"url", hook.url()}, {"secret_credential", "hook-secret"}});
+  hook.answer("rotation.test", 422);
+  EXPECT_THAT(rotate("api"), HasStatus(202));
+  const auto ended = until(
+      "api", [](const Json& is) { return is.contains("failed_at"); }, "rolled back");
+  EXPECT_EQ(ended.at("problem"), "the webhook refused to test, with status 422");
+  EXPECT_THAT(hook.told(), ElementsAre("rotation.set", "rotation.test", "rotation.undo"));
+  EXPECT_EQ(value("api").second, "old");
+}
+
+TEST_F(ServiceRotation, ByWebhookOfAKeyPairTellsThePublicHalfAlone) {
+  put("/credentials/hook-secret", {{"fields", {{"secret", Hook::kSecret}}}});
+  const auto first = json_of(tenant.api("PUT", "/credentials/deploy", tenant.admin,
+                                        {{"fields", {{"private_key", "old"}}}}));
+  put("/credentials/deploy/rotation", {{"kind", "webhook"},
+                                       {"generate", "ssh_key"},
+                                       {"url", hook.url()},
+                                       {"secret_credential", "hook-secret"}});
+  EXPECT_THAT(rotate("deploy"), HasStatus(202));
+  const auto ended = until(
+      "deploy", [](const Json& is) { return is.contains("rotated_at"); }, "the key is told");
+  const auto told = hook.messages().front().body;
+  EXPECT_EQ(told.at("data").at("public_key"), ended.at("public_key"));
+  EXPECT_THAT(told.dump(), Not(HasSubstr("PRIVATE KEY")));
+  EXPECT_FALSE(told.at("data").contains("fields"));
+  EXPECT_EQ(first.at("version"), 1);
+}
+
+// ---- who may, and emergencies ----
+
+TEST_F(ServiceRotation, AUserRotatesTheirOwnAndTellsNobodyOutside) {
+  const auto alice = tenant.user_token("alice");
+  tenant.store("alice", "github", {{"token", "of-alice"}});
+  const auto own = [&](const char* method, const std::string& path, const Json& body = nullptr) {
+    return tenant.api(method, "/credentials/github" + path, alice, body);
+  };
+  EXPECT_THAT(own("PUT", "/rotation", {{"kind", "password"}}), HasStatus(403));
+  EXPECT_THAT(own("DELETE", "/rotation"), HasStatus(403));
+  EXPECT_THAT(own("POST", "/rotate", {{"generate", {{"kind", "password"}, {"field", "token"}}}}),
+              HasStatus(200));
+  EXPECT_THAT(tenant.api("GET", "/rotations", alice), HasStatus(403));
+  EXPECT_THAT(tenant.api("POST", "/rotations", alice, {{"type", "generic"}}), HasStatus(403));
+  // An admin has it told to a webhook: then it is for admins.
+  const auto query = "?issuer=" + percent_encoded(tenant.idp.issuer()) + "&subject=alice";
+  put("/credentials/hook-secret" + query, {{"fields", {{"secret", Hook::kSecret}}}});
+  put("/credentials/github/rotation" + query, {{"kind", "webhook"},
+                                               {"field", "token"},
+                                               {"url", hook.url()},
+                                               {"secret_credential", "hook-secret"}});
+  EXPECT_THAT(own("POST", "/rotate", Json::object()), HasStatus(403));
+  EXPECT_THAT(hook.told(), testing::IsEmpty());
+  EXPECT_THAT(own("POST", "/rotate", {{"fields", {{"token", "by hand"}}}}), HasStatus(200));
+}
+
+TEST_F(ServiceRotation, AnEmergencyRotatesOrDisablesWhatWasTouchedAndNothingElse) {
+  const auto alice = tenant.user_token("alice"), bob = tenant.user_token("bob");
+  tenant.store("alice", "github", {{"token", "of-alice"}});
+  tenant.store("bob", "github", {{"token", "of-bob"}});
+  const auto query = [&](const char* who) {
+    return "?issuer=" + percent_encoded(tenant.idp.issuer()) + "&subject=" + who;
+  };
+  put("/credentials/github/rotation" + query("alice"),
+      {{"kind", "password"}, {"field", "token"}, {"grace_seconds", 86400}});
+  // A rotation is in its grace: the value that alice's gateway had is still here.
+  ASSERT_THAT(tenant.api("POST", "/credentials/github/rotate" + query("alice"), tenant.admin,
+                         Json::object()),
+              HasStatus(200));
+  for (const auto& user : {alice, bob}) {
+    ASSERT_THAT(tenant.release(user, {{{"backend", "github"}}}), HasStatus(200));
+  }
+  const auto exchanged = json_of(tenant.exchange(alice, "files"));
+  Json order{{"principal", {{"issuer", tenant.idp.issuer()}, {"subject", "alice"}}},
+             {"since", "2020-01-01T00:00:00Z"},
+             {"action", "rotate"},
+             {"dry_run", true},
+             {"reason", "a drill"}};
+  const auto of_alice = [&](const char* path) {
+    return json_of(tenant.api("GET", "/credentials/github" + std::string(path) + query("alice"),
+                              tenant.admin));
+  };
+  auto answer = json_of(tenant.api("POST", "/emergency", tenant.admin, order));
+  ASSERT_EQ(answer.at("items").size(), 1U) << answer;
+  EXPECT_EQ(answer.at("items").at(0).at("status"), "would_rotate");
+  EXPECT_EQ(answer.at("tokens"), 1);
+  EXPECT_EQ(of_alice("").at("version"), 2) << "a dry run changes nothing";
+
+  order["dry_run"] = false;
+  answer = json_of(tenant.api("POST", "/emergency", tenant.admin, order));
+  EXPECT_EQ(answer.at("items").at(0).at("status"), "rotated") << answer;
+  EXPECT_EQ(answer.at("tokens_revoked"), 1);
+  EXPECT_EQ(of_alice("").at("version"), 3);
+  std::vector<std::string> states;
+  const auto versions = of_alice("/versions");
+  for (const auto& each : versions.at("items")) states.push_back(each.at("state"));
+  EXPECT_THAT(states, ElementsAre("destroyed", "destroyed", "live")) << "and no grace is left";
+  const auto status =
+      json_of(tenant.ask("POST", "/t/rotating/introspect",
+                         {{"Authorization", basic("gw-01", tenant.secret)},
+                          {"Content-Type", "application/x-www-form-urlencoded"}},
+                         form({{"token", exchanged.at("access_token").get<std::string>()}})));
+  EXPECT_EQ(status.at("active"), false);
+
+  order["action"] = "disable";
+  answer = json_of(tenant.api("POST", "/emergency", tenant.admin, order));
+  EXPECT_EQ(answer.at("items").at(0).at("status"), "disabled");
+  EXPECT_EQ(item_of(tenant.release(alice, {{{"backend", "github"}}})).at("error"),
+            "interaction_required");
+  EXPECT_EQ(item_of(tenant.release(bob, {{{"backend", "github"}}})).at("env").at("GITHUB_TOKEN"),
+            "of-bob");
+  std::size_t acts = 0;
+  for (const auto& each : tenant.audit("limit=1000&action=credential.emergency")) {
+    EXPECT_EQ(each.at("event").at("fields").at("credentials"), "github of alice");
+    ++acts;
+  }
+  EXPECT_EQ(acts, 3U);
+}
+
+// ---- kill -9 ----
+
+TEST_F(ServiceRotation, AKilledServiceGoesOnWhereItWas) {
+  PostgresDatabase database;
+  TempDirectory directory;
+  ServiceProcess process(directory.path(), database.service());
+  process.set_variable("POSTERND_ROTATION_POSTGRES_HOSTS",
+                       "127.0.0.1:" + std::to_string(door.port()));
+  process.set_variable("POSTERND_ROTATION_ALLOW_INSECURE_LOOPBACK", "true");
+  process.start();
+  TestTenant killed(process.endpoint(), "killed");
+  killed.manifest["settings"]["reveal"] = true;
+  ASSERT_THAT(killed.apply(), HasStatus(200));
+  const auto admin = [&](const char* method, const std::string& path, const Json& body) {
+    return killed.api(method, path, killed.admin, body);
+  };
+  admin("PUT", "/credentials/pg-admin",
+        {{"fields", {{"username", "rot_admin"}, {"password", "the-admins-password"}}}});
+  admin("PUT", "/credentials/db",
+        {{"fields", {{"username", "app_a"}, {"password", "first-password"}}}});
+  ASSERT_THAT(admin("PUT", "/credentials/db/rotation", settings_of_postgres({"app_a", "app_b"})),
+              HasStatus(200));
+  ASSERT_THAT(admin("POST", "/credentials/db/rotate", Json::object()), HasStatus(202));
+  process.process().signal(SIGKILL);
+  process.process().wait();
+  // Nobody waits two minutes here for the lease of the dead to end.
+  pqxx::connection connection(database.superuser());
+  pqxx::nontransaction tx(connection);
+  tx.exec("UPDATE postern.credential_rotation SET lease_until = to_timestamp(0)");
+  process.start();
+  eventually(
+      [&] {
+        return json_of(killed.api("GET", "/credentials/db/rotation", killed.admin))
+            .contains("rotated_at");
+      },
+      "the rotation goes on");
+  const auto shown = json_of(admin("POST", "/credentials/db/reveal", {{"reason", "a test"}}));
+  EXPECT_EQ(shown.at("fields").at("username"), "app_b");
+  EXPECT_TRUE(takes("app_b", shown.at("fields").at("password")));
+  EXPECT_TRUE(takes("app_a", "first-password"));
+  EXPECT_TRUE(killed.verification().at("intact"));
+}
+
+}  // namespace
+}  // namespace postern::test
