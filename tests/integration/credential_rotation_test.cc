@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "storage/postgres_erasure_store.h"
 #include "storage/postgres_rotation_store.h"
 #include "support/code_of.h"
 #include "support/rotation_world.h"
@@ -570,6 +571,45 @@ TEST(CredentialRotation, IsKeptApartByTenantAndOwner) {
     EXPECT_TRUE(world.rows.give_back(tenant, which, "lease").ok());
   }
   EXPECT_EQ(must(world.rows.find(world.tenant, key)).phase, RotationPhase::Pending);
+}
+
+TEST(CredentialRotation, GoesWithItsOwnerWhoIsErased) {
+  RotationWorld world;
+  const Principal alice{"https://idp.example", "alice"};
+  const auto of_alice = [&](const char* name) {
+    return vault::CredentialKey{Owner::principal(alice), CredentialName(name)};
+  };
+  const auto put = [&](const char* name, const char* user) {
+    const auto fields = world.log_in(user, "old");
+    return world.stores.credentials.put(world.tenant, of_alice(name), std::nullopt,
+                                        [&](std::uint32_t version) {
+                                          return world.envelope.seal(
+                                              world.tenant, of_alice(name), version, fields,
+                                              world.clock.now(), std::nullopt);
+                                        },
+                                        {});
+  };
+  for (const char* name : {"pg-admin", "db", "other"}) ASSERT_TRUE(put(name, "app").ok());
+  const auto process = world.process();
+  for (const char* name : {"db", "other"}) {
+    ASSERT_TRUE(process
+                    ->configure(world.tenant, of_alice(name), world.settings({"app", "app_b"}),
+                                world.record())
+                    .ok());
+  }
+  ASSERT_TRUE(process->rotate(world.tenant, of_alice("db"), {}, world.record()).ok());
+  storage::PostgresErasureStore erasures(world.stores.database, world.stores.log);
+  ASSERT_TRUE(
+      erasures.begin(world.tenant, alice, "e1", world.clock.now(), world.record("erase")).ok());
+  EXPECT_EQ(code_of(process->rotate(world.tenant, of_alice("other"), {}, world.record())),
+            ErrorCode::Conflict)
+      << "nothing is sealed for somebody who is being erased";
+  ASSERT_TRUE(erasures.remove_rows(world.tenant, "e1", world.clock.now()).ok());
+  EXPECT_EQ(code_of(process->find(world.tenant, of_alice("db"))), ErrorCode::NotFound);
+  EXPECT_FALSE(process->go_on(world.tenant, of_alice("db")).ok());
+  world.clock.advance(240h);
+  EXPECT_EQ(process->tick(), 0U);
+  EXPECT_EQ(rows_of_versions(world, "db"), 0U);
 }
 
 TEST(CredentialRotation, AKekThatIsRotatedMeanwhileTakesTheNewValueAlong) {
