@@ -572,7 +572,16 @@ Status Keyring::with_current(const TenantId& tenant, const Owner& owner, const U
     POSTERN_TRY(share, impl_->principal_share(tenant, owner.principal()));
   }
   if (share) {
-    POSTERN_TRY(bytes, impl_->share_of_principal(tenant, *share));
+    auto found = impl_->share_of_principal(tenant, *share);
+    if (!found.ok() && is_share_destroyed(found.error())) {
+      // Perhaps between the two: then there is another, or none, and a fresh one is made.
+      POSTERN_TRY(const auto now, impl_->principal_share(tenant, owner.principal()));
+      if (now && now != share) {
+        share = now;
+        found = impl_->share_of_principal(tenant, *share);
+      }
+    }
+    POSTERN_TRY(bytes, std::move(found));
   }
   return with_current(tenant, [&](KekVersion version, const Kek& kek) {
     return bytes == nullptr

@@ -16,6 +16,8 @@
 #include <pqxx/pqxx>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "policy/erasure_statement.h"
@@ -501,6 +503,48 @@ TEST_F(ErasureInTheDatabase, ARewrapPassesOverWhomIsBeingErased) {
   replica_.erasures.go_on();
   EXPECT_EQ(opened(replica_, acme_), "00111");
   EXPECT_TRUE(replica_.erasure_store.find(acme_, "first").value().done_at);
+}
+
+TEST_F(ErasureInTheDatabase, WritersAtTheSameTimeLeaveNothingUnderTheOldShare) {
+  const auto old = replica_.keyring.principal_share(acme_, kAlice).value();
+  Replica another(database_, root_key_, &shares_);
+  std::atomic<bool> stop{false};
+  std::atomic<int> written{0}, refused{0}, otherwise{0};
+  std::vector<std::thread> writers;
+  for (auto* replica : {&replica_, &another, &replica_, &another}) {
+    writers.emplace_back([&, replica, number = writers.size()] {
+      const auto key = key_of(kAlice, "of-writer-" + std::to_string(number));
+      while (!stop) {
+        const auto put = replica->put(acme_, key, "value");
+        if (put.ok()) {
+          ++written;
+        } else if (put.error().code == ErrorCode::Conflict) {
+          ++refused;
+        } else {
+          ++otherwise;
+          ADD_FAILURE() << put.error().detail << " " << put.error().diagnostic;
+        }
+      }
+    });
+  }
+  int before = 0;
+  for (int round = 0; round < 5; ++round) {
+    // Each erasure finds something that was written since the one before.
+    eventually([&] { return written > before; }, "writers write");
+    const auto erased = replica_.erase(acme_, kAlice);
+    EXPECT_TRUE(erased.ok()) << erased.error().detail << erased.error().diagnostic;
+    EXPECT_TRUE(erased.ok() && erased.value().erasure.done_at);
+    before = written;
+  }
+  stop = true;
+  for (auto& writer : writers) writer.join();
+  EXPECT_EQ(otherwise, 0) << "they are refused in so many words, and never wait for each other";
+  EXPECT_EQ(scalar("SELECT count(*) FROM credential_version v WHERE v.owner_subject = 'alice'"
+                   " AND NOT EXISTS (SELECT FROM principal_share p WHERE p.share_id = v.share_id)"),
+            "0");
+  EXPECT_NE(replica_.keyring.principal_share(acme_, kAlice).value(), old);
+  EXPECT_EQ(opened(replica_, acme_).substr(2), "111");
+  expect_intact(acme_);
 }
 
 TEST_F(ErasureInTheDatabase, KeysAreForgottenWhenTheShareIsGone) {
