@@ -26,6 +26,7 @@ constexpr seconds kLease(120);
 constexpr std::uint32_t kMostAttempts = 6;  ///< of a step before the value is handed out
 constexpr std::size_t kThreads = 3;         ///< so many slow servers hold up nobody
 constexpr std::uint32_t kDueAtOnce = 30;
+constexpr seconds kCounted(30);  ///< how old what metrics say of all replicas may be
 
 seconds delay_of(std::uint32_t attempts) {
   return std::min(seconds(5) * (1 << std::min(attempts, 12u)), seconds(3600));
@@ -717,12 +718,19 @@ void CredentialRotations::start(std::chrono::milliseconds interval) {
 void CredentialRotations::work() {
   std::unique_lock lock(mutex_);
   auto seen = begun_;
+  // Reads every row, and so not at every look.
+  using std::chrono::steady_clock;
+  std::optional<steady_clock::time_point> counted;
   while (!stopping_) {
     lock.unlock();
     const auto moved = tick();
-    const auto counts = store_.counts(clock_.now());
+    const bool counts_now = !counted || steady_clock::now() - *counted > kCounted;
+    auto counts = counts_now
+                      ? store_.counts(clock_.now())
+                      : Result<CredentialRotationStore::Counts>(fail(ErrorCode::Conflict, ""));
+    if (counts.ok()) counted = steady_clock::now();
     lock.lock();
-    if (counts.ok()) counts_ = counts.value();
+    if (counts.ok()) counts_ = std::move(counts).value();
     if (moved > 0) continue;  // there may be more
     wake_.wait_for(lock, interval_, [&] { return stopping_ || seen != begun_; });
     seen = begun_;

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "storage/postgres_credential_rotations.h"
 #include "storage/postgres_erasure_store.h"
 #include "storage/postgres_share_store.h"
 #include "storage/session.h"
@@ -109,6 +110,36 @@ TEST_F(StorageLeaks, AStatementOfErasureThatFails) {
       });
   ASSERT_FALSE(refused.ok());
   expect_clean(refused.error());
+}
+
+TEST_F(StorageLeaks, ARotationThatFails) {
+  ASSERT_TRUE(put(Owner::tenant(), to_bytes(kCanary)).ok());
+  const vault::CredentialKey key{Owner::tenant(), CredentialName("github")};
+  storage::PostgresCredentialRotations rotations(stores_.database, stores_.log);
+  auto sealed = to_bytes(std::string(600'000, 'x'));
+  const auto canary = to_bytes(kCanary);
+  std::copy(canary.begin(), canary.end(), sealed.begin());
+  const auto begun = rotations.begin(
+      tenant_, key, 1, {"lease", {}},
+      [&](std::uint32_t version) -> Result<vault::SealedVersion> {
+        return vault::SealedVersion{version, KekVersion{1}, to_bytes(kCanary), sealed, {"token"},
+                                    {},      std::nullopt};
+      },
+      [](vault::CredentialRotation&) -> Result<vault::CredentialRotationStore::Effect> {
+        return vault::CredentialRotationStore::Effect{};
+      });
+  ASSERT_FALSE(begun.ok());
+  EXPECT_EQ(begun.error().code, ErrorCode::TooLarge);
+  expect_clean(begun.error());
+
+  const auto said = rotations.change(
+      tenant_, key, "",
+      [](vault::CredentialRotation& is) -> Result<vault::CredentialRotationStore::Effect> {
+        is.problem = std::string(600, 'x') + kCanary;
+        return vault::CredentialRotationStore::Effect{};
+      });
+  ASSERT_FALSE(said.ok());
+  expect_clean(said.error());
 }
 
 TEST_F(StorageLeaks, AKeyThatIsThereAlready) {
