@@ -730,12 +730,19 @@ TEST_P(Isolation, AnotherUsersCredentialIsLikeNoCredential) {
   expect_same(about("DELETE"), "bob", "nobody", "DELETE");
   expect_same(about("PUT", {{"fields", {{"token", "mine"}}}}), "bob", "nobody", "PUT");
   expect_same(about("PATCH", {{"description", "mine"}}), "bob", "nobody", "PATCH");
+  expect_same(
+      [&](const std::string& subject) {
+        return x().api("POST",
+                       "/credentials/github/rotate?issuer=" + percent_encoded(x().idp.issuer()) +
+                           "&subject=" + subject,
+                       alice, {{"fields", {{"token", "mine"}}}});
+      },
+      "bob", "nobody", "POST rotate");
   for (const auto& [method, path] : Pairs{{"GET", "versions"},
                                           {"DELETE", "versions/1"},
                                           {"POST", "versions/1/undelete"},
                                           {"POST", "versions/1/destroy"},
                                           {"GET", "rotation"},
-                                          {"POST", "rotate"},
                                           {"POST", "rotation/retire"},
                                           {"POST", "rotation/cancel"}}) {
     expect_same(
