@@ -46,6 +46,7 @@ void* locked_region(std::size_t size) {
   return region;
 }
 
+/// Slots are all zero while nobody has them.
 class Arena {
  public:
   std::byte* take(std::size_t size) {
@@ -74,6 +75,7 @@ class Arena {
     const std::size_t count = kRegionBytes / slot_size;
     slots.free.reserve(slots.total + count);
     auto* region = static_cast<std::byte*>(locked_region(kRegionBytes));
+    std::memset(region, 0, kRegionBytes);
     slots.total += count;
     for (std::size_t i = count; i-- > 0;) slots.free.push_back(region + i * slot_size);
   }
@@ -87,19 +89,69 @@ Arena& arena() {
   return *instance;
 }
 
+/// A few small slots that this thread gave back, so that the next request on it takes
+/// them without a lock. Never destroyed, so that a secret may outlive it; Returner
+/// empties it when the thread ends, and closes it.
+struct Kept {
+  static constexpr std::size_t kSlots = 8;
+  static constexpr std::size_t kLargest = 256;
+
+  struct SizeClass {
+    std::array<std::byte*, kSlots> slots;
+    std::size_t count;
+  };
+  std::array<SizeClass, slot_class(kLargest) + 1> classes;
+  bool closed;
+};
+thread_local Kept g_kept{};
+
+struct Returner {
+  ~Returner() {
+    g_kept.closed = true;
+    for (std::size_t i = 0; i < g_kept.classes.size(); ++i) {
+      auto& kept = g_kept.classes[i];
+      while (kept.count > 0) arena().give(kept.slots[--kept.count], kMinSlot << i);
+    }
+  }
+};
+
+std::byte* take_slot(std::size_t size) {
+  if (size <= Kept::kLargest) {
+    auto& kept = g_kept.classes[slot_class(size)];
+    if (kept.count > 0) return kept.slots[--kept.count];
+  }
+  return arena().take(size);
+}
+
+void give_slot(std::byte* slot, std::size_t size) noexcept {
+  if (size <= Kept::kLargest && !g_kept.closed) {
+    thread_local const Returner returner;
+    auto& kept = g_kept.classes[slot_class(size)];
+    if (kept.count < Kept::kSlots) {
+      kept.slots[kept.count++] = slot;
+      return;
+    }
+  }
+  arena().give(slot, size);
+}
+
 }  // namespace
 
 SecureBuffer::SecureBuffer(std::size_t size) : size_(size) {
   if (size == 0) return;
-  data_ = size <= kMaxSlot ? arena().take(size) : static_cast<std::byte*>(locked_region(size));
-  std::memset(data_, 0, size);
+  if (size <= kMaxSlot) {
+    data_ = take_slot(size);
+  } else {
+    data_ = static_cast<std::byte*>(locked_region(size));
+    std::memset(data_, 0, size);
+  }
 }
 
 SecureBuffer::~SecureBuffer() {
   if (data_ == nullptr) return;
   if (size_ <= kMaxSlot) {
     sodium_memzero(data_, size_);
-    arena().give(data_, size_);
+    give_slot(data_, size_);
   } else {
     sodium_free(data_);  // wipes first
   }

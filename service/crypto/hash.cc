@@ -120,6 +120,9 @@ Kek combine(const Kek& key, std::initializer_list<ByteView> parts) {
 }
 
 bool equal(ByteView a, ByteView b) noexcept {
+  if (a.size() == crypto_verify_32_BYTES && b.size() == a.size()) {
+    return crypto_verify_32(as_uchar(a), as_uchar(b)) == 0;  // as constant in time, and faster
+  }
   return a.size() == b.size() && (a.empty() || sodium_memcmp(a.data(), b.data(), a.size()) == 0);
 }
 

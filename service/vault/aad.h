@@ -1,5 +1,11 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
 #include <string_view>
 
 #include "core/bytes.h"
@@ -10,19 +16,56 @@ namespace postern::vault {
 /// Builds the associated data that binds a box to its one row: each part with
 /// its length as 4 bytes big-endian before it, the format label first, so that
 /// no two different rows, and no two kinds of box, have the same bytes.
+///
+/// Two of them are built for each release, so this is inline, and takes memory from
+/// the heap only for what is longer than any usual row's.
 class Aad {
  public:
-  explicit Aad(std::string_view label) { text(label); }
-  Aad& text(std::string_view part);
-  Aad& number(std::uint64_t value);  ///< 8 bytes big-endian
+  explicit Aad(std::string_view label) { text(label); }  // NOLINT(*-member-init)
+
+  Aad& text(std::string_view part) {
+    if (part.size() > std::numeric_limits<std::uint32_t>::max()) {
+      throw std::logic_error("associated data part too long");
+    }
+    auto* const at = more(4 + part.size());
+    put<4>(at, part.size());
+    if (!part.empty()) std::memcpy(at + 4, part.data(), part.size());
+    return *this;
+  }
+  Aad& number(std::uint64_t value) {  ///< 8 bytes big-endian
+    auto* const at = more(4 + 8);
+    put<4>(at, 8);
+    put<8>(at + 4, value);
+    return *this;
+  }
   Aad& tenant(const TenantId& tenant) { return text(tenant.str()); }
   Aad& owner(const Owner& owner) {
     return text(owner.principal().issuer).text(owner.principal().subject);
   }
-  ByteView bytes() const noexcept { return bytes_; }
+  ByteView bytes() const noexcept {
+    return long_.empty() ? ByteView(short_.data(), size_) : ByteView(long_);
+  }
 
  private:
-  Bytes bytes_;
+  template <std::size_t kSize>
+  static void put(std::byte* at, std::uint64_t value) {
+    for (std::size_t i = kSize; i-- > 0; value >>= 8) at[i] = static_cast<std::byte>(value & 0xFF);
+  }
+  /// Where the next so many bytes are to be written.
+  std::byte* more(std::size_t size) {
+    if (long_.empty() && size <= short_.size() - size_) {
+      auto* const at = short_.data() + size_;
+      size_ += size;
+      return at;
+    }
+    if (long_.empty()) long_.assign(short_.data(), short_.data() + size_);
+    long_.resize(long_.size() + size);
+    return long_.data() + long_.size() - size;
+  }
+
+  std::array<std::byte, 512> short_;  ///< only its first size_ bytes are ever read
+  std::size_t size_ = 0;
+  Bytes long_;  ///< all of it, once it is longer
 };
 
 }  // namespace postern::vault
