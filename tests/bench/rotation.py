@@ -1,0 +1,313 @@
+#!/usr/bin/env python3
+"""Every key is replaced while credentials are released, and the program that does it is killed.
+
+    rotation.py BUILD-DIRECTORY [--credentials N] [--tenants N] [--rate N] [--kills N] [--seconds N]
+
+100,000 credentials of as many users of 100 tenants; 300 releases a second, each begun when it is
+due, however long the ones before take. First some seconds without a rotation; then a new root key,
+`posternd keys rotate-root`, `rotate-tenant` and `rewrap` of all tenants, killed ten times with
+SIGKILL at random moments and begun again. At the end every credential is released once and must
+have its value, and the database is asked what is under an older key.
+
+Prints what was measured, and fails when a release failed, a value did not come back or something is
+left under an older key. How much slower releases were is only printed: other programs run here too.
+Needs python3-cryptography.
+"""
+
+import argparse
+import asyncio
+import base64
+import concurrent.futures
+import http.client
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / each) for each in ("compose/demo", "tests/contract", "tests/docs")]
+
+import idp  # noqa: E402
+from contract_test import Server  # noqa: E402
+from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
+from cryptography.hazmat.primitives.asymmetric import ec, utils  # noqa: E402
+
+CONNECTIONS = 32
+
+
+def value_of(tenant: str, user: str) -> str:
+    return f"secret-of-{user}-at-{tenant}"
+
+
+class Tenant:
+    def __init__(self, number: int, folder: pathlib.Path, users: int, api):
+        self.name = f"tenant-{number}"
+        self.issuer = f"https://idp.{self.name}.example"
+        self.users = [f"user-{each}" for each in range(users)]
+        keys = folder / self.name
+        idp.make_keys(keys)
+        jwks = json.loads((keys / "idp.jwks.json").read_text())
+        self.kid = jwks["keys"][0]["kid"]
+        self.key = serialization.load_pem_private_key((keys / "idp.pem").read_bytes(), None)
+        made = api("PUT", f"/api/v1/tenants/{self.name}/manifest", {
+            "tenant": self.name, "display_name": "of the bench",
+            "issuers": [{"name": "corp", "issuer": self.issuer, "jwks": jwks,
+                         "audiences": ["gw-01"], "subject_prefix": "corp:"}],
+            "clients": [{"id": "gw-01", "backends": ["*"], "scopes": ["*"]}],
+            "backends": [{"name": "github", "audience": "https://github.mcp.example/mcp",
+                          "answer": "vaulted", "token_field": "token",
+                          "credential": {"name": "github", "owner": "principal"},
+                          "delivery": {"env": {"GITHUB_TOKEN": "{token}"}}}],
+            "roles": [{"name": "developer", "allow": ["*:*"]}],
+            "bindings": [{"name": "devs", "role": "developer", "groups": ["corp:engineering"]}]})
+        secret = made["client_secrets"][0]["client_secret"]
+        self.basic = "Basic " + base64.b64encode(f"gw-01:{secret}".encode()).decode()
+
+    def token(self, user: str) -> str:
+        now = int(time.time())
+        signed = ".".join(idp.b64(idp.compact(part)) for part in (
+            {"alg": "ES256", "kid": self.kid, "typ": "at+jwt"},
+            {"iss": self.issuer, "sub": user, "aud": "gw-01", "groups": ["engineering"],
+             "client_id": "demo-app", "iat": now, "exp": now + 3 * 3600, "jti": user}))
+        r, s = utils.decode_dss_signature(
+            self.key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
+        return f"{signed}.{idp.b64(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+
+    def release(self, user: str) -> bytes:
+        """The whole request."""
+        body = json.dumps({"subject_token": self.token(user), "items": [{"backend": "github"}]})
+        return (f"POST /api/v1/tenants/{self.name}/release HTTP/1.1\r\nHost: bench\r\n"
+                f"Authorization: {self.basic}\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n{body}").encode()
+
+
+class Connection:
+    """One kept alive; a request at a time."""
+
+    def __init__(self, port: int):
+        self.port, self.reader, self.writer = port, None, None
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        if self.writer is None:
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.writer.write(request)
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n")
+                      if line.lower().startswith(b"content-length:"))
+        return int(head.split(b" ", 2)[1]), await self.reader.readexactly(length)
+
+
+class Load:
+    """Releases that begin at a steady rate until stop(), or as fast as they are answered."""
+
+    def __init__(self, port: int, wanted: list):
+        self.port, self.wanted = port, wanted
+        self.milliseconds, self.failures = [], []
+
+    async def one(self, connection: Connection, due: float, tenant: Tenant, user: str) -> None:
+        status, body = await connection.ask(tenant.release(user))
+        self.milliseconds.append((time.perf_counter() - due) * 1000)
+        try:
+            right = status == 200 and json.loads(body)["items"][0]["env"]["GITHUB_TOKEN"] == \
+                value_of(tenant.name, user)
+        except (KeyError, ValueError):
+            right = False
+        if not right:
+            self.failures.append(f"{tenant.name} {user}: {status} {body[:200]!r}")
+
+    async def at_rate(self, rate: int, until) -> None:
+        idle = [Connection(self.port) for _ in range(CONNECTIONS)]
+        running, begun, number = set(), time.perf_counter(), 0
+
+        async def ask(connection, due):
+            await self.one(connection, due, *random.choice(self.wanted))
+            idle.append(connection)
+        while not until():
+            due = begun + number / rate
+            number += 1
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            connection = idle.pop() if idle else Connection(self.port)
+            running.add(task := asyncio.create_task(ask(connection, due)))
+            task.add_done_callback(running.discard)
+        await asyncio.gather(*running)
+
+    async def all_of_them(self) -> None:
+        left = iter(self.wanted)
+
+        async def ask():
+            connection = Connection(self.port)
+            for tenant, user in left:
+                await self.one(connection, time.perf_counter(), tenant, user)
+        await asyncio.gather(*(ask() for _ in range(CONNECTIONS)))
+
+    def percentile(self, share: float) -> float:
+        times = sorted(self.milliseconds)
+        return times[min(len(times) - 1, int(len(times) * share))]
+
+    def __str__(self) -> str:
+        return (f"{len(self.milliseconds)} releases, {len(self.failures)} failed, "
+                f"p50 {self.percentile(.5):.1f} ms, p99 {self.percentile(.99):.1f} ms, "
+                f"longest {max(self.milliseconds):.0f} ms")
+
+
+class Keys:
+    """`posternd keys` on the database and the root key file of a running service."""
+
+    def __init__(self, build: pathlib.Path, data: pathlib.Path):
+        self.program, self.file = str(build / "posternd"), str(data / "root.key")
+        passwords = dict(line.split() for line in
+                         (data / "postgres/passwords").read_text().splitlines())
+        self.database = (f"host={data}/postgres/run port=5432 dbname=postern "
+                         f"user=postern_service password={passwords['postern_service']}")
+        self.environment = {
+            **os.environ, "POSTERND_BASE_URL": "http://127.0.0.1:1",
+            "POSTERND_DATABASE_URL": self.database,
+            "POSTERND_KEYS_ROOT_KEY_FILE": self.file,
+            "POSTERND_OPERATOR_TOKEN_FILE": str(data / "operator.token")}
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        return subprocess.Popen([self.program, "keys", *arguments], env=self.environment,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def run(self, *arguments: str) -> str:
+        process = self.start(*arguments)
+        out, _ = process.communicate()
+        if process.returncode != 0:
+            raise SystemExit(f"posternd keys {' '.join(arguments)}: {out.decode()}")
+        return out.decode()
+
+
+    def mebibytes(self, table: str) -> float:
+        """A table with its indexes."""
+        out = subprocess.run(["psql", "-Atc", f"SELECT pg_total_relation_size('postern.{table}')",
+                              self.database], capture_output=True, text=True, check=True).stdout
+        return int(out) / 2**20
+
+
+def rotate(keys: Keys, kills: int) -> str:
+    """All three, each begun again as often as it was killed. Returns where it was killed."""
+    steps = [("rotate-root",), ("rotate-tenant", "--all"), ("rewrap", "--all")]
+    killed = []
+    keys.run("add", keys.file)
+    time.sleep(3)  # until the service has read it, or rotate-root refuses
+    for index, step in enumerate(steps):
+        # Most of the time goes into the last one, and so do most of the kills.
+        planned = kills // 4 if index < 2 else kills - 2 * (kills // 4)
+        done = 0
+        while done < planned:
+            process = keys.start(*step)
+            time.sleep(random.uniform(0.05, 1.5 if index == 2 else 0.3))
+            if process.poll() is not None:
+                # Faster than that; what is left of the kills goes to the next step.
+                process.communicate()
+                break
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            killed.append(step[0])
+            done += 1
+        # Killed beyond this point it would be made anew: a second KEK for each tenant.
+        keys.run(*step)
+    return ", ".join(f"{step[0]} {killed.count(step[0])}" for step in steps)
+
+
+def memory_of(pid: int) -> dict:
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        lines = dict(line.split(":", 1) for line in file if ":" in line)
+    return {name: int(lines[name].split()[0]) // 1024 for name in ("VmRSS", "VmHWM")}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build", type=pathlib.Path)
+    parser.add_argument("--credentials", type=int, default=100_000)
+    parser.add_argument("--tenants", type=int, default=100)
+    parser.add_argument("--rate", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seconds", type=int, default=30, help="without a rotation")
+    given = parser.parse_args()
+    build = given.build.absolute()
+    ok = True
+    with tempfile.TemporaryDirectory(prefix="postern-bench-") as scratch:
+        os.chmod(scratch, 0o711)  # a PostgreSQL that root starts runs as another user
+        folder = pathlib.Path(scratch)
+        server = Server(build, folder)
+        try:
+            if not server.wait():
+                raise SystemExit(server.log.read_text(errors="replace"))
+            operator = "Bearer " + server.operator_token()
+
+            def api(method: str, path: str, body=None):
+                connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+                connection.request(method, path, json.dumps(body), {
+                    "Authorization": operator, "Content-Type": "application/json"})
+                reply = connection.getresponse()
+                text = reply.read()
+                connection.close()
+                if reply.status >= 300:
+                    raise SystemExit(f"{method} {path}: {reply.status} {text!r}")
+                return json.loads(text)
+
+            users = given.credentials // given.tenants
+            tenants = [Tenant(number, folder, users, api) for number in range(given.tenants)]
+            wanted = [(tenant, user) for tenant in tenants for user in tenant.users]
+            before, began = memory_of(server.process.pid), time.time()
+
+            def store(pair) -> None:
+                tenant, user = pair
+                api("PUT", f"/api/v1/tenants/{tenant.name}/credentials/github"
+                    f"?issuer={tenant.issuer}&subject={user}",
+                    {"fields": {"token": value_of(tenant.name, user)}})
+            with concurrent.futures.ThreadPoolExecutor(16) as pool:
+                list(pool.map(store, wanted, chunksize=100))
+            print(f"{len(wanted)} credentials stored in {time.time() - began:.0f} s; posternd takes "
+                  f"{memory_of(server.process.pid)['VmRSS']} MiB, {before['VmRSS']} before", flush=True)
+
+            keys = Keys(build, server.data)
+            print("in the database: " + ", ".join(
+                f"{table} {keys.mebibytes(table):.0f} MiB" for table in
+                ("credential", "credential_version", "audit_record")), flush=True)
+
+            alone = Load(server.port, wanted)
+            end = time.perf_counter() + given.seconds
+            asyncio.run(alone.at_rate(given.rate, lambda: time.perf_counter() > end))
+            print(f"without a rotation: {alone}", flush=True)
+
+            beside = Load(server.port, wanted)
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                began = time.time()
+                rotation = pool.submit(rotate, keys, given.kills)
+                asyncio.run(beside.at_rate(given.rate, rotation.done))
+                print(f"while keys are rotated, in {time.time() - began:.0f} s, killed "
+                      f"({rotation.result()}): {beside}")
+            print(f"p99 with a rotation to without: "
+                  f"{beside.percentile(.99) / alone.percentile(.99):.2f}", flush=True)
+
+            every = Load(server.port, wanted)
+            began = time.time()
+            asyncio.run(every.all_of_them())
+            print(f"every credential once, in {time.time() - began:.0f} s: {every}; posternd takes "
+                  f"{memory_of(server.process.pid)['VmRSS']} MiB")
+            status = json.loads(keys.run("status", "--json"))
+            left = {"KEKs": status["keks_to_rotate"], **status["rows_to_rewrap"]}
+            print(f"under an older key: {left}; rows moved: {status['rows_rewrapped']}")
+            ok = ok and not any(left.values())
+            for load in (alone, beside, every):
+                for failure in load.failures[:3]:
+                    print("FAILED", failure)
+                ok = ok and not load.failures
+            ok = ok and len(every.milliseconds) == len(wanted)
+        finally:
+            ended = server.stop()
+        ok = ok and ended == 0
+    print("passed" if ok else "failed")
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
