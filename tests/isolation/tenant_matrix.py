@@ -20,6 +20,7 @@ import base64
 import concurrent.futures
 import copy
 import dataclasses
+import functools
 import http.client
 import itertools
 import json
@@ -105,6 +106,12 @@ class Names:
 
 
 def sign(keys: pathlib.Path, claims: dict) -> str:
+    return signed_once(keys, json.dumps(claims))
+
+
+@functools.cache  # signing starts a program
+def signed_once(keys: pathlib.Path, text: str) -> str:
+    claims = json.loads(text)
     [key] = json.loads((keys / "idp.jwks.json").read_text())["keys"]
     now = int(time.time())
     header = {"alg": "ES256", "kid": key["kid"], "typ": "at+jwt"}
@@ -189,7 +196,8 @@ def manifest(one: Names, padding: int) -> dict:
          "credential": {"name": "github", "owner": "principal"}, "token_field": "token",
          "delivery": {"env": {"GITHUB_TOKEN": "{token}"}}}]
     # So that a small memory holds few tenants.
-    backends += [{"name": f"padding-{number}", "audience": f"https://{number}.example/{'x' * 1500}"}
+    backends += [{"name": f"padding-{number}", "audience": f"https://{number}.example/{'x' * 1500}",
+                  "aliases": [f"https://{number}.example/{each * 1500}" for each in "abcd"]}
                  for number in range(padding)]
     return {
         "tenant": one.tenant, "display_name": "of the matrix",
@@ -650,14 +658,20 @@ def vault_questions(routes: set):
 class Matrix:
     def __init__(self, tenants: list, nobody: Names, chooser: random.Random, pairs: int | None):
         self.tenants, self.nobody, self.chooser, self.pairs = tenants, nobody, chooser, pairs
+        self.nobodies = {}
         self.requests = 0
+
+    def nobody_like(self, model: Names) -> Names:
+        if model.tenant not in self.nobodies:
+            self.nobodies[model.tenant] = nobody_like(model, self.nobody)
+        return self.nobodies[model.tenant]
 
     def ask(self, port: int, question: Question, asker: Names, asked: Names) -> str:
         """What is wrong, or nothing."""
-        nobody = nobody_like(asked, self.nobody)
+        nobody = self.nobody_like(asked)
         theirs = question.ask(asker, asked).send(port)
         if question.of_caller:
-            nowhere = question.ask(nobody_like(asker, self.nobody), asked).send(port)
+            nowhere = question.ask(self.nobody_like(asker), asked).send(port)
         else:
             nowhere = question.ask(asker, nobody).send(port)
         self.requests += 2
@@ -758,7 +772,7 @@ def main() -> int:
             made = Made(server.port, server.operator_token())
             tenants = [named("tenant", number, folder) for number in range(given.tenants)]
             for one in tenants:
-                make_tenant(one, made, padding=150)
+                make_tenant(one, made, padding=25)
             before = [contents(one, made) for one in tenants]
             matrix = Matrix(tenants, named("nobody", 0, folder), random.Random(given.seed),
                             None if given.pairs == "all" else int(given.pairs))
