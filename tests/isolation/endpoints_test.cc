@@ -1,9 +1,10 @@
 // Every endpoint with another tenant's and another user's names, ids, tokens and
 // credentials: what comes back is what a thing that does not exist would give.
 // Cold: a service that has seen nothing yet. Warm: one that has just served the
-// rightful owner. Then cold with one wall taken away: without row-level security
-// each statement's own condition is all that keeps tenants apart, and without those
-// conditions row-level security is. Without both rows cross, and their values do not open.
+// rightful owner. Then with one wall taken away, at a service that is new for each test:
+// without row-level security each statement's own condition is all that keeps tenants
+// apart, and without those conditions row-level security is. Without both rows cross, and
+// their values do not open.
 
 #include <gtest/gtest.h>
 
@@ -26,9 +27,9 @@ namespace {
 enum class State {
   Cold,
   Warm,
-  ColdWithoutRowSecurity,
-  ColdWithoutConditions,
-  ColdWithoutBoth,
+  WithoutRowSecurity,
+  WithoutConditions,
+  WithoutBoth,
 };
 
 /// Statements without their condition on the tenant.
@@ -58,9 +59,10 @@ class ConditionRemover {
 class Isolation : public testing::TestWithParam<State> {
  protected:
   void SetUp() override {
-    const bool neither = GetParam() == State::ColdWithoutBoth;
-    world_->set_row_security(!neither && GetParam() != State::ColdWithoutRowSecurity);
-    world_->set_conditions(!neither && GetParam() != State::ColdWithoutConditions);
+    const bool neither = GetParam() == State::WithoutBoth;
+    world_->set_row_security(!neither && GetParam() != State::WithoutRowSecurity);
+    world_->set_conditions(!neither && GetParam() != State::WithoutConditions);
+    if (GetParam() != State::Warm && !cold()) world_->renew();
   }
   static void SetUpTestSuite() {
     if (world_ != nullptr) return;
@@ -186,14 +188,12 @@ class Isolation : public testing::TestWithParam<State> {
   TestTenant& x() { return *world_->x; }
   TestTenant& y() { return *world_->y; }
   World& world() { return *world_; }
-  static bool cold() { return GetParam() != State::Warm; }
+  static bool cold() { return GetParam() == State::Cold; }
 
-  /// As the parameter says: a fresh service, or one that just served both.
+  /// As the parameter says: a fresh service for each question, or one that just served both.
   void prepare() {
-    if (cold()) {
-      world_->renew();
-      return;
-    }
+    if (cold()) world_->renew();
+    if (GetParam() != State::Warm) return;
     ASSERT_THAT(y().exchange(y().user_token("alice"), "files"), HasStatus(200));
     ASSERT_EQ(item_of(y().release(y().user_token("alice"), {{{"backend", "github"}}})).at("status"),
               "allowed");
@@ -242,23 +242,23 @@ class Isolation : public testing::TestWithParam<State> {
 Isolation::World* Isolation::world_ = nullptr;
 
 INSTANTIATE_TEST_SUITE_P(Walls, Isolation,
-                         testing::Values(State::Cold, State::Warm, State::ColdWithoutRowSecurity,
-                                         State::ColdWithoutConditions),
+                         testing::Values(State::Cold, State::Warm, State::WithoutRowSecurity,
+                                         State::WithoutConditions),
                          [](const auto& state) {
                            switch (state.param) {
                              case State::Cold: return "Cold";
                              case State::Warm: return "Warm";
-                             case State::ColdWithoutRowSecurity: return "ColdWithoutRowSecurity";
-                             case State::ColdWithoutConditions: break;
-                             case State::ColdWithoutBoth: return "ColdWithoutBoth";
+                             case State::WithoutRowSecurity: return "WithoutRowSecurity";
+                             case State::WithoutConditions: break;
+                             case State::WithoutBoth: return "WithoutBoth";
                            }
-                           return "ColdWithoutConditions";
+                           return "WithoutConditions";
                          });
 
 /// Rows of other tenants are found. What is left is what they are sealed with.
 class IsolationBySealing : public Isolation {};
-INSTANTIATE_TEST_SUITE_P(Walls, IsolationBySealing, testing::Values(State::ColdWithoutBoth),
-                         [](const auto&) { return "ColdWithoutBoth"; });
+INSTANTIATE_TEST_SUITE_P(Walls, IsolationBySealing, testing::Values(State::WithoutBoth),
+                         [](const auto&) { return "WithoutBoth"; });
 
 struct Call {
   const char* method;
