@@ -42,7 +42,7 @@ CREATE TABLE tenant_erasure (
   erasure_id    text COLLATE "C" NOT NULL CHECK (octet_length(erasure_id) BETWEEN 1 AND 64),
   asked_at      timestamptz NOT NULL,
   done_at       timestamptz,
-  shares        bigint  NOT NULL DEFAULT 0 CHECK (shares >= 0),  -- that were destroyed
+  shares        bigint  NOT NULL DEFAULT 0 CHECK (shares >= 0),  -- that were destroyed, when done
   statement     text    CHECK (octet_length(statement) BETWEEN 1 AND 16384),
   CHECK ((done_at IS NULL) = (statement IS NULL))
 );
@@ -55,7 +55,10 @@ CREATE POLICY open_erasures ON tenant_erasure FOR SELECT
   USING (current_setting('postern.scope', true) = 'erasures');
 GRANT SELECT, INSERT, UPDATE (done_at, shares, statement) ON tenant_erasure TO postern_service;
 
--- While one is open nothing is sealed anew: neither written nor moved to another key.
+-- While one is open nothing is sealed anew: neither written nor moved to another key. Nor
+-- is the number of a version that was erased used again: whoever waited for the erasure
+-- has looked for the largest one before it. They are refused as with a destroyed share,
+-- and look again.
 CREATE FUNCTION not_being_erased() RETURNS trigger LANGUAGE plpgsql SECURITY INVOKER AS $$
 BEGIN
   IF NEW.wrapped_dek IS NULL THEN
@@ -68,6 +71,12 @@ BEGIN
      OR EXISTS (SELECT 1 FROM postern.tenant_erasure e WHERE e.tenant_id = NEW.tenant_id) THEN
     RAISE EXCEPTION 'the owner is being erased' USING ERRCODE = 'ERA01';
   END IF;
+  IF TG_OP = 'INSERT' AND EXISTS (
+       SELECT 1 FROM postern.erasure e
+        WHERE e.tenant_id = NEW.tenant_id AND e.owner_issuer = NEW.owner_issuer
+          AND e.owner_subject = NEW.owner_subject AND e.last_version >= NEW.version) THEN
+    RAISE EXCEPTION 'the number of a version that was erased' USING ERRCODE = 'SHR01';
+  END IF;
   RETURN NEW;
 END $$;
 REVOKE ALL ON FUNCTION not_being_erased() FROM PUBLIC;
@@ -75,7 +84,39 @@ CREATE TRIGGER not_being_erased
   BEFORE INSERT OR UPDATE OF kek_version, wrapped_dek, share_id ON credential_version
   FOR EACH ROW EXECUTE FUNCTION not_being_erased();
 
--- Nor does the tenant get a new key.
+-- Nor does an answer of theirs begin to wait, or one that is taken begin anew, for it
+-- would do so under the tenant's key. `maker` as the Vault subset writes it.
+CREATE FUNCTION maker_not_being_erased() RETURNS trigger LANGUAGE plpgsql SECURITY INVOKER AS $$
+BEGIN
+  PERFORM pg_advisory_xact_lock_shared(postern.kek_lock(NEW.tenant_id));
+  IF EXISTS (SELECT 1 FROM postern.erasure e
+              WHERE e.tenant_id = NEW.tenant_id AND e.done_at IS NULL
+                AND NEW.maker = 'user ' || e.owner_issuer || ' ' || e.owner_subject) THEN
+    RAISE EXCEPTION 'the maker is being erased' USING ERRCODE = 'ERA01';
+  END IF;
+  RETURN NEW;
+END $$;
+REVOKE ALL ON FUNCTION maker_not_being_erased() FROM PUBLIC;
+CREATE TRIGGER not_being_erased BEFORE INSERT ON wrapped_answer
+  FOR EACH ROW EXECUTE FUNCTION maker_not_being_erased();
+
+-- Nor do they get a share, which would seal nothing. It is looked at without the lock: this
+-- is beside a transaction that may hold it, while an erasure waits for it.
+CREATE FUNCTION share_not_being_erased() RETURNS trigger LANGUAGE plpgsql SECURITY INVOKER AS $$
+BEGIN
+  IF EXISTS (SELECT 1 FROM postern.erasure e
+              WHERE e.tenant_id = NEW.tenant_id AND e.owner_issuer = NEW.owner_issuer
+                AND e.owner_subject = NEW.owner_subject AND e.done_at IS NULL)
+     OR EXISTS (SELECT 1 FROM postern.tenant_erasure e WHERE e.tenant_id = NEW.tenant_id) THEN
+    RAISE EXCEPTION 'the owner is being erased' USING ERRCODE = 'ERA01';
+  END IF;
+  RETURN NEW;
+END $$;
+REVOKE ALL ON FUNCTION share_not_being_erased() FROM PUBLIC;
+CREATE TRIGGER not_being_erased BEFORE INSERT ON principal_share
+  FOR EACH ROW EXECUTE FUNCTION share_not_being_erased();
+
+-- Nor does the tenant get a new key, or serve again.
 CREATE FUNCTION tenant_not_being_erased() RETURNS trigger LANGUAGE plpgsql SECURITY INVOKER AS $$
 BEGIN
   PERFORM pg_advisory_xact_lock_shared(postern.kek_lock(NEW.tenant_id));
@@ -87,6 +128,28 @@ END $$;
 REVOKE ALL ON FUNCTION tenant_not_being_erased() FROM PUBLIC;
 CREATE TRIGGER not_being_erased BEFORE INSERT ON kek
   FOR EACH ROW EXECUTE FUNCTION tenant_not_being_erased();
+CREATE TRIGGER not_being_erased BEFORE UPDATE OF enabled ON tenant
+  FOR EACH ROW WHEN (NEW.enabled AND NOT OLD.enabled)
+  EXECUTE FUNCTION tenant_not_being_erased();
+
+-- Nor is the tenant removed, but by its own erasure, which is done by then: the shares of
+-- what is open would stay, and nobody would know whose they were. The release before does
+-- not look.
+CREATE FUNCTION tenant_goes_without_erasure() RETURNS trigger
+LANGUAGE plpgsql SECURITY INVOKER AS $$
+BEGIN
+  IF NOT EXISTS (SELECT 1 FROM postern.tenant_erasure e
+                  WHERE e.tenant_id = OLD.tenant_id AND e.done_at IS NOT NULL)
+     AND (EXISTS (SELECT 1 FROM postern.tenant_erasure e WHERE e.tenant_id = OLD.tenant_id)
+          OR EXISTS (SELECT 1 FROM postern.erasure e
+                      WHERE e.tenant_id = OLD.tenant_id AND e.done_at IS NULL)) THEN
+    RAISE EXCEPTION 'an erasure of this tenant has not ended' USING ERRCODE = 'ERA01';
+  END IF;
+  RETURN OLD;
+END $$;
+REVOKE ALL ON FUNCTION tenant_goes_without_erasure() FROM PUBLIC;
+CREATE TRIGGER goes_without_erasure BEFORE DELETE ON tenant
+  FOR EACH ROW EXECUTE FUNCTION tenant_goes_without_erasure();
 
 -- Until now a row of `credential` stayed for good, so that its version numbers are not
 -- used again. An erasure takes it away and keeps the largest number.

@@ -27,12 +27,30 @@ int show(const Settings& settings, const sdk::Erasure& erasure) {
   return status.ok() ? exit_code::kOk : report(status.error(), "");
 }
 
+/// Asks a person at a terminal; elsewhere only --yes confirms.
+bool confirmed(const ErasureOptions& options) {
+  if (options.confirm == "yes") return true;
+  if (::isatty(STDIN_FILENO) == 0) return false;
+  say_error("this destroys the key of all that " +
+            (options.subject.empty() ? "you have" : printable(options.subject) + " has") +
+            " stored: none of it can ever be read again, not even from a backup");
+  std::cerr << "Type yes to go on: " << std::flush;
+  std::string answer;
+  std::getline(std::cin, answer);
+  return answer == "yes";
+}
+
 }  // namespace
 
 int run_principal_erase(const Settings& settings, const ErasureOptions& options) {
   constexpr const char* kDoing = "erase the principal";
   const auto tenant = options.tenant.empty() ? tenant_of(settings) : tenant_named(options.tenant);
   if (!tenant.ok()) return report(tenant.error(), kDoing);
+  if (!confirmed(options)) {
+    return report(
+        sdk::fail(sdk::ErrorKind::Usage, "not confirmed; nothing was erased. It needs --yes"),
+        kDoing);
+  }
   auto client = admin_client(settings);
   if (!client.ok()) return report(client.error(), kDoing);
   const auto erased =

@@ -506,6 +506,8 @@ void add_principal(CLI::App& app, Options& options, Action& action) {
   auto* subject = erase->add_option("--subject", erasure.subject, "Subject at the issuer");
   issuer->needs(subject);
   subject->needs(issuer);
+  erase->add_flag_callback(
+      "--yes", [&] { options.erasure.confirm = "yes"; }, "Do not ask");
   erase->callback(
       [&] { action = [&] { return run_principal_erase(options.settings, options.erasure); }; });
 }

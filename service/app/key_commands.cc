@@ -14,11 +14,13 @@
 #include "app/root_keys.h"
 #include "app/stores.h"
 #include "core/log.h"
+#include "storage/postgres_erasure_store.h"
 #include "storage/postgres_rotation_store.h"
 #include "token/json.h"
 #include "vault/keyring.h"
 #include "vault/root_key_passphrase.h"
 #include "vault/root_key_pkcs11.h"
+#include "vault/share_errors.h"
 
 namespace postern::app {
 namespace {
@@ -32,6 +34,17 @@ constexpr int kFailed = 1;
 int say(const Error& error) {
   std::cerr << "posternd: " << (error.detail.empty() ? error.diagnostic : error.detail) << '\n';
   return kFailed;
+}
+
+/// Why nothing was done for one tenant, while others go on.
+void say_why(const TenantId& tenant, const Error& error) {
+  const char* const why = error.code == ErrorCode::TenantSealed
+                              ? "its key demands a share; an unsealed replica moves its rows"
+                          : storage::is_being_erased(error)
+                              ? "it is being erased, and gets no new key"
+                          : vault::is_share_store_away(error) ? "the share store is not available"
+                                                              : "its key cannot be opened";
+  std::cerr << "posternd: tenant " << tenant << ": " << why << '\n';
 }
 
 std::uint32_t number(KekVersion version) { return static_cast<std::uint32_t>(version); }
@@ -296,10 +309,12 @@ int rotate_tenants(const Config& config, const KeyOptions& options) {
     if (!version.ok()) {
       // One tenant whose key does not open must not keep the others on theirs.
       const auto code = version.error().code;
-      const bool its_own = code == ErrorCode::Internal || code == ErrorCode::KeyUnavailable;
+      const bool erased = storage::is_being_erased(version.error());
+      const bool its_own =
+          erased || code == ErrorCode::Internal || code == ErrorCode::KeyUnavailable;
       if (!options.tenant.empty() || !its_own) return version.error();
-      std::cerr << "posternd: tenant " << tenant << ": its key cannot be opened\n";
-      ++failed;
+      say_why(tenant, version.error());
+      if (!erased) ++failed;
       return {};
     }
     ++rotated;
@@ -338,10 +353,7 @@ int rewrap_tenants(const Config& config, const KeyOptions& options) {
       const bool its_own = code == ErrorCode::Internal || code == ErrorCode::KeyUnavailable ||
                            code == ErrorCode::TenantSealed;
       if (!options.tenant.empty() || !its_own) return done.error();
-      std::cerr << "posternd: tenant " << tenant
-                << (code == ErrorCode::TenantSealed
-                        ? ": its key demands a share; an unsealed replica moves its rows\n"
-                        : ": its key cannot be opened\n");
+      say_why(tenant, done.error());
       ++left;
       return {};
     }

@@ -72,11 +72,18 @@ constexpr Statement kRemoveAnswers{"erasure.remove_answers", R"sql(
 constexpr Statement kRemoveCredentials{"erasure.remove_credentials", R"sql(
     DELETE FROM credential
      WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3)sql"};
-// After the versions, whose removal notes here whether one was under no share.
+// After the versions, whose removal notes here whether one was under no share. When that
+// was is the time of a statement: a copy holds it until the transaction has committed, which
+// is within the hour, whatever it had to wait for.
 constexpr Statement kRemoveShare{"erasure.remove_share", R"sql(
-    DELETE FROM principal_share
+    DELETE FROM principal_share p
      WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3
- RETURNING share_id, ceil(extract(epoch FROM coalesce(unshared_until, created_at)))::bigint)sql"};
+ RETURNING share_id,
+           ceil(extract(epoch FROM coalesce(unshared_until, created_at)
+             + CASE WHEN unshared_until IS NULL
+                     AND NOT EXISTS (SELECT FROM kek k
+                                      WHERE k.tenant_id = p.tenant_id AND k.share_id IS NULL)
+                    THEN interval '0' ELSE interval '1 hour' END))::bigint)sql"};
 constexpr Statement kRemoved{"erasure.removed", R"sql(
     UPDATE erasure
        SET removed_at = to_timestamp($3), share_id = nullif($4, ''::bytea), credentials = $5,
@@ -86,6 +93,13 @@ constexpr Statement kRemoved{"erasure.removed", R"sql(
 
 constexpr Statement kRaiseEpoch{"erasure.raise_epoch", R"sql(
     UPDATE tenant SET epoch = epoch + 1 WHERE tenant_id = $1 RETURNING epoch)sql"};
+// At the latest from now on, for what this erasure removed has been committed.
+constexpr Statement kCovered{"erasure.covered", R"sql(
+    UPDATE erasure
+       SET covered_since = least(covered_since,
+                                 to_timestamp(ceil(extract(epoch FROM clock_timestamp()))))
+     WHERE tenant_id = $1 AND erasure_id = $2 AND covered_since IS NOT NULL
+ RETURNING extract(epoch FROM covered_since)::bigint)sql"};
 constexpr Statement kDone{"erasure.done", R"sql(
     UPDATE erasure SET done_at = to_timestamp($3), statement = $4
      WHERE tenant_id = $1 AND erasure_id = $2)sql"};
@@ -101,13 +115,11 @@ constexpr Statement kFindTenant{"erasure.find_tenant", R"sql(
            shares, coalesce(statement, '')
       FROM tenant_erasure
      WHERE tenant_id = $1)sql"};
-constexpr Statement kNoteShares{"erasure.note_shares", R"sql(
-    UPDATE tenant_erasure SET shares = shares + $2
-     WHERE tenant_id = $1 AND done_at IS NULL
- RETURNING shares)sql"};
 constexpr Statement kLockTenant{"erasure.lock_tenant", R"sql(
     SELECT 1 FROM tenant WHERE tenant_id = $1 FOR UPDATE)sql"};
 // Covered are copies from when nothing was left any more under a KEK that takes no share.
+// The shares are those that the keys take, whoever destroyed them and when; that of a
+// principal whose erasure has removed the rows already is named there alone.
 constexpr Statement kCountTenant{"erasure.count_tenant", R"sql(
     SELECT (SELECT count(*) FROM credential c WHERE c.tenant_id = $1 AND c.current_version > 0),
            (SELECT count(*) FROM credential_version v
@@ -115,7 +127,11 @@ constexpr Statement kCountTenant{"erasure.count_tenant", R"sql(
            (SELECT CASE WHEN bool_or(k.share_id IS NULL AND k.emptied_at IS NULL) THEN NULL
                         ELSE ceil(extract(epoch FROM coalesce(max(k.emptied_at),
                                                               min(k.created_at))))::bigint END
-              FROM kek k WHERE k.tenant_id = $1))sql"};
+              FROM kek k WHERE k.tenant_id = $1),
+           (SELECT count(*) FROM kek k WHERE k.tenant_id = $1 AND k.share_id IS NOT NULL)
+             + (SELECT count(*) FROM principal_share p WHERE p.tenant_id = $1)
+             + (SELECT count(*) FROM erasure e
+                 WHERE e.tenant_id = $1 AND e.share_id IS NOT NULL AND e.done_at IS NULL))sql"};
 constexpr Statement kRemoveTenant{"erasure.remove_tenant", R"sql(
     DELETE FROM tenant WHERE tenant_id = $1)sql"};
 constexpr Statement kAddTombstone{"erasure.add_tombstone", R"sql(
@@ -123,7 +139,7 @@ constexpr Statement kAddTombstone{"erasure.add_tombstone", R"sql(
 constexpr Statement kCloseHead{"erasure.close_head", R"sql(
     UPDATE audit_head SET closed = true WHERE tenant_id = $1)sql"};
 constexpr Statement kTenantDone{"erasure.tenant_done", R"sql(
-    UPDATE tenant_erasure SET done_at = to_timestamp($2), statement = $3
+    UPDATE tenant_erasure SET done_at = to_timestamp($2), statement = $3, shares = $4
      WHERE tenant_id = $1)sql"};
 
 // Across tenants, and so under the policies `open_erasures`.
@@ -170,6 +186,21 @@ Erasure tenant_erasure_in(const pqxx::row& row) {
   return out;
 }
 
+/// The erasure that is open, or the last one when nothing was stored since.
+/// Errors: NotFound (nothing is stored, and was not).
+Result<std::optional<Erasure>> begun_before(TenantTransaction& tx, const TenantId& tenant,
+                                            const Principal& principal) {
+  const auto& [issuer, subject] = principal;
+  std::optional<Erasure> last;
+  const auto rows = tx.run(kLast, tenant.str(), issuer, subject);
+  if (!rows.empty()) last = erasure_in(rows[0]);
+  if (last && !last->done_at) return last;
+  const bool anything = number<bool>(tx.run(kAnything, tenant.str(), issuer, subject)[0][0]);
+  if (anything) return std::optional<Erasure>();
+  if (last) return last;
+  return fail(ErrorCode::NotFound, "nothing is stored of this principal");
+}
+
 void allow_long(TenantTransaction& tx) {
   tx.work().exec("SET LOCAL statement_timeout = '60s'");
   tx.session().allow(kLong + std::chrono::seconds(1));
@@ -192,16 +223,12 @@ Result<PostgresErasureStore::Begun> PostgresErasureStore::begin(const TenantId& 
   auto begun = named(kBegin.name, database_.pool(), [&](Session& session) -> Result<Begun> {
     TenantTransaction tx(session, tenant);
     if (tx.run(kHoldTenant, tenant.str()).empty()) return no_tenant();
+    // First without the lock: writers wait for it only when there is something to erase.
+    POSTERN_TRY(auto before, begun_before(tx, tenant, principal));
+    if (before) return Begun{std::move(*before), false};
     tx.run(kLockKeks, tenant.str());
-    const auto last = tx.run(kLast, tenant.str(), issuer, subject);
-    if (!last.empty()) {
-      auto erasure = erasure_in(last[0]);
-      if (!erasure.done_at) return Begun{std::move(erasure), false};
-    }
-    if (!number<bool>(tx.run(kAnything, tenant.str(), issuer, subject)[0][0])) {
-      if (!last.empty()) return Begun{erasure_in(last[0]), false};
-      return fail(ErrorCode::NotFound, "nothing is stored of this principal");
-    }
+    POSTERN_TRY(before, begun_before(tx, tenant, principal));
+    if (before) return Begun{std::move(*before), false};
     tx.run(kBegin, tenant.str(), id, issuer, subject, seconds_of(now));
     auto erasure = erasure_in(tx.run(kFind, tenant.str(), id)[0]);
     POSTERN_TRY(head, log_.append_in(tx, tenant, chain_key, {&event, 1}));
@@ -257,6 +284,8 @@ Result<Erasure> PostgresErasureStore::finish(const TenantId& tenant, const std::
     if (erasure.done_at) return erasure;
     if (!erasure.removed_at) return fail(ErrorCode::Conflict, "its rows are there yet");
     erasure.done_at = now;
+    const auto covered = tx.run(kCovered, tenant.str(), id);
+    if (!covered.empty()) erasure.covered_since = instant(covered[0][0]);
     POSTERN_TRY(const auto said, say(erasure));
     erasure.statement = said.statement;
     tx.run(kDone, tenant.str(), id, seconds_of(now), said.statement);
@@ -323,17 +352,17 @@ Result<PostgresErasureStore::Begun> PostgresErasureStore::begin_tenant(const Ten
 
 Result<Erasure> PostgresErasureStore::finish_tenant(const TenantId& tenant, std::uint64_t shares,
                                                     sys_seconds now, const Say& say) {
-  // What was destroyed stays destroyed, whatever becomes of the rest.
-  auto noted = named(kNoteShares.name, database_.pool(), [&](Session& session) -> Result<Erasure> {
-    TenantTransaction tx(session, tenant);
-    tx.run(kNoteShares, tenant.str(), shares);
-    const auto rows = tx.run(kFindTenant, tenant.str());
-    if (rows.empty()) return absent();
-    auto erasure = tenant_erasure_in(rows[0]);
-    tx.commit();
-    return erasure;
-  });
-  if (!noted.ok() || noted.value().done_at) return noted;
+  POSTERN_TRY(auto found, find_tenant(tenant));
+  if (found.done_at) return found;
+  auto done = remove_tenant(tenant, shares, now, say);
+  if (done.ok() || done.error().code != ErrorCode::NotFound) return done;
+  // Another replica was first.
+  auto now_there = find_tenant(tenant);
+  return now_there.ok() && now_there.value().done_at ? now_there : done;
+}
+
+Result<Erasure> PostgresErasureStore::remove_tenant(const TenantId& tenant, std::uint64_t shares,
+                                                    sys_seconds now, const Say& say) {
   POSTERN_TRY(const auto chain_key, log_.key_of(tenant));
   auto done = named(kRemoveTenant.name, database_.pool(), [&](Session& session) -> Result<Erasure> {
     TenantTransaction tx(session, tenant);
@@ -344,13 +373,16 @@ Result<Erasure> PostgresErasureStore::finish_tenant(const TenantId& tenant, std:
     erasure.credentials = number<std::uint64_t>(counted[0][0]);
     erasure.versions = number<std::uint64_t>(counted[0][1]);
     erasure.covered_since = optional_instant(counted[0][2]);
+    // Those that are named here, whoever destroyed them; perhaps some that were not.
+    erasure.shares = std::max(number<std::uint64_t>(counted[0][3]), shares);
     erasure.removed_at = now;
     erasure.done_at = now;
-    tx.run(kRemoveTenant, tenant.str());
-    tx.run(kAddTombstone, tenant.str());
     POSTERN_TRY(const auto said, say(erasure));
     erasure.statement = said.statement;
-    tx.run(kTenantDone, tenant.str(), seconds_of(now), said.statement);
+    // Before the tenant goes, which it does not while this is open.
+    tx.run(kTenantDone, tenant.str(), seconds_of(now), said.statement, erasure.shares);
+    tx.run(kRemoveTenant, tenant.str());
+    tx.run(kAddTombstone, tenant.str());
     POSTERN_CHECK(log_.append_in(tx, tenant, chain_key, {&said.event, 1}));
     tx.run(kCloseHead, tenant.str());
     tx.run(kNotify, notification(tenant, "0"));
@@ -384,6 +416,10 @@ Result<std::vector<PostgresErasureStore::Open>> PostgresErasureStore::open(
     }
     return out;
   });
+}
+
+bool is_being_erased(const Error& error) {
+  return error.code == ErrorCode::Conflict && error.diagnostic.ends_with(" ERA01");
 }
 
 }  // namespace postern::storage

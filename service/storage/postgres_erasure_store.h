@@ -28,8 +28,14 @@ class PostgresErasureStore final : public vault::ErasureStore {
   Result<std::vector<Open>> open(const std::optional<Open>& after, std::uint32_t limit) override;
 
  private:
+  Result<vault::Erasure> remove_tenant(const TenantId& tenant, std::uint64_t shares,
+                                       sys_seconds now, const Say& say);
+
   Database& database_;
   PostgresAuditLog& log_;
 };
+
+/// Whether it is that something would have been sealed, or removed, of what is being erased.
+bool is_being_erased(const Error& error);
 
 }  // namespace postern::storage

@@ -51,6 +51,7 @@ constexpr Statement kKekUses{"kek.uses", R"sql(
       FROM kek k
      WHERE k.tenant_id = $1
      ORDER BY k.version DESC)sql"};
+// Whom is being erased, nothing is moved of: nothing at all, when it is the tenant.
 constexpr Statement kBacklogOf{"kek.backlog_of", R"sql(
     WITH newest AS (SELECT max(version) AS version FROM kek WHERE tenant_id = $1)
     SELECT (SELECT count(*) FROM credential_version v
@@ -61,7 +62,8 @@ constexpr Statement kBacklogOf{"kek.backlog_of", R"sql(
            (SELECT count(*) FROM signing_key s
              WHERE s.tenant_id = $1 AND s.kek_version < newest.version),
            coalesce(older_others($1, newest.version), 0)
-      FROM newest)sql"};
+      FROM newest
+     WHERE NOT EXISTS (SELECT FROM tenant_erasure t WHERE t.tenant_id = $1))sql"};
 
 constexpr Statement kLockKek{"kek.lock", R"sql(
     SELECT k.root_key_id, k.wrapped, k.held_check, t.seals, k.share_id
@@ -147,6 +149,7 @@ constexpr Statement kOlderDeks{"credential_version.older", R"sql(
        AND NOT EXISTS (SELECT FROM erasure e
                         WHERE e.tenant_id = v.tenant_id AND e.owner_issuer = v.owner_issuer
                           AND e.owner_subject = v.owner_subject AND e.done_at IS NULL)
+       AND NOT EXISTS (SELECT FROM tenant_erasure t WHERE t.tenant_id = v.tenant_id)
      ORDER BY v.owner_issuer, v.owner_subject, v.name, v.version
      LIMIT $7
        FOR NO KEY UPDATE OF v SKIP LOCKED)sql"};
@@ -163,11 +166,24 @@ constexpr Statement kWithoutShare{"principal_share.without", R"sql(
        AND NOT EXISTS (SELECT FROM principal_share p
                         WHERE p.tenant_id = v.tenant_id AND p.owner_issuer = v.owner_issuer
                           AND p.owner_subject = v.owner_subject)
+       AND NOT EXISTS (SELECT FROM erasure e
+                        WHERE e.tenant_id = v.tenant_id AND e.owner_issuer = v.owner_issuer
+                          AND e.owner_subject = v.owner_subject AND e.done_at IS NULL)
+       AND NOT EXISTS (SELECT FROM tenant_erasure t WHERE t.tenant_id = v.tenant_id)
      LIMIT $2)sql"};
+// Not while a row is under it, such as one that was passed over since it is being erased.
 constexpr Statement kNoteEmptied{"kek.note_emptied", R"sql(
     UPDATE kek k SET emptied_at = clock_timestamp()
      WHERE k.tenant_id = $1 AND k.share_id IS NULL AND k.emptied_at IS NULL
-       AND k.version < (SELECT max(n.version) FROM kek n WHERE n.tenant_id = $1))sql"};
+       AND k.version < (SELECT max(n.version) FROM kek n WHERE n.tenant_id = $1)
+       AND NOT EXISTS (SELECT FROM credential_version v
+                        WHERE v.tenant_id = k.tenant_id AND v.kek_version = k.version)
+       AND NOT EXISTS (SELECT FROM signing_key s
+                        WHERE s.tenant_id = k.tenant_id AND s.kek_version = k.version)
+       AND NOT EXISTS (SELECT FROM wrapped_answer w
+                        WHERE w.tenant_id = k.tenant_id AND w.kek_version = k.version)
+       AND NOT EXISTS (SELECT FROM transit_key_version t
+                        WHERE t.tenant_id = k.tenant_id AND t.kek_version = k.version))sql"};
 constexpr Statement kCountRewrapped{"kek.count_rewrapped", R"sql(
     UPDATE kek SET rewrapped = rewrapped + $3
      WHERE tenant_id = $1 AND version = $2)sql"};
@@ -254,6 +270,7 @@ Result<vault::Backlog> PostgresRotationStore::backlog_of(const TenantId& tenant)
   return named(kBacklogOf.name, database_.pool(), [&](Session& session) -> Result<vault::Backlog> {
     TenantTransaction tx(session, tenant);
     const auto rows = tx.run(kBacklogOf, tenant.str());
+    if (rows.empty()) return vault::Backlog{};
     vault::Backlog out{0, number<std::uint64_t>(rows[0][0]), number<std::uint64_t>(rows[0][1]),
                        number<std::uint64_t>(rows[0][2])};
     out.tenants = out.rows() > 0 ? 1 : 0;

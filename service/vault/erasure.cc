@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/time_format.h"
 #include "crypto/random.h"
+#include "vault/share_errors.h"
 
 namespace postern::vault {
 namespace {
@@ -18,6 +19,16 @@ void report(const TenantId& tenant, const std::string& id, const Error& error) {
                                          {"erasure", id},
                                          {"code", to_string(error.code)},
                                          {"diagnostic", error.diagnostic}});
+}
+
+/// What is not asked while it is away, so that nobody waits for it in vain.
+Status may_ask(Erasures::ShareStoreState state) {
+  if (state != Erasures::ShareStoreState::Unreachable) return {};
+  return share_store_is_away(fail(ErrorCode::Unavailable, "", "it did not answer lately"));
+}
+
+Error no_share_store() {
+  return share_store_is_away(fail(ErrorCode::Unavailable, "", "this process has no share store"));
 }
 
 }  // namespace
@@ -57,10 +68,8 @@ Result<Erasure> Erasures::finish(const TenantId& tenant, const std::string& id) 
   POSTERN_TRY(const auto removed, store_.remove_rows(tenant, id, clock_.now()));
   if (removed.done_at) return removed;
   if (removed.share) {
-    if (shares_ == nullptr) {
-      return share_store_is_away(
-          fail(ErrorCode::Unavailable, "", "this process has no share store"));
-    }
+    if (shares_ == nullptr) return no_share_store();
+    POSTERN_CHECK(may_ask(share_store_));
     if (const auto gone = shares_->destroy(tenant, *removed.share); !gone.ok()) {
       return share_store_is_away(gone.error());
     }
@@ -76,13 +85,20 @@ Result<Erasure> Erasures::finish(const TenantId& tenant, const std::string& id) 
 Result<Erasure> Erasures::finish_tenant(const TenantId& tenant) {
   std::uint64_t shares = 0;
   if (shares_ != nullptr) {
+    POSTERN_CHECK(may_ask(share_store_));
     const auto gone = shares_->destroy_all(tenant);
     if (!gone.ok()) return share_store_is_away(gone.error());
     shares = gone.value();
   }
   keyring_.forget(tenant);
   auto done = store_.finish_tenant(tenant, shares, clock_.now(),
-                                   [&](const Erasure& erasure) { return say(tenant, erasure); });
+                                   [&](const Erasure& erasure) -> Result<ErasureStore::Said> {
+                                     // Under the tenant's lock: nothing is changed when this
+                                     // replica destroyed none of the shares that there were.
+                                     if (erasure.shares > 0 && shares_ == nullptr)
+                                       return no_share_store();
+                                     return say(tenant, erasure);
+                                   });
   keyring_.forget(tenant);
   if (done.ok())
     log::info("tenant.erased", {{"tenant", tenant.str()}, {"erasure", done.value().id}});
@@ -120,15 +136,23 @@ Result<ErasureStore::Begun> Erasures::erase_tenant(const TenantId& tenant,
 }
 
 void Erasures::go_on() {
+  const auto stopping = [this] {
+    const std::lock_guard lock(mutex_);
+    return stopping_;
+  };
   std::optional<ErasureStore::Open> after;
   for (;;) {
     const auto page = store_.open(after, kPage);
     if (!page.ok()) return;  // the database is away, which others say
     for (const auto& open : page.value()) {
+      if (stopping()) return;
       try {
         const auto done =
             open.id.empty() ? finish_tenant(open.tenant) : finish(open.tenant, open.id);
-        if (!done.ok()) report(open.tenant, open.id, done.error());
+        // That the share store is away was said once.
+        const bool waits = !done.ok() && share_store_ == ShareStoreState::Unreachable &&
+                           is_share_store_away(done.error());
+        if (!done.ok() && !waits) report(open.tenant, open.id, done.error());
       } catch (const std::exception& e) {
         // The type, not what().
         log::error("erasure.threw", {{"tenant", open.tenant.str()}, {"type", typeid(e).name()}});

@@ -21,6 +21,7 @@
 #include "crypto/aead.h"
 #include "crypto/random.h"
 #include "vault/aad.h"
+#include "vault/share_errors.h"
 
 namespace postern::vault {
 namespace {
@@ -347,10 +348,13 @@ struct Keyring::Impl {
     POSTERN_TRY(const auto present, store.principal_share(tenant, principal));
     if (present || key_shares == nullptr) return present;
     POSTERN_TRY(const auto fresh, make_share(tenant));
-    POSTERN_TRY(const auto which, store.add_principal_share(tenant, principal, *fresh));
-    // Somebody was first; what nobody refers to seals nothing.
-    if (which != *fresh) static_cast<void>(key_shares->destroy(tenant, *fresh));
-    return std::optional(which);
+    const auto which = store.add_principal_share(tenant, principal, *fresh);
+    // Somebody was first, or the owner is being erased; what nobody refers to seals nothing.
+    const bool unused =
+        which.ok() ? which.value() != *fresh : which.error().code == ErrorCode::Conflict;
+    if (unused) static_cast<void>(key_shares->destroy(tenant, *fresh));
+    if (!which.ok()) return which.error();
+    return std::optional(which.value());
   }
 
   std::atomic<bool> creation_suspended{false};
@@ -434,12 +438,14 @@ struct Keyring::Impl {
         opened->seal =
             find(given, *held) == nullptr ? Keyring::Seal::Sealed : Keyring::Seal::Unsealed;
       }
+      std::optional<Error> away;  // of the share store, which is then not asked for each KEK
       for (const auto& row : wrapped) {
         auto kek = unwrap(*keys, tenant, row);
         auto chain_key = kek.ok() ? Result<DerivedKey>(derive_chain_key(kek.value()))
                                   : Result<DerivedKey>(kek.error());
         if (kek.ok() && row.share) {
-          const auto share = find_share(tenant, *row.share);
+          const auto share = away ? Result<KeyShare>(*away) : find_share(tenant, *row.share);
+          if (!share.ok() && is_share_store_away(share.error())) away = share.error();
           kek = share.ok()
                     ? Result<Kek>(with_share(kek.value(), tenant, row.version, share.value()))
                     : Result<Kek>(share.error());

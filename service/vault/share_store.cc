@@ -1,11 +1,16 @@
 #include "vault/share_store.h"
 
 #include <chrono>
+#include <string>
+#include <string_view>
+
+#include "vault/share_errors.h"
 
 namespace postern::vault {
 namespace {
 
 constexpr const char* kDestroyed = "share: not in the share store";
+constexpr std::string_view kAway = "share: away: ";
 
 }  // namespace
 
@@ -17,9 +22,13 @@ ShareId id_of(const TenantId& tenant, const KeyShare& share) {
 
 Error share_store_is_away(const Error& cause) {
   Error error = fail(ErrorCode::KeyUnavailable, "the share store is not available",
-                     "share: " + cause.diagnostic);
+                     std::string(kAway) + cause.diagnostic);
   error.retry_after = std::chrono::seconds(5);
   return error;
+}
+
+bool is_share_store_away(const Error& error) {
+  return error.code == ErrorCode::KeyUnavailable && error.diagnostic.starts_with(kAway);
 }
 
 Error share_is_destroyed() {

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <pqxx/pqxx>
@@ -70,10 +71,13 @@ class WatchedShares final : public vault::ShareStore {
     return found;
   }
   Status destroy(const TenantId& tenant, const vault::ShareId& id) override {
+    ++destroys;
+    if (before_destroy) before_destroy();
     if (away || tenant == refuses) return gone();
     return store_.destroy(tenant, id);
   }
   Result<std::uint64_t> destroy_all(const TenantId& tenant) override {
+    ++destroys;
     if (away || tenant == refuses) return gone();
     return store_.destroy_all(tenant);
   }
@@ -82,7 +86,9 @@ class WatchedShares final : public vault::ShareStore {
   std::atomic<bool> away{false};
   std::optional<TenantId> refuses;  ///< to destroy what this tenant has
   std::atomic<int> finds{0};
+  std::atomic<int> destroys{0};  ///< that were asked for
   std::function<void()> after_find;
+  std::function<void()> before_destroy;
 
  private:
   static Error gone() { return fail(ErrorCode::Unavailable, "away", "away"); }
@@ -105,8 +111,10 @@ vault::Fields fields_of(const std::string& value) {
 /// A replica, as the service puts it together.
 struct Replica : StoreSet {
   Replica(const PostgresDatabase& server, const std::string& root_keys, vault::ShareStore* shares_)
-      : StoreSet(server.options(), vault::RootKeys::parse(root_keys).value(), shares_),
-        shares(shares_) {}
+      : Replica(server.options(), root_keys, shares_) {}
+  Replica(const storage::DatabaseOptions& options, const std::string& root_keys,
+          vault::ShareStore* shares_)
+      : StoreSet(options, vault::RootKeys::parse(root_keys).value(), shares_), shares(shares_) {}
 
   vault::CredentialStore::Seal sealing(const TenantId& tenant, const vault::CredentialKey& key,
                                        const std::string& value) {
@@ -190,6 +198,44 @@ class ErasureInTheDatabase : public ::testing::Test {
     return rows.empty() ? "" : rows[0][0].c_str();
   }
   std::string scalar(const std::string& sql) { return scalar(database_, sql); }
+  /// The SQLSTATE of a statement of the service in acme's name; "" when it succeeds.
+  std::string refused(const std::string& sql) {
+    pqxx::connection connection(database_.service());
+    pqxx::work tx(connection);
+    tx.exec("SET search_path = postern");
+    tx.exec("SELECT set_config('postern.tenant_id', " + tx.quote(acme_.str()) + ", true)");
+    try {
+      tx.exec(sql);
+    } catch (const std::exception& error) {
+      return storage::pq::sqlstate_of(error).value_or(error.what());
+    }
+    return "";
+  }
+  std::string of_alice() const {
+    return " WHERE tenant_id = '" + acme_.str() +
+           "' AND owner_issuer = 'https://idp.example' AND owner_subject = 'alice'";
+  }
+  /// One that waits for a lock for as long as a test may take.
+  storage::DatabaseOptions patient() const {
+    auto options = database_.options();
+    options.statement_timeout = options.lock_timeout = std::chrono::seconds(30);
+    return options;
+  }
+  /// Until so many wait for a lock in this test's database.
+  void until_waiting(const std::string& count) {
+    eventually(
+        [&] {
+          return scalar(
+                     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                     " AND wait_event_type = 'Lock'") == count;
+        },
+        "waits");
+  }
+  vault::ErasureStore::Begun begun_tenant(const TenantId& tenant) {
+    return replica_.erasure_store
+        .begin_tenant(tenant, "whole", kClock.now(), replica_.event(tenant, "tenant.erase"))
+        .value();
+  }
   void expect_intact(const TenantId& tenant) {
     const auto verified = replica_.log.verify(tenant);
     ASSERT_TRUE(verified.ok());
@@ -464,6 +510,85 @@ TEST_F(ErasureInTheDatabase, WhatWasReadBeforeIsNotWrittenAfterwards) {
   EXPECT_EQ(replica_.value(acme_, key_of(kAlice)).value(), "new");
 }
 
+TEST_F(ErasureInTheDatabase, ANumberThatWasErasedIsNotUsedAgainByAWriterThatWaited) {
+  ASSERT_TRUE(
+      replica_.erasure_store
+          .begin(acme_, kAlice, "first", kClock.now(), replica_.event(acme_, "principal.erase"))
+          .ok());
+  // As the erasure does, in one transaction that the writer waits for in the middle of
+  // its statement: what that knows of erasures is from before.
+  pqxx::connection connection(database_.superuser());
+  pqxx::work tx(connection);
+  tx.exec("SET search_path = postern");
+  tx.exec("SELECT 1 FROM credential" + of_alice() + " FOR UPDATE");
+  Replica writer(patient(), root_key_, &shares_);
+  auto written =
+      std::async(std::launch::async, [&] { return writer.put(acme_, key_of(kAlice), "again"); });
+  until_waiting("1");
+  tx.exec("DELETE FROM credential" + of_alice());
+  tx.exec("DELETE FROM principal_share" + of_alice());
+  tx.exec(
+      "UPDATE erasure SET removed_at = now(), last_version = 1, done_at = now(),"
+      " statement = 'said'" +
+      of_alice());
+  tx.commit();
+  const auto put = written.get();
+  ASSERT_TRUE(put.ok()) << put.error().detail << put.error().diagnostic;
+  EXPECT_EQ(put.value().version, 2u);
+
+  const std::string insert =
+      "INSERT INTO credential_version (tenant_id, owner_issuer, owner_subject, name, version,"
+      " kek_version, wrapped_dek, sealed, field_names, created_at, share_id)"
+      " SELECT tenant_id, owner_issuer, owner_subject, name, ";
+  const std::string from =
+      ", kek_version, wrapped_dek, sealed, field_names, created_at, share_id"
+      " FROM credential_version" +
+      of_alice();
+  EXPECT_EQ(refused(insert + "1" + from), "SHR01");
+  EXPECT_EQ(refused(insert + "3" + from), "") << "the control";
+}
+
+TEST_F(ErasureInTheDatabase, WhoeverHasNothingKeepsNoWriterWaiting) {
+  pqxx::connection connection(database_.superuser());
+  pqxx::work writer(connection);
+  writer.exec("SELECT pg_advisory_xact_lock_shared(postern.kek_lock('" + acme_.str() + "'))");
+  EXPECT_EQ(code_of(replica_.erase(acme_, {"https://idp.example", "nobody"})), ErrorCode::NotFound);
+}
+
+TEST_F(ErasureInTheDatabase, WhileOneIsOpenNoShareIsMadeAndNoAnswerBeginsToWait) {
+  shares_.refuses = acme_;
+  ASSERT_FALSE(replica_.erase(acme_, kAlice).value().erasure.done_at);
+  shares_.refuses.reset();
+  const auto kept = [&] {
+    pqxx::connection connection(share_server_.superuser());
+    pqxx::nontransaction tx(connection);
+    return tx.exec("SELECT count(*) FROM postern.key_share")[0][0].as<int>();
+  };
+  const auto before = kept();
+  EXPECT_EQ(code_of(replica_.keyring.principal_share(acme_, kAlice)), ErrorCode::Conflict);
+  EXPECT_EQ(scalar("SELECT count(*) FROM principal_share" + of_alice()), "0");
+  EXPECT_EQ(kept(), before) << "what was made for it is taken away";
+
+  storage::PostgresWrappingStore answers(replica_.database, replica_.log);
+  const auto add = [&](const std::string& maker) {
+    const auto seal = [&]() -> Result<vault::WrappedAnswer> {
+      return vault::WrappedAnswer{crypto::sha256(as_bytes(maker)),
+                                  maker.substr(0, 64),
+                                  maker,
+                                  "path",
+                                  kClock.now(),
+                                  kClock.now() + std::chrono::hours(1),
+                                  {KekVersion{1}, to_bytes("box")}};
+    };
+    return answers.add(acme_, seal, 10, kClock.now(), {});
+  };
+  EXPECT_EQ(code_of(add("user https://idp.example alice")), ErrorCode::Conflict);
+  EXPECT_TRUE(add("user https://idp.example bob").ok());
+  EXPECT_TRUE(add("operator").ok());
+  replica_.erasures.go_on();
+  EXPECT_TRUE(add("user https://idp.example alice").ok()) << "when it is done";
+}
+
 TEST_F(ErasureInTheDatabase, WhileOneIsOpenNothingOfTheOwnersIsSealed) {
   shares_.refuses = acme_;
   const auto open = replica_.erase(acme_, kAlice).value();
@@ -672,7 +797,129 @@ TEST_F(ErasureInTheDatabase, AReplicaWithoutTheShareStoreLeavesItToOthers) {
   EXPECT_TRUE(replica_.erasure_store.find(acme_, open.erasure.id).value().done_at);
 }
 
+TEST_F(ErasureInTheDatabase, AReplicaWithoutTheShareStoreFinishesNoTenantThatHasShares) {
+  Replica without(database_, root_key_, nullptr);
+  const auto open = without.erase_tenant(acme_).value();
+  EXPECT_FALSE(open.erasure.done_at);
+  without.erasures.go_on();
+  EXPECT_FALSE(replica_.erasure_store.find_tenant(acme_).value().done_at);
+  EXPECT_EQ(scalar("SELECT count(*) FROM kek WHERE tenant_id = '" + acme_.str() + "'"), "1")
+      << "nothing has changed";
+  replica_.erasures.go_on();
+  const auto done = replica_.erasure_store.find_tenant(acme_).value();
+  ASSERT_TRUE(done.done_at);
+  EXPECT_EQ(claims(done.statement).at("backups").at("covered"), true);
+  EXPECT_EQ(postgres_shares_.destroy_all(acme_).value(), 0u) << "none is left";
+}
+
+TEST_F(ErasureInTheDatabase, APassEndsWhenTheReplicaStops) {
+  for (const auto& principal : {kAlice, kBob, kNamesake}) {
+    ASSERT_TRUE(replica_.erasure_store
+                    .begin(acme_, principal, principal.issuer + principal.subject, kClock.now(),
+                           replica_.event(acme_, "principal.erase"))
+                    .ok());
+  }
+  shares_.before_destroy = [&] { replica_.erasures.stop(); };
+  replica_.erasures.go_on();
+  EXPECT_EQ(shares_.destroys, 1);
+  EXPECT_THAT(replica_.erasure_store.open(std::nullopt, 10).value(), SizeIs(2));
+}
+
+TEST_F(ErasureInTheDatabase, WhatIsOpenDoesNotAskAShareStoreThatIsUnreachable) {
+  shares_.away = true;
+  ASSERT_FALSE(replica_.erase(acme_, kAlice).value().erasure.done_at);
+  ASSERT_FALSE(replica_.erase_tenant(other_).value().erasure.done_at);
+  replica_.erasures.look_at_share_store();
+  const int before = shares_.destroys;
+  replica_.erasures.go_on();
+  EXPECT_EQ(shares_.destroys, before);
+  shares_.away = false;
+  replica_.erasures.look_at_share_store();
+  replica_.erasures.go_on();
+  EXPECT_THAT(replica_.erasure_store.open(std::nullopt, 10).value(), IsEmpty());
+}
+
+TEST_F(ErasureInTheDatabase, NobodyRemovesATenantWhileAnErasureIsOpen) {
+  // As a replica of the release before, which does not look.
+  const auto remove = "DELETE FROM tenant WHERE tenant_id = '" + acme_.str() + "'";
+  shares_.refuses = acme_;
+  ASSERT_FALSE(replica_.erase(acme_, kAlice).value().erasure.done_at);
+  EXPECT_EQ(refused(remove), "ERA01");
+  ASSERT_FALSE(replica_.erase_tenant(acme_).value().erasure.done_at);
+  EXPECT_EQ(refused(remove), "ERA01");
+  shares_.refuses.reset();
+  replica_.erasures.go_on();
+  EXPECT_TRUE(replica_.erasure_store.find_tenant(acme_).value().done_at);
+  EXPECT_THAT(replica_.erasure_store.open(std::nullopt, 10).value(), IsEmpty());
+}
+
 // ---- the erasure of a tenant ----
+
+TEST_F(ErasureInTheDatabase, SharesThatWereDestroyedBeforeAreCountedAllTheSame) {
+  // Another replica was first, or this one stopped after it had destroyed them; and of a
+  // principal the rows are gone, but not the share.
+  shares_.refuses = acme_;
+  ASSERT_FALSE(replica_.erase(acme_, kAlice).value().erasure.done_at);
+  shares_.refuses.reset();
+  begun_tenant(acme_);
+  ASSERT_EQ(shares_.destroy_all(acme_).value(), 4u);
+  replica_.erasures.go_on();
+  const auto done = replica_.erasure_store.find_tenant(acme_).value();
+  ASSERT_TRUE(done.done_at);
+  EXPECT_EQ(done.shares, 4u);
+  const auto said = claims(done.statement);
+  EXPECT_EQ(said.at("shares_destroyed"), 4);
+  EXPECT_EQ(said.at("backups").at("covered"), true);
+}
+
+TEST_F(ErasureInTheDatabase, OfTwoThatFinishATenantBothAnswerThatItIsDone) {
+  begun_tenant(acme_);
+  Replica second(patient(), root_key_, &shares_);
+  ASSERT_TRUE(opens(second, acme_, key_of(kBob))) << "so that it has the chain's key";
+  const auto say = [&](const vault::Erasure&) -> Result<vault::ErasureStore::Said> {
+    return vault::ErasureStore::Said{"said", replica_.event(acme_, "tenant.erased")};
+  };
+  std::future<Result<vault::Erasure>> other;
+  const auto first = replica_.erasure_store.finish_tenant(
+      acme_, 4, kClock.now(), [&](const vault::Erasure& erasure) {
+        other = std::async(std::launch::async, [&] {
+          return second.erasure_store.finish_tenant(acme_, 4, kClock.now(), say);
+        });
+        until_waiting("1");
+        return say(erasure);
+      });
+  ASSERT_TRUE(first.ok()) << first.error().diagnostic;
+  const auto late = other.get();
+  ASSERT_TRUE(late.ok()) << late.error().detail << late.error().diagnostic;
+  EXPECT_TRUE(late.value().done_at);
+  EXPECT_EQ(late.value().statement, "said");
+  EXPECT_EQ(records(acme_, "tenant.erased"), 1u);
+}
+
+TEST_F(ErasureInTheDatabase, ATenantThatIsBeingErasedIsNotEnabledAgain) {
+  begun_tenant(acme_);
+  policy::ConfigChange enable;
+  enable.enabled = true;
+  EXPECT_EQ(code_of(replica_.config.apply(acme_, enable, {})), ErrorCode::Conflict);
+  EXPECT_FALSE(replica_.config.load(acme_).value().row.enabled);
+  policy::ConfigChange rename;
+  rename.display_name = "other";
+  EXPECT_TRUE(replica_.config.apply(acme_, rename, {}).ok()) << "the control";
+  EXPECT_TRUE(replica_.config.apply(other_, enable, {}).ok()) << "the control";
+}
+
+TEST_F(ErasureInTheDatabase, KeysOfATenantThatIsBeingErasedStayWhereTheyAre) {
+  ASSERT_TRUE(replica_.rotation.rotate_tenant(acme_).ok());
+  begun_tenant(acme_);
+  const auto moved = replica_.rewrap(acme_);
+  ASSERT_TRUE(moved.ok()) << moved.error().detail << moved.error().diagnostic;
+  EXPECT_EQ(moved.value().done, 0u);
+  EXPECT_EQ(moved.value().left, 0u);
+  const auto rotated = replica_.rotation.rotate_tenant(acme_);
+  ASSERT_FALSE(rotated.ok());
+  EXPECT_TRUE(storage::is_being_erased(rotated.error())) << rotated.error().diagnostic;
+  EXPECT_FALSE(storage::is_being_erased(fail(ErrorCode::Conflict, "", "kek.add: KEK01")));
+}
 
 TEST_F(ErasureInTheDatabase, OfATenantThereIsItsAuditChainAndTheStatement) {
   const auto begun = replica_.erase_tenant(acme_).value();
@@ -808,7 +1055,62 @@ TEST_F(ErasureInTheDatabase, ATenantThatWasNotMovedIsSaidNotToBeCovered) {
   EXPECT_EQ(claims(erased.statement).at("backups"), (Json{{"covered", false}}));
 }
 
+TEST_F(ErasureInTheDatabase, AKekIsNotEmptyWhileWhomIsBeingErasedHasRowsUnderIt) {
+  Replica plain(database_, root_key_, nullptr);
+  const auto tenant = plain.add_tenant();
+  for (const auto& key : all_keys()) fill(plain, tenant, key);
+  Replica replica(database_, root_key_, &shares_);
+  ASSERT_TRUE(replica.rotation.rotate_tenant(tenant).ok());
+  ASSERT_TRUE(
+      replica.erasure_store
+          .begin(tenant, kAlice, "first", kClock.now(), replica.event(tenant, "principal.erase"))
+          .ok());
+  const auto empty = [&] {
+    return scalar("SELECT emptied_at IS NOT NULL FROM kek WHERE version = 1 AND tenant_id = '" +
+                  tenant.str() + "'");
+  };
+  ASSERT_EQ(replica.rewrap(tenant).value().left, 0u);
+  EXPECT_EQ(empty(), "f") << "a copy that is made now has rows that the root key opens";
+  replica.erasures.go_on();
+  ASSERT_EQ(replica.rewrap(tenant).value().left, 0u);
+  EXPECT_EQ(empty(), "t");
+}
+
+TEST_F(ErasureInTheDatabase, CopiesAreSaidToBeCoveredFromWhenTheChangeWasSurelyCommitted) {
+  Replica plain(database_, root_key_, nullptr);
+  const auto tenant = plain.add_tenant();
+  for (const auto& key : all_keys()) fill(plain, tenant, key);
+  Replica replica(database_, root_key_, &shares_);
+  ASSERT_TRUE(replica.rotation.rotate_tenant(tenant).ok());
+  ASSERT_EQ(replica.rewrap(tenant).value().left, 0u);
+  scalar(
+      "UPDATE principal_share SET unshared_until = unshared_until - interval '2 hours'"
+      " WHERE owner_subject = 'bob' RETURNING 1");
+  const auto bobs_end = std::stoll(
+      scalar("SELECT ceil(extract(epoch FROM unshared_until))::bigint FROM principal_share"
+             " WHERE owner_subject = 'bob' AND tenant_id = '" +
+             tenant.str() + "'"));
+  const auto before = kClock.now();
+  const auto alice = replica.erase(tenant, kAlice).value().erasure;
+  ASSERT_TRUE(alice.covered_since);
+  EXPECT_GE(*alice.covered_since, before) << "moved just now: from the end of the erasure";
+  EXPECT_LE(*alice.covered_since, kClock.now() + std::chrono::seconds(1));
+  const auto bob = replica.erase(tenant, kBob).value().erasure;
+  ASSERT_TRUE(bob.covered_since);
+  EXPECT_EQ(bob.covered_since->time_since_epoch().count(), bobs_end + 3600);
+}
+
 // ---- without the share store ----
+
+TEST_F(ErasureInTheDatabase, AShareStoreThatIsAwayIsAskedOnceForAllKeysOfATenant) {
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(replica_.rotation.rotate_tenant(acme_).ok());
+  ASSERT_EQ(replica_.rotation_store.kek_uses(acme_).value().size(), 4u);
+  Replica cold(database_, root_key_, &shares_);
+  shares_.away = true;
+  const int before = shares_.finds;
+  EXPECT_EQ(code_of(cold.value(acme_, key_of(Owner::tenant()))), ErrorCode::KeyUnavailable);
+  EXPECT_LE(shares_.finds - before, 2) << "once for each load, of which a missing KEK makes two";
+}
 
 TEST_F(ErasureInTheDatabase, WithTheShareStoreAwayWhatIsWarmOpensAndNothingElseFailsOtherwise) {
   Replica warm(database_, root_key_, &shares_);

@@ -1142,6 +1142,21 @@ TEST(CliTenant, DeletesOnlyWhatIsNamedTwice) {
   EXPECT_EQ(cli.server.requests()[0].target, "/api/v1/tenants/beta?confirm=beta");
 }
 
+TEST(CliPrincipal, IsErasedOnlyWhenSomebodySaysYes) {
+  const Cli cli([](const SeenRequest&) {
+    return json_reply(
+        200,
+        json{{"erasure_id", "e1"}, {"state", "open"}, {"asked_at", "2026-01-01T00:00:00Z"}}.dump());
+  });
+  EXPECT_EQ(cli.run({"principal", "erase"}).code, 2);
+  EXPECT_EQ(cli.run({"principal", "erase"}, "yes\n").code, 2);  // no terminal, no question
+  EXPECT_EQ(cli.run({"principal", "erase", "--issuer", "https://i", "--subject", "s"}).code, 2);
+  EXPECT_TRUE(cli.server.requests().empty());
+  EXPECT_EQ(cli.run({"principal", "erase", "--yes"}).code, 0);
+  ASSERT_EQ(cli.server.requests().size(), 1u);
+  EXPECT_EQ(cli.server.requests()[0].target, "/api/v1/tenants/acme/principals/erase");
+}
+
 TEST(CliKeys, RotateSaysWhatIsAskedForAndShowsTheNewKeys) {
   const Cli cli([](const SeenRequest&) {
     return json_reply(200, R"({"items":[{"kid":"k1","algorithm":"ES256","state":"pending",
