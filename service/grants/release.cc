@@ -151,21 +151,51 @@ Result<VerifiedTokenPtr> Release::verify_subject(const policy::TenantSnapshot& s
   return subject;
 }
 
+Result<VerifiedTokenPtr> Release::verify_undeclared(const policy::TenantSnapshot& snapshot,
+                                                    const Caller& caller,
+                                                    std::string_view subject_token,
+                                                    Wait wait) const {
+  constexpr std::string_view kTypes = "urn:ietf:params:oauth:token-type:";
+  auto first =
+      verify_subject(snapshot, caller, subject_token, std::string(kTypes) + "access_token", wait);
+  // What is opaque is an access token, and its issuer is not asked again.
+  if (first.ok() || first.error().code != ErrorCode::InvalidToken || may_be_opaque(subject_token)) {
+    return first;
+  }
+  for (const auto* type : {"id_token", "jwt"}) {
+    auto other = verify_subject(snapshot, caller, subject_token, std::string(kTypes) + type, wait);
+    if (other.ok() || other.error().code != ErrorCode::InvalidToken) return other;
+  }
+  return first;
+}
+
+Result<Release::Entitled> Release::entitle(const policy::TenantSnapshot& snapshot,
+                                           const Caller& caller, const VerifiedToken& subject,
+                                           const ReleaseItemRequest& item, audit::Event& record,
+                                           Wait wait) const {
+  const auto& client = *caller.client;
+  std::vector<std::string_view> audiences;
+  std::vector<std::string_view> resources;
+  (item.is_resource ? resources : audiences).push_back(item.asked);
+  POSTERN_TRY(auto target, policy::resolve_target(snapshot, client, audiences, resources));
+  record.with("backend", target.backend->name.str());
+  const std::optional<std::string_view> scope =
+      item.scope ? std::optional<std::string_view>(*item.scope) : std::nullopt;
+  POSTERN_TRY(auto permitted, entitled_scope(snapshot, client, *target.backend, subject, scope,
+                                             clock_.now(), {point_, wait}));
+  return Entitled{std::move(target), std::move(permitted)};
+}
+
 Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot, const Caller& caller,
                                       const VerifiedToken& subject, const ReleaseItemRequest& item,
                                       audit::Event& record, Wait wait) const {
   const auto& client = *caller.client;
   record_subject(record, subject);
-  std::vector<std::string_view> audiences;
-  std::vector<std::string_view> resources;
-  (item.is_resource ? resources : audiences).push_back(item.asked);
-  POSTERN_TRY(auto target, policy::resolve_target(snapshot, client, audiences, resources));
+  POSTERN_TRY(auto entitled, entitle(snapshot, caller, subject, item, record, wait));
+  auto& [target, permitted] = entitled;
   const auto& backend = *target.backend;
-  record.with("backend", backend.name.str());
   const std::optional<std::string_view> scope =
       item.scope ? std::optional<std::string_view>(*item.scope) : std::nullopt;
-  POSTERN_TRY(auto permitted, entitled_scope(snapshot, client, backend, subject, scope,
-                                             clock_.now(), {point_, wait}));
 
   if (backend.answer == policy::AnswerKind::Vaulted) {
     POSTERN_CHECK(check_all_tools(snapshot, backend, subject, std::nullopt));
@@ -194,6 +224,22 @@ Result<ReleasedItem> Release::release(const policy::TenantSnapshot& snapshot, co
   return released;
 }
 
+Result<OpenedCredential> Release::release_fields(const policy::TenantSnapshot& snapshot,
+                                                 const Caller& caller, const VerifiedToken& subject,
+                                                 const std::string& backend, audit::Event& record,
+                                                 Wait wait) const {
+  const auto* named = snapshot.find_backend(backend);
+  if (named == nullptr) return fail(ErrorCode::TargetRefused, "there is no backend of this name");
+  POSTERN_TRY(const auto entitled,
+              entitle(snapshot, caller, subject, {backend, false, {}}, record, wait));
+  if (named->answer != policy::AnswerKind::Vaulted) {
+    return fail(ErrorCode::TargetRefused, "this backend takes no stored credential");
+  }
+  POSTERN_CHECK(check_all_tools(snapshot, *named, subject, std::nullopt));
+  return open_credential(snapshot, *named, subject, entitled.permitted, std::nullopt,
+                         Wait::Database, record);
+}
+
 Result<OpenedCredential> Release::open_credential(const policy::TenantSnapshot& snapshot,
                                                   const policy::Backend& backend,
                                                   const VerifiedToken& subject,
@@ -216,8 +262,10 @@ Result<OpenedCredential> Release::open_credential(const policy::TenantSnapshot& 
     POSTERN_CHECK(check_not_ended(version.expires_at, clock_.now()));
     POSTERN_TRY(auto fields, envelope_.open(snapshot.tenant(), key, version));
     if (uses_ != nullptr) uses_->note(snapshot.tenant(), key, clock_.now());
-    return OpenedCredential{
-        std::move(fields), {key.name, key.owner.is_tenant(), version.version}, version.expires_at};
+    return OpenedCredential{std::move(fields),
+                            {key.name, key.owner.is_tenant(), version.version},
+                            version.expires_at,
+                            version.created_at};
   }
   return no_credential(backend);
 }

@@ -52,6 +52,7 @@ struct OpenedCredential {
   vault::Fields fields;
   ReleasedItem::CredentialUsed used;
   std::optional<sys_seconds> expires_at;
+  sys_seconds created_at{};  ///< of this version
 };
 
 /// The act of handing out plaintext: needs an authenticated client and the
@@ -72,6 +73,12 @@ class Release {
                                           const Caller& caller, std::string_view subject_token,
                                           std::string_view subject_token_type, Wait wait) const;
 
+  /// As verify_subject, where a client has no way to say what kind of token it has:
+  /// one that it could have said.
+  Result<VerifiedTokenPtr> verify_undeclared(const policy::TenantSnapshot& snapshot,
+                                             const Caller& caller, std::string_view subject_token,
+                                             Wait wait) const;
+
   /// One item, decided on its own, with its own audit record.
   /// @param wait  for a decision point; the database it waits for in any case.
   /// Errors: TargetRefused, ScopeRefused, NeedsOutbound, InteractionRequired (no usable
@@ -79,6 +86,15 @@ class Release {
   Result<ReleasedItem> release(const policy::TenantSnapshot& snapshot, const Caller& caller,
                                const VerifiedToken& subject, const ReleaseItemRequest& item,
                                audit::Event& record, Wait wait = Wait::No) const;
+
+  /// The credential of a vaulted backend as it is stored, for a client that renders it
+  /// itself. `record` has the subject already.
+  /// @param backend  its name, and no other thing it is called.
+  /// Errors: as release(); TargetRefused also for a backend that takes none.
+  Result<OpenedCredential> release_fields(const policy::TenantSnapshot& snapshot,
+                                          const Caller& caller, const VerifiedToken& subject,
+                                          const std::string& backend, audit::Event& record,
+                                          Wait wait) const;
 
   /// The credential that a vaulted backend takes, for whoever may have all of
   /// the backend: a stored credential cannot be narrowed, so its bearer has
@@ -95,6 +111,15 @@ class Release {
                                            audit::Event& record) const;
 
  private:
+  struct Entitled {
+    policy::Target target;
+    policy::ScopeSet permitted;
+  };
+  /// Where to, and what this user may do there.
+  Result<Entitled> entitle(const policy::TenantSnapshot& snapshot, const Caller& caller,
+                           const VerifiedToken& subject, const ReleaseItemRequest& item,
+                           audit::Event& record, Wait wait) const;
+
   SubjectVerifier& verifier_;
   vault::CredentialStore& credentials_;
   vault::Envelope& envelope_;

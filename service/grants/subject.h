@@ -22,6 +22,7 @@
 #include "policy/authorize.h"
 #include "policy/snapshot.h"
 #include "policy/tools.h"
+#include "policy/view.h"
 
 namespace postern::token {
 class UnverifiedJwt;
@@ -58,6 +59,7 @@ struct VerifiedToken {
   token::Json auth_context;  ///< those of auth_time, acr, amr that were there
   /// Its `authorization_details` of type mcp_tool; nothing when there are none.
   std::optional<policy::ToolDetails> tools = {};
+  policy::ViewClaims view_claims = {};  ///< where the tenant has views
 
   /// Ids by which it can be revoked: its own, then those of the tokens that it
   /// rests on, nearest first.

@@ -234,6 +234,20 @@ void read_attributes(const policy::TenantSnapshot& snapshot, const Json& claims,
   }
 }
 
+/// Kept where some path may be compared with them.
+void read_view_claims(const policy::TenantSnapshot& snapshot, const Json& claims,
+                      VerifiedToken& token) {
+  const auto* api = snapshot.settings().vault();
+  if (api == nullptr || api->views.empty()) return;
+  const auto text = [&](const char* name) -> std::optional<std::string> {
+    const auto it = claims.find(name);
+    if (it == claims.end() || !it->is_string()) return std::nullopt;
+    return it->get<std::string>();
+  };
+  token.view_claims.sub = text("sub");
+  token.view_claims.preferred_username = text("preferred_username");
+}
+
 Status read_actors(const Json& claims, VerifiedToken& token) {
   token.authorized_party = text_claim(claims, "azp");
   if (token.authorized_party.empty()) token.authorized_party = text_claim(claims, "client_id");
@@ -303,6 +317,7 @@ Result<VerifiedToken> read_claims(const policy::TenantSnapshot& snapshot,
   POSTERN_CHECK(read_subject(snapshot, issuer, claims, token));
   POSTERN_CHECK(read_groups(snapshot, issuer, claims, token));
   read_attributes(snapshot, claims, token);
+  read_view_claims(snapshot, claims, token);
   POSTERN_CHECK(read_scope(issuer, claims, token));
   POSTERN_CHECK(read_actors(claims, token));
   POSTERN_CHECK(read_tools(claims, token));

@@ -7,6 +7,7 @@
 #include "core/ids.h"
 #include "core/result.h"
 #include "core/secret.h"
+#include "grants/subject.h"
 #include "policy/revocation_list.h"
 #include "policy/snapshot.h"
 #include "vault/keyring.h"
@@ -21,24 +22,37 @@ struct VaultSession {
   sys_seconds expires_at{};
 };
 
+/// For whom a client is there.
+enum class ActsFor {
+  Itself,
+  User,  ///< whose own token the session holds
+};
+
 /// Tokens of clients at the Vault subset, and nowhere else: not a JWT, so nothing
 /// that takes our access tokens could take one. No row is kept of them:
 ///
 ///   postern_vt_{tenant}.{KEK version}.{base64url of JSON}.{base64url of MAC}
+///   postern_vu_{tenant}.{KEK version}.{base64url of sealed JSON}
 ///
 /// with members client, id, iat and exp, under a key derived from the tenant's KEK.
+/// The second is for a client that acts for a user: sealed under the KEK, for it has
+/// the user's token as well (user), which counts for what it is at each use.
 /// A token does not outlive the KEK's version. Thread-safe; waits for the database.
 class VaultSessions {
  public:
   static constexpr std::string_view kPrefix = "postern_vt_";
+  static constexpr std::string_view kUserPrefix = "postern_vu_";
+  /// Of a user's token that a session can hold: it has to fit in a header.
+  static constexpr std::size_t kMostUserBytes = 8 * 1024;
 
   VaultSessions(vault::Keyring& keyring, policy::RevocationList& revocations, const Clock& clock)
       : keyring_(keyring), revocations_(revocations), clock_(clock) {}
 
   /// Whether this client may be there at all: the tenant names it, it may act for
-  /// itself (client_credentials), and its tokens need not be bound to a key, which
-  /// these cannot be. Errors: Forbidden.
-  static Status check_client(const policy::TenantSnapshot& snapshot, const policy::Client& client);
+  /// itself (client_credentials) or for users (token-exchange, where there are views),
+  /// and its tokens need not be bound to a key, which these cannot be. Errors: Forbidden.
+  static Status check_client(const policy::TenantSnapshot& snapshot, const policy::Client& client,
+                             ActsFor whom = ActsFor::Itself);
 
   struct Started {
     BearerToken token;
@@ -48,15 +62,33 @@ class VaultSessions {
   /// Errors: as vault::Keyring::with_current.
   Result<Started> start(const policy::TenantSnapshot& snapshot, const policy::Client& client) const;
 
+  /// For a user whose token was verified, until that expires at the latest.
+  /// Errors: TooLarge; as start().
+  Result<Started> start_for_user(const policy::TenantSnapshot& snapshot,
+                                 const policy::Client& client, const VerifiedToken& user,
+                                 std::string_view user_token) const;
+
   /// Errors: Unauthenticated, alike for every cause: malformed, forged, expired,
   /// revoked, another tenant's, or of a client that check_client refuses by now;
   /// Unavailable and KeyUnavailable.
   Result<VaultSession> verify(const policy::TenantSnapshot& snapshot, std::string_view token) const;
 
+  struct ForUser {
+    VaultSession session;
+    SubjectToken user_token;  ///< as it was at login: to be verified again
+  };
+  /// Of a token with kUserPrefix. Errors: as verify().
+  Result<ForUser> verify_for_user(const policy::TenantSnapshot& snapshot,
+                                  std::string_view token) const;
+
   /// Errors: as policy::RevocationList::revoke.
   Status end(const TenantId& tenant, const VaultSession& session) const;
 
  private:
+  /// Of a session that is genuine. Errors: as verify().
+  Status check_live(const policy::TenantSnapshot& snapshot, const VaultSession& session,
+                    ActsFor whom) const;
+
   vault::Keyring& keyring_;
   policy::RevocationList& revocations_;
   const Clock& clock_;

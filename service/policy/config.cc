@@ -101,6 +101,48 @@ Json write(const Transit& transit) {
   return {{"rules", std::move(rules)}};
 }
 
+Result<View> read_view(const Json& value, const std::string& pointer) {
+  POSTERN_TRY(auto reader, Reader::of(value, pointer));
+  std::string path;
+  POSTERN_CHECK(reader.required_text("path", path));
+  std::string name;
+  POSTERN_CHECK(reader.text("backend", name));
+  POSTERN_CHECK(reader.finish());
+  std::optional<BackendId> backend;
+  if (!name.empty()) {
+    auto parsed = BackendId::parse(name);
+    if (!parsed.ok()) return at(reader.below("backend"), parsed.error().detail);
+    backend = std::move(parsed).value();
+  }
+  auto view = View::parse(path, std::move(backend));
+  if (!view.ok()) return at(reader.below("path"), view.error().detail);
+  return view;
+}
+
+Result<Views> read_views(const Json& value, const std::string& pointer) {
+  if (!value.is_array()) return at(pointer, "must be a list");
+  if (value.size() > Views::kMost) return at(pointer, "has more than 50 entries");
+  Views views;
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    const auto place = pointer + "/" + std::to_string(i);
+    POSTERN_TRY(auto view, read_view(value[i], place));
+    if (const auto added = views.add(std::move(view)); !added.ok()) {
+      return at(place + "/path", added.error().detail);
+    }
+  }
+  return views;
+}
+
+Json write(const Views& views) {
+  Json list = Json::array();
+  for (const auto& view : views.all()) {
+    Json one{{"path", view.path()}};
+    if (view.backend()) one["backend"] = view.backend()->str();
+    list.push_back(std::move(one));
+  }
+  return list;
+}
+
 }  // namespace
 
 Result<VaultApi> read_vault_api(const Json& value, const std::string& pointer) {
@@ -119,6 +161,9 @@ Result<VaultApi> read_vault_api(const Json& value, const std::string& pointer) {
   }));
   if (const auto* transit = reader.find("transit")) {
     POSTERN_TRY(api.transit, read_transit(*transit, reader.below("transit"), api));
+  }
+  if (const auto* views = reader.find("views")) {
+    POSTERN_TRY(api.views, read_views(*views, reader.below("views")));
   }
   POSTERN_CHECK(reader.finish());
   return api;
@@ -234,6 +279,7 @@ Json write(const VaultApi& api) {
   Json json{{"mount", api.mount}};
   if (!api.clients.empty()) json["clients"] = api.clients;
   if (api.transit) json["transit"] = write(*api.transit);
+  if (!api.views.empty()) json["views"] = write(api.views);
   return json;
 }
 
@@ -337,6 +383,18 @@ Status TenantConfig::check() const {
     for (const auto& backend : settings.registration->backends.names) {
       if (backends.count(backend) == 0) {
         return at("/settings/registration/backends", "names a backend that does not exist");
+      }
+    }
+  }
+  if (settings.vault_api) {
+    const auto& views = settings.vault_api->views.all();
+    for (std::size_t i = 0; i < views.size(); ++i) {
+      if (!views[i].backend()) continue;
+      const auto pointer = "/settings/vault_api/views/" + std::to_string(i) + "/backend";
+      const auto backend = backends.find(views[i].backend()->str());
+      if (backend == backends.end()) return at(pointer, "names a backend that does not exist");
+      if (backend->second.answer != AnswerKind::Vaulted) {
+        return at(pointer, "names a backend that takes no stored credential");
       }
     }
   }

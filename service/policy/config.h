@@ -18,6 +18,7 @@
 #include "policy/scope.h"
 #include "policy/scope_pattern.h"
 #include "policy/tools.h"
+#include "policy/view.h"
 #include "token/json.h"
 
 /// The configuration of a tenant as typed values, read strictly from JSON:
@@ -81,6 +82,7 @@ struct VaultApi {
   /// tenant with no user behind them.
   std::set<std::string, std::less<>> clients;
   std::optional<Transit> transit;  ///< none: there is none
+  Views views;                     ///< where those clients read what is of their users
 };
 
 struct TenantSettings {

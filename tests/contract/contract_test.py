@@ -221,6 +221,12 @@ def manifest(tenant: str, jwks: dict) -> dict:
         "enabled": True,
         "settings": {"max_token_lifetime": 3600,
                      "connect_url": "https://portal.example/connect?backend={backend}",
+                     "vault_api": {
+                         "mount": "secret", "clients": ["gw-01"],
+                         "views": [{"path": "mcp-gateway/{sub}", "backend": "github"},
+                                   {"path": "{preferred_username}/{backend}"}],
+                         "transit": {"rules": [{"clients": ["gw-01"], "keys": ["*"],
+                                                "operations": ["encrypt", "decrypt"]}]}},
                      "registration": {
                          "dynamic": True, "client_id_metadata": ["https://agents.example/"],
                          "grants": ["token-exchange"], "backends": ["files"],
@@ -615,6 +621,7 @@ def check_identities(tester: Tester, made: dict, folder: pathlib.Path) -> None:
     issuer = "https://idp.acme.example"
     text = manifest("initech", jwks)
     del text["settings"]["registration"]
+    del text["settings"]["vault_api"]
     text["settings"]["api_scopes"] = ["vault"]
     text["guardrails"] = {
         "max_token_lifetime": 3600, "issuers": [issuer], "impersonation": False, "reveal": False,

@@ -17,10 +17,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const grants::VaultSessions sessions(f.tenants.keyring(), revocations, f.clock);
 
   const std::string_view text(reinterpret_cast<const char*>(data), size);
-  for (const auto& token : {std::string(text), "postern_vt_acme." + std::string(text),
-                            "postern_vt_acme.1." + std::string(text)}) {
-    const auto session = sessions.verify(*f.snapshot, token);
+  const auto refused = [](const auto& session) {
     if (session.ok() || session.error().code != ErrorCode::Unauthenticated) std::abort();
+  };
+  for (const auto* prefix :
+       {"", "postern_vt_acme.", "postern_vt_acme.1.", "postern_vu_acme.", "postern_vu_acme.1."}) {
+    const auto token = prefix + std::string(text);
+    refused(sessions.verify(*f.snapshot, token));
+    refused(sessions.verify_for_user(*f.snapshot, token));
   }
   return 0;
 }

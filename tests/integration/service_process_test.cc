@@ -294,6 +294,27 @@ TEST(Canaries, AreFoundNowhere) {
     EXPECT_THAT(granted(vault(session, "GET", "secret/data/shared-db")).body,
                 HasSubstr("\"url\":\""));
     refused(vault(session, "PUT", "secret/data/shared-db", data("url", "by a client")));
+    // A session that holds a user's token, and what the user's view shows.
+    tenant.manifest["settings"]["vault_api"]["views"] = {
+        {{"path", "mcp-gateway/{sub}"}, {"backend", "github"}}};
+    granted(tenant.apply());
+    const auto user_login = [&](const std::string& user, const std::string& proof) {
+      return tenant.ask("POST", "/t/canary/v1/auth/jwt/login",
+                        {{"Authorization", basic("gw-01", proof)}},
+                        Json{{"role", "gw-01"}, {"jwt", user}}.dump());
+    };
+    const std::string for_user =
+        json_of(granted(user_login(alice, tenant.secret))).at("auth").at("client_token");
+    canaries.plant("session with a user's token", for_user.substr(for_user.size() - 40));
+    EXPECT_THAT(granted(vault(for_user, "GET", "secret/data/mcp-gateway/alice")).body,
+                HasSubstr("\"token\":\""));
+    refused(vault(for_user, "GET", "secret/data/" + secret("no view") + "/alice"));
+    refused(vault(for_user, "GET", "secret/data/mcp-gateway/" + secret("no user")));
+    refused(vault("postern_vu_canary.1." + secret("no user session"), "GET",
+                  "secret/data/mcp-gateway/alice"));
+    refused(user_login(secret("no user token"), tenant.secret));
+    refused(user_login(alice, secret("wrong secret beside a user token")));
+    granted(vault(for_user, "PUT", "auth/token/revoke-self"));
     refused(vault(alice, "PUT", "secret/data/not-wanted", data("url", "not wanted of users")));
     refused(vault(tenant.admin, "PUT", "secret/data/typed", data("other", "of the wrong type")));
     refused(vault(tenant.admin, "PUT", "secret/data/x", "{" + secret("no JSON to Vault")));

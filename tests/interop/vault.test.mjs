@@ -13,6 +13,8 @@ const pod = 'system:serviceaccount:mcp:pod'
 let issuer
 let admin
 let secret
+let gatewaySecret
+const asUser = (sub, name) => issuer.token(sub, { preferred_username: name })
 before(async () => {
   issuer = await newIssuer('https://idp.vault.example')
   const client = { backends: ['shared-db'], scopes: ['*'], grants: ['client_credentials'] }
@@ -22,7 +24,11 @@ before(async () => {
       settings: {
         reveal: true,
         vault_api: {
-          clients: ['gw-01', 'pod'],
+          clients: ['gw-01', 'pod', 'gateway'],
+          views: [
+            { path: 'mcp-gateway/{sub}', backend: 'github' },
+            { path: '{preferred_username}/{backend}' },
+          ],
           transit: {
             rules: [{
               clients: ['gw-01'], keys: ['*'],
@@ -41,6 +47,9 @@ before(async () => {
             workload: { issuer: 'idp', audience: 'gw-01', claims: { sub: [pod] } },
           },
         },
+        {
+          id: 'gateway', backends: ['github'], scopes: ['*'], grants: ['token-exchange'], audiences: ['gw-01'],
+        },
       ],
       backends: [
         {
@@ -48,13 +57,27 @@ before(async () => {
           credential: { name: 'shared-db', owner: 'tenant' },
           delivery: { env: { DATABASE_URL: '{url}' } },
         },
+        {
+          name: 'github', audience: 'https://github.vault.example/mcp', answer: 'vaulted',
+          credential: { name: 'github', owner: 'principal' },
+          delivery: { env: { GITHUB_TOKEN: '{token}' } },
+        },
       ],
+      roles: [{ name: 'developer', allow: ['github:*'] }],
+      bindings: [{ role: 'developer', groups: ['engineering'] }],
     },
   })
-  secret = applied.client_secrets.find((each) => each.client === 'gw-01').client_secret
+  const secretOf = (id) => applied.client_secrets.find((each) => each.client === id).client_secret
+  secret = secretOf('gw-01')
+  gatewaySecret = secretOf('gateway')
   admin = (await api('POST', `/tenants/${namespace}/admin-tokens`, { body: {} })).token
   for (const [name, fields] of [['shared-db', { url: 'postgres://shared' }], ['other', { token: 'x' }]]) {
     await api('PUT', `/tenants/${namespace}/credentials/${name}`, { body: { fields } })
+  }
+  for (const [sub, name] of [['1000', 'alice'], ['2000', 'bob']]) {
+    await api('PUT', `/tenants/${namespace}/credentials/github`, {
+      token: await asUser(sub, name), body: { fields: { token: `of ${name}` } },
+    })
   }
 })
 
@@ -115,6 +138,26 @@ describe('node-vault', () => {
     }
   })
 
+  it('reads the views of the user whose token it logs in with', async () => {
+    const client = vault({ token: '' })
+    const login = await client.write('auth/jwt/login', {
+      role: 'gateway', jwt: await asUser('1000', 'alice'), client_secret: gatewaySecret,
+    })
+    client.token = login.auth.client_token
+    for (const path of ['mcp-gateway/1000', 'alice/github']) {
+      assert.deepEqual((await client.read(`secret/data/${path}`)).data.data, { token: 'of alice' })
+    }
+    for (const path of ['mcp-gateway/2000', 'bob/github', 'alice/shared-db']) {
+      const none = await status(client.read(`secret/data/${path}`))
+      assert.deepEqual([none.statusCode, none.body.errors], [404, []], path)
+    }
+    assert.equal((await client.tokenLookupSelf()).data.policies[0], 'views')
+    await client.tokenRevokeSelf()
+    assert.equal((await status(client.read('secret/data/alice/github'))).statusCode, 403)
+    const alone = await status(client.write('auth/jwt/login', { role: 'gateway', jwt: await asUser('1000', 'alice') }))
+    assert.deepEqual([alone.statusCode, alone.body.errors], [403, ['client authentication failed']])
+  })
+
   it('wraps and unwraps', async () => {
     const client = vault()
     await client.write('secret/data/node/wrapped', { data: { v: 'one' } })
@@ -162,6 +205,7 @@ describe('hvac', () => {
   before(async () => {
     const parameters = {
       url, namespace, token: admin, role_id: 'gw-01', secret_id: secret, workload: await issuer.token(pod),
+      gateway_secret: gatewaySecret, alice: await asUser('1000', 'alice'),
     }
     seen = await new Promise((resolve, reject) => {
       // Debian's Python: another one on the PATH has no hvac.
@@ -194,6 +238,19 @@ describe('hvac', () => {
       unwrapped: { password: 'four' },
       unwrapped_by_itself: { a: 'b' },
       unwrapped_again: { errors: ['wrapping token is not valid or does not exist'] },
+    })
+  })
+
+  it('reads the views of a user', () => {
+    const value = { token: 'of alice' }
+    assert.deepEqual(seen.views, {
+      policies: ['views'],
+      authenticated: true,
+      by_subject: value,
+      by_name: value,
+      bob: { errors: [] },
+      write: { errors: ['this token may not do that'] },
+      list: { errors: ['this token may not do that'] },
     })
   })
 
@@ -280,6 +337,31 @@ describe('requests of', () => {
     // Go's client puts the wrapping token in place of its own, and sends null.
     assert.equal((await unwrap(anew.token, null)).json.data.data.url, 'postgres://shared')
     assert.equal((await unwrap(admin, { token: anew.token })).status, 400)
+  })
+
+  it("Authorino, for Kuadrant's gateway", async () => {
+    // metadata.http: a login with the token of the request and a shared secret, then the user's path.
+    const basic = (password) => ({ Authorization: `Basic ${btoa(`gateway:${password}`)}` })
+    const login = async (sub, name, headers = basic(gatewaySecret)) => {
+      const response = await fetch(`${url}/v1/auth/jwt/login`, {
+        method: 'POST',
+        headers: { 'X-Vault-Namespace': namespace, 'Content-Type': 'application/json', ...headers },
+        body: JSON.stringify({ role: 'gateway', jwt: await asUser(sub, name) }),
+      })
+      return { status: response.status, json: await response.json() }
+    }
+    for (const [sub, name] of [['1000', 'alice'], ['2000', 'bob']]) {
+      const token = (await login(sub, name)).json.auth.client_token
+      const own = await ask('GET', `secret/data/mcp-gateway/${sub}`, { token })
+      assert.equal(own.json.data.data.token, `of ${name}`)
+      assert.equal((await ask('GET', `secret/data/mcp-gateway/${3000 - sub}`, { token })).status, 404)
+    }
+    // Who calls itself alice gets what is its own.
+    const namesake = (await login('2000', 'alice')).json.auth.client_token
+    assert.equal((await ask('GET', 'secret/data/alice/github', { token: namesake })).json.data.data.token, 'of bob')
+    for (const headers of [{}, basic('wrong')]) {
+      assert.deepEqual((await login('1000', 'alice', headers)).json.errors, ['client authentication failed'])
+    }
   })
 
   it('External Secrets', async () => {

@@ -2,7 +2,8 @@
 
     vault_client.py < parameters.json
 
-Parameters: url, namespace, token (of an admin), role_id, secret_id, workload (a JWT).
+Parameters: url, namespace, token (of an admin), role_id, secret_id, workload (a JWT),
+gateway_secret, alice (a user's JWT).
 Prints what it saw as JSON; an exception ends it with status 1.
 """
 
@@ -97,6 +98,22 @@ def as_client(given):
     return seen
 
 
+def views(given):
+    client = hvac.Client(url=given["url"], namespace=given["namespace"])
+    login = client.write("auth/jwt/login", role="gateway", jwt=given["alice"],
+                         client_secret=given["gateway_secret"])
+    client.token = login["auth"]["client_token"]
+    kv = client.secrets.kv.v2
+    return {"policies": login["auth"]["policies"],
+            "authenticated": client.is_authenticated(),
+            "by_subject": kv.read_secret_version("mcp-gateway/1000")["data"]["data"],
+            "by_name": kv.read_secret_version("alice/github")["data"]["data"],
+            "bob": refused(exceptions.InvalidPath, lambda: kv.read_secret_version("bob/github")),
+            "write": refused(exceptions.Forbidden,
+                             lambda: kv.create_or_update_secret("alice/github", {"token": "x"})),
+            "list": refused(exceptions.Forbidden, lambda: kv.list_secrets("alice"))}
+
+
 def transit(given):
     manager = hvac.Client(url=given["url"], token=given["token"],
                           namespace=given["namespace"]).secrets.transit
@@ -138,7 +155,7 @@ def transit(given):
 def main():
     given = json.load(sys.stdin)
     print(json.dumps({"admin": as_admin(given), "client": as_client(given),
-                      "transit": transit(given)}))
+                      "views": views(given), "transit": transit(given)}))
 
 
 if __name__ == "__main__":

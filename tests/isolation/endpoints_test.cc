@@ -89,6 +89,9 @@ class Isolation : public testing::TestWithParam<State> {
       for (auto* each : {x.get(), y.get()}) {
         each->manifest["settings"]["vault_api"] = {
             {"clients", {"gw-01"}},
+            {"views",
+             {{{"path", "mcp-gateway/{sub}"}, {"backend", "github"}},
+              {{"path", "{preferred_username}/{backend}"}}}},
             {"transit",
              {{"rules",
                {{{"clients", {"gw-01"}},
@@ -324,6 +327,8 @@ std::vector<Call> vault_calls() {
   const Json versions{{"versions", {1}}};
   return {{"GET", "secret/data/only-y", nullptr},
           {"GET", "secret/data/only-y?version=1", nullptr},
+          {"GET", "secret/data/mcp-gateway/alice", nullptr},
+          {"GET", "secret/data/alice/github", nullptr},
           {"PUT", "secret/data/only-y", data},
           {"POST", "secret/data/jira", data},
           {"PATCH", "secret/data/only-y", data},
@@ -381,6 +386,60 @@ WireReply without_request_id(WireReply reply) {
   return reply;
 }
 
+/// A session of gw-01 that holds the token of a user, who is also called so.
+WireReply log_in_for(TestTenant& at, const std::string& user_token, const std::string& secret) {
+  return at.ask("POST", "/t/" + at.name + "/v1/auth/jwt/login",
+                {{"Authorization", basic("gw-01", secret)}},
+                Json{{"role", "gw-01"}, {"jwt", user_token}}.dump());
+}
+std::string token_of(TestTenant& tenant, const std::string& user) {
+  auto claims = tenant.claims(user);
+  claims["preferred_username"] = user;
+  return tenant.idp.sign(claims);
+}
+std::string session_for(TestTenant& tenant, const std::string& user) {
+  return json_of(log_in_for(tenant, token_of(tenant, user), tenant.secret))
+      .at("auth")
+      .at("client_token");
+}
+
+TEST_P(Isolation, AViewOfAnotherTenantsUserIsLikeThatOfNobody) {
+  const auto bob = session_for(x(), "bob");
+  const auto read = [&](const std::string& token, const std::string& path) {
+    return without_request_id(
+        x().ask("GET", "/t/tenant-x/v1/secret/data/" + path, {{"X-Vault-Token", token}}));
+  };
+  ASSERT_THAT(read(bob, "bob/github"), HasStatus(200));
+  for (const auto* path : {"mcp-gateway/", "github/", ""}) {
+    const std::string begins(path);
+    expect_same([&](const std::string& user) { return read(bob, begins + user); }, "alice", "nobod",
+                begins);
+  }
+  expect_same([&](const std::string& backend) { return read(bob, "bob/" + backend); }, "only-y",
+              "no-one", "backend");
+  // A namesake of theirs has what is its own here: nothing.
+  const auto alice = session_for(x(), "alice");
+  const auto namesakes = read(alice, "alice/github");
+  EXPECT_EQ(namesakes.status, 404);
+  EXPECT_EQ(namesakes.body.find("of-y"), std::string::npos);
+  // Their user's token is here what a stranger's is.
+  Idp stranger("https://idp.nobody.example");
+  auto claims = stranger.claims("alice", SystemClock().now());
+  claims["preferred_username"] = "alice";
+  expect_same(
+      [&](const std::string& token) {
+        return without_request_id(log_in_for(x(), token, x().secret));
+      },
+      token_of(y(), "alice"), stranger.sign(claims), "login");
+  const auto theirs = session_for(y(), "alice");
+  const auto nobodys = theirs.substr(0, theirs.size() - 8) + "AAAAAAAA";
+  expect_same([&](const std::string& token) { return read(token, "alice/github"); }, theirs,
+              nobodys, "session");
+  EXPECT_THAT(y().ask("GET", "/t/tenant-y/v1/secret/data/alice/github",
+                      {{"X-Vault-Token", session_for(y(), "alice")}}),
+              HasStatus(200));
+}
+
 TEST_P(Isolation, TheVaultOfATenantOfOthersIsLikeThatOfNone) {
   const auto login = x().ask("POST", "/t/tenant-x/v1/auth/approle/login", {},
                              Json{{"role_id", "gw-01"}, {"secret_id", x().secret}}.dump());
@@ -389,6 +448,7 @@ TEST_P(Isolation, TheVaultOfATenantOfOthersIsLikeThatOfNone) {
   for (const auto& [who, token] : Pairs{{"admin of x", x().admin},
                                         {"user of x", x().user_token("alice")},
                                         {"client of x", session},
+                                        {"client of x for a user", session_for(x(), "bob")},
                                         {"nobody", ""},
                                         {"garbage", "garbage"}}) {
     // A fresh service for each question: those of one will do.
@@ -480,6 +540,15 @@ TEST_P(Isolation, LoggingInAtTheVaultOfOthersIsLikeLoggingInAtNone) {
           return x().ask("POST", "/t/" + tenant + "/v1/auth/" + m + "/login", {}, b.dump());
         },
         "tenant-y", "no-such-x", method);
+  }
+  for (const auto& secret : {x().secret, std::string("guessed")}) {
+    expect_same(
+        [&](const std::string& tenant) {
+          return x().ask("POST", "/t/" + tenant + "/v1/auth/jwt/login",
+                         {{"Authorization", basic("gw-01", secret)}},
+                         Json{{"role", "gw-01"}, {"jwt", token_of(x(), "alice")}}.dump());
+        },
+        "tenant-y", "no-such-x", "for a user");
   }
 }
 

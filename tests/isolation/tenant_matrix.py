@@ -86,6 +86,7 @@ class Names:
     user: str = ""
     issued: str = ""
     session: str = ""
+    user_session: str = ""   # of gw-01 at the Vault subset, with `user` behind it
     wrapping: str = ""
     secret: str = ""         # of gw-01
     client_secret: str = ""  # of `client`
@@ -202,7 +203,8 @@ def manifest(one: Names, padding: int) -> dict:
     return {
         "tenant": one.tenant, "display_name": "of the matrix",
         "settings": {"reveal": True, "registration": {"dynamic": True},
-                     "vault_api": {"clients": ["gw-01"], "transit": {"rules": [
+                     "vault_api": {"clients": ["gw-01"], "views": [
+                         {"path": "mcp-gateway/{sub}", "backend": "github"}], "transit": {"rules": [
                          {"clients": ["gw-01"], "keys": ["*"],
                           "operations": ["encrypt", "decrypt", "rewrap", "sign", "verify", "hmac",
                                          "datakey"]}]}}},
@@ -270,6 +272,8 @@ def make_tenant(one: Names, made: Made, padding: int) -> None:
     login = made("POST", f"{vault}/auth/approle/login", headers={},
                  body={"role_id": "gw-01", "secret_id": one.secret})["auth"]
     one.session, one.accessor = login["client_token"], login["accessor"]
+    one.user_session = made("POST", f"{vault}/auth/jwt/login", headers=basic("gw-01", one.secret),
+                            body={"role": "gw-01", "jwt": one.user})["auth"]["client_token"]
     one.wrapping = made("POST", f"{vault}/sys/wrapping/wrap", body={"of": one.tenant}, headers={
         "X-Vault-Token": one.admin, "X-Vault-Wrap-TTL": "3h"})["wrap_info"]["token"]
     for key, kind in ((one.credential, "aes256-gcm96"), (one.backend, "ed25519")):
@@ -289,7 +293,7 @@ def like(text: str) -> str:
 def nobody_like(model: Names, nobody: Names) -> Names:
     """`nobody` with tokens and ids as those of `model`, which nobody has."""
     out = copy.copy(nobody)
-    for name in ("admin", "initial", "session", "wrapping", "secret", "client_secret"):
+    for name in ("admin", "initial", "session", "user_session", "wrapping", "secret", "client_secret"):
         # A token may name its tenant.
         setattr(out, name, like(getattr(model, name)).replace(model.tenant, nobody.tenant))
     for name in ("admin_id", "initial_id", "secret_id", "kid", "accessor", "erasure"):
@@ -632,13 +636,13 @@ def vault_questions(routes: set):
         method, pattern = route.split(" ", 1)
         if pattern in VAULT_OF_NOBODY:
             continue
-        for kind in ("admin", "session"):
+        for kind in ("admin", "session", "user_session"):
             yield Question(route, f"path tenant, by {kind}", lambda a, x, m=method, p=pattern, k=kind:
                            vault_request(m, p, a, tenant=x.tenant, token=getattr(a, k)))
             yield Question(route, f"namespace, by {kind}", lambda a, x, m=method, p=pattern, k=kind:
                            vault_request(m, p, a, namespace=x.tenant, token=getattr(a, k)))
         wraps = ("wrapping",) if pattern.startswith("sys/wrapping") else ()
-        for kind in ("admin", "session", *wraps):
+        for kind in ("admin", "session", "user_session", *wraps):
             yield Question(route, f"token of another's {kind}",
                            lambda a, x, m=method, p=pattern, k=kind:
                            vault_request(m, p, a, token=getattr(x, k)), pattern.endswith("login"))
@@ -648,6 +652,21 @@ def vault_questions(routes: set):
                                lambda a, x, m=method, p=pattern, k=kind:
                                vault_request(m, p, a, token=getattr(a, k), name=x.credential),
                                pattern.startswith("{}") or "mounts" in pattern)
+        if pattern == "{}/data/{...}" and method == "GET":
+            for kind in ("admin", "session", "user_session"):
+                yield Question(route, f"view of another's user, by {kind}",
+                               lambda a, x, k=kind: vault_request(
+                                   "GET", "{}/data/{...}", a, token=getattr(a, k),
+                                   name="mcp-gateway/" + x.subject))
+        if pattern == "auth/jwt/login":
+            yield Question(route, "a user's token, beside a proof of one's own",
+                           lambda a, x, m=method: Request(
+                               m, f"/t/{a.tenant}/v1/auth/jwt/login", basic("gw-01", a.secret),
+                               body={"role": "gw-01", "jwt": x.user}))
+            yield Question(route, "a user's token, at their tenant",
+                           lambda a, x, m=method: Request(
+                               m, f"/t/{x.tenant}/v1/auth/jwt/login", basic("gw-01", a.secret),
+                               body={"role": "gw-01", "jwt": a.user}))
         if pattern in VAULT_BODIES and method != "GET":
             yield Question(route, "body", lambda a, x, m=method, p=pattern:
                            vault_request(m, p, a, token=a.session, body=VAULT_BODIES[p](x, a)))

@@ -48,6 +48,10 @@ void Caller::describe(audit::Event& record) const {
     case Kind::Client:
       record.with("caller", "client").with("client", session.client).with("session", session.id);
       break;
+    case Kind::ClientForUser:
+      record.with("caller", "client").with("client", session.client).with("session", session.id);
+      grants::record_subject(record, *user);
+      break;
   }
 }
 

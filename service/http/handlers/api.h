@@ -19,13 +19,14 @@
 /// recorded, how bodies are read.
 namespace postern::http {
 
-/// Who calls the REST API, or the Vault subset, where alone there are clients.
+/// Who calls the REST API, or the Vault subset, where alone there are clients, by
+/// themselves or for a user whose token the session holds.
 struct Caller {
-  enum class Kind { Operator, TenantAdmin, User, Client };
+  enum class Kind { Operator, TenantAdmin, User, Client, ClientForUser };
   Kind kind = Kind::User;
   std::string admin_token_id{};     ///< TenantAdmin
-  grants::VerifiedTokenPtr user{};  ///< User
-  grants::VaultSession session{};   ///< Client
+  grants::VerifiedTokenPtr user{};  ///< User, ClientForUser
+  grants::VaultSession session{};   ///< Client, ClientForUser
 
   void describe(audit::Event& record) const;
 };

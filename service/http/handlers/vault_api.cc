@@ -17,23 +17,64 @@ using token::Json;
 constexpr std::string_view kInPath = "/t/{}/v1/";
 constexpr std::string_view kInHeader = "/v1/";
 
+bool starts(const BearerToken& bearer, std::string_view prefix) {
+  return bearer.expose([&](ByteView bytes) { return as_text(bytes).starts_with(prefix); });
+}
+
+Result<Caller> client_session(const Services& services, const policy::TenantSnapshot& snapshot,
+                              const BearerToken& bearer) {
+  auto verified = bearer.expose(
+      [&](ByteView bytes) { return services.vault_sessions->verify(snapshot, as_text(bytes)); });
+  POSTERN_TRY(auto session, std::move(verified));
+  return Caller{Caller::Kind::Client, {}, {}, std::move(session)};
+}
+
+/// The user's token is verified as if it had come with this request.
+Result<Caller> user_session(const Services& services, const Request& request,
+                            const policy::TenantSnapshot& snapshot, const BearerToken& bearer,
+                            audit::Event& record) {
+  auto verified = bearer.expose([&](ByteView bytes) {
+    return services.vault_sessions->verify_for_user(snapshot, as_text(bytes));
+  });
+  POSTERN_TRY(auto held, std::move(verified));
+  const auto* client = snapshot.find_client(held.session.client);
+  if (client == nullptr) return permission_denied();
+  auto user = held.user_token.expose([&](ByteView bytes) {
+    return services.release.verify_undeclared(snapshot, grants::Caller(*client), as_text(bytes),
+                                              wait_of(request));
+  });
+  if (!user.ok() && user.error().code == ErrorCode::InvalidToken) {
+    record.with("caller", "client")
+        .with("client", held.session.client)
+        .with("session", held.session.id)
+        .with("subject_token_refused", user.error().detail);
+    return permission_denied();
+  }
+  POSTERN_TRY(auto subject, std::move(user));
+  return Caller{Caller::Kind::ClientForUser, {}, std::move(subject), std::move(held.session)};
+}
+
+Result<Caller> any_caller(const Services& services, const Request& request,
+                          const policy::TenantSnapshot& snapshot, const BearerToken& bearer,
+                          audit::Event& record) {
+  if (starts(bearer, grants::VaultSessions::kPrefix)) {
+    return client_session(services, snapshot, bearer);
+  }
+  if (starts(bearer, grants::VaultSessions::kUserPrefix)) {
+    return user_session(services, request, snapshot, bearer, record);
+  }
+  auto caller = caller_with(services, request, &snapshot, bearer);
+  if (!caller.ok() && caller.error().code == ErrorCode::Unauthenticated) return permission_denied();
+  return caller;
+}
+
 }  // namespace
 
 Result<Caller> vault_caller(const Services& services, const Request& request,
-                            const policy::TenantSnapshot& snapshot, const BearerToken& bearer) {
-  const auto session =
-      bearer.expose([&](ByteView bytes) -> Result<std::optional<grants::VaultSession>> {
-        const auto text = as_text(bytes);
-        if (!text.starts_with(grants::VaultSessions::kPrefix)) {
-          return std::optional<grants::VaultSession>();
-        }
-        POSTERN_TRY(auto verified, services.vault_sessions->verify(snapshot, text));
-        return std::optional(std::move(verified));
-      });
-  POSTERN_CHECK(session);
-  if (session.value()) return Caller{Caller::Kind::Client, {}, {}, *session.value()};
-  auto caller = caller_with(services, request, &snapshot, bearer);
-  if (!caller.ok() && caller.error().code == ErrorCode::Unauthenticated) return permission_denied();
+                            const policy::TenantSnapshot& snapshot, const BearerToken& bearer,
+                            audit::Event& record) {
+  POSTERN_TRY(auto caller, any_caller(services, request, snapshot, bearer, record));
+  caller.describe(record);
   return caller;
 }
 
@@ -61,6 +102,9 @@ std::string maker_of(const Caller& caller) {
     case Caller::Kind::Operator: break;
     case Caller::Kind::TenantAdmin: return "tenant-admin " + caller.admin_token_id;
     case Caller::Kind::Client: return "client " + caller.session.client;
+    case Caller::Kind::ClientForUser:
+      return "client " + caller.session.client + " for " + caller.user->principal.issuer + ' ' +
+             caller.user->principal.subject;
     case Caller::Kind::User:
       return "user " + caller.user->principal.issuer + ' ' + caller.user->principal.subject;
   }
@@ -96,8 +140,7 @@ Result<Answer> vault_call(const Services& services, const Request& request, bool
   auto record = record_for(services, snapshot->tenant(), request, route.action);
   record.with("api", "vault");
   return recorded(request, std::move(record), [&](audit::Event& kept) -> Result<Done> {
-    POSTERN_TRY(const auto caller, vault_caller(services, request, *snapshot, bearer));
-    caller.describe(kept);
+    POSTERN_TRY(const auto caller, vault_caller(services, request, *snapshot, bearer, kept));
     if (snapshot->settings().vault() == nullptr) {
       return fail(ErrorCode::Forbidden, "this tenant does not answer to the API of Vault");
     }

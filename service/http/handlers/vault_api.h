@@ -62,9 +62,16 @@ Result<std::shared_ptr<const policy::TenantSnapshot>> open_tenant(const Services
 /// Errors: Unauthenticated; MalformedRequest when there are both.
 Result<BearerToken> vault_token(const Request& request);
 
-/// Who holds it. Errors: Unauthenticated; Forbidden, NeedsOutbound, Unavailable.
+/// Who holds it; `record` says so, or why the session is good for nothing any more.
+/// Errors: Unauthenticated; Forbidden, NeedsOutbound, Unavailable.
 Result<Caller> vault_caller(const Services& services, const Request& request,
-                            const policy::TenantSnapshot& snapshot, const BearerToken& bearer);
+                            const policy::TenantSnapshot& snapshot, const BearerToken& bearer,
+                            audit::Event& record);
+
+/// GET of `data` for a client that acts for a user: the user's credential for one
+/// backend, where a view of the tenant shows it (service/policy/view.h). Whatever is
+/// refused, of whomever, is answered as nothing there.
+Result<Done> read_view(const VaultCall& call);
 
 /// Of a call whose answer is not wrapped. Errors: MalformedRequest.
 Status refuse_wrapping(const Request& request);

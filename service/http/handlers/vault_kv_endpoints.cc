@@ -102,10 +102,11 @@ Status check_may_read(const VaultCall& call, const CredentialName& name) {
       return check_client_has(call, name);
     case Kind::User:
       return fail(ErrorCode::Forbidden, "what a user has stored is for releases and is not shown");
+    case Kind::ClientForUser: break;  // has views alone: read_view
     case Kind::Operator:
-    case Kind::TenantAdmin: break;
+    case Kind::TenantAdmin:
+      if (call.snapshot.settings().may_reveal()) return {};
   }
-  if (call.snapshot.settings().may_reveal()) return {};
   return fail(ErrorCode::Forbidden, "this tenant reveals no stored value");
 }
 
@@ -129,6 +130,7 @@ Done is_gone(const VaultCall& call, const vault::VersionInfo& version,
 }
 
 Result<Done> read_data(const VaultCall& call) {
+  if (call.caller.kind == Kind::ClientForUser) return read_view(call);
   POSTERN_TRY(const auto key, key_of(call));
   POSTERN_TRY(const auto query, Query::parse(call.request.query, {"version"}));
   POSTERN_TRY(const auto wanted, query.number("version", 0, 0, INT32_MAX));
@@ -445,8 +447,8 @@ Result<Done> write_metadata(const VaultCall& call) {
   return Done{Reply(204), Done::Recorded::InStore};
 }
 
-/// What clients may do.
-enum class Reads { No, Yes };
+/// What clients may do, by themselves, and for a user too.
+enum class Reads { No, Yes, OfUsersToo };
 
 Result<Done> remove_all(const VaultCall& call) {
   POSTERN_TRY(const auto key, key_of(call));
@@ -464,14 +466,15 @@ void add_vault_kv_endpoints(Router& router, Gate& gate, Services& services) {
   const auto add = [&](const char* method, const char* pattern, const char* action,
                        Result<Done> (*run)(const VaultCall&), Reads reads = Reads::No) {
     std::vector allowed{Kind::Operator, Kind::TenantAdmin, Kind::User};
-    if (reads == Reads::Yes) allowed.push_back(Kind::Client);
+    if (reads != Reads::No) allowed.push_back(Kind::Client);
+    if (reads == Reads::OfUsersToo) allowed.push_back(Kind::ClientForUser);
     // Reads alone: what a write answers holds no value.
-    const auto wraps = reads == Reads::Yes ? Wraps::Allowed : Wraps::Never;
+    const auto wraps = reads == Reads::No ? Wraps::Never : Wraps::Allowed;
     add_vault_route(router, gate, services,
                     {method, pattern, action, std::move(allowed), run, wraps});
   };
   constexpr auto kData = "{}/data/{...}";
-  add("GET", kData, "credential.reveal", read_data, Reads::Yes);
+  add("GET", kData, "credential.reveal", read_data, Reads::OfUsersToo);
   add("POST", kData, "credential.put", write_data);
   add("PUT", kData, "credential.put", write_data);
   add("PATCH", kData, "credential.put", patch_data);

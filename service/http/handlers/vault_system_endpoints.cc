@@ -95,12 +95,13 @@ void add_vault_system_endpoints(Router& router, Gate& gate, Services& services) 
                      [&services](const Request&, bool) { return seal_status(services); });
   const auto add = [&](const char* method, const char* pattern,
                        Result<Done> (*run)(const VaultCall&)) {
-    add_vault_route(router, gate, services,
-                    {method,
-                     pattern,
-                     "tenant.read",
-                     {Kind::Operator, Kind::TenantAdmin, Kind::User, Kind::Client},
-                     run});
+    add_vault_route(
+        router, gate, services,
+        {method,
+         pattern,
+         "tenant.read",
+         {Kind::Operator, Kind::TenantAdmin, Kind::User, Kind::Client, Kind::ClientForUser},
+         run});
   };
   add("GET", "sys/mounts", mounts);
   add("GET", "sys/internal/ui/mounts", visible_mounts);

@@ -24,9 +24,14 @@ struct TokenFacts {
 };
 
 constexpr const char* kClientPolicy = "client";
+constexpr const char* kViewsPolicy = "views";
 
-TokenFacts facts_of(const grants::VaultSession& session) {
-  return {session.client, kClientPolicy, session.issued_at, session.expires_at};
+TokenFacts facts_of(const grants::VaultSession& session, const char* policy = kClientPolicy) {
+  return {session.client, policy, session.issued_at, session.expires_at};
+}
+
+bool is_session(const VaultCall& call) {
+  return call.caller.kind == Kind::Client || call.caller.kind == Kind::ClientForUser;
 }
 
 TokenFacts facts_of(const VaultCall& call) {
@@ -41,6 +46,7 @@ TokenFacts facts_of(const VaultCall& call) {
       return {it->token_id, "tenant-admin", it->created_at, it->expires_at};
     }
     case Kind::Client: return facts_of(call.caller.session);
+    case Kind::ClientForUser: return facts_of(call.caller.session, kViewsPolicy);
     case Kind::User: {
       const auto& user = *call.caller.user;
       return {user.principal.subject, "user", user.issued_at, user.expires_at};
@@ -74,7 +80,7 @@ Reply facts_reply(const VaultCall& call, const TokenFacts& facts, std::string id
        {"orphan", true},
        {"path", "auth/token"},
        {"policies", {facts.policy}},
-       {"renewable", facts.policy == kClientPolicy},
+       {"renewable", facts.policy == kClientPolicy || facts.policy == kViewsPolicy},
        {"ttl", left.count()},
        {"type", "service"}});
 }
@@ -92,13 +98,14 @@ Result<Done> lookup_self(const VaultCall& call) {
 
 /// What a login and a renewal answer.
 Reply session_reply(const Services& services, const Request& request,
-                    const grants::VaultSession& session, const BearerToken& token) {
+                    const grants::VaultSession& session, const BearerToken& token,
+                    const char* policy = kClientPolicy) {
   auto body = vault_body(request, nullptr);
   const auto left = session.expires_at - services.clock.now();
   body["auth"] = {{"client_token", text_of(token)},
                   {"accessor", session.id},
-                  {"policies", {"client"}},
-                  {"token_policies", {"client"}},
+                  {"policies", {policy}},
+                  {"token_policies", {policy}},
                   {"metadata", {{"client", session.client}}},
                   {"lease_duration", left.count()},
                   {"renewable", true},
@@ -116,11 +123,10 @@ Reply session_reply(const Services& services, const Request& request,
 /// how long it still lives.
 Result<Done> renew_self(const VaultCall& call) {
   POSTERN_CHECK(Query::none(call.request));
-  if (call.caller.kind != Kind::Client) {
-    return fail(ErrorCode::MalformedRequest, "lease is not renewable");
-  }
+  if (!is_session(call)) return fail(ErrorCode::MalformedRequest, "lease is not renewable");
   POSTERN_TRY(const auto bearer, vault_token(call.request));
-  return Done{session_reply(call.services, call.request, call.caller.session, bearer)};
+  return Done{session_reply(call.services, call.request, call.caller.session, bearer,
+                            call.caller.kind == Kind::Client ? kClientPolicy : kViewsPolicy)};
 }
 
 Result<Done> end_session(const VaultCall& call, const grants::VaultSession& session) {
@@ -222,10 +228,11 @@ struct Login {
   const char* id;      ///< member with the client's id
   const char* secret;  ///< member with what proves it
   bool is_assertion;
+  bool may_be_users;  ///< or with a user's token, where the client proves itself besides
 };
-constexpr Login kLogins[] = {{"approle", "role_id", "secret_id", false},
-                             {"jwt", "role", "jwt", true},
-                             {"kubernetes", "role", "jwt", true}};
+constexpr Login kLogins[] = {{"approle", "role_id", "secret_id", false, false},
+                             {"jwt", "role", "jwt", true, true},
+                             {"kubernetes", "role", "jwt", true, false}};
 
 Result<std::string_view> text_of(const Json& body, const char* name) {
   const auto it = body.find(name);
@@ -233,6 +240,79 @@ Result<std::string_view> text_of(const Json& body, const char* name) {
     return fail(ErrorCode::MalformedRequest, std::string("missing ") + name);
   }
   return std::string_view(it->get_ref<const std::string&>());
+}
+
+/// What proves the client besides: in the body, as in the form of the token endpoint.
+/// Errors: MalformedRequest.
+Result<ClientParameters> proofs_beside(const Json& body) {
+  POSTERN_TRY(auto offered, ClientParameters::of(body));
+  if (body.contains("client_secret")) {
+    POSTERN_TRY(offered.secret, text_of(body, "client_secret"));
+  }
+  return offered;
+}
+
+/// Whether the client proves itself by something else than `jwt`, which is then the
+/// token of its user: as it is there, or by how the client is registered.
+bool is_for_user(const policy::TenantSnapshot& snapshot, const Request& request,
+                 const ClientParameters& beside, std::string_view id) {
+  if (request.count("authorization") > 0 || beside.secret || beside.assertion ||
+      beside.assertion_type) {
+    return true;
+  }
+  const auto* client = snapshot.find_client(id);
+  if (client == nullptr) return false;
+  const auto method = client->authentication.method;
+  return method == policy::ClientAuthentication::Tls ||
+         method == policy::ClientAuthentication::SelfSignedTls;
+}
+
+Result<grants::Caller> logged_in(const Services& services, const policy::TenantSnapshot& snapshot,
+                                 const Request& request, const ClientParameters& offered,
+                                 audit::Event& record) {
+  auto authenticated = authenticate(services, snapshot, request, offered, record);
+  if (!authenticated.ok() && (authenticated.error().code == ErrorCode::InvalidClient ||
+                              authenticated.error().code == ErrorCode::MalformedRequest)) {
+    return not_authenticated();  // an assertion that names somebody else, among others
+  }
+  return authenticated;
+}
+
+/// What a login is tried with; the texts are the body's.
+struct LoginTry {
+  const Services& services;
+  const policy::TenantSnapshot& snapshot;
+  const Request& request;
+  audit::Event& record;
+};
+
+Result<Reply> login_of_client(const LoginTry& with, const ClientParameters& offered) {
+  POSTERN_TRY(const auto caller,
+              logged_in(with.services, with.snapshot, with.request, offered, with.record));
+  POSTERN_CHECK(grants::VaultSessions::check_client(with.snapshot, *caller.client));
+  POSTERN_TRY(const auto started,
+              with.services.vault_sessions->start(with.snapshot, *caller.client));
+  with.record.with("session", started.session.id);
+  return session_reply(with.services, with.request, started.session, started.token);
+}
+
+/// The user's token is held to what a release holds it to, now and at each use.
+Result<Reply> login_for_user(const LoginTry& with, const ClientParameters& offered,
+                             std::string_view user_token) {
+  with.record.with("for", "user");
+  POSTERN_TRY(const auto caller,
+              logged_in(with.services, with.snapshot, with.request, offered, with.record));
+  const auto& client = *caller.client;
+  POSTERN_CHECK(grants::VaultSessions::check_client(with.snapshot, client, grants::ActsFor::User));
+  // Without the keys that were proven here: nobody proves them when the session is used.
+  POSTERN_TRY(const auto user,
+              with.services.release.verify_undeclared(with.snapshot, grants::Caller(client),
+                                                      user_token, wait_of(with.request)));
+  grants::record_subject(with.record, *user);
+  POSTERN_TRY(const auto started, with.services.vault_sessions->start_for_user(
+                                      with.snapshot, client, *user, user_token));
+  with.record.with("session", started.session.id);
+  return session_reply(with.services, with.request, started.session, started.token, kViewsPolicy);
 }
 
 Result<Answer> login(const Services& services, const Request& request, bool in_path,
@@ -244,30 +324,31 @@ Result<Answer> login(const Services& services, const Request& request, bool in_p
   POSTERN_TRY(auto body, vault_json(request));
   POSTERN_TRY(const auto id, text_of(body, how.id));
   POSTERN_TRY(const auto secret, text_of(body, how.secret));
+  ClientParameters beside;
+  if (how.may_be_users) {
+    POSTERN_TRY(beside, proofs_beside(body));
+  }
   POSTERN_TRY(const auto snapshot, open_tenant(services, named));
   if (!snapshot) return not_authenticated();
 
   auto record = record_for(services, snapshot->tenant(), request, "vault.login");
   record.with("api", "vault").with("method", how.method);
-  ClientParameters offered;
-  offered.id = id;
-  if (how.is_assertion) {
-    offered.assertion = secret;
-    offered.assertion_type = grants::kJwtBearerAssertion;
-  } else {
-    offered.secret = secret;
-  }
+  const LoginTry with{services, *snapshot, request, record};
   const auto run = [&]() -> Result<Reply> {
-    auto authenticated = authenticate(services, *snapshot, request, offered, record);
-    if (!authenticated.ok() && (authenticated.error().code == ErrorCode::InvalidClient ||
-                                authenticated.error().code == ErrorCode::MalformedRequest)) {
-      return not_authenticated();  // an assertion that names somebody else, among others
+    if (how.may_be_users && is_for_user(*snapshot, request, beside, id)) {
+      if (beside.id && *beside.id != id) return not_authenticated();
+      beside.id = id;
+      return login_for_user(with, beside, secret);
     }
-    POSTERN_TRY(const auto caller, std::move(authenticated));
-    POSTERN_CHECK(grants::VaultSessions::check_client(*snapshot, *caller.client));
-    POSTERN_TRY(const auto started, services.vault_sessions->start(*snapshot, *caller.client));
-    record.with("session", started.session.id);
-    return session_reply(services, request, started.session, started.token);
+    ClientParameters offered;
+    offered.id = id;
+    if (how.is_assertion) {
+      offered.assertion = secret;
+      offered.assertion_type = grants::kJwtBearerAssertion;
+    } else {
+      offered.secret = secret;
+    }
+    return login_of_client(with, offered);
   };
   auto reply = run();
   wipe_texts(body);
@@ -287,11 +368,14 @@ void add_vault_token_endpoints(Router& router, Gate& gate, Services& services) {
     add_vault_route(router, gate, services, {method, pattern, action, std::move(allowed), run});
   };
   const std::vector anybody{Kind::Operator, Kind::TenantAdmin, Kind::User, Kind::Client};
-  add("GET", "auth/token/lookup-self", "vault.token", anybody, lookup_self);
-  add("POST", "auth/token/renew-self", "vault.token", anybody, renew_self);
-  add("PUT", "auth/token/renew-self", "vault.token", anybody, renew_self);
-  add("POST", "auth/token/revoke-self", "vault.logout", {Kind::Client}, revoke_self);
-  add("PUT", "auth/token/revoke-self", "vault.logout", {Kind::Client}, revoke_self);
+  auto themselves = anybody;
+  themselves.push_back(Kind::ClientForUser);
+  const std::vector sessions{Kind::Client, Kind::ClientForUser};
+  add("GET", "auth/token/lookup-self", "vault.token", themselves, lookup_self);
+  add("POST", "auth/token/renew-self", "vault.token", themselves, renew_self);
+  add("PUT", "auth/token/renew-self", "vault.token", themselves, renew_self);
+  add("POST", "auth/token/revoke-self", "vault.logout", sessions, revoke_self);
+  add("PUT", "auth/token/revoke-self", "vault.logout", sessions, revoke_self);
 
   add("POST", "auth/token/lookup", "vault.token", anybody, lookup);
   add("PUT", "auth/token/lookup", "vault.token", anybody, lookup);

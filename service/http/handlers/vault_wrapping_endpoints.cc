@@ -56,8 +56,7 @@ Result<Answer> use_token(const Services& services, const Request& request, bool 
   record.with("api", "vault");
   return recorded(request, std::move(record), [&](audit::Event& kept) -> Result<Done> {
     if (tokens.own) {
-      POSTERN_TRY(const auto caller, vault_caller(services, request, *snapshot, *tokens.own));
-      caller.describe(kept);
+      POSTERN_CHECK(vault_caller(services, request, *snapshot, *tokens.own, kept));
     }
     if (snapshot->settings().vault() == nullptr) return unknown;
     auto done = tokens.wrapping.expose([&](ByteView bytes) {

@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "support/code_of.h"
@@ -470,6 +473,96 @@ TEST(Release, RecordsTheCredentialButNeverItsValue) {
   EXPECT_EQ(field_of(f.last_record, "credential_version"), "1");
   EXPECT_EQ(field_of(f.last_record, "subject"), "alice");
   EXPECT_EQ(audit::canonical(f.last_record).find("canary"), std::string::npos);
+}
+
+// ---- as it is stored, for Vault's views ----
+
+struct StoredFields : Releases {
+  Result<OpenedCredential> fields(const std::string& backend, std::string_view subject = "alice") {
+    const auto token = test::must(
+        release.verify_undeclared(*snapshot, caller(), subject_token(subject), Wait::Yes));
+    last_record = record("credential.release");
+    return release.release_fields(*snapshot, caller(), *token, backend, last_record, Wait::Yes);
+  }
+};
+
+TEST(ReleaseFields, GivesWhatAReleaseGivesAsItIsStored) {
+  StoredFields f;
+  f.store("github", "alice", {{"token", "first"}});
+  f.clock.advance(10s);
+  f.store("github", "alice", {{"token", "ghp_alice"}, {"login", "alice"}});
+  const auto opened = f.fields("github");
+  ASSERT_TRUE(opened.ok()) << opened.error().detail;
+  EXPECT_EQ(opened.value().fields.size(), 2u);
+  EXPECT_EQ(text(opened.value().fields.at("token")), "ghp_alice");
+  EXPECT_EQ(opened.value().used.version, 2u);
+  EXPECT_EQ(opened.value().created_at, f.clock.now());
+  EXPECT_EQ(field_of(f.last_record, "backend"), "github");
+  EXPECT_EQ(field_of(f.last_record, "credential_owner"), "principal");
+  EXPECT_EQ(code_of(f.fields("github", "bob")), ErrorCode::InteractionRequired);
+}
+
+TEST(ReleaseFields, TakesABackendByItsNameAlone) {
+  StoredFields f;
+  f.store("github", "alice", {{"token", "t"}});
+  f.backend("github")["aliases"] = {"gh"};
+  f.load();
+  ASSERT_TRUE(f.release_as("alice", "gh").ok()) << "a release takes the alias";
+  for (const char* name : {"gh", "https://github.example.com/mcp", "GitHub", "none", "", "files",
+                           "search", "github "}) {
+    EXPECT_EQ(code_of(f.fields(name)), ErrorCode::TargetRefused) << name;
+  }
+  f.backend("github")["enabled"] = false;
+  f.load();
+  EXPECT_EQ(code_of(f.fields("github")), ErrorCode::TargetRefused);
+}
+
+TEST(ReleaseFields, HoldsToAllThatAReleaseHoldsTo) {
+  const std::vector<std::pair<ErrorCode, std::function<void(StoredFields&)>>> changes{
+      {ErrorCode::TargetRefused, [](auto& f) { f.role()["allow"] = {"files:*"}; }},
+      {ErrorCode::ScopeRefused, [](auto& f) { f.role()["allow"] = {"github:repo:read"}; }},
+      {ErrorCode::ScopeRefused, [](auto& f) { f.client()["scopes"] = {"repo:read"}; }},
+      {ErrorCode::TargetRefused, [](auto& f) { f.client()["backends"] = {"files"}; }},
+      {ErrorCode::InsufficientAuthentication,
+       [](auto& f) {
+         f.backend("github")["require"] = {{"acr", {"mfa"}}};
+       }},
+      {ErrorCode::Unavailable, [](auto& f) {
+         f.manifest["guardrails"] = {
+             {"decision_point", {{"url", "https://opa.example/v1/data/a"}}}};
+       }}};
+  for (const auto& [code, change] : changes) {
+    StoredFields f;
+    f.store("github", "alice", {{"token", "t"}});
+    ASSERT_TRUE(f.fields("github").ok());
+    change(f);
+    f.load();
+    EXPECT_EQ(code_of(f.fields("github")), code);
+    EXPECT_EQ(code_of(f.release_as("alice", "github")), code) << "as a release";
+  }
+}
+
+TEST(VerifyUndeclared, TakesWhatTheClientCouldHaveDeclared) {
+  Releases f;
+  const auto verify = [&](const std::string& token) {
+    return f.release.verify_undeclared(*f.snapshot, f.caller(), token, Wait::Yes);
+  };
+  auto id_token = f.claims();
+  id_token["nonce"] = "n";
+  for (const auto& [types, access, id] : std::vector<std::tuple<Json, bool, bool>>{
+           {{"access_token"}, true, false},
+           {{"id_token"}, true, true},  // nothing says that the first is none
+           {{"jwt"}, true, true},
+           {{"access_token", "id_token"}, true, true}}) {
+    f.issuer()["token_types"] = types;
+    f.load();
+    EXPECT_EQ(verify(f.subject_token()).ok(), access) << types;
+    EXPECT_EQ(verify(f.idp.sign(id_token)).ok(), id) << types;
+  }
+  f.issuer()["token_types"] = {"id_token"};
+  f.load();
+  EXPECT_EQ(code_of(verify(f.idp.sign(f.claims(), "at+jwt"))), ErrorCode::InvalidToken);
+  EXPECT_EQ(code_of(verify("garbage")), ErrorCode::InvalidToken);
 }
 
 }  // namespace

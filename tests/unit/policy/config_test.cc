@@ -66,6 +66,7 @@ TEST(ReadSettings, ChecksEachMember) {
     return put("/vault_api",
                {{"clients", {"gw-01"}}, {"transit", {{"rules", Json::array({rule})}}}});
   };
+  const auto views = [](const Json& list) { return put("/vault_api", {{"views", list}}); };
   expect_cases(
       Json::object(), read_settings,
       {{"lifetime", put("/max_token_lifetime", 600), kGood},
@@ -105,6 +106,24 @@ TEST(ReadSettings, ChecksEachMember) {
        {"vault no name", put("/vault_api", {{"mount", ""}}), "/vault_api/mount"},
        {"vault's own", put("/vault_api", {{"mount", "sys"}}), "/vault_api/mount"},
        {"transit's own", put("/vault_api", {{"mount", "transit"}}), "/vault_api/mount"},
+       {"views", views({{{"path", "a/{sub}"}, {"backend", "b"}}, {{"path", "{sub}/{backend}"}}}),
+        kGood},
+       {"no views", views(Json::array()), kGood},
+       {"views text", views("a/{sub}"), "/vault_api/views"},
+       {"view text", views({"a/{sub}"}), "/vault_api/views/0"},
+       {"view member", views({{{"path", "{sub}/{backend}"}, {"name", "x"}}}),
+        "/vault_api/views/0/name"},
+       {"view without path", views({{{"backend", "b"}}}), "/vault_api/views/0/path"},
+       {"view of nobody", views({{{"path", "a/{backend}"}}}), "/vault_api/views/0/path"},
+       {"view of any backend", views({{{"path", "a/{sub}"}}}), "/vault_api/views/0/path"},
+       {"view of two backends", views({{{"path", "{sub}/{backend}"}, {"backend", "b"}}}),
+        "/vault_api/views/0/path"},
+       {"view of no backend", views({{{"path", "a/{sub}"}, {"backend", "a/b"}}}),
+        "/vault_api/views/0/backend"},
+       {"views of one path", views({{{"path", "{sub}/{backend}"}}, {{"path", "{backend}/{sub}"}}}),
+        "/vault_api/views/1/path"},
+       {"many views", views(std::vector<Json>(51, {{"path", "{sub}/{backend}"}})),
+        "/vault_api/views"},
        {"transit", put("/vault_api", {{"transit", Json::object()}}), kGood},
        {"transit rule", transit(Json::object()), kGood},
        {"transit true", put("/vault_api", {{"transit", true}}), "/vault_api/transit"},
@@ -654,6 +673,11 @@ TEST(WriteConfig, ReadsBackToTheSameText) {
   stable(Json::object(), read_settings);
   stable(Json{{"vault_api", {{"mount", "kv"}, {"clients", {"b", "a", "b"}}}}}, read_settings);
   stable(Json{{"vault_api",
+               {{"views",
+                 {{{"path", "b/{sub}"}, {"backend", "x"}},
+                  {{"path", "a/{preferred_username}/{backend}"}}}}}}},
+         read_settings);
+  stable(Json{{"vault_api",
                {{"clients", {"a", "b"}},
                 {"transit",
                  {{"rules",
@@ -815,6 +839,21 @@ TEST_F(Check, TakesWhatFits) {
   add_binding(
       {{"role", "dev"}, {"subjects", {{{"issuer", "https://idp.example"}, {"subject", "a"}}}}});
   add_issuer("partner", "https://partner.example", "partner:");
+  EXPECT_EQ(complaint(), "");
+}
+
+TEST_F(Check, RefusesViewsOfWhatIsNotStored) {
+  const auto view = [&](const char* backend) {
+    Json views = Json::array();
+    views.push_back({{"path", "a/{sub}"}, {"backend", backend}});
+    config.settings = read_settings({{"vault_api", {{"views", views}}}}, "").value();
+  };
+  const auto pointer = "/settings/vault_api/views/0/backend";
+  view("none");
+  EXPECT_EQ(complaint(), pointer);
+  view("files");
+  EXPECT_EQ(complaint(), pointer);
+  config.backends.at("files").answer = AnswerKind::Vaulted;
   EXPECT_EQ(complaint(), "");
 }
 
