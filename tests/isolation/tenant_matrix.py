@@ -57,6 +57,8 @@ NO_IDS = set("""
     tls_client_auth_subject_dn tls_client_auth_san_dns tls_client_auth_san_uri
     tls_client_auth_san_ip tls_client_auth_san_email dpop_bound_access_tokens
     tls_client_certificate_bound_access_tokens
+    kind interval_seconds grace_seconds retired field public_field length alphabet require generate
+    host port database roles url since
 """.split())
 # Of an operator, who may see every tenant; or of nobody's.
 FOR_OPERATORS = {"status", "keyStatus", "listTenants", "getTenantErasure"}
@@ -384,6 +386,11 @@ def openapi_requests(a: Names, x: Names, places: dict) -> dict:
         explained |= {"actor_token": places["actor_token"], "actor_token_type": ACCESS_TOKEN}
     if details:
         explained["authorization_details"] = details
+    suspect = {"client": of("explained client", "nobody")}
+    if "issuer" in places or "principal" in places:
+        suspect = {"principal": {"issuer": of("issuer", a.issuer), "subject": of("subject", "alice")}}
+    elif "backend" in places:
+        suspect = {"backend": places["backend"]}
     fields = {"fields": {"token": "changed"}}
     search = {"cursor": places["cursor"]} if "cursor" in places else {**principal}
     return {
@@ -462,6 +469,27 @@ def openapi_requests(a: Names, x: Names, places: dict) -> dict:
                                             {**admin, "If-Match": '"99"'}, query=principal),
         "revealCredential": Request("POST", credential + "/reveal", admin, query=principal,
                                     body={"reason": "to be refused"}),
+        # By a way that is refused, and with a condition that is not met.
+        "getRotation": Request("GET", credential + "/rotation", admin, query=principal),
+        "configureRotation": Request("PUT", credential + "/rotation", admin, query=principal, body={
+            "kind": "password", "field": "token", "length": 1,
+            **({"kind": "postgres", "host": "db.example", "port": 5432, "roles": ["app"],
+                "admin_credential": places["admin_credential"]} if "admin_credential" in places else {}),
+            **({"kind": "webhook", "url": "https://hooks.example/", "secret_credential":
+                places["secret_credential"]} if "secret_credential" in places else {})}),
+        "forgetRotation": Request("DELETE", credential + "/rotation", admin, query=principal),
+        "rotateCredential": Request("POST", credential + "/rotate", {**admin, "If-Match": '"99"'},
+                                    query=principal, body=fields),
+        "retirePrevious": Request("POST", credential + "/rotation/retire", admin, query=principal),
+        "cancelRotation": Request("POST", credential + "/rotation/cancel", admin, query=principal),
+        "listRotations": Request("GET", api + "/rotations", admin, query=(
+            {"cursor": places["cursor"]} if "cursor" in places else {})),
+        "rotateMany": Request("POST", api + "/rotations", admin, body={
+            "labels": {"matrix": "none"}, "dry_run": True,
+            **({"cursor": places["cursor"]} if "cursor" in places else {})}),
+        "contain": Request("POST", api + "/emergency", admin, body={
+            "since": "2026-01-01T00:00:00Z", "action": "rotate", "dry_run": True, "reason": "matrix",
+            **suspect}),
         "explain": Request("POST", api + "/explanations", admin, body=explained),
         "readAudit": Request("GET", api + "/audit", admin, query={"limit": 1}),
         "verifyAudit": Request("GET", api + "/audit/verification", admin),
@@ -475,8 +503,9 @@ ID_FIELDS = {
     "subject_token": "user", "actor_token": "user", "actor": "issuer", "client_id": "client",
     "client_assertion": "user", "audience": "resource", "resource": "resource",
     "backend": "backend", "locations": "resource", "token": "issued",
+    "admin_credential": "credential", "secret_credential": "credential", "principal": "issuer",
 }
-SEARCHES = {"listCredentials", "listErasures", "explain", "introspect", "revoke", "exchange", "release"}
+SEARCHES = {"listCredentials", "listErasures", "listRotations", "rotateMany", "contain", "explain", "introspect", "revoke", "exchange", "release"}
 
 
 def fields_of(contract: Contract, operation) -> set:
@@ -507,7 +536,7 @@ def place_of(operation: str, field: str) -> tuple[str, str]:
     """The place in openapi_requests(), and the member of Names that goes there."""
     if field == "token_id":
         return ("initial_id",) * 2 if "Initial" in operation else ("admin_id",) * 2
-    if operation == "explain" and field == "client":
+    if operation in ("explain", "contain") and field == "client":
         return "explained client", "client"
     return field, ID_FIELDS[field]
 
