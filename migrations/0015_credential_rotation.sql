@@ -16,12 +16,14 @@ CREATE TABLE credential_rotation (
   old_role      text NOT NULL DEFAULT '' CHECK (octet_length(old_role) <= 63),
   started_at    timestamptz,
   retire_at     timestamptz,
+  sent          boolean NOT NULL DEFAULT false,  -- who is outside may have heard of it
   attempts      integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
   problem       text NOT NULL DEFAULT '' CHECK (octet_length(problem) <= 500),
   public_half   text NOT NULL DEFAULT '' CHECK (octet_length(public_half) <= 8192),
   rotated_at    timestamptz,
   failed_at     timestamptz,
   failures      integer NOT NULL DEFAULT 0 CHECK (failures >= 0),
+  wanted        boolean NOT NULL DEFAULT false,  -- another one, when none is under way
   next_at       timestamptz,                  -- when there is something to do
   due_at        timestamptz,                  -- the credential's rotation_due_at
   -- Who is at the next step, and until when nobody else is.
@@ -79,7 +81,9 @@ LANGUAGE plpgsql SECURITY INVOKER AS $$
 BEGIN
   UPDATE postern.credential_rotation r
      SET due_at = NEW.rotation_due_at,
-         next_at = CASE WHEN r.phase = 'none' AND r.settings ? 'interval_seconds'
+         next_at = CASE WHEN r.phase = 'none' AND NOT r.wanted
+                         AND r.settings ? 'interval_seconds'
+                         AND r.settings->>'kind' <> 'manual'
                         THEN NEW.rotation_due_at ELSE r.next_at END
    WHERE r.tenant_id = NEW.tenant_id AND r.owner_issuer = NEW.owner_issuer
      AND r.owner_subject = NEW.owner_subject AND r.name = NEW.name;

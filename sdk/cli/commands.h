@@ -82,6 +82,7 @@ struct RotationOptions {
   std::string grace;             ///< duration
   bool wait = false;
   bool yes = false;
+  bool abandon = false;  ///< what cannot be ended outside ends here
   std::string client;
   std::string backend;
   std::string since;

@@ -269,8 +269,11 @@ void add_rotation(CLI::App& app, Options& options, Action& action) {
       ->add_option("--settings", rotation.settings, "JSON, or @FILE; see docs/rotation.md")
       ->required();
   add_named("forget", "Take that back", run_rotation_forget);
-  add_named("retire", "End the grace of the value before now", run_rotation_retire);
-  add_named("cancel", "Give up a rotation whose value is not handed out yet", run_rotation_cancel);
+  add_named("retire", "End the grace of the value before now", run_rotation_retire)
+      ->add_flag("--abandon", rotation.abandon, "Here alone: outside it may stay valid");
+  add_named("cancel", "Give up a rotation whose value is not handed out yet", run_rotation_cancel)
+      ->add_flag("--abandon", rotation.abandon,
+                 "End a roll-back here alone: outside the new value may stay valid");
   const auto narrowed = [&](CLI::App* command) {
     command->add_option("--label", rotation.credential.labels, "NAME=TEXT: only those that have it")
         ->allow_extra_args(false);

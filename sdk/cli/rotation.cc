@@ -1,6 +1,9 @@
 #include <charconv>
 #include <chrono>
+#include <cstdint>
 #include <fstream>
+#include <functional>
+#include <iostream>
 #include <sstream>
 #include <thread>
 
@@ -148,18 +151,25 @@ sdk::Result<sdk::CredentialFilter> filter_of(const CredentialOptions& options) {
   return filter;
 }
 
-/// What was done to each, page after page.
+/// What was done to each, page after page; also what was done before a page that failed.
+/// @param look  at each page besides its items
 template <class Ask>
-int each_page(const Settings& settings, const std::string& doing, Table table, const Ask& ask,
-              const std::vector<const char*>& columns) {
+int each_page(
+    const Settings& settings, const std::string& doing, Table table, const Ask& ask,
+    const std::vector<const char*>& columns,
+    const std::function<void(const Json&)>& look = [](const Json&) {}) {
   std::string lines;
   std::string cursor;
   bool refused = false;
+  const auto show_all = [&] { return print(settings.json ? lines : table.text()); };
   do {
     const auto answer = ask(cursor);
-    if (!answer.ok()) return report(answer.error(), doing);
-    const auto json = sdk::parse_json(answer.value());
-    if (!json.ok()) return report(json.error(), doing);
+    const auto json = answer.ok() ? sdk::parse_json(answer.value()) : answer.error();
+    if (!json.ok()) {
+      if (!cursor.empty()) static_cast<void>(show_all());
+      return report(json.error(), doing);
+    }
+    look(*json.value());
     for (const auto& item : json.value()->value("items", Json::array())) {
       lines += item.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n";
       std::vector<std::string> row{member(item, "name"), owner_of(item)};
@@ -173,9 +183,7 @@ int each_page(const Settings& settings, const std::string& doing, Table table, c
     if (next == cursor) break;
     cursor = next;
   } while (!cursor.empty());
-  if (const auto shown = print(settings.json ? lines : table.text()); !shown.ok()) {
-    return report(shown.error(), "");
-  }
+  if (const auto shown = show_all(); !shown.ok()) return report(shown.error(), "");
   return refused ? exit_code::kRefused : exit_code::kOk;
 }
 
@@ -227,18 +235,21 @@ int run_rotation_forget(const Settings& settings, const RotationOptions& options
 
 int run_rotation_retire(const Settings& settings, const RotationOptions& options) {
   return on_one(settings, options, "retire the value of " + options.credential.name + " before",
-                [](Call& call) {
+                [&](Call& call) {
                   return call.client.steer_rotation(call.tenant, call.name, call.owner,
-                                                    sdk::RotationStep::Retire);
+                                                    options.abandon
+                                                        ? sdk::RotationStep::AbandonRetire
+                                                        : sdk::RotationStep::Retire);
                 });
 }
 
 int run_rotation_cancel(const Settings& settings, const RotationOptions& options) {
-  return on_one(settings, options, "give up the rotation of " + options.credential.name,
-                [](Call& call) {
-                  return call.client.steer_rotation(call.tenant, call.name, call.owner,
-                                                    sdk::RotationStep::Cancel);
-                });
+  return on_one(
+      settings, options, "give up the rotation of " + options.credential.name, [&](Call& call) {
+        return call.client.steer_rotation(
+            call.tenant, call.name, call.owner,
+            options.abandon ? sdk::RotationStep::AbandonCancel : sdk::RotationStep::Cancel);
+      });
 }
 
 int run_rotation_list(const Settings& settings, const RotationOptions& options) {
@@ -294,10 +305,27 @@ int run_rotation_emergency(const Settings& settings, const RotationOptions& opti
   }
   if (!options.client.empty()) request["client"] = options.client;
   if (!options.backend.empty()) request["backend"] = options.backend;
-  return each_page(
+  bool complete = true;
+  std::uint64_t tokens = 0, revoked = 0;
+  const int done = each_page(
       settings, kDoing, Table({"NAME", "OWNER", "USES", "LAST USED", "STATUS", "DETAIL"}),
-      [&](const std::string&) { return client.value().contain(tenant.value(), request.dump()); },
-      {"uses", "last_used_at", "status", "detail"});
+      [&](const std::string& cursor) {
+        if (!cursor.empty()) request["cursor"] = cursor;
+        return client.value().contain(tenant.value(), request.dump());
+      },
+      {"uses", "last_used_at", "status", "detail"},
+      [&](const Json& page) {
+        complete = complete && page.value("complete", false);
+        tokens += page.value("tokens", std::uint64_t{0});
+        revoked += page.value("tokens_revoked", std::uint64_t{0});
+      });
+  std::cerr << "tokens and sessions: " << tokens << (options.yes ? ", revoked: " : ", to revoke: ")
+            << (options.yes ? revoked : tokens) << '\n';
+  if (!complete) {
+    std::cerr << "not all was looked at: there are more audit records than one search reads\n";
+  }
+  const bool all = complete && (!options.yes || revoked == tokens);
+  return done == exit_code::kOk && !all ? exit_code::kRefused : done;
 }
 
 }  // namespace postern::cli

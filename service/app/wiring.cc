@@ -305,6 +305,7 @@ struct Service::Impl {
     http::add_registration_endpoints(router, gate, services);
     http::add_release_endpoint(router, gate, services);
     http::add_resource_metadata_endpoint(router, gate, services);
+    http::add_credential_write_endpoints(router, gate, services, rotations);
     http::add_rotation_endpoints(router, gate, services, rotations);
     http::add_emergency_endpoint(router, gate, services, rotations, revocations);
     http::add_signing_key_endpoints(router, gate, services);

@@ -23,6 +23,8 @@ using std::chrono::seconds;
 
 /// Longer than any step takes: all that is asked outside has time-outs of seconds.
 constexpr seconds kLease(120);
+/// What must be left of it when a step outside begins.
+constexpr seconds kLongestStep(60);
 constexpr std::uint32_t kMostAttempts = 6;  ///< of a step before the value is handed out
 constexpr std::size_t kThreads = 3;         ///< so many slow servers hold up nobody
 constexpr std::uint32_t kDueAtOnce = 30;
@@ -42,11 +44,19 @@ bool may_pass(const Error& error) {
          error.code == ErrorCode::TenantSealed || error.code == ErrorCode::RateLimited;
 }
 
+/// As a row takes it; not cut within a character.
+std::string shortened(std::string words) {
+  constexpr std::size_t kMost = 400;
+  if (words.size() <= kMost) return words;
+  auto end = kMost;
+  while (end > 0 && (static_cast<unsigned char>(words[end]) & 0xC0) == 0x80) --end;
+  words.resize(end);
+  return words;
+}
+
 /// In our words, and short; without words, its name.
 std::string words_of(const Error& error) {
-  auto words = error.detail.empty() ? std::string(to_string(error.code)) : error.detail;
-  if (words.size() > 400) words.resize(400);
-  return words;
+  return shortened(error.detail.empty() ? std::string(to_string(error.code)) : error.detail);
 }
 
 bool is_before_current(RotationPhase phase) {
@@ -58,9 +68,22 @@ bool is_before_current(RotationPhase phase) {
 bool is_passed_by(const CredentialRotation& is) {
   return is.version != is.running.old_version || is.state != vault::VersionState::Live;
 }
+std::string passed_by_words(const CredentialRotation& is) {
+  return is.version != is.running.old_version ? "another value was stored meanwhile"
+                                              : "the value was deleted meanwhile";
+}
+
+/// Its next step asks somebody outside.
+bool asks_outside(const CredentialRotation& is) {
+  if (is.phase == RotationPhase::None || !is.running.settings.reaches_outside()) return false;
+  return is.phase != RotationPhase::RollingBack || is.running.sent;
+}
 
 std::optional<sys_seconds> next_by_schedule(const CredentialRotation& is, sys_seconds now) {
-  if (!is.settings || !is.settings->interval || !is.description.rotation_due_at) {
+  if (is.wanted) return is.failures == 0 ? now : now + delay_of_failures(is.failures);
+  // Of Manual the date only says when somebody should give a value.
+  if (!is.settings || !is.settings->interval || !is.description.rotation_due_at ||
+      is.settings->made_as() == RotationKind::Manual) {
     return std::nullopt;
   }
   const auto due = *is.description.rotation_due_at;
@@ -88,11 +111,6 @@ Error no_way() {
 
 }  // namespace
 
-/// What a step outside is about.
-struct CredentialRotations::Values {
-  std::optional<Fields> made, current, secret;
-};
-
 CredentialRotations::CredentialRotations(CredentialRotationStore& store,
                                          vault::CredentialStore& credentials,
                                          vault::Envelope& envelope, const Clock& clock,
@@ -117,8 +135,8 @@ audit::Event CredentialRotations::step_event(const TenantId& tenant, const Key& 
       .with("credential", key.name.str())
       .with("credential_owner", key.owner.is_tenant() ? "tenant" : "principal")
       .with("rotation", is.running.id)
-      .with("phase", phase)
-      .with("kind", to_string(is.running.settings.kind));
+      .with("phase", phase);
+  if (is.phase != RotationPhase::None) event.with("kind", to_string(is.running.settings.kind));
   if (!key.owner.is_tenant()) {
     event.with("subject_issuer", key.owner.principal().issuer)
         .with("subject", key.owner.principal().subject);
@@ -163,7 +181,9 @@ Result<CredentialRotations::Rotation> CredentialRotations::configure(
     // Tried on the value that is there: what cannot be rotated so is refused now, and not
     // at night.
     if (settings->made_as() != RotationKind::Manual && is.state == vault::VersionState::Live) {
-      POSTERN_CHECK(make(tenant, key, is, *settings, nullptr));
+      auto tried = *settings;
+      tried.key = crypto::KeyPairKind::Ed25519;  // any is in the same place, and this is quick
+      POSTERN_CHECK(make(tenant, key, is, tried, nullptr));
     }
   }
   return store_.change(tenant, key, "", [&](Rotation& now) -> Result<Effect> {
@@ -176,6 +196,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::configure(
       due.reset();
     }
     now.failures = 0;
+    if (!settings) now.wanted = false;
     if (now.phase == RotationPhase::None) {
       now.problem.clear();
       now.next_at = next_by_schedule(now, clock_.now());
@@ -236,12 +257,14 @@ Result<CredentialRotations::Rotation> CredentialRotations::begin(
         begun.public_half = made.value.public_half;
         begun.attempts = 0;
         begun.problem.clear();
+        begun.wanted = false;
         begun.next_at = now;  // for whoever has to go on, once the lease has ended
-        record.with("rotation", begun.running.id)
+        auto event = record;  // this may run again
+        event.with("rotation", begun.running.id)
             .with("kind", to_string(settings.kind))
             .with("phase", "pending")
             .with("credential_version", std::to_string(begun.running.new_version));
-        return Effect{Effect::Versions::None, {record}};
+        return Effect{Effect::Versions::None, {std::move(event)}};
       });
 }
 
@@ -249,6 +272,15 @@ Status CredentialRotations::may_rotate(const Rotation& rotation) const {
   if (rotation.phase != RotationPhase::None) {
     return fail(ErrorCode::Conflict, "a rotation of this credential is under way");
   }
+  return can_rotate(rotation);
+}
+
+Status CredentialRotations::may_begin(const TenantId& tenant, const Rotation& rotation) const {
+  POSTERN_CHECK(can_rotate(rotation));
+  return check_settings(tenant, rotation.key, *rotation.settings);
+}
+
+Status CredentialRotations::can_rotate(const Rotation& rotation) const {
   if (rotation.state != vault::VersionState::Live) {
     return fail(ErrorCode::Conflict, "the credential has no live value");
   }
@@ -266,6 +298,9 @@ Result<CredentialRotations::Rotation> CredentialRotations::rotate(const TenantId
   }
   auto settings = order.once ? *order.once : is.settings.value_or(RotationSettings());
   if (order.given != nullptr) {
+    if (is.state != vault::VersionState::Live) {
+      return fail(ErrorCode::Conflict, "the credential has no live value to follow; store one");
+    }
     settings.kind = RotationKind::Manual;  // whoever gives a value has set it where it counts
   } else {
     auto meant = is;
@@ -277,13 +312,23 @@ Result<CredentialRotations::Rotation> CredentialRotations::rotate(const TenantId
   const auto lease = new_lease();
   POSTERN_TRY(is,
               begin(tenant, key, is, std::move(settings), order.given, lease, std::move(record)));
-  auto result = run(tenant, key, lease.id, std::move(is), Outside::Stop);
+  const auto version = is.running.new_version;
+  auto result = run(tenant, key, lease, std::move(is), Outside::Stop);
+  wake();
+  if (result.ok() && result.value().phase == RotationPhase::None &&
+      result.value().version != version) {
+    const auto& why = result.value().problem;
+    return fail(ErrorCode::Conflict, why.empty() ? "another value was stored meanwhile" : why);
+  }
+  return result;
+}
+
+void CredentialRotations::wake() {
   {
     const std::lock_guard lock(mutex_);
     ++begun_;
   }
   wake_.notify_all();
-  return result;
 }
 
 Result<CredentialRotations::Rotation> CredentialRotations::end_grace(const TenantId& tenant,
@@ -312,6 +357,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::cancel(const TenantId
     is.phase = RotationPhase::RollingBack;
     is.problem = "it was given up by an admin";
     is.attempts = 0;
+    is.wanted = false;
     is.next_at = clock_.now();
     record.with("rotation", is.running.id);
     return Effect{Effect::Versions::None, {std::move(record)}};
@@ -320,12 +366,13 @@ Result<CredentialRotations::Rotation> CredentialRotations::cancel(const TenantId
 }
 
 Result<CredentialRotations::Rotation> CredentialRotations::hurry(const TenantId& tenant,
-                                                                 const Key& key,
+                                                                 const Key& key, Again again,
                                                                  audit::Event record) {
   POSTERN_CHECK(store_.change(tenant, key, "", [&](Rotation& is) -> Result<Effect> {
     if (is.phase == RotationPhase::None) {
       return fail(ErrorCode::Conflict, "no rotation is under way");
     }
+    is.wanted = again == Again::Yes;
     is.running.settings.grace = seconds(0);
     if (is.phase == RotationPhase::Previous) is.running.retire_at = clock_.now();
     is.next_at = clock_.now();
@@ -336,18 +383,48 @@ Result<CredentialRotations::Rotation> CredentialRotations::hurry(const TenantId&
   return nudge(tenant, key);
 }
 
+Result<CredentialRotations::Rotation> CredentialRotations::abandon(const TenantId& tenant,
+                                                                   const Key& key,
+                                                                   RotationPhase phase,
+                                                                   audit::Event record) {
+  // Not while somebody is telling the outside.
+  const auto lease = new_lease();
+  POSTERN_CHECK(store_.take(tenant, key, lease, clock_.now()));
+  auto ended = store_.change(tenant, key, lease.id, [&](Rotation& is) -> Result<Effect> {
+    if (is.phase != phase) {
+      return fail(ErrorCode::Conflict, phase == RotationPhase::Previous
+                                           ? "no value of before waits to be retired"
+                                           : "no rotation is being rolled back");
+    }
+    record.with("rotation", is.running.id).with("abandoned", "true");
+    auto versions = Effect::Versions::DropNew;
+    std::string problem = "abandoned: the new value may be valid outside";
+    if (phase == RotationPhase::Previous) {
+      problem = "abandoned: the value before may be valid outside";
+      versions =
+          is.running.settings.destroy ? Effect::Versions::DestroyOld : Effect::Versions::DeleteOld;
+    } else {
+      ++is.failures;
+      is.failed_at = clock_.now();
+      is.public_half.clear();
+    }
+    is.problem = shortened(problem + (is.problem.empty() ? "" : "; " + is.problem));
+    end(is, clock_.now());
+    return Effect{versions, {std::move(record)}};
+  });
+  static_cast<void>(store_.give_back(tenant, key, lease.id));
+  wake();
+  return ended;
+}
+
 Result<CredentialRotations::Rotation> CredentialRotations::nudge(const TenantId& tenant,
                                                                  const Key& key) {
   const auto lease = new_lease();
   auto taken = store_.take(tenant, key, lease, clock_.now());
   // Somebody else is at it, and sees under the lock what was said.
   if (!taken.ok()) return store_.find(tenant, key);
-  auto result = run(tenant, key, lease.id, std::move(taken).value(), Outside::Stop);
-  {
-    const std::lock_guard lock(mutex_);
-    ++begun_;
-  }
-  wake_.notify_all();
+  auto result = run(tenant, key, lease, std::move(taken).value(), Outside::Stop);
+  wake();
   return result;
 }
 
@@ -357,27 +434,27 @@ Result<CredentialRotations::Rotation> CredentialRotations::go_on(const TenantId&
                                                                  const Key& key) {
   const auto lease = new_lease();
   POSTERN_TRY(auto is, store_.take(tenant, key, lease, clock_.now()));
-  return run(tenant, key, lease.id, std::move(is), Outside::Go);
+  return run(tenant, key, lease, std::move(is), Outside::Go);
 }
 
-Result<CredentialRotations::Rotation> CredentialRotations::run(const TenantId& tenant,
-                                                               const Key& key,
-                                                               const std::string& lease,
-                                                               Rotation is, Outside outside) {
+Result<CredentialRotations::Rotation> CredentialRotations::run(
+    const TenantId& tenant, const Key& key, const CredentialRotationStore::Lease& lease,
+    Rotation is, Outside outside) {
   constexpr int kMostSteps = 8;
   Result<Rotation> result = std::move(is);
   for (int i = 0; i < kMostSteps && result.ok(); ++i) {
     const auto& now = result.value();
     if (!now.next_at || *now.next_at > clock_.now()) break;
-    const bool waits = now.phase != RotationPhase::None && now.running.settings.reaches_outside();
-    if (waits && outside == Outside::Stop) break;
+    // What would last longer than the lease is begun anew, with a lease of its own.
+    const bool late = clock_.now() + kLongestStep > lease.until;
+    if (asks_outside(now) && (late || outside == Outside::Stop)) break;
     const auto before = now;
-    result = step(tenant, key, lease, before);
+    result = step(tenant, key, lease.id, before);
   }
   // After an error nobody is at it until the lease has ended: so it is in nobody's way. It
   // also ends by itself when it cannot be given back.
   if (result.ok() || result.error().code == ErrorCode::Conflict) {
-    static_cast<void>(store_.give_back(tenant, key, lease));
+    static_cast<void>(store_.give_back(tenant, key, lease.id));
   }
   return result;
 }
@@ -403,14 +480,16 @@ Result<CredentialRotations::Rotation> CredentialRotations::begin_scheduled(const
                                                                            const Rotation& is) {
   auto record = step_event(tenant, key, is, "");
   record.action = "credential.rotate";
-  record.with("reason", "schedule");
+  record.with("reason", is.wanted ? "emergency" : "schedule");
   const auto begun = [&]() -> Result<Rotation> {
-    if (!is.settings || !is.settings->interval) {
+    if (!is.wanted && (!is.settings || !is.settings->interval)) {
       return fail(ErrorCode::Conflict, "nothing is scheduled");
     }
-    POSTERN_CHECK(may_rotate(is));
-    POSTERN_CHECK(check_settings(tenant, key, *is.settings));
-    return begin(tenant, key, is, *is.settings, nullptr, {lease, clock_.now() + kLease}, record);
+    POSTERN_CHECK(may_begin(tenant, is));
+    auto settings = *is.settings;
+    if (is.wanted) settings.grace = seconds(0);
+    return begin(tenant, key, is, std::move(settings), nullptr, {lease, clock_.now() + kLease},
+                 record);
   }();
   if (begun.ok()) return begun;
   // Somebody changed it meanwhile: looked at again the next time.
@@ -420,6 +499,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::begin_scheduled(const
     ++now.failures;
     now.failed_at = clock_.now();
     now.problem = words_of(begun.error());
+    if (!can_rotate(now).ok()) now.wanted = false;  // there is nothing to wait for
     now.next_at = next_by_schedule(now, clock_.now());
     auto event = record;
     event.outcome = audit::Outcome::Failed;
@@ -461,14 +541,13 @@ Result<CredentialRotations::Rotation> CredentialRotations::postpone(const Tenant
   });
 }
 
-Result<CredentialRotations::Rotation> CredentialRotations::roll_back(const TenantId& tenant,
-                                                                     const Key& key,
-                                                                     const std::string& lease,
-                                                                     const Rotation& is,
-                                                                     const std::string& why) {
+Result<CredentialRotations::Rotation> CredentialRotations::roll_back(
+    const TenantId& tenant, const Key& key, const std::string& lease, const Rotation& is,
+    const std::string& why, bool refused) {
   return store_.change(tenant, key, lease, [&](Rotation& now) -> Result<Effect> {
     POSTERN_CHECK(same(now, is));
     now.phase = RotationPhase::RollingBack;
+    if (refused) now.running.sent = false;
     now.attempts = 0;
     now.problem = why;
     now.next_at = clock_.now();
@@ -483,32 +562,27 @@ Result<CredentialRotations::Rotation> CredentialRotations::towards_current(const
                                                                            const Key& key,
                                                                            const std::string& lease,
                                                                            const Rotation& is) {
-  const auto passed_by = [&] {
-    return roll_back(tenant, key, lease, is, "another value was stored meanwhile");
+  if (is_passed_by(is)) return roll_back(tenant, key, lease, is, passed_by_words(is));
+  const bool outside = is.running.settings.reaches_outside();
+  const bool sets = outside && is.phase == RotationPhase::Pending;
+  bool sent = is.running.sent;
+  const auto before_change = [&]() -> Status {
+    if (sent) return {};
+    POSTERN_CHECK(store_.change(tenant, key, lease, [&](Rotation& now) -> Result<Effect> {
+      POSTERN_CHECK(same(now, is));
+      now.running.sent = true;
+      return Effect{};
+    }));
+    sent = true;
+    return {};
   };
-  if (is_passed_by(is)) return passed_by();
-  auto* rotator = rotator_of(is.running.settings);
-  if (rotator == nullptr && is.running.settings.reaches_outside()) {
-    return roll_back(tenant, key, lease, is, "the operator lets no rotator go there any more");
-  }
   const auto done = [&]() -> Status {
     POSTERN_TRY(const auto made, open(tenant, key, is.running.new_version));
-    if (rotator == nullptr) {
-      POSTERN_CHECK(policy::check_fields(is.description.type, made));
-      return check_generated(is.running.settings, made, is.public_half);
-    }
-    POSTERN_CHECK(rotator->check(is.running.settings));
-    POSTERN_TRY(const auto current, open(tenant, key, is.running.old_version));
-    const Key secret_key{key.owner, CredentialName(is.running.settings.secret_credential)};
-    POSTERN_TRY(const auto sealed, credentials_.latest(tenant, secret_key));
-    POSTERN_TRY(const auto secret, envelope_.open(tenant, secret_key, sealed));
-    const vault::Rotator::Step about{tenant,   key,     is.running,    &made,
-                                     &current, &secret, is.public_half};
-    if (is.phase == RotationPhase::Pending) return rotator->set(about);
+    if (sets) return ask(tenant, key, is, &vault::Rotator::set, &made, before_change);
+    if (!outside) POSTERN_CHECK(policy::check_fields(is.description.type, made));
     POSTERN_CHECK(check_generated(is.running.settings, made, is.public_half));
-    return rotator->test(about);
+    return outside ? ask(tenant, key, is, &vault::Rotator::test, &made) : Status();
   }();
-  const bool sets = rotator != nullptr && is.phase == RotationPhase::Pending;
   Result<Rotation> moved = fail(ErrorCode::Internal, "");
   if (done.ok()) {
     moved = move_to(tenant, key, lease, is, sets ? RotationPhase::Set : RotationPhase::Tested);
@@ -519,10 +593,40 @@ Result<CredentialRotations::Rotation> CredentialRotations::towards_current(const
                                        {"phase", to_string(is.phase)},
                                        {"code", to_string(done.error().code)},
                                        {"diagnostic", done.error().diagnostic}});
-    moved = roll_back(tenant, key, lease, is, words_of(done.error()));
+    // A refusal changed nothing, and neither did an earlier attempt, if there was none.
+    const bool refused = sets && !is.running.sent && !may_pass(done.error());
+    moved = roll_back(tenant, key, lease, is, words_of(done.error()), refused);
   }
-  if (!moved.ok() && moved.error().code == ErrorCode::Conflict && sets) repair(tenant, key, is);
+  if (!moved.ok() && moved.error().code == ErrorCode::Conflict && sets && sent) {
+    repair(tenant, key, is);
+  }
   return moved;
+}
+
+Status CredentialRotations::ask(const TenantId& tenant, const Key& key, const Rotation& is,
+                                OutsideStep asked, const Fields* made,
+                                const std::function<Status()>& before_change) {
+  auto* rotator = rotator_of(is.running.settings);
+  if (rotator == nullptr) {
+    return fail(ErrorCode::Forbidden, "the operator lets no rotator go there any more");
+  }
+  POSTERN_CHECK(rotator->check(is.running.settings));
+  std::optional<Fields> current;
+  if (is.state == vault::VersionState::Live) {
+    POSTERN_TRY(current, open(tenant, key, is.version));
+  }
+  const Key secret_key{key.owner, CredentialName(is.running.settings.secret_credential)};
+  const auto sealed = credentials_.latest(tenant, secret_key);
+  if (!sealed.ok() && sealed.error().code == ErrorCode::NotFound) {
+    return fail(ErrorCode::Conflict, "the credential that is used for the rotation is gone");
+  }
+  POSTERN_CHECK(sealed);
+  if (sealed.value().expires_at && *sealed.value().expires_at <= clock_.now()) {
+    return fail(ErrorCode::Conflict, "the credential that is used for the rotation has expired");
+  }
+  POSTERN_TRY(const auto secret, envelope_.open(tenant, secret_key, sealed.value()));
+  return (rotator->*asked)({tenant, key, is.running, made, current ? &*current : nullptr, &secret,
+                            is.public_half, before_change});
 }
 
 void CredentialRotations::repair(const TenantId& tenant, const Key& key, const Rotation& did) {
@@ -531,8 +635,12 @@ void CredentialRotations::repair(const TenantId& tenant, const Key& key, const R
     if (now.phase != RotationPhase::None) {
       return fail(ErrorCode::Conflict, "a rotation is under way");
     }
+    if (now.version == did.running.new_version) {
+      return fail(ErrorCode::Conflict, "what was set is what is handed out");
+    }
     now.phase = RotationPhase::RollingBack;
     now.running = did.running;
+    now.running.sent = true;
     now.problem = "a step ended after its time";
     now.next_at = clock_.now();
     return Effect{Effect::Versions::None, {step_event(tenant, key, now, to_string(now.phase))}};
@@ -546,7 +654,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::promote(const TenantI
                                                                    const std::string& lease,
                                                                    const Rotation& is) {
   if (is_passed_by(is)) {
-    return roll_back(tenant, key, lease, is, "another value was stored meanwhile");
+    return roll_back(tenant, key, lease, is, passed_by_words(is));
   }
   auto promoted = store_.change(tenant, key, lease, [&](Rotation& now) -> Result<Effect> {
     POSTERN_CHECK(same(now, is));
@@ -556,6 +664,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::promote(const TenantI
     now.rotated_at = time;
     now.failures = 0;
     now.attempts = 0;
+    now.wanted = false;  // nobody has seen this one
     now.problem.clear();
     now.running.retire_at = time + now.running.settings.grace;
     now.next_at = now.running.retire_at;
@@ -578,19 +687,10 @@ Result<CredentialRotations::Rotation> CredentialRotations::retire(const TenantId
                                                                   const std::string& lease,
                                                                   const Rotation& is) {
   const auto done = [&]() -> Status {
-    auto* rotator = rotator_of(is.running.settings);
-    if (rotator == nullptr) return {};
-    POSTERN_CHECK(rotator->check(is.running.settings));
-    Values values;
-    if (is.state == vault::VersionState::Live) {
-      POSTERN_TRY(values.current, open(tenant, key, is.version));
-    }
-    const Key secret_key{key.owner, CredentialName(is.running.settings.secret_credential)};
-    POSTERN_TRY(const auto sealed, credentials_.latest(tenant, secret_key));
-    POSTERN_TRY(values.secret, envelope_.open(tenant, secret_key, sealed));
-    return rotator->retire({tenant, key, is.running, nullptr,
-                            values.current ? &*values.current : nullptr, &*values.secret,
-                            is.public_half});
+    if (!is.running.settings.reaches_outside()) return {};
+    const auto* rotator = rotator_of(is.running.settings);
+    if (rotator != nullptr && !rotator->retires(is.running)) return {};
+    return ask(tenant, key, is, &vault::Rotator::retire);
   }();
   // Whatever it is: the value before is still valid, and that is said until it is not.
   if (!done.ok()) return postpone(tenant, key, lease, is, done.error());
@@ -610,22 +710,9 @@ Result<CredentialRotations::Rotation> CredentialRotations::undo(const TenantId& 
                                                                 const Key& key,
                                                                 const std::string& lease,
                                                                 const Rotation& is) {
-  const auto done = [&]() -> Status {
-    auto* rotator = rotator_of(is.running.settings);
-    if (rotator == nullptr) return {};
-    POSTERN_CHECK(rotator->check(is.running.settings));
-    Values values;
-    if (is.state == vault::VersionState::Live) {
-      POSTERN_TRY(values.current, open(tenant, key, is.version));
-    }
-    const Key secret_key{key.owner, CredentialName(is.running.settings.secret_credential)};
-    POSTERN_TRY(const auto sealed, credentials_.latest(tenant, secret_key));
-    POSTERN_TRY(values.secret, envelope_.open(tenant, secret_key, sealed));
-    return rotator->undo({tenant, key, is.running, nullptr,
-                          values.current ? &*values.current : nullptr, &*values.secret,
-                          is.public_half});
-  }();
-  if (!done.ok()) {
+  const auto done = asks_outside(is) ? ask(tenant, key, is, &vault::Rotator::undo) : Status();
+  const bool never = !done.ok() && done.error().code == ErrorCode::PreconditionFailed;
+  if (!done.ok() && !never) {
     auto why = done.error();
     // What it is rolled back for is what its owner has to know.
     if (!is.problem.empty() && is.attempts == 0)
@@ -640,6 +727,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::undo(const TenantId& 
     }
     auto event = step_event(tenant, key, is, "rolled_back");
     event.outcome = audit::Outcome::Failed;
+    if (never) now.problem = shortened("not undone outside: " + done.error().detail);
     event.with("reason", now.problem);
     ++now.failures;
     now.failed_at = clock_.now();
@@ -659,8 +747,9 @@ Result<CredentialRotations::Page> CredentialRotations::report(
   POSTERN_TRY(auto page, credentials_.list(tenant, filter, cursor, limit));
   Page out{{}, std::move(page.next)};
   if (page.items.empty()) return out;
-  POSTERN_TRY(auto rotations,
-              store_.between(tenant, page.items.front().key, page.items.back().key));
+  std::vector<Key> keys;
+  for (const auto& item : page.items) keys.push_back(item.key);
+  POSTERN_TRY(auto rotations, store_.of(tenant, keys));
   auto next = rotations.begin();
   for (auto& item : page.items) {
     Rotation rotation{item.key};

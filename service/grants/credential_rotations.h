@@ -4,6 +4,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -62,16 +63,28 @@ class CredentialRotations {
   /// configure().
   Result<Rotation> rotate(const TenantId& tenant, const Key& key, const Order& order,
                           audit::Event record);
-  /// Whether rotate() would begin one, as far as can be told without making a value.
+  /// Whether rotate() would begin one, as far as the row tells.
   Status may_rotate(const Rotation& rotation) const;
+  /// Likewise, once none is under way; and whether what it needs outside is there. For dry
+  /// runs. Errors: as rotate().
+  Status may_begin(const TenantId& tenant, const Rotation& rotation) const;
 
   /// The value before is retired now. Errors: Conflict unless one waits for that.
   Result<Rotation> end_grace(const TenantId& tenant, const Key& key, audit::Event record);
   /// Gives up a rotation whose value is not handed out yet. Errors: Conflict.
   Result<Rotation> cancel(const TenantId& tenant, const Key& key, audit::Event record);
   /// Ends every wait of a rotation under way: its value before gets no grace, and what is
-  /// postponed is tried again now. Errors: Conflict when none is under way.
-  Result<Rotation> hurry(const TenantId& tenant, const Key& key, audit::Event record);
+  /// postponed is tried again now. With Again::Yes another one begins when it has ended,
+  /// unless its own new value is handed out from now on.
+  /// Errors: Conflict when none is under way.
+  enum class Again { No, Yes };
+  Result<Rotation> hurry(const TenantId& tenant, const Key& key, Again again, audit::Event record);
+  /// Ends here what cannot be ended outside: a roll-back, or the wait for the value before to
+  /// be retired. What is valid outside stays so, and `problem` says that.
+  /// @param phase  RollingBack or Previous
+  /// Errors: Conflict when it is in another phase, or somebody is at its next step.
+  Result<Rotation> abandon(const TenantId& tenant, const Key& key, vault::RotationPhase phase,
+                           audit::Event record);
 
   /// Does what there is to do now. Errors: Conflict when somebody else is at it; NotFound.
   Result<Rotation> go_on(const TenantId& tenant, const Key& key);
@@ -102,8 +115,6 @@ class CredentialRotations {
   Stats stats() const;
 
  private:
-  struct Values;
-
   vault::Rotator* rotator_of(const vault::RotationSettings& settings) const;
   Status check_settings(const TenantId& tenant, const Key& key,
                         const vault::RotationSettings& settings) const;
@@ -119,12 +130,22 @@ class CredentialRotations {
                          vault::RotationSettings settings, const vault::Fields* given,
                          const vault::CredentialRotationStore::Lease& lease, audit::Event record);
 
+  Status can_rotate(const Rotation& rotation) const;
+  /// A step outside, with what it works with opened for it.
+  /// @param made  the new value, where the step needs it
+  using OutsideStep = Status (vault::Rotator::*)(const vault::Rotator::Step&);
+  Status ask(const TenantId& tenant, const Key& key, const Rotation& is, OutsideStep asked,
+             const vault::Fields* made = nullptr,
+             const std::function<Status()>& before_change = {});
+  void wake();
+
   /// After an edit by somebody who has no lease: goes on as far as nothing outside is asked.
   Result<Rotation> nudge(const TenantId& tenant, const Key& key);
   vault::CredentialRotationStore::Lease new_lease() const;
   enum class Outside { Stop, Go };
-  Result<Rotation> run(const TenantId& tenant, const Key& key, const std::string& lease,
-                       Rotation is, Outside outside);
+  Result<Rotation> run(const TenantId& tenant, const Key& key,
+                       const vault::CredentialRotationStore::Lease& lease, Rotation is,
+                       Outside outside);
   Result<Rotation> step(const TenantId& tenant, const Key& key, const std::string& lease,
                         const Rotation& is);
   Result<Rotation> begin_scheduled(const TenantId& tenant, const Key& key, const std::string& lease,
@@ -137,8 +158,9 @@ class CredentialRotations {
                           const Rotation& is);
   Result<Rotation> undo(const TenantId& tenant, const Key& key, const std::string& lease,
                         const Rotation& is);
+  /// @param refused  the step said that nothing was changed by it
   Result<Rotation> roll_back(const TenantId& tenant, const Key& key, const std::string& lease,
-                             const Rotation& is, const std::string& why);
+                             const Rotation& is, const std::string& why, bool refused = false);
   Result<Rotation> postpone(const TenantId& tenant, const Key& key, const std::string& lease,
                             const Rotation& is, const Error& why);
   Result<Rotation> move_to(const TenantId& tenant, const Key& key, const std::string& lease,

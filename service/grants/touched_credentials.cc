@@ -13,6 +13,7 @@ using token::Json;
 
 constexpr std::uint32_t kPage = 1000;
 constexpr std::uint64_t kMostRecords = 500'000;
+constexpr std::chrono::seconds kLongestToken(3600);  ///< that a tenant can configure
 
 std::string text_of(const Json& json, const char* name) {
   const auto it = json.find(name);
@@ -22,8 +23,11 @@ std::string text_of(const Json& json, const char* name) {
 bool is_of(const Json& fields, const Suspect& suspect) {
   if (!suspect.client.empty() && text_of(fields, "client") != suspect.client) return false;
   if (!suspect.backend.empty() && text_of(fields, "backend") != suspect.backend) return false;
-  return !suspect.principal || (text_of(fields, "subject_issuer") == suspect.principal->issuer &&
-                                text_of(fields, "subject") == suspect.principal->subject);
+  const auto is_it = [&](const char* issuer, const char* subject) {
+    return text_of(fields, issuer) == suspect.principal->issuer &&
+           text_of(fields, subject) == suspect.principal->subject;
+  };
+  return !suspect.principal || is_it("subject_issuer", "subject") || is_it("actor_issuer", "actor");
 }
 
 std::optional<vault::CredentialKey> credential_in(const Json& fields) {
@@ -38,8 +42,10 @@ std::optional<vault::CredentialKey> credential_in(const Json& fields) {
                               name.value()};
 }
 
+/// A token, or a session of Vault's API: both are revoked by one list.
 std::optional<TouchedToken> token_in(const Json& fields, sys_seconds now) {
   auto id = text_of(fields, "jti");
+  if (id.empty()) id = text_of(fields, "session");
   const auto expires = text_of(fields, "expires_at");
   std::int64_t number = 0;
   const auto* end = expires.data() + expires.size();
@@ -50,18 +56,17 @@ std::optional<TouchedToken> token_in(const Json& fields, sys_seconds now) {
   return TouchedToken{std::move(id), expires_at};
 }
 
-/// Our own steps are nobody's touch.
-bool counts(const Json& event) {
-  return text_of(event, "outcome") == "allowed" &&
-         text_of(event, "action") != "credential.rotation_step" &&
+/// Our own steps, and what a schedule begins, are nobody's touch.
+bool counts(const Json& event, const Json& fields) {
+  return text_of(event, "outcome") == "allowed" && text_of(fields, "caller") != "posternd" &&
          text_of(event, "action") != "credential.emergency";
 }
 
-void take(const Json& event, sys_seconds at, const Suspect& suspect, sys_seconds now,
-          Touched& out) {
+void take(const Json& event, sys_seconds at, const Suspect& suspect, sys_seconds since,
+          sys_seconds now, Touched& out) {
   const auto fields = event.find("fields");
-  if (fields == event.end() || !counts(event) || !is_of(*fields, suspect)) return;
-  if (const auto key = credential_in(*fields)) {
+  if (fields == event.end() || !counts(event, *fields) || !is_of(*fields, suspect)) return;
+  if (const auto key = at >= since ? credential_in(*fields) : std::nullopt) {
     auto& touched = out.credentials[*key];
     ++touched.uses;
     touched.last_at = std::max(touched.last_at, at);
@@ -77,17 +82,21 @@ Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const S
   audit::Query query;
   query.limit = kPage;
   query.newest_first = true;
+  // What was issued before may be in the same hands.
+  const auto oldest = std::min(since, now - kLongestToken);
   for (std::uint64_t seen = 0; seen < kMostRecords; seen += kPage) {
     POSTERN_TRY(const auto records, log.read(tenant, query));
+    bool older = true;
     for (const auto& record : records) {
       const auto event = token::parse_json(record.body);
       const auto at = event.ok() ? parse_time(text_of(event.value(), "at")) : std::nullopt;
       if (!at) continue;
-      // Records are in the order of their commits, and so nearly, but not wholly, in time.
-      if (*at + std::chrono::minutes(5) < since) return out;
-      if (*at >= since) take(event.value(), *at, suspect, now, out);
+      // Records are in the order of their commits, and so nearly, but not wholly, in time;
+      // one from a replica whose clock is wrong says nothing about the others.
+      older = older && *at + std::chrono::minutes(5) < oldest;
+      if (*at >= oldest) take(event.value(), *at, suspect, since, now, out);
     }
-    if (records.size() < kPage) return out;
+    if (older || records.size() < kPage) return out;
     query.after = records.back().sequence;
   }
   out.complete = false;

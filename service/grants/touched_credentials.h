@@ -31,12 +31,13 @@ struct TouchedToken {
 };
 struct Touched {
   std::map<vault::CredentialKey, TouchedCredential> credentials;
-  std::vector<TouchedToken> tokens;  ///< issued and not expired
+  std::vector<TouchedToken> tokens;  ///< and sessions: issued and not expired
   bool complete = true;              ///< false: there are more records than are looked through
 };
 
 /// What somebody was given since a time, by the audit trail: credentials released, read
-/// through Vault's API, revealed or changed, and tokens issued. Newest records first.
+/// through Vault's API, revealed or changed; and the tokens and sessions that are still
+/// valid, also from before that time. As the subject or as the actor.
 /// Errors: those of the log.
 Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const Suspect& suspect,
                            sys_seconds since, sys_seconds now);

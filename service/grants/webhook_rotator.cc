@@ -111,6 +111,7 @@ Status WebhookRotator::send(const Step& step, std::string_view what) {
   request.content_type = "application/json";
   request.headers = {
       {"webhook-id", id}, {"webhook-timestamp", timestamp}, {"webhook-signature", signature}};
+  if (what == "set" && step.before_change) POSTERN_CHECK(step.before_change());
   const auto reply = fetcher_.post(request);
   if (!reply.ok()) {
     return fail(ErrorCode::Unavailable, "the webhook could not be reached",
@@ -118,6 +119,8 @@ Status WebhookRotator::send(const Step& step, std::string_view what) {
   }
   const auto status = reply.value().status;
   if (status >= 200 && status < 300) return {};
+  // There is nothing of it.
+  if (status == 410 && (what == "undo" || what == "retire")) return {};
   const auto diagnostic = "webhook " + std::string(what) + " " + std::to_string(status);
   if (status >= 400 && status < 500 && status != 408 && status != 425 && status != 429) {
     return fail(

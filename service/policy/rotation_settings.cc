@@ -44,6 +44,13 @@ bool is_role(std::string_view text) {
                      [&](char c) { return letter(c) || (c >= '0' && c <= '9'); });
 }
 
+bool is_database(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-';
+  });
+}
+
 bool is_host(std::string_view text) {
   return !text.empty() && text.size() <= 253 && text.front() != '-' && text.front() != '.' &&
          std::all_of(text.begin(), text.end(), [](char c) {
@@ -125,6 +132,9 @@ Status read_postgres(Reader& reader, RotationSettings& out) {
   POSTERN_TRY(const auto port, reader.number("port", 5432, 1, 65535));
   out.port = static_cast<std::uint16_t>(port);
   POSTERN_CHECK(reader.required_text("database", out.database, 63));
+  if (!is_database(out.database)) {
+    return at(reader.below("database"), "must be of letters, digits, _ and -");
+  }
   POSTERN_CHECK(reader.texts(
       "roles",
       [&](const std::string& item, const std::string& place) -> Status {
@@ -143,7 +153,6 @@ Status read_postgres(Reader& reader, RotationSettings& out) {
   if (!CredentialName::parse(out.secret_credential).ok()) {
     return at(reader.below("admin_credential"), "must be the name of a credential");
   }
-  // What the verifier is computed for (RFC 4013 changes others).
   return {};
 }
 

@@ -29,7 +29,8 @@ using Effect = vault::CredentialRotationStore::Effect;
   "r.old_version, r.new_role, r.old_role, extract(epoch FROM r.started_at)::bigint, "            \
   "extract(epoch FROM r.retire_at)::bigint, r.attempts, r.problem, r.public_half, "              \
   "extract(epoch FROM r.rotated_at)::bigint, extract(epoch FROM r.failed_at)::bigint, "          \
-  "r.failures, extract(epoch FROM r.next_at)::bigint, r.lease, c.first_version "                 \
+  "r.failures, extract(epoch FROM r.next_at)::bigint, r.lease, c.first_version, "                \
+  "r.sent, r.wanted "                                                                            \
   "FROM credential c JOIN credential_version v "                                                 \
   "ON v.tenant_id = c.tenant_id AND v.owner_issuer = c.owner_issuer "                            \
   "AND v.owner_subject = c.owner_subject AND v.name = c.name AND v.version = c.current_version " \
@@ -40,9 +41,10 @@ using Effect = vault::CredentialRotationStore::Effect;
 constexpr Statement kFind{"rotation.find", ROTATION_OF_CREDENTIALS R"sql(
      WHERE c.tenant_id = $1 AND c.owner_issuer = $2 AND c.owner_subject = $3
        AND c.name = $4)sql"};
-constexpr Statement kBetween{"rotation.between", ROTATION_OF_CREDENTIALS R"sql(
-     WHERE c.tenant_id = $1 AND (c.owner_issuer, c.owner_subject, c.name) >= ($2, $3, $4)
-       AND (c.owner_issuer, c.owner_subject, c.name) <= ($5, $6, $7) AND r.name IS NOT NULL
+constexpr Statement kOf{"rotation.of", ROTATION_OF_CREDENTIALS R"sql(
+      JOIN jsonb_to_recordset($2::jsonb) AS k (issuer text, subject text, name text)
+        ON k.issuer = c.owner_issuer AND k.subject = c.owner_subject AND k.name = c.name
+     WHERE c.tenant_id = $1 AND r.name IS NOT NULL
      ORDER BY c.owner_issuer, c.owner_subject, c.name)sql"};
 // First, as everybody who changes a credential or its versions does.
 constexpr Statement kLock{"rotation.lock", R"sql(
@@ -54,12 +56,12 @@ constexpr Statement kStore{"rotation.store", R"sql(
     INSERT INTO credential_rotation
            (tenant_id, owner_issuer, owner_subject, name, settings, phase, rotation_id, running,
             new_version, old_version, new_role, old_role, started_at, retire_at, attempts, problem,
-            public_half, rotated_at, failed_at, failures, next_at, due_at)
+            public_half, rotated_at, failed_at, failures, next_at, due_at, sent, wanted)
     VALUES ($1, $2, $3, $4, nullif($5, '')::jsonb, $6, $7, nullif($8, '')::jsonb, $9, $10, $11,
             $12, to_timestamp(nullif($13, '')::bigint), to_timestamp(nullif($14, '')::bigint), $15,
             $16, $17, to_timestamp(nullif($18, '')::bigint),
             to_timestamp(nullif($19, '')::bigint), $20, to_timestamp(nullif($21, '')::bigint),
-            to_timestamp(nullif($22, '')::bigint))
+            to_timestamp(nullif($22, '')::bigint), $23, $24)
         ON CONFLICT (tenant_id, owner_issuer, owner_subject, name)
         DO UPDATE SET settings = EXCLUDED.settings, phase = EXCLUDED.phase,
                       rotation_id = EXCLUDED.rotation_id, running = EXCLUDED.running,
@@ -69,7 +71,8 @@ constexpr Statement kStore{"rotation.store", R"sql(
                       attempts = EXCLUDED.attempts, problem = EXCLUDED.problem,
                       public_half = EXCLUDED.public_half, rotated_at = EXCLUDED.rotated_at,
                       failed_at = EXCLUDED.failed_at, failures = EXCLUDED.failures,
-                      next_at = EXCLUDED.next_at, due_at = EXCLUDED.due_at)sql"};
+                      next_at = EXCLUDED.next_at, due_at = EXCLUDED.due_at,
+                      sent = EXCLUDED.sent, wanted = EXCLUDED.wanted)sql"};
 constexpr Statement kSetDue{"rotation.set_due", R"sql(
     UPDATE credential
        SET rotation_due_at = to_timestamp(nullif($5, '')::bigint), revision = revision + 1
@@ -95,7 +98,10 @@ constexpr Statement kPrune{"rotation.prune", R"sql(
 constexpr Statement kDropVersion{"rotation.drop_version", R"sql(
     DELETE FROM credential_version
      WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3 AND name = $4
-       AND version = $5)sql"};
+       AND version = $5
+       AND version > (SELECT c.current_version FROM credential c
+                       WHERE c.tenant_id = $1 AND c.owner_issuer = $2 AND c.owner_subject = $3
+                         AND c.name = $4))sql"};
 constexpr Statement kDeleteOld{"rotation.delete_old", R"sql(
     UPDATE credential_version SET deleted_at = to_timestamp($6)
      WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3 AND name = $4
@@ -112,6 +118,10 @@ constexpr Statement kTake{"rotation.take", R"sql(
     UPDATE credential_rotation SET lease = $5, lease_until = to_timestamp($6)
      WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3 AND name = $4
        AND (lease = '' OR lease = $5 OR lease_until <= to_timestamp($7)))sql"};
+// Of a rotation that begins: whoever began it has the first step.
+constexpr Statement kHold{"rotation.hold", R"sql(
+    UPDATE credential_rotation SET lease = $5, lease_until = to_timestamp($6)
+     WHERE )sql" ONE_ROTATION};
 constexpr Statement kGiveBack{"rotation.give_back", R"sql(
     UPDATE credential_rotation SET lease = '', lease_until = NULL
      WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3 AND name = $4
@@ -126,12 +136,18 @@ constexpr Statement kVersion{"rotation.version", R"sql(
 
 constexpr Statement kSetScope{"rotation.set_scope",
                               "SELECT set_config('postern.scope', 'rotations', true)"};
-// Across tenants, and so under the policy `rotations`, which shows this table only.
+// Across tenants, and so under the policy `rotations`, which shows this table only. Tenants
+// take turns, so that one with many that hang does not keep the others waiting.
 constexpr Statement kDue{"rotation.due", R"sql(
     SELECT tenant_id, owner_issuer, owner_subject, name
-      FROM credential_rotation
-     WHERE next_at <= to_timestamp($1) AND (lease = '' OR lease_until <= to_timestamp($1))
-     ORDER BY next_at, tenant_id, owner_issuer, owner_subject, name
+      FROM (SELECT tenant_id, owner_issuer, owner_subject, name, next_at,
+                   row_number() OVER (PARTITION BY tenant_id
+                                      ORDER BY next_at, owner_issuer, owner_subject, name) AS turn
+              FROM credential_rotation
+             WHERE next_at <= to_timestamp($1)
+               AND (lease = '' OR lease_until <= to_timestamp($1))) due
+     WHERE turn <= 5
+     ORDER BY turn, next_at, tenant_id
      LIMIT $2)sql"};
 constexpr Statement kCounts{"rotation.counts", R"sql(
     SELECT phase, count(*), count(*) FILTER (WHERE due_at <= to_timestamp($1)),
@@ -185,6 +201,7 @@ Row row_in(const pqxx::row& row) {
     running.old_role = text(row[18]);
     running.started_at = instant(row[19]);
     running.retire_at = optional_instant(row[20]);
+    running.sent = number<bool>(row[30]);
   }
   is.attempts = number<std::uint32_t>(row[21]);
   is.problem = text(row[22]);
@@ -194,6 +211,7 @@ Row row_in(const pqxx::row& row) {
   is.failures = number<std::uint32_t>(row[26]);
   is.next_at = optional_instant(row[27]);
   out.lease = text(row[28]);
+  is.wanted = number<bool>(row[31]);
   return out;
 }
 
@@ -231,7 +249,7 @@ class One {
         none ? std::string() : std::to_string(seconds_of(running.started_at)),
         seconds_of(running.retire_at), is.attempts, is.problem, is.public_half,
         seconds_of(is.rotated_at), seconds_of(is.failed_at), is.failures, seconds_of(is.next_at),
-        seconds_of(is.description.rotation_due_at));
+        seconds_of(is.description.rotation_due_at), running.sent, is.wanted);
   }
 
   /// @param running  whose versions are meant
@@ -249,7 +267,9 @@ class One {
         after.revision = 0;
         return;
       }
-      case Effect::Versions::DropNew: run(kDropVersion, running.new_version); return;
+      case Effect::Versions::DropNew:
+        if (running.new_version > before.rotation.version) run(kDropVersion, running.new_version);
+        return;
       case Effect::Versions::DeleteOld:
       case Effect::Versions::DestroyOld: {
         if (running.old_version == before.rotation.version) return;
@@ -324,21 +344,22 @@ Result<CredentialRotation> PostgresCredentialRotations::find(const TenantId& ten
   });
 }
 
-Result<std::vector<CredentialRotation>> PostgresCredentialRotations::between(
-    const TenantId& tenant, const vault::CredentialKey& first, const vault::CredentialKey& last) {
-  return named(
-      kBetween.name, database_.pool(),
-      [&](Session& session) -> Result<std::vector<CredentialRotation>> {
-        TenantTransaction tx(session, tenant);
-        std::vector<CredentialRotation> out;
-        const auto& from = first.owner.principal();
-        const auto& to = last.owner.principal();
-        for (const auto& row : tx.run(kBetween, tenant.str(), from.issuer, from.subject,
-                                      first.name.str(), to.issuer, to.subject, last.name.str())) {
-          out.push_back(row_in(row).rotation);
-        }
-        return out;
-      });
+Result<std::vector<CredentialRotation>> PostgresCredentialRotations::of(
+    const TenantId& tenant, std::span<const vault::CredentialKey> keys) {
+  auto wanted = token::Json::array();
+  for (const auto& key : keys) {
+    const auto& [issuer, subject] = key.owner.principal();
+    wanted.push_back({{"issuer", issuer}, {"subject", subject}, {"name", key.name.str()}});
+  }
+  return named(kOf.name, database_.pool(),
+               [&](Session& session) -> Result<std::vector<CredentialRotation>> {
+                 TenantTransaction tx(session, tenant);
+                 std::vector<CredentialRotation> out;
+                 for (const auto& row : tx.run(kOf, tenant.str(), token::dump_json(wanted))) {
+                   out.push_back(row_in(row).rotation);
+                 }
+                 return out;
+               });
 }
 
 Result<CredentialRotation> PostgresCredentialRotations::change(const TenantId& tenant,
@@ -376,7 +397,7 @@ Result<CredentialRotation> PostgresCredentialRotations::begin(
             ByteView(sealed.wrapped_dek), ByteView(sealed.sealed), joined(sealed.field_names),
             seconds_of(sealed.created_at), seconds_of(sealed.expires_at), bytes_of(sealed.share));
     POSTERN_TRY(auto events, edit_and_store(one, before, after, edit));
-    one.run(kTake, lease.id, seconds_of(lease.until), seconds_of(lease.until));
+    one.run(kHold, lease.id, seconds_of(lease.until));
     return events;
   };
   return under_newest_kek(log_, tenant,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,9 +19,8 @@ class PostgresCredentialRotations final : public vault::CredentialRotationStore 
 
   Result<vault::CredentialRotation> find(const TenantId& tenant,
                                          const vault::CredentialKey& key) override;
-  Result<std::vector<vault::CredentialRotation>> between(const TenantId& tenant,
-                                                         const vault::CredentialKey& first,
-                                                         const vault::CredentialKey& last) override;
+  Result<std::vector<vault::CredentialRotation>> of(
+      const TenantId& tenant, std::span<const vault::CredentialKey> keys) override;
   Result<vault::CredentialRotation> change(const TenantId& tenant, const vault::CredentialKey& key,
                                            const std::string& lease, const Edit& edit) override;
   Result<vault::CredentialRotation> begin(const TenantId& tenant, const vault::CredentialKey& key,

@@ -90,7 +90,15 @@ DatabaseOptions PostgresRotator::server(const RotationSettings& settings,
       "host=" + quoted_parameter(settings.host) + " port=" + std::to_string(settings.port) +
       " dbname=" + quoted_parameter(settings.database) + " user=" + quoted_parameter(log_in.user) +
       " password=" + quoted_parameter(as_text(log_in.password.readable())) +
-      (plain ? " sslmode=prefer" : " sslmode=verify-full sslrootcert=" + quoted_parameter(ca_file));
+      // Named here, so that no text in a value can stand for them (complete_conninfo()).
+      " application_name=postern-rotation target_session_attrs=read-write connect_timeout=5"
+      " keepalives_idle=15 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=15000"
+      " gssencmode=disable" +
+      // With channel binding there is SCRAM with this very server, or nothing: none of them
+      // is sent a password, and none can take just any.
+      (plain ? " sslmode=prefer"
+             : " sslmode=verify-full channel_binding=require sslrootcert=" +
+                   quoted_parameter(ca_file));
   out.application_name = "postern-rotation";
   out.max_connections = 1;
   out.connect_timeout = std::chrono::seconds(5);
@@ -98,7 +106,8 @@ DatabaseOptions PostgresRotator::server(const RotationSettings& settings,
 }
 
 Status PostgresRotator::set_password(const Step& step, const std::string& role,
-                                     const std::string& verifier) const {
+                                     const std::string& verifier,
+                                     const std::function<Status()>& before_change) const {
   POSTERN_TRY(const auto admin, admin_of(step.secret));
   if (admin.user == role) {
     return fail(ErrorCode::Conflict, "the admin credential is of the role that is rotated");
@@ -110,6 +119,7 @@ Status PostgresRotator::set_password(const Step& step, const std::string& role,
       return fail(ErrorCode::Conflict, "the PostgreSQL server has no such role");
     }
     const auto statement = text(session.run(tx, kAlter, role, verifier)[0][0]);
+    if (before_change) POSTERN_CHECK(before_change());
     session.begin_call();
     tx.exec(statement);
     return {};
@@ -129,7 +139,7 @@ Status PostgresRotator::set(const Step& step) {
                 "the present password has other characters than printable ASCII, so that it could "
                 "not be set again");
   }
-  return set_password(step, step.running.new_role, verifier);
+  return set_password(step, step.running.new_role, verifier, step.before_change);
 }
 
 Status PostgresRotator::test(const Step& step) {
@@ -153,9 +163,14 @@ Status PostgresRotator::test(const Step& step) {
               tried.error().diagnostic);
 }
 
+bool PostgresRotator::retires(const vault::RunningRotation& running) const {
+  return running.settings.roles.size() >= 2 && !running.old_role.empty() &&
+         running.old_role != running.new_role;
+}
+
 Status PostgresRotator::retire(const Step& step) {
   const auto& [settings, old_role] = std::tie(step.running.settings, step.running.old_role);
-  if (settings.roles.size() < 2 || old_role.empty() || old_role == step.running.new_role) return {};
+  if (!retires(step.running)) return {};
   // Somebody may have gone back to it by hand.
   if (step.current != nullptr) {
     const auto current = vault::log_in_of(*step.current, settings.field);
@@ -170,8 +185,13 @@ Status PostgresRotator::undo(const Step& step) {
   if (step.current != nullptr) {
     const auto current = vault::log_in_of(*step.current, settings.field);
     if (current.ok() && current.value().user == role) {
-      POSTERN_TRY(const auto verifier, verifier_of(current.value()));
-      return set_password(step, role, verifier);
+      const auto verifier = verifier_of(current.value());
+      if (!verifier.ok()) {
+        return fail(ErrorCode::PreconditionFailed,
+                    "the present password has other characters than printable ASCII: set it there "
+                    "by hand");
+      }
+      return set_password(step, role, verifier.value());
     }
   }
   return set_password(step, role, "");  // nobody has what it was set to

@@ -27,15 +27,20 @@ class PostgresRotator final : public vault::Rotator {
   Status check(const vault::RotationSettings& settings) const override;
   Result<std::string> next_role(const vault::RotationSettings& settings,
                                 const vault::Fields& current) const override;
+  bool retires(const vault::RunningRotation& running) const override;
   Status set(const Step& step) override;
   Status test(const Step& step) override;
   Status retire(const Step& step) override;
   Status undo(const Step& step) override;
 
- private:
+  /// How a log-in reaches the server of the settings; public for tests.
   DatabaseOptions server(const vault::RotationSettings& settings, const vault::LogIn& log_in) const;
+
+ private:
   /// @param verifier  empty: no password at all
-  Status set_password(const Step& step, const std::string& role, const std::string& verifier) const;
+  /// @param before_change  may be none
+  Status set_password(const Step& step, const std::string& role, const std::string& verifier,
+                      const std::function<Status()>& before_change = {}) const;
 
   const Options options_;
 };

@@ -71,6 +71,7 @@ std::optional<UrlParts> parts_of(std::string_view url) {
   const auto at = authority.find('@');
   const auto divider = authority.find(':');
   if (at == authority.npos || divider == authority.npos || divider > at) return std::nullopt;
+  if (authority.find('@', at + 1) != authority.npos) return std::nullopt;  // of the password?
   return UrlParts{url.substr(0, colon + 3), authority.substr(0, divider),
                   authority.substr(divider + 1, at - divider - 1), after.substr(at)};
 }

@@ -102,6 +102,8 @@ struct RunningRotation {
   std::string old_role{};
   sys_seconds started_at{};
   std::optional<sys_seconds> retire_at{};  ///< once Previous
+  /// Whoever is outside may have heard of the new value: giving it up means to tell them.
+  bool sent = false;
 };
 
 /// What is kept of a credential's rotation, with what it needs of the credential.
@@ -116,7 +118,9 @@ struct CredentialRotation {
   std::optional<sys_seconds> rotated_at{};
   std::optional<sys_seconds> failed_at{};  ///< the last rotation that was rolled back
   std::uint32_t failures = 0;              ///< in a row
-  std::optional<sys_seconds> next_at{};    ///< when there is something to do
+  /// Another one is to begin as soon as none is under way, with no grace.
+  bool wanted = false;
+  std::optional<sys_seconds> next_at{};  ///< when there is something to do
   // Of the credential; written by a change that says so.
   std::uint32_t version = 0;
   std::uint32_t revision = 0;
@@ -132,17 +136,16 @@ class CredentialRotationStore {
 
   /// Also of a credential that nothing was said about. Errors: NotFound, Unavailable.
   virtual Result<CredentialRotation> find(const TenantId& tenant, const CredentialKey& key) = 0;
-  /// Those there are from one credential to another, both included, in their order.
-  virtual Result<std::vector<CredentialRotation>> between(const TenantId& tenant,
-                                                          const CredentialKey& first,
-                                                          const CredentialKey& last) = 0;
+  /// Those of these credentials that something was said about, in the order of their keys.
+  virtual Result<std::vector<CredentialRotation>> of(const TenantId& tenant,
+                                                     std::span<const CredentialKey> keys) = 0;
 
   /// What a change does to the versions, in the same transaction, and its record.
   struct Effect {
     enum class Versions {
       None,
       Promote,    ///< running.new_version is the latest from now on
-      DropNew,    ///< running.new_version is no more
+      DropNew,    ///< running.new_version is no more, unless it was handed out
       DeleteOld,  ///< running.old_version, and
       DestroyOld  ///< it unless it is the latest, or gone
     };
@@ -182,7 +185,8 @@ class CredentialRotationStore {
     TenantId tenant;
     CredentialKey key;
   };
-  /// What has something to do and nobody at it, of all tenants, that longest due first.
+  /// What has something to do and nobody at it: a few of each tenant at most, and of each
+  /// one before the second of any; that longest due first.
   virtual Result<std::vector<Due>> due(sys_seconds now, std::uint32_t limit) = 0;
 
   /// Of all tenants, for metrics.
@@ -208,6 +212,8 @@ class Rotator {
     const Fields* current = nullptr;  ///< what is handed out; null when there is nothing
     const Fields* secret = nullptr;   ///< of settings.secret_credential
     std::string_view public_half;
+    /// Called by set() right before something may change outside; its error ends that.
+    std::function<Status()> before_change{};
   };
   /// Whether the operator lets it go there, and the fields are what it takes.
   /// Errors: Forbidden, MalformedRequest.
@@ -215,10 +221,14 @@ class Rotator {
   /// Which role comes next; "" where there are none. Errors: MalformedRequest.
   virtual Result<std::string> next_role(const RotationSettings& settings,
                                         const Fields& current) const = 0;
-  // Errors of these: Unavailable when trying again may help; anything else when not.
+  /// Whether retire() has anything to do.
+  virtual bool retires(const RunningRotation&) const { return true; }
+  // Errors of these: Unavailable when trying again may help, and what was done is in
+  // doubt; anything else when not, and nothing was changed.
   virtual Status set(const Step& step) = 0;
   virtual Status test(const Step& step) = 0;
   virtual Status retire(const Step& step) = 0;
+  /// Errors: also PreconditionFailed when it can never be done: it ends then, and says so.
   virtual Status undo(const Step& step) = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <functional>
 #include <pqxx/pqxx>
 #include <string>
 #include <thread>
@@ -268,6 +269,276 @@ TEST(CredentialRotation, AStepThatEndsAfterItsTimeIsRepaired) {
   EXPECT_NE(world.server.passwords["app"], "old") << "the late step did its harm";
   EXPECT_EQ(world.settle("db").phase, RotationPhase::None);
   expect_agreement(world, "db", "repaired");
+}
+
+TEST(CredentialRotation, AStepThatEndsAfterAnotherDidItAllTakesNothingAway) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  world.server.passwords["app"] = "old";
+  const auto key = world.key("db");
+  const auto process = world.process();
+  auto settings = world.settings({"app"});
+  settings.grace = 0s;
+  ASSERT_TRUE(process->configure(world.tenant, key, settings, world.record()).ok());
+  world.server.on_set = [&] {
+    world.server.on_set = nullptr;
+    world.clock.advance(10min);
+    const auto now = world.settle("db");
+    EXPECT_EQ(now.phase, RotationPhase::None);
+    EXPECT_EQ(now.version, 2U);
+  };
+  ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+  EXPECT_EQ(code_of(process->go_on(world.tenant, key)), ErrorCode::Conflict);
+  EXPECT_EQ(world.settle("db").phase, RotationPhase::None);
+  EXPECT_EQ(states(world, "db"), "1 destroyed, 2 live");
+  expect_agreement(world, "db", "after the late step");
+}
+
+TEST(CredentialRotation, AValueThatWasHandedOutIsNeverDropped) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  const auto key = world.key("db");
+  const auto process = world.process();
+  const auto given = world.log_in("app", "new");
+  Order order;
+  order.given = &given;
+  order.grace = 1h;
+  ASSERT_TRUE(process->rotate(world.tenant, key, order, world.record()).ok());
+  using Effect = vault::CredentialRotationStore::Effect;
+  ASSERT_TRUE(world.rows
+                  .change(world.tenant, key, "",
+                          [](vault::CredentialRotation& is) -> Result<Effect> {
+                            is.phase = RotationPhase::None;
+                            return Effect{Effect::Versions::DropNew, {}};
+                          })
+                  .ok());
+  EXPECT_EQ(world.value("db"), "app:new");
+}
+
+TEST(CredentialRotation, WhatNobodyOutsideHeardOfIsRolledBackHereAlone) {
+  const auto refused = fail(ErrorCode::Conflict, "it was refused");
+  struct Cause {
+    const char* name;
+    std::function<void(RotationWorld&)> make;
+  };
+  const Cause causes[] = {
+      {"the role cannot be altered",
+       [&](RotationWorld& world) { world.server.refuses.emplace("set", refused); }},
+      {"the server takes nobody",
+       [](RotationWorld& world) {
+         world.server.refuses.emplace("connect", fail(ErrorCode::Unavailable, "it is away"));
+       }},
+      {"the operator took the host away",
+       [](RotationWorld& world) {
+         world.server.out_of_bounds = fail(ErrorCode::Forbidden, "not there");
+       }},
+      {"the admin credential is gone",
+       [](RotationWorld& world) {
+         ASSERT_TRUE(
+             world.stores.credentials.remove(world.tenant, world.key("pg-admin"), std::nullopt, {})
+                 .ok());
+       }},
+      {"an admin gave it up", [](RotationWorld& world) {
+         const auto given_up =
+             world.process()->cancel(world.tenant, world.key("db"), world.record());
+         ASSERT_TRUE(given_up.ok());
+         EXPECT_EQ(given_up.value().phase, RotationPhase::None) << "at once";
+       }}};
+  for (const auto& cause : causes) {
+    for (const auto& [name, roles] : kCases) {
+      const auto what = std::string(cause.name) + ", " + name;
+      RotationWorld world;
+      world.put("db", "app", "old");
+      world.server.passwords["app"] = "old";
+      const auto key = world.key("db");
+      const auto process = world.process();
+      ASSERT_TRUE(
+          process->configure(world.tenant, key, world.settings(roles), world.record()).ok());
+      ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+      world.server.refuses.emplace("undo", refused);  // for whatever reason it was for set
+      cause.make(world);
+      const auto now = world.settle("db");
+      EXPECT_EQ(now.phase, RotationPhase::None) << what;
+      EXPECT_EQ(now.failures, 1U) << what;
+      EXPECT_NE(now.problem, "") << what;
+      EXPECT_EQ(world.value("db"), "app:old") << what;
+      EXPECT_EQ(world.server.passwords.size(), 1U) << what;
+      EXPECT_EQ(rows_of_versions(world, "db"), 1U) << what;
+      EXPECT_TRUE(process->may_rotate(now).ok()) << what;
+    }
+  }
+}
+
+TEST(CredentialRotation, WhatCannotBeEndedOutsideIsAbandoned) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  world.server.passwords["app"] = "old";
+  const auto key = world.key("db");
+  const auto process = world.process();
+  ASSERT_TRUE(
+      process->configure(world.tenant, key, world.settings({"app", "app_b"}), world.record()).ok());
+  const auto refused = fail(ErrorCode::Conflict, "it was refused");
+  world.server.refuses.emplace("test", refused);
+  world.server.refuses.emplace("undo", refused);
+  const auto abandon = [&](RotationPhase phase) {
+    return process->abandon(world.tenant, key, phase, world.record());
+  };
+  ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+  EXPECT_EQ(code_of(abandon(RotationPhase::RollingBack)), ErrorCode::Conflict) << "not yet";
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(process->go_on(world.tenant, key).ok());
+    world.clock.advance(2h);
+  }
+  EXPECT_EQ(must(process->find(world.tenant, key)).phase, RotationPhase::RollingBack);
+  EXPECT_EQ(code_of(abandon(RotationPhase::Previous)), ErrorCode::Conflict);
+  ASSERT_TRUE(
+      world.rows.take(world.tenant, key, {"other", world.clock.now() + 2min}, world.clock.now())
+          .ok());
+  EXPECT_EQ(code_of(abandon(RotationPhase::RollingBack)), ErrorCode::Conflict)
+      << "somebody is telling the outside";
+  ASSERT_TRUE(world.rows.give_back(world.tenant, key, "other").ok());
+  const auto ended = abandon(RotationPhase::RollingBack);
+  ASSERT_TRUE(ended.ok()) << ended.error().detail;
+  EXPECT_EQ(ended.value().phase, RotationPhase::None);
+  EXPECT_THAT(ended.value().problem, HasSubstr("abandoned: the new value may be valid outside"));
+  EXPECT_EQ(world.value("db"), "app:old");
+  EXPECT_EQ(rows_of_versions(world, "db"), 1U);
+
+  // The way out of the other end.
+  world.server.refuses.clear();
+  world.server.refuses.emplace("retire", refused);
+  ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+  ASSERT_TRUE(process->go_on(world.tenant, key).ok());
+  ASSERT_TRUE(process->end_grace(world.tenant, key, world.record()).ok());
+  ASSERT_TRUE(process->go_on(world.tenant, key).ok());
+  const auto left = abandon(RotationPhase::Previous);
+  ASSERT_TRUE(left.ok()) << left.error().detail;
+  EXPECT_EQ(left.value().phase, RotationPhase::None);
+  EXPECT_THAT(left.value().problem, HasSubstr("the value before may be valid outside"));
+  EXPECT_EQ(states(world, "db"), "1 destroyed, 3 live");
+  EXPECT_TRUE(must(world.stores.log.verify(world.tenant)).intact);
+}
+
+TEST(CredentialRotation, OfOneRoleThereIsNothingToRetire) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  world.server.passwords["app"] = "old";
+  const auto key = world.key("db");
+  const auto process = world.process();
+  ASSERT_TRUE(process->configure(world.tenant, key, world.settings({"app"}), world.record()).ok());
+  ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+  ASSERT_EQ(must(process->go_on(world.tenant, key)).phase, RotationPhase::Previous);
+  ASSERT_TRUE(
+      world.stores.credentials.remove(world.tenant, world.key("pg-admin"), std::nullopt, {}).ok());
+  ASSERT_TRUE(process->end_grace(world.tenant, key, world.record()).ok());
+  EXPECT_EQ(world.settle("db").phase, RotationPhase::None);
+}
+
+TEST(CredentialRotation, AnotherOneThatIsWantedBeginsWhenThisOneHasEnded) {
+  using Again = grants::CredentialRotations::Again;
+  const auto refused = fail(ErrorCode::Conflict, "the new password is not taken");
+  struct Stand {
+    const char* name;
+    int steps;             ///< of the first one before the wish
+    bool fails;            ///< its test, once
+    std::uint32_t latest;  ///< in the end
+  };
+  const Stand stands[] = {{"in its grace", 1, false, 3},
+                          {"not told yet", 0, false, 2},
+                          {"not told yet, and then refused", 0, true, 3}};
+  for (const auto& stand : stands) {
+    RotationWorld world;
+    world.put("db", "app", "old");
+    world.server.passwords["app"] = "old";
+    const auto key = world.key("db");
+    const auto process = world.process();
+    ASSERT_TRUE(
+        process->configure(world.tenant, key, world.settings({"app", "app_b"}), world.record())
+            .ok());
+    if (stand.fails) world.server.failures["test"] = {refused};
+    ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+    for (int i = 0; i < stand.steps; ++i) ASSERT_TRUE(process->go_on(world.tenant, key).ok());
+    const auto hurried = process->hurry(world.tenant, key, Again::Yes, world.record());
+    ASSERT_TRUE(hurried.ok()) << stand.name;
+    const auto now = world.settle("db");
+    EXPECT_EQ(now.phase, RotationPhase::None) << stand.name;
+    EXPECT_EQ(now.version, stand.latest) << stand.name << ": " << now.problem;
+    EXPECT_FALSE(now.wanted) << stand.name;
+    EXPECT_EQ(world.server.passwords.size(), 1U) << stand.name << ": no grace";
+    expect_agreement(world, "db", stand.name);
+  }
+}
+
+TEST(CredentialRotation, OfAValueThatPeopleGiveADateIsNoFailure) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  const auto key = world.key("db");
+  const auto process = world.process();
+  vault::RotationSettings settings;
+  settings.interval = 24h;
+  ASSERT_TRUE(process->configure(world.tenant, key, settings, world.record()).ok());
+  const auto moved =
+      world.stores.credentials.describe(world.tenant, key, std::nullopt,
+                                        [&](vault::CredentialDescription& is) -> Status {
+                                          is.rotation_due_at = world.clock.now() + 1h;
+                                          return {};
+                                        },
+                                        {});
+  ASSERT_TRUE(moved.ok());
+  world.clock.advance(48h);
+  EXPECT_EQ(process->tick(), 0U);
+  const auto now = must(process->find(world.tenant, key));
+  EXPECT_EQ(now.failures, 0U);
+  EXPECT_EQ(now.problem, "");
+  const auto counts = must(world.rows.counts(world.clock.now()));
+  EXPECT_EQ(counts.overdue, 1U);
+  EXPECT_EQ(counts.failing, 0U);
+}
+
+TEST(CredentialRotation, AGivenValueFollowsALiveOneOnly) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  const auto key = world.key("db");
+  ASSERT_TRUE(world.stores.credentials
+                  .change_versions(world.tenant, key, {},
+                                   vault::CredentialStore::VersionChange::Delete, std::nullopt,
+                                   world.clock.now(), {})
+                  .ok());
+  const auto given = world.log_in("app", "new");
+  Order order;
+  order.given = &given;
+  EXPECT_EQ(code_of(world.process()->rotate(world.tenant, key, order, world.record())),
+            ErrorCode::Conflict);
+  EXPECT_EQ(rows_of_versions(world, "db"), 1U);
+}
+
+TEST(CredentialRotation, TenantsTakeTurns) {
+  RotationWorld world;
+  const auto other = world.stores.add_tenant();
+  const auto due = [&](const TenantId& tenant, const std::string& name) {
+    const auto fields = world.log_in("app", "old");
+    must(world.stores.credentials.put(tenant, world.key(name), std::nullopt,
+                                      [&](std::uint32_t version) {
+                                        return world.envelope.seal(tenant, world.key(name), version,
+                                                                   fields, world.clock.now(),
+                                                                   std::nullopt);
+                                      },
+                                      {}));
+    using Effect = vault::CredentialRotationStore::Effect;
+    must(world.rows.change(tenant, world.key(name), "",
+                           [&](vault::CredentialRotation& is) -> Result<Effect> {
+                             is.next_at = world.clock.now();
+                             return Effect{};
+                           }));
+    world.clock.advance(1s);
+  };
+  for (int i = 0; i < 12; ++i) due(world.tenant, "many-" + std::to_string(i));
+  due(other, "one");
+  const auto found = must(world.rows.due(world.clock.now(), 3));
+  ASSERT_EQ(found.size(), 3U);
+  EXPECT_EQ(found[0].tenant, world.tenant) << "that longest due first";
+  EXPECT_EQ(found[1].tenant, other) << "and not all of one tenant before the other's";
+  EXPECT_EQ(must(world.rows.due(world.clock.now(), 30)).size(), 6U);
 }
 
 TEST(CredentialRotation, AServerThatIsAwayIsTriedAgainAndThenGivenUp) {
@@ -567,7 +838,7 @@ TEST(CredentialRotation, IsKeptApartByTenantAndOwner) {
                     return vault::CredentialRotationStore::Effect{};
                   })),
               ErrorCode::NotFound);
-    EXPECT_TRUE(must(world.rows.between(tenant, which, which)).empty());
+    EXPECT_TRUE(must(world.rows.of(tenant, {&which, 1})).empty());
     EXPECT_TRUE(world.rows.give_back(tenant, which, "lease").ok());
   }
   EXPECT_EQ(must(world.rows.find(world.tenant, key)).phase, RotationPhase::Pending);

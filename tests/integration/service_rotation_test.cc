@@ -405,6 +405,130 @@ TEST_F(ServiceRotation, WithoutTlsNoServerIsTrusted) {
   EXPECT_EQ(code_of(lenient.set(step)), ErrorCode::Conflict);
   running.new_role = "no_such_role";
   EXPECT_EQ(code_of(lenient.set(step)), ErrorCode::Conflict);
+
+  // What is in a value cannot take a time-out away, and none is told a password.
+  running.settings.database = "connect_timeout=";
+  const vault::LogIn log_in{"u", SecureBuffer::copy_of(std::string_view("tcp_user_timeout="))};
+  const auto strict = storage::complete_conninfo(rotator.server(running.settings, log_in));
+  for (const char* wanted : {" connect_timeout=5", " tcp_user_timeout=15000", " gssencmode=disable",
+                             " sslmode=verify-full", " channel_binding=require"}) {
+    EXPECT_THAT(strict, HasSubstr(wanted));
+  }
+  EXPECT_THAT(storage::complete_conninfo(lenient.server(running.settings, log_in)),
+              HasSubstr(" connect_timeout=5"));
+}
+
+TEST_F(ServiceRotation, WhatTheServerRefusesIsRolledBackAndCanBeRotatedAgain) {
+  prepare_postgres("db", "app_a", {"app_a", "app_typo"});
+  EXPECT_THAT(rotate("db"), HasStatus(202));
+  const auto ended = until(
+      "db", [](const Json& is) { return is.contains("failed_at") && phase(is).empty(); },
+      "there is no such role");
+  EXPECT_EQ(ended.at("problem"), "the PostgreSQL server has no such role");
+  EXPECT_TRUE(takes("app_a", "first-password"));
+  put("/credentials/db/rotation", settings_of_postgres({"app_a", "app_b"}));
+  EXPECT_THAT(rotate("db"), HasStatus(202));
+  until(
+      "db", [](const Json& is) { return phase(is) == "previous"; }, "the typo is mended");
+}
+
+TEST_F(ServiceRotation, ByWebhookThatRefusesToUndoIsAbandonedByAnAdmin) {
+  put("/credentials/hook-secret", {{"fields", {{"secret", Hook::kSecret}}}});
+  put("/credentials/api", {{"fields", {{"username", "u"}, {"password", "old"}}}});
+  put("/credentials/api/rotation",
+      {{"kind", "webhook"}, {"url", hook.url()}, {"secret_credential", "hook-secret"}});
+  hook.answer("rotation.undo", 404);
+  hook.answer("rotation.set", 422);
+  EXPECT_THAT(rotate("api"), HasStatus(202));
+  until(
+      "api", [](const Json& is) { return is.contains("failed_at"); }, "a refusal sets nothing");
+  EXPECT_THAT(hook.told(), ElementsAre("rotation.set")) << "so nothing is undone";
+  hook.answer("rotation.set", 200);
+  hook.answer("rotation.test", 422);
+  EXPECT_THAT(rotate("api"), HasStatus(202));
+  until(
+      "api",
+      [](const Json& is) {
+        return phase(is) == "rolling_back" && is.at("rotation").at("attempts") > 0;
+      },
+      "it cannot be undone");
+  eventually(
+      [&] {
+        return tenant
+                   .api("POST", "/credentials/api/rotation/cancel", tenant.admin,
+                        {{"abandon", true}})
+                   .status == 200;
+      },
+      "it is abandoned");
+  EXPECT_THAT(state("api").at("problem").get<std::string>(), HasSubstr("abandoned"));
+  EXPECT_EQ(value("api").second, "old");
+}
+
+TEST_F(ServiceRotation, AUserNeitherMovesAScheduleNorHasRsaKeysMade) {
+  const auto alice = tenant.user_token("alice");
+  tenant.store("alice", "github", {{"token", "of-alice"}});
+  const auto query = "?issuer=" + percent_encoded(tenant.idp.issuer()) + "&subject=alice";
+  const auto own = [&](const char* method, const std::string& path, const Json& body) {
+    return tenant.api(method, "/credentials/github" + path, alice, body);
+  };
+  EXPECT_THAT(own("PATCH", "", {{"rotation_due_at", "2020-01-01T00:00:00Z"}}), HasStatus(200))
+      << "it is a note while there is no schedule";
+  put("/credentials/github/rotation" + query,
+      {{"kind", "password"}, {"field", "token"}, {"interval_seconds", 86400}});
+  for (const Json& date : {Json("2020-01-01T00:00:00Z"), Json(nullptr)}) {
+    EXPECT_THAT(own("PATCH", "", {{"rotation_due_at", date}}), IsProblem(403, "forbidden"));
+    EXPECT_THAT(own("PUT", "", {{"fields", {{"token", "x"}}}, {"rotation_due_at", date}}),
+                IsProblem(403, "forbidden"));
+  }
+  EXPECT_THAT(tenant.api("PATCH", "/credentials/github" + query, tenant.admin,
+                         {{"rotation_due_at", nullptr}}),
+              HasStatus(409));
+  EXPECT_THAT(
+      own("POST", "/rotate",
+          {{"generate", {{"kind", "ssh_key"}, {"field", "token"}, {"algorithm", "rsa-4096"}}}}),
+      IsProblem(403, "forbidden"));
+}
+
+TEST_F(ServiceRotation, AnEmergencyGoesPageByPageAndEndsSessions) {
+  tenant.manifest["settings"]["vault_api"] = {{"clients", {"gw-01"}}};
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  for (const char* who : {"alice", "bob"}) {
+    tenant.store(who, "github", {{"token", "x"}});
+    ASSERT_THAT(tenant.release(tenant.user_token(who), {{{"backend", "github"}}}), HasStatus(200));
+  }
+  const auto session = json_of(tenant.ask(
+      "POST", "/t/rotating/v1/auth/approle/login", {{"Content-Type", "application/json"}},
+      Json{{"role_id", "gw-01"}, {"secret_id", tenant.secret}}.dump()));
+  const auto token = session.at("auth").at("client_token").get<std::string>();
+  const auto look = [&] {
+    return tenant
+        .ask("GET", "/t/rotating/v1/auth/token/lookup-self", {{"X-Vault-Token", token}}, "")
+        .status;
+  };
+  ASSERT_EQ(look(), 200);
+  Json order{{"client", "gw-01"},
+             {"since", "2020-01-01T00:00:00Z"},
+             {"action", "disable"},
+             {"limit", 1},
+             {"reason", "a drill"}};
+  auto page = json_of(tenant.api("POST", "/emergency", tenant.admin, order));
+  EXPECT_EQ(page.at("tokens"), 1) << page;
+  EXPECT_EQ(page.at("tokens_revoked"), 1);
+  EXPECT_EQ(look(), 403) << "a session from before is no more";
+  ASSERT_EQ(page.at("items").size(), 1U);
+  EXPECT_EQ(page.at("items").at(0).at("owner").at("subject"), "alice");
+  order["cursor"] = page.at("next_cursor");
+  page = json_of(tenant.api("POST", "/emergency", tenant.admin, order));
+  ASSERT_EQ(page.at("items").size(), 1U);
+  EXPECT_EQ(page.at("items").at(0).at("owner").at("subject"), "bob");
+  EXPECT_FALSE(page.contains("next_cursor"));
+  std::vector<std::string> owners;
+  for (const auto& each : tenant.audit("limit=1000&action=credential.version_delete")) {
+    owners.push_back(each.at("event").at("fields").at("subject"));
+  }
+  EXPECT_THAT(owners, testing::UnorderedElementsAre("alice", "bob"));
+  order["cursor"] = "nonsense";
+  EXPECT_THAT(tenant.api("POST", "/emergency", tenant.admin, order), HasStatus(400));
 }
 
 TEST_F(ServiceRotation, NothingSecretIsInLogsAnswersOrRecords) {
@@ -598,7 +722,8 @@ TEST_F(ServiceRotation, AnEmergencyRotatesOrDisablesWhatWasTouchedAndNothingElse
             "of-bob");
   std::size_t acts = 0;
   for (const auto& each : tenant.audit("limit=1000&action=credential.emergency")) {
-    EXPECT_EQ(each.at("event").at("fields").at("credentials"), "github of alice");
+    EXPECT_EQ(each.at("event").at("fields").at("credentials"),
+              "github of alice (" + tenant.idp.issuer() + ")");
     ++acts;
   }
   EXPECT_EQ(acts, 3U);

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -48,7 +49,13 @@ class RoleServer final : public vault::Rotator {
  public:
   explicit RoleServer(Fate& fate) : fate_(fate) {}
 
-  Status check(const vault::RotationSettings&) const override { return {}; }
+  Status check(const vault::RotationSettings&) const override {
+    if (out_of_bounds) return *out_of_bounds;
+    return {};
+  }
+  bool retires(const vault::RunningRotation& running) const override {
+    return running.old_role != running.new_role;
+  }
   Result<std::string> next_role(const vault::RotationSettings& settings,
                                 const vault::Fields& current) const override {
     POSTERN_TRY(const auto log_in, vault::log_in_of(current, settings.field));
@@ -59,6 +66,8 @@ class RoleServer final : public vault::Rotator {
   }
   Status set(const Step& step) override {
     return fate_.pass([&]() -> Status {
+      if (const auto refused = fails("connect")) return *refused;
+      if (const auto may = step.before_change(); !may.ok()) return may;
       if (const auto refused = fails("set")) return *refused;
       if (on_set) on_set();
       remember(step.running.new_role, *step.made);
@@ -104,6 +113,8 @@ class RoleServer final : public vault::Rotator {
 
   std::map<std::string, std::string> passwords;
   std::map<std::string, std::vector<Error>> failures;  ///< of a step, taken from the front
+  std::map<std::string, Error> refuses;                ///< a step, for good
+  std::optional<Error> out_of_bounds;                  ///< what check() says
   std::function<void()> on_set;
   std::mutex mutex;
 
@@ -116,6 +127,7 @@ class RoleServer final : public vault::Rotator {
     passwords[role] = password_of(fields);
   }
   std::optional<Error> fails(const char* step) {
+    if (const auto refused = refuses.find(step); refused != refuses.end()) return refused->second;
     auto& left = failures[step];
     if (left.empty()) return std::nullopt;
     auto error = left.front();
@@ -134,10 +146,9 @@ class MortalRotations final : public vault::CredentialRotationStore {
                                          const vault::CredentialKey& key) override {
     return store_.find(tenant, key);
   }
-  Result<std::vector<vault::CredentialRotation>> between(
-      const TenantId& tenant, const vault::CredentialKey& first,
-      const vault::CredentialKey& last) override {
-    return store_.between(tenant, first, last);
+  Result<std::vector<vault::CredentialRotation>> of(
+      const TenantId& tenant, std::span<const vault::CredentialKey> keys) override {
+    return store_.of(tenant, keys);
   }
   Result<vault::CredentialRotation> change(const TenantId& tenant, const vault::CredentialKey& key,
                                            const std::string& lease, const Edit& edit) override {

@@ -983,10 +983,12 @@ Result<std::string> Client::rotate_credential(const TenantId& tenant, const Cred
 
 Result<std::string> Client::steer_rotation(const TenantId& tenant, const CredentialName& name,
                                            const CredentialOwner& owner, RotationStep step) {
-  const auto* last = step == RotationStep::Retire ? "/rotation/retire" : "/rotation/cancel";
+  const bool abandon = step == RotationStep::AbandonRetire || step == RotationStep::AbandonCancel;
+  const bool retire = step == RotationStep::Retire || step == RotationStep::AbandonRetire;
+  const auto* last = retire ? "/rotation/retire" : "/rotation/cancel";
   auto target =
       Target(tenant_path(tenant, "/credentials/" + name.str() + last)).with(owner.principal());
-  return json_call("POST", target.take(), "", "");
+  return json_call("POST", target.take(), abandon ? R"({"abandon":true})" : "", "the request");
 }
 
 namespace {

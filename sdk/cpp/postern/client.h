@@ -247,7 +247,8 @@ struct RotateRequest {
   std::string generate;                 ///< JSON: how a value is made this once; or empty
   std::optional<std::chrono::seconds> grace;
 };
-enum class RotationStep { Retire, Cancel };
+/// Abandoned ones end in the service alone: outside all stays as it is.
+enum class RotationStep { Retire, Cancel, AbandonRetire, AbandonCancel };
 
 /// What one item of a release or an exchange is for.
 struct TargetItem {

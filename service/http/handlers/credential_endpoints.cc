@@ -3,6 +3,7 @@
 
 #include "core/time_format.h"
 #include "http/handlers/credential_api.h"
+#include "http/handlers/rotation_endpoints.h"
 #include "policy/credential_type.h"
 
 /// Stored credentials: set, show, describe, list, delete. A value goes in and
@@ -62,6 +63,23 @@ class Description {
       POSTERN_CHECK(read.take(name, *it));
     }
     return read;
+  }
+
+  /// A date moves the schedule, which is an admin's to say, and has one as long as it is.
+  Status check_date(grants::CredentialRotations& rotations, const TenantId& tenant,
+                    const vault::CredentialKey& key, const Caller& caller) const {
+    if (!rotation_due_at_) return {};
+    const auto found = rotations.find(tenant, key);
+    if (!found.ok() && found.error().code == ErrorCode::NotFound) return {};
+    POSTERN_CHECK(found);
+    const auto& settings = found.value().settings;
+    if (!settings || !settings->interval) return {};
+    if (caller.kind == Kind::User) {
+      return fail(ErrorCode::Forbidden, "an admin of the tenant says when this one is rotated");
+    }
+    if (*rotation_due_at_) return {};
+    return fail(ErrorCode::Conflict,
+                "the credential is rotated at an interval: change the settings of its rotation");
   }
 
   /// The members that the request named, with spaces between them.
@@ -172,9 +190,9 @@ Result<std::optional<std::string>> type_of(const Json& body) {
   return type;
 }
 
-Result<Done> put_credential(const Services& services, const Request& request,
-                            const policy::TenantSnapshot& snapshot, const Caller& caller,
-                            audit::Event& record) {
+Result<Done> put_credential(const Services& services, grants::CredentialRotations& rotations,
+                            const Request& request, const policy::TenantSnapshot& snapshot,
+                            const Caller& caller, audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record, Untrusted::Refuse));
   POSTERN_CHECK(check_may_store(snapshot, caller, key.name));
   const auto now = services.clock.now();
@@ -185,6 +203,7 @@ Result<Done> put_credential(const Services& services, const Request& request,
   POSTERN_TRY(const auto expires_at, time_member(body, "expires_at", now));
   POSTERN_TRY(const auto type, type_of(body));
   POSTERN_TRY(const auto description, Description::of(body));
+  POSTERN_CHECK(description.check_date(rotations, snapshot.tenant(), key, caller));
   std::string names;
   for (const auto& [name, value] : fields) names += (names.empty() ? "" : " ") + name;
   record.with("fields", names).with("type", type.value_or("")).with("changed", description.named());
@@ -219,15 +238,16 @@ Result<Done> show_credential(const Services& services, const Request& request,
   return Done{std::move(reply)};
 }
 
-Result<Done> describe_credential(const Services& services, const Request& request,
-                                 const policy::TenantSnapshot& snapshot, const Caller& caller,
-                                 audit::Event& record) {
+Result<Done> describe_credential(const Services& services, grants::CredentialRotations& rotations,
+                                 const Request& request, const policy::TenantSnapshot& snapshot,
+                                 const Caller& caller, audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record));
   POSTERN_TRY(const auto body,
               json_body(request, {"description", "labels", "metadata", "rotation_due_at",
                                   "max_versions", "cas_required"}));
   POSTERN_TRY(const auto description, Description::of(body));
   record.with("changed", description.named());
+  POSTERN_CHECK(description.check_date(rotations, snapshot.tenant(), key, caller));
   POSTERN_TRY(const auto expected, expected_by(services, request, snapshot, key, Absent::Refuse));
   POSTERN_TRY(const auto stored,
               services.credentials.describe(snapshot.tenant(), key, expected,
@@ -282,17 +302,32 @@ Result<Done> list_credentials(const Services& services, const Request& request,
   return Done{json_reply(200, body)};
 }
 
+constexpr auto kOne = "/api/v1/tenants/{}/credentials/{}";
+
 }  // namespace
+
+void add_credential_write_endpoints(Router& router, Gate& gate, Services& services,
+                                    grants::CredentialRotations& rotations) {
+  const auto add = [&](const char* method, const char* action, auto call) {
+    gate.add(router, method, kOne, Pool::Database,
+             [&services, &rotations, action, call](const Request& request) {
+               return tenant_call(
+                   services, request, action, {Kind::Operator, Kind::TenantAdmin, Kind::User},
+                   [&](const auto& snapshot, const auto& caller, auto& record) {
+                     return call(services, rotations, request, snapshot, caller, record);
+                   });
+             });
+  };
+  add("PUT", "credential.put", put_credential);
+  add("PATCH", "credential.describe", describe_credential);
+}
 
 void add_credential_endpoints(Router& router, Gate& gate, Services& services) {
   const auto add = [&](const char* method, const char* pattern, const char* action,
                        CredentialCall call) {
     add_credential_endpoint(router, gate, services, method, pattern, action, call);
   };
-  constexpr auto kOne = "/api/v1/tenants/{}/credentials/{}";
-  add("PUT", kOne, "credential.put", put_credential);
   add("GET", kOne, "credential.read", show_credential);
-  add("PATCH", kOne, "credential.describe", describe_credential);
   add("DELETE", kOne, "credential.delete", delete_credential);
   add("GET", "/api/v1/tenants/{}/credentials", "credential.list",
       [](const Services& services_, const Request& request, const policy::TenantSnapshot& snapshot,

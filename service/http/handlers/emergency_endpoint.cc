@@ -1,7 +1,10 @@
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "core/text.h"
 #include "core/time_format.h"
+#include "crypto/base64url.h"
 #include "grants/touched_credentials.h"
 #include "http/handlers/credential_api.h"
 #include "http/handlers/rotation_endpoints.h"
@@ -14,6 +17,7 @@ namespace {
 using grants::CredentialRotations;
 using token::Json;
 using vault::RotationPhase;
+using Again = CredentialRotations::Again;
 using Kind = Caller::Kind;
 
 Error at(std::string pointer, std::string detail) {
@@ -28,7 +32,38 @@ struct Order {
   bool disable = false;
   bool dry_run = false;
   std::string reason;
+  std::optional<vault::CredentialKey> after{};  ///< the last of the page before
+  std::uint32_t limit = 0;
 };
+
+// What one page ends with; the record names as many, and holds no more than 1 MiB.
+std::string cursor_of(const vault::CredentialKey& key) {
+  const auto& [issuer, subject] = key.owner.principal();
+  return crypto::base64url(
+      as_bytes(token::dump_json(Json::array({issuer, subject, key.name.str()}))));
+}
+
+Result<std::optional<vault::CredentialKey>> cursor_in(const Json& body) {
+  using After = std::optional<vault::CredentialKey>;
+  POSTERN_TRY(const auto text, text_member(body, "cursor", 8000));
+  if (!text) return After();
+  const auto malformed = at("/cursor", "is none that this service gave");
+  const auto bytes = crypto::base64url_decode(*text);
+  if (!bytes.ok()) return malformed;
+  const auto json = token::parse_json(as_text(bytes.value()));
+  const auto is_text = [](const Json& each) { return each.is_string(); };
+  if (!json.ok() || !json.value().is_array() || json.value().size() != 3 ||
+      !std::all_of(json.value().begin(), json.value().end(), is_text)) {
+    return malformed;
+  }
+  auto issuer = json.value()[0].get<std::string>();
+  auto subject = json.value()[1].get<std::string>();
+  auto name = CredentialName::parse(json.value()[2].get<std::string>());
+  if (!name.ok() || issuer.empty() != subject.empty()) return malformed;
+  auto owner =
+      issuer.empty() ? Owner::tenant() : Owner::principal({std::move(issuer), std::move(subject)});
+  return After(vault::CredentialKey{std::move(owner), std::move(name).value()});
+}
 
 Result<std::optional<Principal>> principal_in(const Json& body) {
   const auto it = body.find("principal");
@@ -72,6 +107,8 @@ Result<Order> read_order(const Json& body, sys_seconds now) {
   order.disable = action == "disable";
   POSTERN_TRY(order.reason, one_line(body, "reason", 500));
   if (order.reason.empty()) return at("/reason", "must say in one line what has happened");
+  POSTERN_TRY(order.after, cursor_in(body));
+  POSTERN_TRY(order.limit, limit_in(body));
   const auto dry_run = body.find("dry_run");
   if (dry_run == body.end()) return order;
   if (!dry_run->is_boolean()) return at("/dry_run", "must be true or false");
@@ -92,25 +129,21 @@ struct Acting {
   sys_seconds now;
 
   audit::Event record(const char* action, const vault::CredentialKey& key) const {
-    auto out = act;
-    out.action = action;
-    out.with("credential", key.name.str())
-        .with("credential_owner", key.owner.is_tenant() ? "tenant" : "principal");
-    return out;
+    return record_of_one(act, action, key);
   }
 
   /// Whatever is under way must not keep what may be stolen alive.
-  Result<vault::CredentialRotation> hurry(const vault::CredentialKey& key) const {
+  Result<vault::CredentialRotation> hurry(const vault::CredentialKey& key, Again again) const {
     POSTERN_TRY(auto is, rotations.find(tenant, key));
     if (is.phase == RotationPhase::None) return is;
-    return rotations.hurry(tenant, key, record("credential.rotation_hurry", key));
+    return rotations.hurry(tenant, key, again, record("credential.rotation_hurry", key));
   }
 
   Status disable(const vault::CredentialKey& key) const {
     // A value that is not handed out yet never is, now that the one before is deleted; to
     // give it up only saves the time until that is noticed.
     static_cast<void>(rotations.cancel(tenant, key, record("credential.rotation_cancel", key)));
-    POSTERN_CHECK(hurry(key));
+    POSTERN_CHECK(hurry(key, Again::No));
     const auto event = record("credential.version_delete", key);
     const auto deleted = services.credentials.change_versions(
         tenant, key, {}, vault::CredentialStore::VersionChange::Delete, std::nullopt, now,
@@ -122,17 +155,25 @@ struct Acting {
 
   /// "rotated" or "begun".
   Result<std::string> rotate(const vault::CredentialKey& key) const {
-    POSTERN_TRY(auto is, hurry(key));
-    if (is.phase == RotationPhase::Pending || is.phase == RotationPhase::Set ||
-        is.phase == RotationPhase::Tested) {
-      return std::string("begun");  // to what nobody has seen
-    }
-    POSTERN_CHECK(rotations.may_rotate(is));
+    POSTERN_TRY(const auto before, rotations.find(tenant, key));
+    if (before.phase != RotationPhase::None) return rotate_again(key, before);
+    POSTERN_CHECK(rotations.may_rotate(before));
     CredentialRotations::Order at_once;
     at_once.grace = std::chrono::seconds(0);
-    POSTERN_TRY(is, rotations.rotate(tenant, key, at_once, record("credential.rotate", key)));
-    const bool done = is.phase == RotationPhase::Previous || is.phase == RotationPhase::None;
-    return std::string(done ? "rotated" : "begun");
+    POSTERN_TRY(const auto is,
+                rotations.rotate(tenant, key, at_once, record("credential.rotate", key)));
+    return std::string(is.version != before.version ? "rotated" : "begun");
+  }
+
+  /// What is handed out may be stolen, and one that is under way may not replace it.
+  Result<std::string> rotate_again(const vault::CredentialKey& key,
+                                   const vault::CredentialRotation& before) const {
+    const auto may = rotations.may_begin(tenant, before);
+    POSTERN_TRY(const auto is, hurry(key, may.ok() ? Again::Yes : Again::No));
+    POSTERN_CHECK(may);
+    if (is.version != before.version) return std::string("rotated");
+    if (is.phase != RotationPhase::None || is.wanted) return std::string("begun");
+    return fail(ErrorCode::Conflict, is.problem);
   }
 
   Json act_on(const vault::CredentialKey& key, const grants::TouchedCredential& touched) const {
@@ -154,9 +195,8 @@ struct Acting {
       if (found.error().code != ErrorCode::NotFound) return refuse(found.error());
       item["status"] = "gone";
     } else if (order.dry_run) {
-      const auto may = order.disable ? Status() : rotations.may_rotate(found.value());
-      // One under way is hurried.
-      if (!may.ok() && found.value().phase == RotationPhase::None) return refuse(may.error());
+      const auto may = order.disable ? Status() : rotations.may_begin(tenant, found.value());
+      if (!may.ok()) return refuse(may.error());
       item["status"] = order.disable ? "would_disable" : "would_rotate";
     } else if (order.disable) {
       if (const auto done = disable(key); !done.ok()) return refuse(done.error());
@@ -172,15 +212,17 @@ struct Acting {
 
 std::string named(const vault::CredentialKey& key) {
   if (key.owner.is_tenant()) return key.name.str();
-  return key.name.str() + " of " + key.owner.principal().subject;
+  const auto& [issuer, subject] = key.owner.principal();
+  return key.name.str() + " of " + subject + " (" + issuer + ")";
 }
 
 Result<Done> contain(const Services& services, CredentialRotations& rotations,
                      policy::RevocationList& revocations, const Request& request,
                      const policy::TenantSnapshot& snapshot, audit::Event& record) {
   POSTERN_CHECK(Query::none(request));
-  POSTERN_TRY(const auto body, json_body(request, {"principal", "client", "backend", "since",
-                                                   "action", "dry_run", "reason"}));
+  POSTERN_TRY(const auto body,
+              json_body(request, {"principal", "client", "backend", "since", "action", "dry_run",
+                                  "reason", "cursor", "limit"}));
   const auto now = services.clock.now();
   POSTERN_TRY(const auto order, read_order(body, now));
   record.with("reason", order.reason)
@@ -203,17 +245,23 @@ Result<Done> contain(const Services& services, CredentialRotations& rotations,
               {"complete", touched.complete},
               {"tokens", touched.tokens.size()},
               {"tokens_revoked", 0}};
-  // First: a token is used within minutes.
+  // First, and with the first page: a token is used within minutes.
   std::uint64_t revoked = 0;
   for (const auto& token : touched.tokens) {
-    if (order.dry_run) break;
+    if (order.dry_run || order.after) break;
     if (revocations.revoke(tenant, token.id, token.expires_at).ok()) ++revoked;
   }
   answer["tokens_revoked"] = revoked;
   std::string names;
-  for (const auto& [key, each] : touched.credentials) {
-    answer["items"].push_back(acting.act_on(key, each));
-    names += (names.empty() ? "" : ", ") + named(key);
+  if (order.after) answer["tokens"] = 0;
+  auto next =
+      order.after ? touched.credentials.upper_bound(*order.after) : touched.credentials.begin();
+  for (; next != touched.credentials.end() && answer["items"].size() < order.limit; ++next) {
+    answer["items"].push_back(acting.act_on(next->first, next->second));
+    names += (names.empty() ? "" : ", ") + named(next->first);
+  }
+  if (next != touched.credentials.end()) {
+    answer["next_cursor"] = cursor_of(std::prev(next)->first);
   }
   record.with("credentials", names).with("tokens_revoked", std::to_string(revoked));
   return Done{json_reply(200, answer), Done::Recorded::ByGate};

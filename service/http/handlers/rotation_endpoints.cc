@@ -72,6 +72,17 @@ Status check_may_steer(const Caller& caller, const std::optional<RotationSetting
   return fail(ErrorCode::Forbidden, "this rotation is for an admin of the tenant");
 }
 
+/// An RSA key takes seconds to make, and whoever waits for a release waits with it.
+Status check_may_make(const Caller& caller, const RotationSettings& settings) {
+  const auto made_as = settings.made_as();
+  const bool pair =
+      made_as == vault::RotationKind::KeyPair || made_as == vault::RotationKind::SshKey;
+  const bool slow = pair && (settings.key == crypto::KeyPairKind::Rsa3072 ||
+                             settings.key == crypto::KeyPairKind::Rsa4096);
+  if (caller.kind != Kind::User || !slow) return {};
+  return fail(ErrorCode::Forbidden, "RSA keys are made for an admin of the tenant; take ed25519");
+}
+
 struct Endpoints {
   Services& services;
   CredentialRotations& rotations;
@@ -155,12 +166,33 @@ Result<Done> rotate(const Endpoints& on, const Request& request,
   if (order.given == nullptr && !order.once) {
     POSTERN_TRY(const auto found, on.rotations.find(snapshot.tenant(), key));
     POSTERN_CHECK(check_may_steer(caller, found.settings));
+    if (found.settings) POSTERN_CHECK(check_may_make(caller, *found.settings));
   }
+  if (order.once) POSTERN_CHECK(check_may_make(caller, *order.once));
   POSTERN_TRY(const auto begun, on.rotations.rotate(snapshot.tenant(), key, order, record));
   return Done{state_reply(begun, on.services.clock.now()), Done::Recorded::InStore};
 }
 
-template <auto change>
+Result<bool> flag_in(const Json& body, const char* name) {
+  const auto it = body.find(name);
+  if (it == body.end()) return false;
+  if (!it->is_boolean()) return at(std::string("/") + name, "must be true or false");
+  return it->get<bool>();
+}
+
+/// `{"abandon": true}`; no body is none.
+Result<bool> abandons(const Request& request, const Caller& caller) {
+  if (request.body.expose([](ByteView bytes) { return bytes.empty(); })) return false;
+  POSTERN_TRY(const auto body, json_body(request, {"abandon"}));
+  POSTERN_TRY(const auto abandon, flag_in(body, "abandon"));
+  if (abandon && caller.kind == Kind::User) {
+    return fail(ErrorCode::Forbidden, "only an admin of the tenant may abandon a rotation");
+  }
+  return abandon;
+}
+
+/// @param stuck  the phase that can be abandoned here
+template <auto change, RotationPhase stuck>
 Result<Done> steer(const Endpoints& on, const Request& request,
                    const policy::TenantSnapshot& snapshot, const Caller& caller,
                    audit::Event& record) {
@@ -169,7 +201,10 @@ Result<Done> steer(const Endpoints& on, const Request& request,
   if (found.phase != RotationPhase::None) {
     POSTERN_CHECK(check_may_steer(caller, found.running.settings));
   }
-  POSTERN_TRY(const auto changed, (on.rotations.*change)(snapshot.tenant(), key, record));
+  POSTERN_TRY(const auto abandon, abandons(request, caller));
+  auto result = abandon ? on.rotations.abandon(snapshot.tenant(), key, stuck, record)
+                        : (on.rotations.*change)(snapshot.tenant(), key, record);
+  POSTERN_TRY(const auto changed, std::move(result));
   // What is not retired yet is under way: somebody outside has still to be told.
   const bool waits = changed.next_at && changed.phase != RotationPhase::None;
   return Done{json_reply(waits ? 202 : 200, state_json(changed, on.services.clock.now())),
@@ -222,37 +257,6 @@ Result<vault::Texts> labels_in(const Json& body) {
   return labels;
 }
 
-Result<bool> flag_in(const Json& body, const char* name) {
-  const auto it = body.find(name);
-  if (it == body.end()) return false;
-  if (!it->is_boolean()) return at(std::string("/") + name, "must be true or false");
-  return it->get<bool>();
-}
-
-Result<std::uint32_t> limit_in(const Json& body) {
-  const auto it = body.find("limit");
-  if (it == body.end()) return std::uint32_t{50};
-  if (it->is_number_unsigned() && it->get<std::uint64_t>() >= 1 &&
-      it->get<std::uint64_t>() <= 100) {
-    return it->get<std::uint32_t>();
-  }
-  return at("/limit", "must be a number from 1 to 100");
-}
-
-/// The record of one credential within an act on several.
-audit::Event record_of_one(const audit::Event& act, const char* action,
-                           const vault::CredentialKey& key) {
-  auto record = act;
-  record.action = action;
-  record.with("credential", key.name.str())
-      .with("credential_owner", key.owner.is_tenant() ? "tenant" : "principal");
-  if (!key.owner.is_tenant()) {
-    record.with("subject_issuer", key.owner.principal().issuer)
-        .with("subject", key.owner.principal().subject);
-  }
-  return record;
-}
-
 void refuse_item(Json& item, const Error& error) {
   item["status"] = "refused";
   item["detail"] = error.detail.empty() ? std::string(to_string(error.code)) : error.detail;
@@ -261,7 +265,9 @@ void refuse_item(Json& item, const Error& error) {
 /// Begins it, and says in the item what came of that.
 void rotate_one(const Endpoints& on, const TenantId& tenant, const CredentialRotation& rotation,
                 bool dry_run, const audit::Event& record, Json& item) {
-  if (const auto may = on.rotations.may_rotate(rotation); !may.ok()) {
+  auto may = on.rotations.may_rotate(rotation);
+  if (may.ok() && dry_run) may = on.rotations.may_begin(tenant, rotation);
+  if (!may.ok()) {
     refuse_item(item, may.error());
   } else if (dry_run) {
     item["status"] = "would_rotate";
@@ -310,6 +316,29 @@ Result<Done> rotate_many(const Endpoints& on, const Request& request,
 
 }  // namespace
 
+Result<std::uint32_t> limit_in(const Json& body) {
+  const auto it = body.find("limit");
+  if (it == body.end()) return std::uint32_t{50};
+  if (it->is_number_unsigned() && it->get<std::uint64_t>() >= 1 &&
+      it->get<std::uint64_t>() <= 100) {
+    return it->get<std::uint32_t>();
+  }
+  return at("/limit", "must be a number from 1 to 100");
+}
+
+audit::Event record_of_one(const audit::Event& act, const char* action,
+                           const vault::CredentialKey& key) {
+  auto record = act;
+  record.action = action;
+  record.with("credential", key.name.str())
+      .with("credential_owner", key.owner.is_tenant() ? "tenant" : "principal");
+  if (!key.owner.is_tenant()) {
+    record.with("subject_issuer", key.owner.principal().issuer)
+        .with("subject", key.owner.principal().subject);
+  }
+  return record;
+}
+
 void add_rotation_endpoints(Router& router, Gate& gate, Services& services,
                             CredentialRotations& rotations) {
   const Endpoints on{services, rotations};
@@ -336,9 +365,9 @@ void add_rotation_endpoints(Router& router, Gate& gate, Services& services,
   add("POST", "/api/v1/tenants/{}/credentials/{}/rotate", "credential.rotate", For::Everybody,
       rotate);
   add("POST", "/api/v1/tenants/{}/credentials/{}/rotation/retire", "credential.rotation_retire",
-      For::Everybody, steer<&CredentialRotations::end_grace>);
+      For::Everybody, steer<&CredentialRotations::end_grace, RotationPhase::Previous>);
   add("POST", "/api/v1/tenants/{}/credentials/{}/rotation/cancel", "credential.rotation_cancel",
-      For::Everybody, steer<&CredentialRotations::cancel>);
+      For::Everybody, steer<&CredentialRotations::cancel, RotationPhase::RollingBack>);
   add("POST", "/api/v1/tenants/{}/rotations", "credential.rotate_many", For::Admins, rotate_many);
   add("GET", "/api/v1/tenants/{}/rotations", "credential.list", For::Admins, report);
 }

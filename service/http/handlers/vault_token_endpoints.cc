@@ -278,6 +278,12 @@ Result<grants::Caller> logged_in(const Services& services, const policy::TenantS
   return authenticated;
 }
 
+/// With when it ends: an emergency revokes it until then.
+void record_session(audit::Event& record, const grants::VaultSession& session) {
+  record.with("session", session.id)
+      .with("expires_at", std::to_string(session.expires_at.time_since_epoch().count()));
+}
+
 /// What a login is tried with; the texts are the body's.
 struct LoginTry {
   const Services& services;
@@ -292,7 +298,7 @@ Result<Reply> login_of_client(const LoginTry& with, const ClientParameters& offe
   POSTERN_CHECK(grants::VaultSessions::check_client(with.snapshot, *caller.client));
   POSTERN_TRY(const auto started,
               with.services.vault_sessions->start(with.snapshot, *caller.client));
-  with.record.with("session", started.session.id);
+  record_session(with.record, started.session);
   return session_reply(with.services, with.request, started.session, started.token);
 }
 
@@ -311,7 +317,7 @@ Result<Reply> login_for_user(const LoginTry& with, const ClientParameters& offer
   grants::record_subject(with.record, *user);
   POSTERN_TRY(const auto started, with.services.vault_sessions->start_for_user(
                                       with.snapshot, client, *user, user_token));
-  with.record.with("session", started.session.id);
+  record_session(with.record, started.session);
   return session_reply(with.services, with.request, started.session, started.token, kViewsPolicy);
 }
 
