@@ -42,6 +42,7 @@ class Operation:
     request: dict     # media type to schema
     responses: dict   # status to resolved response
     security: set     # names of schemes; "" for none
+    body_required: bool = False
 
     def names(self, place: str) -> set:
         return {each["name"] for each in self.parameters if each["in"] == place}
@@ -82,7 +83,8 @@ class Contract:
         security = {name for each in found["security"] for name in each or [""]} or {""}
         return Operation(found["operationId"], method, path, parameters, request,
                          {int(status): self.resolve(each)
-                          for status, each in found["responses"].items()}, security)
+                          for status, each in found["responses"].items()}, security,
+                         found.get("requestBody", {}).get("required", False))
 
     def resolve(self, value: dict) -> dict:
         while "$ref" in value:

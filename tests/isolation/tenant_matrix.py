@@ -58,7 +58,7 @@ NO_IDS = set("""
     tls_client_auth_san_ip tls_client_auth_san_email dpop_bound_access_tokens
     tls_client_certificate_bound_access_tokens
     kind interval_seconds grace_seconds retired field public_field length alphabet require generate
-    host port database roles url since
+    host port database roles url since abandon
 """.split())
 # Of an operator, who may see every tenant; or of nobody's.
 FOR_OPERATORS = {"status", "keyStatus", "listTenants", "getTenantErasure"}
@@ -489,7 +489,7 @@ def openapi_requests(a: Names, x: Names, places: dict) -> dict:
             **({"cursor": places["cursor"]} if "cursor" in places else {})}),
         "contain": Request("POST", api + "/emergency", admin, body={
             "since": "2026-01-01T00:00:00Z", "action": "rotate", "dry_run": True, "reason": "matrix",
-            **suspect}),
+            **({"cursor": places["cursor"]} if "cursor" in places else {}), **suspect}),
         "explain": Request("POST", api + "/explanations", admin, body=explained),
         "readAudit": Request("GET", api + "/audit", admin, query={"limit": 1}),
         "verifyAudit": Request("GET", api + "/audit/verification", admin),

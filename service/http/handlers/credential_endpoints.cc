@@ -308,8 +308,8 @@ constexpr auto kOne = "/api/v1/tenants/{}/credentials/{}";
 
 void add_credential_write_endpoints(Router& router, Gate& gate, Services& services,
                                     grants::CredentialRotations& rotations) {
-  const auto add = [&](const char* method, const char* action, auto call) {
-    gate.add(router, method, kOne, Pool::Database,
+  const auto add = [&](const char* method, const char* pattern, const char* action, auto call) {
+    gate.add(router, method, pattern, Pool::Database,
              [&services, &rotations, action, call](const Request& request) {
                return tenant_call(
                    services, request, action, {Kind::Operator, Kind::TenantAdmin, Kind::User},
@@ -318,8 +318,8 @@ void add_credential_write_endpoints(Router& router, Gate& gate, Services& servic
                    });
              });
   };
-  add("PUT", "credential.put", put_credential);
-  add("PATCH", "credential.describe", describe_credential);
+  add("PUT", kOne, "credential.put", put_credential);
+  add("PATCH", kOne, "credential.describe", describe_credential);
 }
 
 void add_credential_endpoints(Router& router, Gate& gate, Services& services) {

@@ -197,11 +197,11 @@ Result<Done> steer(const Endpoints& on, const Request& request,
                    const policy::TenantSnapshot& snapshot, const Caller& caller,
                    audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record));
+  POSTERN_TRY(const auto abandon, abandons(request, caller));
   POSTERN_TRY(const auto found, on.rotations.find(snapshot.tenant(), key));
   if (found.phase != RotationPhase::None) {
     POSTERN_CHECK(check_may_steer(caller, found.running.settings));
   }
-  POSTERN_TRY(const auto abandon, abandons(request, caller));
   auto result = abandon ? on.rotations.abandon(snapshot.tenant(), key, stuck, record)
                         : (on.rotations.*change)(snapshot.tenant(), key, record);
   POSTERN_TRY(const auto changed, std::move(result));
