@@ -232,6 +232,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=30, help="without a rotation")
     given = parser.parse_args()
     build = given.build.absolute()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of `finally`
     ok = True
     with tempfile.TemporaryDirectory(prefix="postern-bench-") as scratch:
         os.chmod(scratch, 0o711)  # a PostgreSQL that root starts runs as another user

@@ -28,6 +28,7 @@ import os
 import pathlib
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -809,6 +810,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     given = parser.parse_args()
     build = ROOT / given.build
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of `finally`
     print(f"   {given.tenants} tenants, {given.pairs} pairs, seed {given.seed}")
     with tempfile.TemporaryDirectory() as scratch:
         os.chmod(scratch, 0o711)  # a PostgreSQL that root starts runs as another user
