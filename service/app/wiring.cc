@@ -97,23 +97,12 @@ outbound::FetchPolicy fetch_policy(const Config& config, std::vector<outbound::N
   return policy;
 }
 
-/// Of the operator's decision points, which only the operator names: what is open
-/// to them is not open to the addresses that tenants configure.
-outbound::FetchPolicy decision_policy(const Config& config,
-                                      std::vector<outbound::Network> networks) {
+/// Of decision points and rotators, which only the operator names: what is open to
+/// them is not open to the addresses that tenants configure.
+outbound::FetchPolicy operators_policy(const Config& config, bool allow_insecure_loopback,
+                                       std::vector<outbound::Network> networks) {
   outbound::FetchPolicy policy;
-  policy.allow_insecure_loopback = config.decision_point_allow_loopback;
-  policy.allow_private = std::move(networks);
-  policy.ca_file = config.outbound_ca_file;
-  policy.max_body_bytes = 64 * 1024;
-  return policy;
-}
-
-/// Of rotators, which go only to hosts that the operator names.
-outbound::FetchPolicy rotation_policy(const Config& config,
-                                      std::vector<outbound::Network> networks) {
-  outbound::FetchPolicy policy;
-  policy.allow_insecure_loopback = config.rotation_allow_insecure_loopback;
+  policy.allow_insecure_loopback = allow_insecure_loopback;
   policy.allow_private = std::move(networks);
   policy.ca_file = config.outbound_ca_file;
   policy.max_body_bytes = 64 * 1024;
@@ -206,7 +195,8 @@ struct Service::Impl {
                    config.max_staleness},
                   [this] { return watcher.last_confirmed(); }),
         fetcher(fetch_policy(config, std::move(networks))),
-        decision_fetcher(decision_policy(config, std::move(decision_networks))),
+        decision_fetcher(operators_policy(config, config.decision_point_allow_loopback,
+                                          std::move(decision_networks))),
         // Some threads are always left for issuers' keys.
         decision_point(
             decision_fetcher, clock,
@@ -249,10 +239,12 @@ struct Service::Impl {
         rotation_rows(database, audit_log),
         postgres_rotator({config.rotation_postgres_hosts, config.rotation_postgres_ca_file,
                           config.rotation_allow_insecure_loopback}),
-        rotation_fetcher(rotation_policy(config, rotation_networks)),
-        webhook_rotator(
-            {config.rotation_webhook_hosts, rotation_policy(config, std::move(rotation_networks))},
-            rotation_fetcher, clock),
+        rotation_fetcher(
+            operators_policy(config, config.rotation_allow_insecure_loopback, rotation_networks)),
+        webhook_rotator({config.rotation_webhook_hosts,
+                         operators_policy(config, config.rotation_allow_insecure_loopback,
+                                          std::move(rotation_networks))},
+                        rotation_fetcher, clock),
         rotations(rotation_rows, credentials, envelope, clock,
                   {&postgres_rotator, &webhook_rotator}),
         audit_writer(audit_log),
