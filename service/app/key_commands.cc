@@ -42,8 +42,9 @@ void say_why(const TenantId& tenant, const Error& error) {
                               ? "its key demands a share; an unsealed replica moves its rows"
                           : storage::is_being_erased(error)
                               ? "it is being erased, and gets no new key"
-                          : vault::is_share_store_away(error) ? "the share store is not available"
-                                                              : "its key cannot be opened";
+                          : vault::is_share_store_away(error)
+                              ? "the share store does not answer, or [share_store] is not set here"
+                              : "its key cannot be opened";
   std::cerr << "posternd: tenant " << tenant << ": " << why << '\n';
 }
 
@@ -67,7 +68,7 @@ struct Tools : Stores {
 enum class WithoutKeys { Fail, GoOn };
 
 Result<std::unique_ptr<Tools>> open_tools(const Config& config, const KeyOptions& options,
-                                          WithoutKeys without) {
+                                          WithoutKeys without, std::uint32_t rate = 0) {
   log::set_level(config.log_level);
   auto root_keys = root_key_provider(config)->load();
   if (!root_keys.ok()) {
@@ -77,7 +78,7 @@ Result<std::unique_ptr<Tools>> open_tools(const Config& config, const KeyOptions
   }
   POSTERN_CHECK(check_schema(config.database_url));
   vault::Rotation::Options rotation;
-  rotation.per_second = options.per_second;
+  rotation.per_second = options.per_second.value_or(rate);
   auto ids = root_keys.value().ids();
   return std::make_unique<Tools>(config, std::move(root_keys).value(), std::move(ids),
                                  std::move(rotation));
@@ -210,10 +211,12 @@ int show_keys(const Config& config, const KeyOptions& options) {
   auto json = summary(tools.ids, uses.value(), backlog.value());
   json["tenants"] = Json::array();
   std::string lines;
+  bool share_store_needed = false;
   const auto listed = for_tenants(tools, options, [&](const TenantId& tenant) -> Status {
     POSTERN_TRY(const auto keks, tools.store.kek_uses(tenant));
     Json versions = Json::array();
     for (const auto& kek : keks) {
+      share_store_needed = share_store_needed || kek.takes_share;
       versions.push_back({{"version", number(kek.version)},
                           {"root_key_id", shown(kek.root_key_id)},
                           {"credential_versions", kek.credential_versions},
@@ -236,6 +239,11 @@ int show_keys(const Config& config, const KeyOptions& options) {
                                   : shares->ping().ok() ? "ok"
                                                         : "unreachable";
   json["share_store"] = share_store;
+  if (shares == nullptr && share_store_needed) {
+    json["advice"].push_back(
+        "KEKs take a share, and [share_store] is not set here: nothing under them is moved, nor "
+        "does their tenant get a new one");
+  }
   if (options.json) {
     std::cout << token::dump_json(json) << '\n';
     return kOk;
@@ -326,9 +334,9 @@ int rotate_tenants(const Config& config, const KeyOptions& options) {
       std::cout << "tenant " << tenant << ": KEK " << number(version.value())
                 << " is current for what is sealed from now on\n";
     }
-    if (options.per_second > 0) {
-      std::this_thread::sleep_until(begun +
-                                    std::chrono::milliseconds(rotated * 1000 / options.per_second));
+    if (options.per_second.value_or(0) > 0) {
+      std::this_thread::sleep_until(
+          begun + std::chrono::milliseconds(rotated * 1000 / *options.per_second));
     }
     return {};
   });
@@ -341,7 +349,8 @@ int rotate_tenants(const Config& config, const KeyOptions& options) {
 }
 
 int rewrap_tenants(const Config& config, const KeyOptions& options) {
-  const auto opened = open_tools(config, options, WithoutKeys::Fail);
+  const auto opened =
+      open_tools(config, options, WithoutKeys::Fail, vault::Rotation::kRowsPerSecond);
   if (!opened.ok()) return say(opened.error());
   auto& tools = *opened.value();
   std::uint64_t moved = 0, left = 0;
@@ -354,7 +363,8 @@ int rewrap_tenants(const Config& config, const KeyOptions& options) {
                            code == ErrorCode::TenantSealed;
       if (!options.tenant.empty() || !its_own) return done.error();
       say_why(tenant, done.error());
-      ++left;
+      const auto backlog = tools.store.backlog_of(tenant);
+      left += backlog.ok() ? backlog.value().rows() : 1;
       return {};
     }
     const auto& progress = done.value();

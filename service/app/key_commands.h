@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,8 @@ namespace postern::app {
 struct KeyOptions {
   std::string tenant;  ///< empty: all of them
   bool json = false;
-  std::uint32_t per_second = 0;  ///< 0: as fast as it goes
-  bool force = false;            ///< also when replicas are there that have not the root key
+  std::optional<std::uint32_t> per_second;  ///< 0: as fast as it goes; not given: as it is fit
+  bool force = false;  ///< also when replicas are there that have not the root key
 };
 
 /// Which root key wraps how many KEKs, which KEK how many rows, and what is left to do.

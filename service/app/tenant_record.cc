@@ -118,6 +118,7 @@ Json version_json(const CredentialRecord::Version& version) {
             {"expires_at", instant(info.expires_at)},
             {"deleted_at", instant(info.deleted_at)},
             {"destroyed_at", instant(info.destroyed_at)}};
+  if (info.withdrawn) json["withdrawn"] = true;
   if (version.fields) json["fields"] = encoded(vault::encode_fields(*version.fields).readable());
   return json;
 }
@@ -130,6 +131,8 @@ CredentialRecord::Version version_of(const Json& json) {
   info.created_at = instant_in(json.at("created_at"));
   info.expires_at = optional_instant_in(json.at("expires_at"));
   info.deleted_at = optional_instant_in(json.at("deleted_at"));
+  info.withdrawn = json.value("withdrawn", false);
+  if (info.withdrawn && !info.deleted_at) throw std::invalid_argument("withdrawn");
   info.destroyed_at = optional_instant_in(json.at("destroyed_at"));
   // Destroyed is what has no fields, and nothing else is.
   if (info.destroyed_at.has_value() == json.contains("fields"))

@@ -89,8 +89,8 @@ constexpr Statement kMetadata{"credential.metadata", METADATA_OF_CREDENTIALS R"s
 constexpr Statement kHistory{"credential.history", R"sql(
     SELECT v.version, array_to_string(v.field_names, ','),
            extract(epoch FROM v.created_at)::bigint, extract(epoch FROM v.expires_at)::bigint,
-           extract(epoch FROM v.deleted_at)::bigint, extract(epoch FROM v.destroyed_at)::bigint)sql" VERSIONS_OF_CREDENTIAL
-                                                   R"sql(
+           extract(epoch FROM v.deleted_at)::bigint, extract(epoch FROM v.destroyed_at)::bigint,
+           v.withdrawn)sql" VERSIONS_OF_CREDENTIAL R"sql(
      ORDER BY v.version)sql"};
 constexpr Statement kList{"credential.list", METADATA_OF_CREDENTIALS FILTERED R"sql(
      ORDER BY c.owner_issuer, c.owner_subject, c.name
@@ -116,14 +116,21 @@ constexpr Statement kRevise{"credential.revise", R"sql(
     UPDATE credential SET revision = revision + 1
      WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3 AND name = $4)sql"};
 constexpr Statement kCountVersions{"credential.count_versions", R"sql(
-    SELECT count(v.version), count(v.destroyed_at))sql" VERSIONS_OF_CREDENTIAL R"sql(
+    SELECT count(v.version), count(v.destroyed_at),
+           count(v.version) FILTER (WHERE v.withdrawn AND v.destroyed_at IS NULL))sql" VERSIONS_OF_CREDENTIAL
+                                                                R"sql(
        AND v.version = ANY ($5::integer[]))sql"};
 constexpr Statement kDeleteVersions{"credential.delete_versions", R"sql(
     UPDATE credential_version SET deleted_at = to_timestamp($6)
      WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3 AND name = $4
        AND version = ANY ($5::integer[]) AND deleted_at IS NULL AND destroyed_at IS NULL)sql"};
+constexpr Statement kWithdrawVersions{"credential.withdraw_versions", R"sql(
+    UPDATE credential_version
+       SET deleted_at = coalesce(deleted_at, to_timestamp($6)), withdrawn = true
+     WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3 AND name = $4
+       AND version = ANY ($5::integer[]) AND NOT withdrawn AND destroyed_at IS NULL)sql"};
 constexpr Statement kUndeleteVersions{"credential.undelete_versions", R"sql(
-    UPDATE credential_version SET deleted_at = NULL
+    UPDATE credential_version SET deleted_at = NULL, withdrawn = false
      WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3 AND name = $4
        AND version = ANY ($5::integer[]) AND deleted_at IS NOT NULL
        AND destroyed_at IS NULL)sql"};
@@ -393,7 +400,7 @@ Result<vault::CredentialStore::History> PostgresCredentialStore::history(
     for (const auto& row : tx.run(kHistory, tenant.str(), issuer, subject, key.name.str())) {
       found.versions.push_back({number<std::uint32_t>(row[0]), names_in(row[1]), instant(row[2]),
                                 optional_instant(row[3]), optional_instant(row[4]),
-                                optional_instant(row[5])});
+                                optional_instant(row[5]), row[6].as<bool>()});
     }
     return found;
   });
@@ -440,12 +447,19 @@ Result<vault::CredentialMetadata> PostgresCredentialStore::change_versions(
         if (how != VersionChange::Destroy && number<std::uint64_t>(counted[0][1]) == there) {
           return vault::version_is_destroyed();
         }
+        if (how == VersionChange::Undelete && number<std::uint64_t>(counted[0][2]) != 0) {
+          return vault::version_is_withdrawn();
+        }
         const auto run = [&] {
           switch (how) {
             case VersionChange::Delete:
               return tx.run(kDeleteVersions, tenant.str(), issuer, subject, name, numbers,
                             seconds_of(now));
+            case VersionChange::Withdraw:
+              return tx.run(kWithdrawVersions, tenant.str(), issuer, subject, name, numbers,
+                            seconds_of(now));
             case VersionChange::Undelete:
+            case VersionChange::Restore:
               return tx.run(kUndeleteVersions, tenant.str(), issuer, subject, name, numbers);
             case VersionChange::Destroy:
               return tx.run(kDestroyVersions, tenant.str(), issuer, subject, name, numbers,

@@ -132,6 +132,12 @@ constexpr Statement kCountTenant{"erasure.count_tenant", R"sql(
              + (SELECT count(*) FROM principal_share p WHERE p.tenant_id = $1)
              + (SELECT count(*) FROM erasure e
                  WHERE e.tenant_id = $1 AND e.share_id IS NOT NULL AND e.done_at IS NULL))sql"};
+constexpr Statement kSharesOf{"erasure.shares_of", R"sql(
+    SELECT share_id FROM kek WHERE tenant_id = $1 AND share_id IS NOT NULL
+     UNION ALL
+    (SELECT share_id FROM principal_share WHERE tenant_id = $1
+      ORDER BY created_at DESC, share_id
+      LIMIT 1))sql"};
 constexpr Statement kRemoveTenant{"erasure.remove_tenant", R"sql(
     DELETE FROM tenant WHERE tenant_id = $1)sql"};
 constexpr Statement kAddTombstone{"erasure.add_tombstone", R"sql(
@@ -348,6 +354,18 @@ Result<PostgresErasureStore::Begun> PostgresErasureStore::begin_tenant(const Ten
   });
   log_.ended(tenant, begun.ok() ? head : std::nullopt);
   return begun;
+}
+
+Result<std::vector<vault::ShareId>> PostgresErasureStore::shares_of(const TenantId& tenant) {
+  using Shares = std::vector<vault::ShareId>;
+  return named(kSharesOf.name, database_.pool(), [&](Session& session) -> Result<Shares> {
+    TenantTransaction tx(session, tenant);
+    Shares found;
+    for (const auto& row : tx.run(kSharesOf, tenant.str())) {
+      found.push_back(*share_in(row[0]));
+    }
+    return found;
+  });
 }
 
 Result<Erasure> PostgresErasureStore::finish_tenant(const TenantId& tenant, std::uint64_t shares,

@@ -52,10 +52,10 @@ constexpr Statement kPutCredential{"inventory.put_credential", R"sql(
 constexpr Statement kPutVersion{"inventory.put_version", R"sql(
     INSERT INTO credential_version
            (tenant_id, owner_issuer, owner_subject, name, version, kek_version, wrapped_dek,
-            sealed, field_names, created_at, expires_at, deleted_at, share_id)
+            sealed, field_names, created_at, expires_at, deleted_at, share_id, withdrawn)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, string_to_array($9, ','), to_timestamp($10),
             to_timestamp(nullif($11, '')::bigint), to_timestamp(nullif($12, '')::bigint),
-            nullif($13, ''::bytea)))sql"};
+            nullif($13, ''::bytea), $14))sql"};
 constexpr Statement kPutDestroyed{"inventory.put_destroyed", R"sql(
     INSERT INTO credential_version
            (tenant_id, owner_issuer, owner_subject, name, version, field_names, created_at,
@@ -197,7 +197,7 @@ Result<std::uint64_t> PostgresInventory::put_back(const TenantId& tenant,
                    static_cast<std::uint32_t>(sealed->kek_version), ByteView(sealed->wrapped_dek),
                    ByteView(sealed->sealed), joined(info.field_names), seconds_of(info.created_at),
                    seconds_of(info.expires_at), seconds_of(info.deleted_at),
-                   bytes_of(sealed->share));
+                   bytes_of(sealed->share), info.withdrawn);
           }
         }
         tx.commit();

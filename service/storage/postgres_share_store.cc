@@ -12,11 +12,16 @@ constexpr Statement kAdd{"share.add", R"sql(
     INSERT INTO key_share (tenant_id, share_id, share) VALUES ($1, $2, $3)
         ON CONFLICT (tenant_id, share_id) DO NOTHING)sql"};
 constexpr Statement kFind{"share.find", R"sql(
-    SELECT share FROM key_share WHERE tenant_id = $1 AND share_id = $2)sql"};
+    SELECT share FROM key_share
+     WHERE tenant_id = $1 AND share_id = $2 AND share IS NOT NULL)sql"};
 constexpr Statement kDestroy{"share.destroy", R"sql(
-    DELETE FROM key_share WHERE tenant_id = $1 AND share_id = $2)sql"};
+    UPDATE key_share SET share = NULL, destroyed_at = coalesce(destroyed_at, now())
+     WHERE tenant_id = $1 AND share_id = $2)sql"};
 constexpr Statement kDestroyAll{"share.destroy_all", R"sql(
-    DELETE FROM key_share WHERE tenant_id = $1)sql"};
+    UPDATE key_share SET share = NULL, destroyed_at = now()
+     WHERE tenant_id = $1 AND share IS NOT NULL)sql"};
+
+Error absent() { return fail(ErrorCode::NotFound, "no such share"); }
 
 }  // namespace
 
@@ -34,7 +39,7 @@ Result<vault::KeyShare> PostgresShareStore::find(const TenantId& tenant, const v
   return named(kFind.name, database_.pool(), [&](Session& session) -> Result<vault::KeyShare> {
     TenantTransaction tx(session, tenant);
     const auto rows = tx.run(kFind, tenant.str(), ByteView(id));
-    if (rows.empty()) return fail(ErrorCode::NotFound, "no such share");
+    if (rows.empty()) return absent();
     auto read = bytes(rows[0][0]);
     auto buffer = SecureBuffer::copy_of(read);
     wipe(read);
@@ -45,7 +50,7 @@ Result<vault::KeyShare> PostgresShareStore::find(const TenantId& tenant, const v
 Status PostgresShareStore::destroy(const TenantId& tenant, const vault::ShareId& id) {
   return named(kDestroy.name, database_.pool(), [&](Session& session) -> Status {
     TenantTransaction tx(session, tenant);
-    tx.run(kDestroy, tenant.str(), ByteView(id));
+    if (tx.run(kDestroy, tenant.str(), ByteView(id)).affected_rows() == 0) return absent();
     tx.commit();
     return {};
   });

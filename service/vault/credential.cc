@@ -71,6 +71,11 @@ Error cas_is_required() {
 Error version_is_destroyed() {
   return fail(ErrorCode::Conflict, "this version is destroyed, which cannot be undone");
 }
+Error version_is_withdrawn() {
+  return fail(
+      ErrorCode::Forbidden,
+      "this version was disabled by an admin, and an admin brings it back; store a new value");
+}
 
 Status validate(const CredentialDescription& description) {
   if (description.max_versions < 1 ||

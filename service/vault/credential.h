@@ -57,6 +57,7 @@ struct VersionInfo {
   std::optional<sys_seconds> expires_at{};
   std::optional<sys_seconds> deleted_at{};
   std::optional<sys_seconds> destroyed_at{};
+  bool withdrawn = false;  ///< deleted, and not for its owner to bring back
 
   VersionState state() const noexcept {
     if (destroyed_at) return VersionState::Destroyed;
@@ -126,6 +127,7 @@ struct Expected {
 // What every implementation answers.
 Error cas_is_required();       ///< PreconditionFailed
 Error version_is_destroyed();  ///< Conflict
+Error version_is_withdrawn();  ///< Forbidden
 
 /// Implemented by storage and, in memory, by tests/support; one suite holds
 /// both to it. Another tenant's or owner's credential and none are the same NotFound.
@@ -181,14 +183,16 @@ class CredentialStore {
 
   enum class VersionChange {
     Delete,    ///< marks it; latest() and version() find it no more
-    Undelete,  ///< takes the mark off
+    Undelete,  ///< takes the mark off, but not what Withdraw marked
+    Withdraw,  ///< Delete, also what is deleted already; only Restore takes this mark off
+    Restore,   ///< takes either mark off
     Destroy,   ///< removes the sealed bytes and the wrapped key for good
   };
   /// Changes versions by their numbers; none: the latest one. Numbers that are not
   /// kept are passed over, and so is what is as asked already, or destroyed.
   /// Errors: NotFound when no such credential is there, or none of the versions;
   /// Conflict when all of them are destroyed and that was not what was asked;
-  /// PreconditionFailed.
+  /// Forbidden when one of them is withdrawn and Undelete was asked; PreconditionFailed.
   virtual Result<CredentialMetadata> change_versions(
       const TenantId& tenant, const CredentialKey& key, std::span<const std::uint32_t> versions,
       VersionChange change, std::optional<Expected> expected, sys_seconds now,

@@ -21,14 +21,15 @@ void report(const TenantId& tenant, const std::string& id, const Error& error) {
                                          {"diagnostic", error.diagnostic}});
 }
 
+/// Nobody says that a share is destroyed which somewhere else may still be.
+Error not_destroyed(const Error& cause) {
+  return cause.code == ErrorCode::NotFound ? another_share_store() : share_store_is_away(cause);
+}
+
 /// What is not asked while it is away, so that nobody waits for it in vain.
 Status may_ask(Erasures::ShareStoreState state) {
   if (state != Erasures::ShareStoreState::Unreachable) return {};
   return share_store_is_away(fail(ErrorCode::Unavailable, "", "it did not answer lately"));
-}
-
-Error no_share_store() {
-  return share_store_is_away(fail(ErrorCode::Unavailable, "", "this process has no share store"));
 }
 
 }  // namespace
@@ -71,7 +72,7 @@ Result<Erasure> Erasures::finish(const TenantId& tenant, const std::string& id) 
     if (shares_ == nullptr) return no_share_store();
     POSTERN_CHECK(may_ask(share_store_));
     if (const auto gone = shares_->destroy(tenant, *removed.share); !gone.ok()) {
-      return share_store_is_away(gone.error());
+      return not_destroyed(gone.error());
     }
   }
   // Now, and when it is known to all: a release on its way may have read the share before.
@@ -86,9 +87,16 @@ Result<Erasure> Erasures::finish_tenant(const TenantId& tenant) {
   std::uint64_t shares = 0;
   if (shares_ != nullptr) {
     POSTERN_CHECK(may_ask(share_store_));
-    const auto gone = shares_->destroy_all(tenant);
-    if (!gone.ok()) return share_store_is_away(gone.error());
-    shares = gone.value();
+    // Those first that must be there: in another's share store nothing is destroyed.
+    POSTERN_TRY(const auto named, store_.shares_of(tenant));
+    for (const auto& id : named) {
+      if (const auto gone = shares_->destroy(tenant, id); !gone.ok()) {
+        return not_destroyed(gone.error());
+      }
+    }
+    const auto others = shares_->destroy_all(tenant);
+    if (!others.ok()) return share_store_is_away(others.error());
+    shares = named.size() + others.value();
   }
   keyring_.forget(tenant);
   auto done = store_.finish_tenant(tenant, shares, clock_.now(),

@@ -79,6 +79,9 @@ class ErasureStore {
   /// Disables the tenant; from then on nothing of it is sealed anew.
   virtual Result<Begun> begin_tenant(const TenantId& tenant, const std::string& id, sys_seconds now,
                                      const audit::Event& event) = 0;
+  /// Some of the shares that the tenant's keys take: all of its KEKs, and the newest that one
+  /// of its principals has. Errors: Unavailable.
+  virtual Result<std::vector<ShareId>> shares_of(const TenantId& tenant) = 0;
   /// Removes all that the tenant has but its audit chain, which ends with what `say` says.
   virtual Result<Erasure> finish_tenant(const TenantId& tenant, std::uint64_t shares,
                                         sys_seconds now, const Say& say) = 0;

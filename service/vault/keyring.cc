@@ -303,10 +303,7 @@ struct Keyring::Impl {
 
   /// Errors: KeyUnavailable; Internal (an altered row).
   Result<KeyShare> find_share(const TenantId& tenant, const ShareId& id) const {
-    if (key_shares == nullptr) {
-      return share_store_is_away(
-          fail(ErrorCode::Unavailable, "", "this process has no share store"));
-    }
+    if (key_shares == nullptr) return no_share_store();
     auto share = key_shares->find(tenant, id);
     if (!share.ok()) {
       return share.error().code == ErrorCode::NotFound ? share_is_destroyed()

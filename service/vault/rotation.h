@@ -136,6 +136,9 @@ class RotationStore {
 /// may be killed at any moment and run again, and two may run at once.
 class Rotation {
  public:
+  /// At which releases beside it hardly notice, on two processors with their database.
+  static constexpr std::uint32_t kRowsPerSecond = 500;
+
   struct Options {
     std::uint32_t per_second = 0;  ///< KEKs, or rows; 0: as fast as it goes
     std::uint32_t batch = 50;      ///< rows in one transaction
@@ -158,7 +161,8 @@ class Rotation {
   Result<Progress> rotate_root(const Report& report);
 
   /// Gives the tenant a new KEK for all that is sealed from now on; it demands the share
-  /// that the one before does. Errors: NotFound, KeyUnavailable, Internal, Unavailable.
+  /// that the one before does. Errors: NotFound, KeyUnavailable (also when the one before
+  /// takes a share of the share store, and this process has none), Internal, Unavailable.
   Result<KekVersion> rotate_tenant(const TenantId& tenant);
 
   /// Wraps the tenant's DEKs and signing keys under its newest KEK. Errors: as above;

@@ -9,8 +9,6 @@
 namespace postern::vault {
 namespace {
 
-/// A release never waits for what is moved, but shares the database with it.
-constexpr std::uint32_t kRowsPerSecond = 2000;
 constexpr std::chrono::seconds kAgain(10);
 
 }  // namespace
@@ -18,7 +16,7 @@ constexpr std::chrono::seconds kAgain(10);
 RowMover::RowMover(RotationStore& store, Keyring& keyring, const Clock& clock)
     : keyring_(keyring), rotation_(store, keyring, clock, [this] {
         Rotation::Options options;
-        options.per_second = kRowsPerSecond;
+        options.per_second = Rotation::kRowsPerSecond;
         options.pause = [this](std::chrono::milliseconds time) {
           std::unique_lock lock(mutex_);
           wake_.wait_for(lock, time, [this] { return stopping_; });

@@ -27,6 +27,16 @@ Error share_store_is_away(const Error& cause) {
   return error;
 }
 
+Error no_share_store() {
+  return share_store_is_away(fail(ErrorCode::Unavailable, "", "this process has no share store"));
+}
+
+Error another_share_store() {
+  return fail(ErrorCode::KeyUnavailable,
+              "the share store never had this share: it is another one, or a copy from before",
+              "share: never in this share store");
+}
+
 bool is_share_store_away(const Error& error) {
   return error.code == ErrorCode::KeyUnavailable && error.diagnostic.starts_with(kAway);
 }

@@ -29,9 +29,10 @@ class ShareStore {
   virtual Status add(const TenantId& tenant, const ShareId& id, const KeyShare& share) = 0;
   /// Errors: NotFound (destroyed, or of another tenant), Unavailable.
   virtual Result<KeyShare> find(const TenantId& tenant, const ShareId& id) = 0;
-  /// Does nothing when it is not there. Errors: Unavailable.
+  /// Also when it was before. Errors: NotFound (it never was here: this is another share
+  /// store than the one it was added to, or a copy from before), Unavailable.
   virtual Status destroy(const TenantId& tenant, const ShareId& id) = 0;
-  /// All that the tenant has; returns how many. Errors: Unavailable.
+  /// All that the tenant has left; returns how many. Errors: Unavailable.
   virtual Result<std::uint64_t> destroy_all(const TenantId& tenant) = 0;
   /// Whether it answers. Errors: Unavailable.
   virtual Status ping() = 0;
@@ -40,6 +41,8 @@ class ShareStore {
 /// Of a key whose share is not to be had: KeyUnavailable, which is worth another try, but
 /// for one that was destroyed.
 Error share_store_is_away(const Error& cause);
+Error no_share_store();       ///< of a process that is configured without one
+Error another_share_store();  ///< as above: one that never had what it should destroy
 Error share_is_destroyed();
 bool is_share_destroyed(const Error& error);
 

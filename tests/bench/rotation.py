@@ -2,6 +2,7 @@
 """Every key is replaced while credentials are released, and the program that does it is killed.
 
     rotation.py BUILD-DIRECTORY [--credentials N] [--tenants N] [--rate N] [--kills N] [--seconds N]
+                [--rewrap-rate N]
 
 100,000 credentials of as many users of 100 tenants; 300 releases a second, each begun when it is
 due, however long the ones before take. First some seconds without a rotation; then a new root key,
@@ -163,12 +164,19 @@ class Keys:
         self.program, self.file = str(build / "posternd"), str(data / "root.key")
         passwords = dict(line.split() for line in
                          (data / "postgres/passwords").read_text().splitlines())
-        self.database = (f"host={data}/postgres/run port=5432 dbname=postern "
-                         f"user=postern_service password={passwords['postern_service']}")
+        database, shares = (
+            f"host={data}/postgres/run port=5432 dbname={name} "
+            f"user=postern_service password={passwords['postern_service']}"
+            for name in ("postern", "postern_shares"))
+        self.database = database
+        share_store = data / "share-store.url"
+        share_store.touch(0o600)
+        share_store.write_text(shares)
         self.environment = {
             **os.environ, "POSTERND_BASE_URL": "http://127.0.0.1:1",
             "POSTERND_DATABASE_URL": self.database,
             "POSTERND_KEYS_ROOT_KEY_FILE": self.file,
+            "POSTERND_SHARE_STORE_URL_FILE": str(share_store),
             "POSTERND_OPERATOR_TOKEN_FILE": str(data / "operator.token")}
 
     def start(self, *arguments: str) -> subprocess.Popen:
@@ -190,9 +198,9 @@ class Keys:
         return int(out) / 2**20
 
 
-def rotate(keys: Keys, kills: int) -> str:
+def rotate(keys: Keys, kills: int, rewrap: list) -> str:
     """All three, each begun again as often as it was killed. Returns where it was killed."""
-    steps = [("rotate-root",), ("rotate-tenant", "--all"), ("rewrap", "--all")]
+    steps = [("rotate-root",), ("rotate-tenant", "--all"), ("rewrap", "--all", *rewrap)]
     killed = []
     keys.run("add", keys.file)
     time.sleep(3)  # until the service has read it, or rotate-root refuses
@@ -230,7 +238,9 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=300)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seconds", type=int, default=30, help="without a rotation")
+    parser.add_argument("--rewrap-rate", type=int, help="rows a second, in place of the default")
     given = parser.parse_args()
+    rewrap = [] if given.rewrap_rate is None else ["--rate", str(given.rewrap_rate)]
     build = given.build.absolute()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of `finally`
     ok = True
@@ -282,7 +292,7 @@ def main() -> int:
             beside = Load(server.port, wanted)
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
                 began = time.time()
-                rotation = pool.submit(rotate, keys, given.kills)
+                rotation = pool.submit(rotate, keys, given.kills, rewrap)
                 asyncio.run(beside.at_rate(given.rate, rotation.done))
                 print(f"while keys are rotated, in {time.time() - began:.0f} s, killed "
                       f"({rotation.result()}): {beside}")

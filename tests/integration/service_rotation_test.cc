@@ -720,6 +720,12 @@ TEST_F(ServiceRotation, AnEmergencyRotatesOrDisablesWhatWasTouchedAndNothingElse
             "interaction_required");
   EXPECT_EQ(item_of(tenant.release(bob, {{{"backend", "github"}}})).at("env").at("GITHUB_TOKEN"),
             "of-bob");
+  // Neither alice nor who has her token brings it back; she may store another value.
+  constexpr auto kUndelete = "/credentials/github/versions/3/undelete";
+  EXPECT_THAT(tenant.api("POST", kUndelete, alice), HasStatus(403));
+  EXPECT_EQ(of_alice("/versions").at("items").at(2).at("withdrawn"), true);
+  EXPECT_THAT(tenant.api("POST", kUndelete + query("alice"), tenant.admin), HasStatus(200));
+  EXPECT_EQ(of_alice("/versions").at("items").at(2).count("withdrawn"), 0U);
   std::size_t acts = 0;
   for (const auto& each : tenant.audit("limit=1000&action=credential.emergency")) {
     EXPECT_EQ(each.at("event").at("fields").at("credentials"),

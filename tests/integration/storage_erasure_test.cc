@@ -34,6 +34,7 @@
 #include "vault/envelope.h"
 #include "vault/erasure.h"
 #include "vault/rotation.h"
+#include "vault/share_errors.h"
 
 namespace postern::test {
 namespace {
@@ -364,7 +365,8 @@ TEST_F(ErasureInTheDatabase, SharesAndValuesAreInNoRowAndNoLog) {
   // Every share there is, as the share store has them, in the form of a dump.
   pqxx::connection connection(share_server_.superuser());
   pqxx::nontransaction tx(connection);
-  const auto rows = tx.exec("SELECT encode(share, 'hex') FROM postern.key_share");
+  const auto rows =
+      tx.exec("SELECT encode(share, 'hex') FROM postern.key_share WHERE share IS NOT NULL");
   ASSERT_EQ(static_cast<int>(rows.size()), 2 + 2 * 3);  // two KEKs, and three principals of each
   const auto before = read_text(dump());
   ASSERT_TRUE(replica_.erase(acme_, kAlice).ok());
@@ -379,7 +381,7 @@ TEST_F(ErasureInTheDatabase, SharesAndValuesAreInNoRowAndNoLog) {
   for (const auto* text : {&before, &after, &log}) {
     EXPECT_THAT(*text, Not(HasSubstr("value of")));
   }
-  EXPECT_EQ(tx.exec("SELECT count(*) FROM postern.key_share")[0][0].as<int>(), 2 + 2 * 3 - 1);
+  EXPECT_EQ(tx.exec("SELECT count(share) FROM postern.key_share")[0][0].as<int>(), 2 + 2 * 3 - 1);
 }
 
 // ---- the erasure of a principal ----
@@ -562,7 +564,7 @@ TEST_F(ErasureInTheDatabase, WhileOneIsOpenNoShareIsMadeAndNoAnswerBeginsToWait)
   const auto kept = [&] {
     pqxx::connection connection(share_server_.superuser());
     pqxx::nontransaction tx(connection);
-    return tx.exec("SELECT count(*) FROM postern.key_share")[0][0].as<int>();
+    return tx.exec("SELECT count(share) FROM postern.key_share")[0][0].as<int>();
   };
   const auto before = kept();
   EXPECT_EQ(code_of(replica_.keyring.principal_share(acme_, kAlice)), ErrorCode::Conflict);
@@ -812,6 +814,31 @@ TEST_F(ErasureInTheDatabase, AReplicaWithoutTheShareStoreFinishesNoTenantThatHas
   EXPECT_EQ(postgres_shares_.destroy_all(acme_).value(), 0u) << "none is left";
 }
 
+TEST_F(ErasureInTheDatabase, NothingIsSaidOfAShareStoreThatIsAnotherOneAndNothingDestroyedThere) {
+  // Of another installation, with a tenant of the same name and a user of its own.
+  ShareDatabase other_server;
+  storage::Database other_database(other_server.options());
+  storage::PostgresShareStore others(other_database);
+  SecureBuffer bytes(32);
+  const vault::KeyShare theirs(std::move(bytes));
+  ASSERT_TRUE(others.add(acme_, vault::id_of(acme_, theirs), theirs).ok());
+
+  EXPECT_THAT(replica_.erasure_store.shares_of(acme_).value(), SizeIs(2));
+  EXPECT_NE(replica_.erasure_store.shares_of(acme_).value(),
+            replica_.erasure_store.shares_of(other_).value());
+  Replica misled(database_, root_key_, &others);
+  EXPECT_FALSE(misled.erase(acme_, kAlice).value().erasure.done_at);
+  EXPECT_FALSE(misled.erase_tenant(acme_).value().erasure.done_at);
+  misled.erasures.go_on();
+  EXPECT_THAT(replica_.erasure_store.open(std::nullopt, 10).value(), SizeIs(2));
+  EXPECT_TRUE(others.find(acme_, vault::id_of(acme_, theirs)).ok());
+
+  replica_.erasures.go_on();
+  const auto done = replica_.erasure_store.find_tenant(acme_).value();
+  ASSERT_TRUE(done.done_at);
+  EXPECT_EQ(claims(done.statement).at("backups").at("covered"), true);
+}
+
 TEST_F(ErasureInTheDatabase, APassEndsWhenTheReplicaStops) {
   for (const auto& principal : {kAlice, kBob, kNamesake}) {
     ASSERT_TRUE(replica_.erasure_store
@@ -1043,6 +1070,18 @@ TEST_F(ErasureInTheDatabase, RowsFromBeforeOpenAndAreMovedUnderShares) {
   Replica of_before(*before, root_key_, &shares_);
   EXPECT_EQ(opened(of_before, tenant), "11111")
       << "copies of before they were moved: the statement's `since` says so";
+}
+
+TEST_F(ErasureInTheDatabase, AKekThatTakesAShareHasNoSuccessorThatTakesNone) {
+  Replica without(database_, root_key_, nullptr);
+  const auto refused = without.rotation.rotate_tenant(acme_);
+  EXPECT_EQ(code_of(refused), ErrorCode::KeyUnavailable);
+  EXPECT_TRUE(vault::is_share_store_away(refused.error())) << refused.error().diagnostic;
+  EXPECT_EQ(scalar("SELECT count(*) FROM kek WHERE tenant_id = '" + acme_.str() + "'"), "1");
+  ASSERT_TRUE(replica_.rotation.rotate_tenant(acme_).ok());
+  EXPECT_EQ(scalar("SELECT count(*) FROM kek WHERE share_id IS NOT NULL AND tenant_id = '" +
+                   acme_.str() + "'"),
+            "2");
 }
 
 TEST_F(ErasureInTheDatabase, ATenantThatWasNotMovedIsSaidNotToBeCovered) {

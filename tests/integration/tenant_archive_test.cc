@@ -125,6 +125,12 @@ TEST_F(TenantArchive, WhatATenantHasIsInTheOtherInstallation) {
   ASSERT_THAT(tenant_->api("POST", "/credentials/github/versions/1/destroy", alice),
               HasStatus(200));
   ASSERT_THAT(tenant_->api("DELETE", "/credentials/github/versions/2", alice), HasStatus(200));
+  tenant_->store("carol", "github", {{"token", value + "-carol"}});
+  const Json emergency{{"principal", {{"issuer", tenant_->idp.issuer()}, {"subject", "carol"}}},
+                       {"since", "2020-01-01T00:00:00Z"},
+                       {"action", "disable"},
+                       {"reason", "a drill"}};
+  ASSERT_THAT(tenant_->api("POST", "/emergency", tenant_->admin, emergency), HasStatus(200));
   const auto versions = json_of(tenant_->api("GET", "/credentials/github/versions", alice));
   const auto listed = json_of(tenant_->api("GET", "/credentials", tenant_->admin));
   tenant_->manifest["settings"]["vault_api"] = {
@@ -156,6 +162,14 @@ TEST_F(TenantArchive, WhatATenantHasIsInTheOtherInstallation) {
             listed.at("items"));
   ASSERT_THAT(tenant_->api("POST", "/credentials/github/versions/2/undelete", alice),
               HasStatus(200));
+  const auto carol = tenant_->user_token("carol");
+  EXPECT_EQ(json_of(tenant_->api("GET", "/credentials/github/versions", carol))
+                .at("items")
+                .at(0)
+                .at("withdrawn"),
+            true);
+  EXPECT_THAT(tenant_->api("POST", "/credentials/github/versions/1/undelete", carol),
+              HasStatus(403));
   tenant_->store("alice", "github", {{"token", value + "-4"}});
   EXPECT_EQ(released("alice"), value + "-4");
   EXPECT_EQ(json_of(tenant_->api("GET", "/credentials/github", alice)).at("version"), 4);

@@ -339,6 +339,42 @@ TEST_P(CredentialStoreSuite, WhatWasDeletedComesBackAsItWas) {
   EXPECT_EQ(after.kek_version, before.kek_version);
 }
 
+TEST_P(CredentialStoreSuite, WhatWasWithdrawnOnlyARestoreBringsBack) {
+  ASSERT_TRUE(put(a_, key_).ok());
+  ASSERT_TRUE(put(a_, key_).ok());
+  // Also what its owner had deleted before.
+  ASSERT_TRUE(change(a_, key_, Change::Delete, {1}).ok());
+  const auto before = store().metadata(a_, key_).value().revision;
+  const auto withdrawn = change(a_, key_, Change::Withdraw, {1, 2});
+  ASSERT_TRUE(withdrawn.ok()) << withdrawn.error().diagnostic;
+  EXPECT_EQ(withdrawn.value().revision, before + 1);
+  EXPECT_EQ(states(a_, key_), "1 deleted, 2 deleted");
+  const auto history = store().history(a_, key_).value();
+  ASSERT_EQ(history.versions.size(), 2u);
+  for (const auto& each : history.versions) {
+    EXPECT_TRUE(each.withdrawn) << each.version;
+    EXPECT_EQ(each.deleted_at, kNow);
+  }
+  EXPECT_EQ(change(a_, key_, Change::Withdraw, {1, 2}).value().revision, before + 1);
+  EXPECT_EQ(change(a_, key_, Change::Delete, {2}).value().revision, before + 1);
+
+  ASSERT_EQ(put(a_, key_).value().version, 3u) << "a new value may be stored";
+  ASSERT_TRUE(change(a_, key_, Change::Delete, {3}).ok());
+  EXPECT_EQ(code_of(change(a_, key_, Change::Undelete, {2})), ErrorCode::Forbidden);
+  EXPECT_EQ(code_of(change(a_, key_, Change::Undelete, {3, 1})), ErrorCode::Forbidden);
+  EXPECT_EQ(states(a_, key_), "1 deleted, 2 deleted, 3 deleted") << "not even some of them";
+  ASSERT_TRUE(change(a_, key_, Change::Undelete, {3}).ok());
+
+  ASSERT_TRUE(change(a_, key_, Change::Restore, {2}).ok());
+  EXPECT_EQ(states(a_, key_), "1 deleted, 2 live, 3 live");
+  EXPECT_FALSE(store().history(a_, key_).value().versions.at(1).withdrawn);
+  ASSERT_TRUE(change(a_, key_, Change::Delete, {2}).ok());
+  EXPECT_TRUE(change(a_, key_, Change::Undelete, {2}).ok()) << "it is the owner's again";
+  // Destroyed is more than withdrawn.
+  ASSERT_TRUE(change(a_, key_, Change::Destroy, {1}).ok());
+  EXPECT_EQ(code_of(change(a_, key_, Change::Undelete, {1})), ErrorCode::Conflict);
+}
+
 TEST_P(CredentialStoreSuite, WhatWasDestroyedIsGoneForGood) {
   ASSERT_TRUE(put(a_, key_).ok());
   ASSERT_TRUE(put(a_, key_).ok());

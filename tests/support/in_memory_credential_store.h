@@ -84,9 +84,9 @@ class InMemoryCredentialStore : public vault::CredentialStore {
     const auto* entry = present(tenant, key);
     if (entry == nullptr) return absent();
     History found{describe(key, *entry), {}};
-    for (const auto& [sealed, deleted_at, destroyed_at] : entry->versions) {
+    for (const auto& [sealed, deleted_at, destroyed_at, withdrawn] : entry->versions) {
       found.versions.push_back({sealed.version, sealed.field_names, sealed.created_at,
-                                sealed.expires_at, deleted_at, destroyed_at});
+                                sealed.expires_at, deleted_at, destroyed_at, withdrawn});
     }
     return found;
   }
@@ -122,6 +122,7 @@ class InMemoryCredentialStore : public vault::CredentialStore {
     if (expected && !expected->meets(entry->latest(), entry->revision)) return changed();
     auto after = *entry;
     bool any = false, any_intact = false, any_changed = false;
+    const bool deletes = how == VersionChange::Delete || how == VersionChange::Withdraw;
     for (auto& each : after.versions) {
       const auto number = each.sealed.version;
       const bool meant =
@@ -131,15 +132,17 @@ class InMemoryCredentialStore : public vault::CredentialStore {
       any = true;
       if (each.destroyed_at) continue;
       any_intact = true;
+      if (how == VersionChange::Undelete && each.withdrawn) return vault::version_is_withdrawn();
       if (how == VersionChange::Destroy) {
         each.sealed.sealed.clear();
         each.sealed.wrapped_dek.clear();
         each.destroyed_at = now;
-      } else if (each.deleted_at.has_value() == (how == VersionChange::Delete)) {
+      } else if (how == VersionChange::Withdraw ? each.withdrawn
+                                                : each.deleted_at.has_value() == deletes) {
         continue;
       } else {
-        each.deleted_at =
-            how == VersionChange::Delete ? std::optional(now) : std::optional<sys_seconds>();
+        each.deleted_at = deletes ? each.deleted_at.value_or(now) : std::optional<sys_seconds>();
+        each.withdrawn = how == VersionChange::Withdraw;
       }
       any_changed = true;
     }
@@ -203,6 +206,7 @@ class InMemoryCredentialStore : public vault::CredentialStore {
   struct Version {
     vault::SealedVersion sealed;
     std::optional<sys_seconds> deleted_at, destroyed_at;
+    bool withdrawn = false;
     bool live() const { return !deleted_at && !destroyed_at; }
   };
   struct Entry {
@@ -239,7 +243,8 @@ class InMemoryCredentialStore : public vault::CredentialStore {
   }
 
   static vault::CredentialMetadata describe(const vault::CredentialKey& key, const Entry& entry) {
-    const auto& [sealed, deleted_at, destroyed_at] = entry.versions.back();
+    const auto& [sealed, deleted_at, destroyed_at, withdrawn] = entry.versions.back();
+    static_cast<void>(withdrawn);
     return {
         key,        sealed.version, sealed.field_names, sealed.created_at, sealed.expires_at, false,
         deleted_at, destroyed_at,   entry.revision,     entry.description, entry.last_used_at};

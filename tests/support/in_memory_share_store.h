@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "core/ids.h"
@@ -20,7 +21,7 @@ class InMemoryShareStore final : public vault::ShareStore {
              const vault::KeyShare& share) override {
     const std::lock_guard lock(mutex_);
     if (failure_) return *failure_;
-    shares_.try_emplace({tenant, id}, copy(share));
+    if (!destroyed_.contains({tenant, id})) shares_.try_emplace({tenant, id}, copy(share));
     return {};
   }
   Result<vault::KeyShare> find(const TenantId& tenant, const vault::ShareId& id) override {
@@ -28,19 +29,23 @@ class InMemoryShareStore final : public vault::ShareStore {
     ++finds_;
     if (failure_) return *failure_;
     const auto found = shares_.find({tenant, id});
-    if (found == shares_.end()) return fail(ErrorCode::NotFound, "no such share");
+    if (found == shares_.end()) return absent();
     return copy(found->second);
   }
   Status destroy(const TenantId& tenant, const vault::ShareId& id) override {
     const std::lock_guard lock(mutex_);
     if (failure_) return *failure_;
-    shares_.erase({tenant, id});
-    return {};
+    if (shares_.erase({tenant, id}) > 0) destroyed_.emplace(tenant, id);
+    return destroyed_.contains({tenant, id}) ? Status() : absent();
   }
   Result<std::uint64_t> destroy_all(const TenantId& tenant) override {
     const std::lock_guard lock(mutex_);
     if (failure_) return *failure_;
-    return std::erase_if(shares_, [&](const auto& entry) { return entry.first.first == tenant; });
+    return std::erase_if(shares_, [&](const auto& entry) {
+      const bool its = entry.first.first == tenant;
+      if (its) destroyed_.insert(entry.first);
+      return its;
+    });
   }
   Status ping() override {
     const std::lock_guard lock(mutex_);
@@ -69,13 +74,16 @@ class InMemoryShareStore final : public vault::ShareStore {
   }
 
  private:
+  static Error absent() { return fail(ErrorCode::NotFound, "no such share"); }
   static vault::KeyShare copy(const vault::KeyShare& share) {
     return vault::KeyShare(
         share.expose([](ByteView bytes) { return SecureBuffer::copy_of(bytes); }));
   }
 
   mutable std::mutex mutex_;
-  std::map<std::pair<TenantId, vault::ShareId>, vault::KeyShare> shares_;
+  using Key = std::pair<TenantId, vault::ShareId>;
+  std::map<Key, vault::KeyShare> shares_;
+  std::set<Key> destroyed_;
   std::optional<Error> failure_;
   std::size_t finds_ = 0;
 };

@@ -70,12 +70,25 @@ TEST_P(ShareStoreSuite, WhatIsDestroyedIsNotFound) {
   EXPECT_TRUE(store().destroy(a_, id(a_, 1)).ok()) << "twice is once";
 }
 
+TEST_P(ShareStoreSuite, WhatNeverWasHereIsNotSaidToBeDestroyed) {
+  EXPECT_EQ(code_of(store().destroy(a_, id(a_, 1))), ErrorCode::NotFound);
+  ASSERT_TRUE(add(a_, 1).ok());
+  ASSERT_TRUE(add(a_, 2).ok());
+  ASSERT_TRUE(store().destroy(a_, id(a_, 1)).ok());
+  ASSERT_EQ(store().destroy_all(a_).value(), 1u);
+  EXPECT_TRUE(store().destroy(a_, id(a_, 2)).ok()) << "it was, with the others";
+  EXPECT_EQ(code_of(store().destroy(a_, id(a_, 3))), ErrorCode::NotFound);
+  // Nor does it come back.
+  ASSERT_TRUE(add(a_, 1).ok());
+  EXPECT_EQ(find(a_, id(a_, 1)), ErrorCode::NotFound);
+}
+
 TEST_P(ShareStoreSuite, OneTenantsSharesAreNotAnothers) {
   ASSERT_TRUE(add(a_, 1).ok());
   ASSERT_TRUE(add(b_, 1).ok());
   EXPECT_NE(id(a_, 1), id(b_, 1));
   EXPECT_EQ(find(b_, id(a_, 1)), ErrorCode::NotFound);
-  ASSERT_TRUE(store().destroy(b_, id(a_, 1)).ok());
+  EXPECT_EQ(code_of(store().destroy(b_, id(a_, 1))), ErrorCode::NotFound);
   EXPECT_EQ(find(a_, id(a_, 1)), std::nullopt);
   EXPECT_EQ(store().destroy_all(b_).value(), 1u);
   EXPECT_EQ(find(a_, id(a_, 1)), std::nullopt);

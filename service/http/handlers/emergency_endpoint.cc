@@ -146,7 +146,7 @@ struct Acting {
     POSTERN_CHECK(hurry(key, Again::No));
     const auto event = record("credential.version_delete", key);
     const auto deleted = services.credentials.change_versions(
-        tenant, key, {}, vault::CredentialStore::VersionChange::Delete, std::nullopt, now,
+        tenant, key, {}, vault::CredentialStore::VersionChange::Withdraw, std::nullopt, now,
         {&event, 1});
     // Destroyed is more than disabled.
     if (deleted.ok() || deleted.error().code == ErrorCode::Conflict) return {};

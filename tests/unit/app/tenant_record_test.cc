@@ -42,6 +42,13 @@ TEST(TenantRecord, EachKindIsReadBackAsItWasWritten) {
   const auto record = decode(sample("credential"));
   const auto& credential = std::get<CredentialRecord>(record.value());
   EXPECT_EQ(credential.metadata.key.owner.principal().subject, "alice");
+  EXPECT_FALSE(credential.versions[1].info.withdrawn);
+  auto withdrawn = sample("credential");
+  withdrawn["versions"][1]["deleted_at"] = 1'700'000'001;
+  withdrawn["versions"][1]["withdrawn"] = true;
+  const auto again = decode(withdrawn);
+  ASSERT_TRUE(again.ok());
+  EXPECT_TRUE(std::get<CredentialRecord>(again.value()).versions[1].info.withdrawn);
   ASSERT_EQ(credential.versions.size(), 2u);
   EXPECT_FALSE(credential.versions[0].fields);
   EXPECT_EQ(credential.versions[1].fields->at("token").size(), 6u);
@@ -76,6 +83,8 @@ TEST(TenantRecord, NothingElseIsRead) {
       {"credential", [](Json& json) { json["versions"][1]["field_names"] = {"other"}; }},
       {"credential", [](Json& json) { json["versions"][1]["fields"] = "AAAA"; }},
       {"credential", [](Json& json) { json["versions"][1].erase("fields"); }},
+      {"credential", [](Json& json) { json["versions"][1]["withdrawn"] = true; }},
+      {"credential", [](Json& json) { json["versions"][1]["withdrawn"] = "yes"; }},
       {"credential", [](Json& json) { json["versions"][0]["fields"] = ""; }},
       {"credential", [](Json& json) { json["versions"][0]["created_at"] = 300'000'000'000; }},
       {"transit_key", [](Json& json) { json["type"] = "rsa-2048"; }},

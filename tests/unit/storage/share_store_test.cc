@@ -58,11 +58,20 @@ TEST(PostgresShareStore, RowLevelSecurityShowsOneTenantsSharesOnly) {
   }
   EXPECT_EQ(as_service(made.server, "", "SELECT count(*) FROM postern.key_share"), "0");
   EXPECT_EQ(as_service(made.server, "acme", "SELECT count(*) FROM postern.key_share"), "1");
-  EXPECT_EQ(
-      as_service(made.server, "acme", "DELETE FROM postern.key_share WHERE tenant_id = 'beta'"),
-      "0");
+  EXPECT_EQ(as_service(made.server, "acme",
+                       "UPDATE postern.key_share SET share = NULL, destroyed_at = now() "
+                       "WHERE tenant_id = 'beta'"),
+            "0");
+  EXPECT_EQ(as_service(made.server, "acme", "DELETE FROM postern.key_share"), "42501");
   EXPECT_EQ(as_service(made.server, "acme", "UPDATE postern.key_share SET share = share_id"),
             "42501");
+  // What was destroyed stays destroyed.
+  ASSERT_TRUE(made.shares.destroy_all(TenantId("acme")).ok());
+  EXPECT_EQ(as_service(made.server, "acme",
+                       "UPDATE postern.key_share SET share = share_id, destroyed_at = NULL"),
+            "42501");
+  EXPECT_EQ(as_service(made.server, "acme", "UPDATE postern.key_share SET destroyed_at = NULL"),
+            "23514");
 }
 
 TEST(PostgresShareStore, IsAwayWhenItsDatabaseIs) {
