@@ -238,7 +238,8 @@ int run_credential_versions(const Settings& settings, const CredentialOptions& o
     for (const auto& field : version.fields)
       fields += (fields.empty() ? "" : ",") + printable(field);
     if (!settings.json) {
-      table.add({std::to_string(version.version), printable(version.state),
+      table.add({std::to_string(version.version),
+                 version.withdrawn ? "withdrawn" : printable(version.state),
                  format_time(version.created_at), shown(version.expires_at), fields});
       continue;
     }
@@ -249,6 +250,7 @@ int run_credential_versions(const Settings& settings, const CredentialOptions& o
     if (version.expires_at) line["expires_at"] = format_time(*version.expires_at);
     if (version.deleted_at) line["deleted_at"] = format_time(*version.deleted_at);
     if (version.destroyed_at) line["destroyed_at"] = format_time(*version.destroyed_at);
+    if (version.withdrawn) line["withdrawn"] = true;
     json += line_of(line);
   }
   return finish(print(settings.json ? json : table.text()));

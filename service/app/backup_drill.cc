@@ -113,7 +113,9 @@ class Drill {
       return false;
     }
     const bool share = error.diagnostic.starts_with("share: ");
-    found.add(what + (error.code != ErrorCode::KeyUnavailable ? ": does not open"
+    found.add(what + (vault::is_another_share_store(error)
+                          ? ": its share never was in this share store"
+                      : error.code != ErrorCode::KeyUnavailable ? ": does not open"
                       : share ? ": the share store is not there to be asked for its share"
                               : ": its root key is not here"));
     return false;
@@ -266,9 +268,8 @@ int report(const Json& tenants, const DrillOptions& options) {
               << " sealed: what they have under their key holders' shares was not tried\n";
   }
   if (unexpected) {
-    std::cout << plural(erased, "key") << " and versions of credentials take shares that are not "
-              << "in the share store: if they were erased after the backup, say --accept-erased; "
-              << "if not, this is another share store, or one that lost them\n";
+    std::cout << plural(erased, "key") << " and versions of credentials take shares that were "
+              << "destroyed: if they were erased after the backup, say --accept-erased\n";
   }
   if (tenants.empty()) {
     std::cout << "not proven: there is no tenant in it\n";

@@ -354,6 +354,7 @@ int rewrap_tenants(const Config& config, const KeyOptions& options) {
   if (!opened.ok()) return say(opened.error());
   auto& tools = *opened.value();
   std::uint64_t moved = 0, left = 0;
+  bool failed = false;
   const auto all = for_tenants(tools, options, [&](const TenantId& tenant) -> Status {
     ProgressLine line("tenant " + tenant.str() + ": rows moved:");
     const auto done = tools.rotation.rewrap(tenant, std::ref(line));
@@ -363,8 +364,9 @@ int rewrap_tenants(const Config& config, const KeyOptions& options) {
                            code == ErrorCode::TenantSealed;
       if (!options.tenant.empty() || !its_own) return done.error();
       say_why(tenant, done.error());
+      failed = true;
       const auto backlog = tools.store.backlog_of(tenant);
-      left += backlog.ok() ? backlog.value().rows() : 1;
+      if (backlog.ok()) left += backlog.value().rows();
       return {};
     }
     const auto& progress = done.value();
@@ -393,7 +395,7 @@ int rewrap_tenants(const Config& config, const KeyOptions& options) {
     return kFailed;
   }
   if (!options.json) std::cout << plural(moved, "row") << " moved, " << left << " left in all\n";
-  return left == 0 ? kOk : kFailed;
+  return left == 0 && !failed ? kOk : kFailed;
 }
 
 int create_root_key(const std::filesystem::path& file, const RootKeySource& source) {

@@ -133,11 +133,15 @@ constexpr Statement kCountTenant{"erasure.count_tenant", R"sql(
              + (SELECT count(*) FROM erasure e
                  WHERE e.tenant_id = $1 AND e.share_id IS NOT NULL AND e.done_at IS NULL))sql"};
 constexpr Statement kSharesOf{"erasure.shares_of", R"sql(
-    SELECT share_id FROM kek WHERE tenant_id = $1 AND share_id IS NOT NULL
-     UNION ALL
-    (SELECT share_id FROM principal_share WHERE tenant_id = $1
-      ORDER BY created_at DESC, share_id
-      LIMIT 1))sql"};
+    SELECT share_id FROM (
+      SELECT share_id FROM kek WHERE tenant_id = $1
+       UNION
+      SELECT share_id FROM principal_share WHERE tenant_id = $1
+       UNION
+      SELECT share_id FROM erasure WHERE tenant_id = $1 AND done_at IS NULL) s
+     WHERE share_id > $2
+     ORDER BY share_id
+     LIMIT $3)sql"};
 constexpr Statement kRemoveTenant{"erasure.remove_tenant", R"sql(
     DELETE FROM tenant WHERE tenant_id = $1)sql"};
 constexpr Statement kAddTombstone{"erasure.add_tombstone", R"sql(
@@ -356,12 +360,13 @@ Result<PostgresErasureStore::Begun> PostgresErasureStore::begin_tenant(const Ten
   return begun;
 }
 
-Result<std::vector<vault::ShareId>> PostgresErasureStore::shares_of(const TenantId& tenant) {
+Result<std::vector<vault::ShareId>> PostgresErasureStore::shares_of(
+    const TenantId& tenant, const std::optional<vault::ShareId>& after, std::uint32_t limit) {
   using Shares = std::vector<vault::ShareId>;
   return named(kSharesOf.name, database_.pool(), [&](Session& session) -> Result<Shares> {
     TenantTransaction tx(session, tenant);
     Shares found;
-    for (const auto& row : tx.run(kSharesOf, tenant.str())) {
+    for (const auto& row : tx.run(kSharesOf, tenant.str(), bytes_of(after), limit)) {
       found.push_back(*share_in(row[0]));
     }
     return found;

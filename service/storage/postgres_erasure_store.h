@@ -25,7 +25,9 @@ class PostgresErasureStore final : public vault::ErasureStore {
   Result<vault::Erasure> finish_tenant(const TenantId& tenant, std::uint64_t shares,
                                        sys_seconds now, const Say& say) override;
   Result<vault::Erasure> find_tenant(const TenantId& tenant) override;
-  Result<std::vector<vault::ShareId>> shares_of(const TenantId& tenant) override;
+  Result<std::vector<vault::ShareId>> shares_of(const TenantId& tenant,
+                                                const std::optional<vault::ShareId>& after,
+                                                std::uint32_t limit) override;
   Result<std::vector<Open>> open(const std::optional<Open>& after, std::uint32_t limit) override;
 
  private:

@@ -12,9 +12,12 @@ constexpr Statement kKeks{"kek.list", R"sql(
      WHERE k.tenant_id = $1
      ORDER BY k.version DESC)sql"};
 constexpr Statement kPrincipalShare{"principal_share.find", R"sql(
-    SELECT share_id
-      FROM principal_share
-     WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3)sql"};
+    SELECT (SELECT share_id FROM principal_share
+             WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3),
+           EXISTS (SELECT FROM erasure
+                    WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3
+                      AND done_at IS NULL)
+             OR EXISTS (SELECT FROM tenant_erasure WHERE tenant_id = $1))sql"};
 constexpr Statement kAddPrincipalShare{"principal_share.add", R"sql(
     INSERT INTO principal_share (tenant_id, owner_issuer, owner_subject, share_id)
     VALUES ($1, $2, $3, $4)
@@ -40,8 +43,13 @@ Result<std::optional<vault::ShareId>> PostgresKekStore::principal_share(
   return named(kPrincipalShare.name, database_.pool(), [&](Session& session) -> Result<Found> {
     TenantTransaction tx(session, tenant);
     const auto rows = tx.run(kPrincipalShare, tenant.str(), principal.issuer, principal.subject);
-    if (rows.empty()) return Found();
-    return share_in(rows[0][0]);
+    const auto share = share_in(rows[0][0]);
+    // A share that would be made now would be of no use, and its row stay in the share store.
+    if (!share && rows[0][1].as<bool>()) {
+      return fail(ErrorCode::Conflict, "the owner is being erased",
+                  std::string(kPrincipalShare.name) + " ERA01");
+    }
+    return share;
   });
 }
 
@@ -56,10 +64,10 @@ Result<vault::ShareId> PostgresKekStore::add_principal_share(const TenantId& ten
                  // By itself, so that it sees what somebody else has just added.
                  const auto rows =
                      tx.run(kPrincipalShare, tenant.str(), principal.issuer, principal.subject);
-                 if (rows.empty()) {
+                 const auto which = share_in(rows[0][0]);
+                 if (!which) {
                    return fail(ErrorCode::Conflict, "the owner has just been erased; try again");
                  }
-                 const auto which = share_in(rows[0][0]);
                  tx.commit();
                  return *which;
                });

@@ -12,16 +12,32 @@ constexpr Statement kAdd{"share.add", R"sql(
     INSERT INTO key_share (tenant_id, share_id, share) VALUES ($1, $2, $3)
         ON CONFLICT (tenant_id, share_id) DO NOTHING)sql"};
 constexpr Statement kFind{"share.find", R"sql(
-    SELECT share FROM key_share
-     WHERE tenant_id = $1 AND share_id = $2 AND share IS NOT NULL)sql"};
+    SELECT share, share IS NULL FROM key_share WHERE tenant_id = $1 AND share_id = $2)sql"};
+// Ids, one after the other.
+#define THESE                                  \
+  "(SELECT substr($2::bytea, 32 * i + 1, 32) " \
+  "FROM generate_series(0, octet_length($2::bytea) / 32 - 1) i) "
+constexpr Statement kKnow{"share.know", R"sql(
+    SELECT count(*) FROM key_share WHERE tenant_id = $1 AND share_id IN )sql" THESE};
 constexpr Statement kDestroy{"share.destroy", R"sql(
-    UPDATE key_share SET share = NULL, destroyed_at = coalesce(destroyed_at, now())
-     WHERE tenant_id = $1 AND share_id = $2)sql"};
+    UPDATE key_share SET share = NULL, destroyed_at = now()
+     WHERE tenant_id = $1 AND share IS NOT NULL AND share_id IN )sql" THESE};
 constexpr Statement kDestroyAll{"share.destroy_all", R"sql(
     UPDATE key_share SET share = NULL, destroyed_at = now()
      WHERE tenant_id = $1 AND share IS NOT NULL)sql"};
 
 Error absent() { return fail(ErrorCode::NotFound, "no such share"); }
+
+Bytes joined(std::span<const vault::ShareId> ids) {
+  Bytes all;
+  for (const auto& id : ids) all.insert(all.end(), id.begin(), id.end());
+  return all;
+}
+
+Status known(TenantTransaction& tx, const TenantId& tenant, const Bytes& ids) {
+  const auto there = number<std::uint64_t>(tx.run(kKnow, tenant.str(), ByteView(ids))[0][0]);
+  return there == ids.size() / sizeof(vault::ShareId) ? Status() : absent();
+}
 
 }  // namespace
 
@@ -40,6 +56,7 @@ Result<vault::KeyShare> PostgresShareStore::find(const TenantId& tenant, const v
     TenantTransaction tx(session, tenant);
     const auto rows = tx.run(kFind, tenant.str(), ByteView(id));
     if (rows.empty()) return absent();
+    if (rows[0][1].as<bool>()) return fail(ErrorCode::Conflict, "this share is destroyed");
     auto read = bytes(rows[0][0]);
     auto buffer = SecureBuffer::copy_of(read);
     wipe(read);
@@ -47,10 +64,19 @@ Result<vault::KeyShare> PostgresShareStore::find(const TenantId& tenant, const v
   });
 }
 
-Status PostgresShareStore::destroy(const TenantId& tenant, const vault::ShareId& id) {
+Status PostgresShareStore::know(const TenantId& tenant, std::span<const vault::ShareId> ids) {
+  return named(kKnow.name, database_.pool(), [&](Session& session) -> Status {
+    TenantTransaction tx(session, tenant);
+    return known(tx, tenant, joined(ids));
+  });
+}
+
+Status PostgresShareStore::destroy(const TenantId& tenant, std::span<const vault::ShareId> ids) {
   return named(kDestroy.name, database_.pool(), [&](Session& session) -> Status {
     TenantTransaction tx(session, tenant);
-    if (tx.run(kDestroy, tenant.str(), ByteView(id)).affected_rows() == 0) return absent();
+    const auto these = joined(ids);
+    tx.run(kDestroy, tenant.str(), ByteView(these));
+    POSTERN_CHECK(known(tx, tenant, these));
     tx.commit();
     return {};
   });

@@ -13,7 +13,9 @@ class PostgresShareStore final : public vault::ShareStore {
   Status add(const TenantId& tenant, const vault::ShareId& id,
              const vault::KeyShare& share) override;
   Result<vault::KeyShare> find(const TenantId& tenant, const vault::ShareId& id) override;
-  Status destroy(const TenantId& tenant, const vault::ShareId& id) override;
+  Status know(const TenantId& tenant, std::span<const vault::ShareId> ids) override;
+  using ShareStore::destroy;
+  Status destroy(const TenantId& tenant, std::span<const vault::ShareId> ids) override;
   Result<std::uint64_t> destroy_all(const TenantId& tenant) override;
   Status ping() override { return database_.ping(); }
 

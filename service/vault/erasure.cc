@@ -13,6 +13,7 @@ namespace postern::vault {
 namespace {
 
 constexpr std::uint32_t kPage = 100;
+constexpr std::uint32_t kShares = 1000;  // in one statement
 
 void report(const TenantId& tenant, const std::string& id, const Error& error) {
   log::warning("erasure.goes_on_later", {{"tenant", tenant.str()},
@@ -83,20 +84,37 @@ Result<Erasure> Erasures::finish(const TenantId& tenant, const std::string& id) 
   return done;
 }
 
+/// Pages of all the shares that the tenant's keys take. Returns how many.
+template <class Do>
+Result<std::uint64_t> Erasures::each_share(const TenantId& tenant, const Do& act) {
+  std::uint64_t count = 0;
+  std::vector<ShareId> page;
+  do {
+    const auto after = page.empty() ? std::optional<ShareId>() : std::optional(page.back());
+    POSTERN_TRY(page, store_.shares_of(tenant, after, kShares));
+    if (page.empty()) break;
+    if (const auto done = act(page); !done.ok()) return not_destroyed(done.error());
+    count += page.size();
+  } while (page.size() == kShares);
+  return count;
+}
+
 Result<Erasure> Erasures::finish_tenant(const TenantId& tenant) {
   std::uint64_t shares = 0;
   if (shares_ != nullptr) {
     POSTERN_CHECK(may_ask(share_store_));
-    // Those first that must be there: in another's share store nothing is destroyed.
-    POSTERN_TRY(const auto named, store_.shares_of(tenant));
-    for (const auto& id : named) {
-      if (const auto gone = shares_->destroy(tenant, id); !gone.ok()) {
-        return not_destroyed(gone.error());
-      }
+    // Before anything is destroyed: in another's share store nothing is.
+    POSTERN_TRY(const auto known,
+                each_share(tenant, [&](const auto& ids) { return shares_->know(tenant, ids); }));
+    POSTERN_TRY(shares,
+                each_share(tenant, [&](const auto& ids) { return shares_->destroy(tenant, ids); }));
+    // What nobody names any more goes too, but not by the mere name of a tenant that another
+    // installation may have as well.
+    if (known > 0) {
+      const auto others = shares_->destroy_all(tenant);
+      if (!others.ok()) return share_store_is_away(others.error());
+      shares += others.value();
     }
-    const auto others = shares_->destroy_all(tenant);
-    if (!others.ok()) return share_store_is_away(others.error());
-    shares = named.size() + others.value();
   }
   keyring_.forget(tenant);
   auto done = store_.finish_tenant(tenant, shares, clock_.now(),

@@ -79,9 +79,11 @@ class ErasureStore {
   /// Disables the tenant; from then on nothing of it is sealed anew.
   virtual Result<Begun> begin_tenant(const TenantId& tenant, const std::string& id, sys_seconds now,
                                      const audit::Event& event) = 0;
-  /// Some of the shares that the tenant's keys take: all of its KEKs, and the newest that one
-  /// of its principals has. Errors: Unavailable.
-  virtual Result<std::vector<ShareId>> shares_of(const TenantId& tenant) = 0;
+  /// Which shares the tenant's keys take, those included that open erasures are about to
+  /// destroy: at most `limit`, in the order of their ids. Errors: Unavailable.
+  virtual Result<std::vector<ShareId>> shares_of(const TenantId& tenant,
+                                                 const std::optional<ShareId>& after,
+                                                 std::uint32_t limit) = 0;
   /// Removes all that the tenant has but its audit chain, which ends with what `say` says.
   virtual Result<Erasure> finish_tenant(const TenantId& tenant, std::uint64_t shares,
                                         sys_seconds now, const Say& say) = 0;
@@ -131,6 +133,8 @@ class Erasures {
  private:
   Result<Erasure> finish(const TenantId& tenant, const std::string& id);
   Result<Erasure> finish_tenant(const TenantId& tenant);
+  template <class Do>
+  Result<std::uint64_t> each_share(const TenantId& tenant, const Do& act);
   Result<ErasureStore::Said> say(const TenantId& tenant, const Erasure& erasure) const;
   void run(std::chrono::milliseconds interval);
 

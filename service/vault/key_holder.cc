@@ -44,6 +44,7 @@ Status KeyHolder::add_kek(const TenantId& tenant, const HeldShare* present,
   POSTERN_CHECK(
       store_.add_kek(tenant, [&](const WrappedKek& newest) -> Result<RotationStore::KekChange> {
         POSTERN_CHECK(check_present(tenant, newest, present));
+        POSTERN_CHECK(keeps_taking_a_share(newest, shared));
         auto kek = keyring_.create(tenant, after(newest.version), demand, shared);
         auto record = event;
         record.with("kek_version", std::to_string(static_cast<std::uint32_t>(kek.version)));

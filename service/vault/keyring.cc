@@ -306,8 +306,11 @@ struct Keyring::Impl {
     if (key_shares == nullptr) return no_share_store();
     auto share = key_shares->find(tenant, id);
     if (!share.ok()) {
-      return share.error().code == ErrorCode::NotFound ? share_is_destroyed()
-                                                       : share_store_is_away(share.error());
+      switch (share.error().code) {
+        case ErrorCode::Conflict: return share_is_destroyed();
+        case ErrorCode::NotFound: return another_share_store();
+        default: return share_store_is_away(share.error());
+      }
     }
     if (id_of(tenant, share.value()) != id) {
       return fail(ErrorCode::Internal, "a tenant key could not be opened", "share: altered row");

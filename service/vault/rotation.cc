@@ -135,12 +135,15 @@ Result<Rotation::Progress> Rotation::rotate_root(const Report& report) {
   return progress;
 }
 
+Status keeps_taking_a_share(const WrappedKek& newest, const std::optional<ShareId>& share) {
+  return newest.share && !share ? Status(no_share_store()) : Status();
+}
+
 Result<KekVersion> Rotation::rotate_tenant(const TenantId& tenant) {
   POSTERN_CHECK(keyring_.may_create());
   POSTERN_TRY(const auto share, keyring_.make_share(tenant));
   const auto make = [&](const WrappedKek& newest) -> Result<RotationStore::KekChange> {
-    // Else what is stored from now on would open without a share, and its erasure be none.
-    if (newest.share && !share) return no_share_store();
+    POSTERN_CHECK(keeps_taking_a_share(newest, share));
     auto kek = keyring_.create(tenant, after(newest.version), newest.held, share);
     auto record = event(tenant, "key.rotate_tenant");
     record.with("kek_version", text_of(kek.version)).with("root_key", kek.root_key_id);

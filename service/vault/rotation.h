@@ -132,6 +132,11 @@ class RotationStore {
   virtual Status note_emptied(const TenantId& tenant) = 0;
 };
 
+/// Whether a KEK with `share` may follow the newest one. Without a share after one with it,
+/// what is stored from then on would open without, and its erasure be none. Errors:
+/// KeyUnavailable (this process has no share store).
+Status keeps_taking_a_share(const WrappedKek& newest, const std::optional<ShareId>& share);
+
 /// Rotates keys while the service runs. Where it stands is in the rows alone: it
 /// may be killed at any moment and run again, and two may run at once.
 class Rotation {

@@ -9,7 +9,8 @@
 namespace postern::vault {
 namespace {
 
-constexpr const char* kDestroyed = "share: not in the share store";
+constexpr const char* kDestroyed = "share: destroyed";
+constexpr const char* kNever = "share: never in this share store";
 constexpr std::string_view kAway = "share: away: ";
 
 }  // namespace
@@ -32,9 +33,11 @@ Error no_share_store() {
 }
 
 Error another_share_store() {
-  return fail(ErrorCode::KeyUnavailable,
-              "the share store never had this share: it is another one, or a copy from before",
-              "share: never in this share store");
+  return fail(ErrorCode::Internal, "a tenant key could not be opened", kNever);
+}
+
+bool is_another_share_store(const Error& error) {
+  return error.code == ErrorCode::Internal && error.diagnostic == kNever;
 }
 
 bool is_share_store_away(const Error& error) {
@@ -42,7 +45,7 @@ bool is_share_store_away(const Error& error) {
 }
 
 Error share_is_destroyed() {
-  return fail(ErrorCode::KeyUnavailable, "the share of this key is not in the share store",
+  return fail(ErrorCode::KeyUnavailable, "the share of this key was destroyed",
               kDestroyed);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "core/bytes.h"
@@ -27,11 +28,15 @@ class ShareStore {
 
   /// Stored when it returns. Errors: Unavailable.
   virtual Status add(const TenantId& tenant, const ShareId& id, const KeyShare& share) = 0;
-  /// Errors: NotFound (destroyed, or of another tenant), Unavailable.
+  /// Errors: Conflict (destroyed), NotFound (never was here, or is another tenant's),
+  /// Unavailable.
   virtual Result<KeyShare> find(const TenantId& tenant, const ShareId& id) = 0;
-  /// Also when it was before. Errors: NotFound (it never was here: this is another share
-  /// store than the one it was added to, or a copy from before), Unavailable.
-  virtual Status destroy(const TenantId& tenant, const ShareId& id) = 0;
+  /// Whether each of these is here, or was destroyed here. Errors: NotFound (one never was:
+  /// this is another share store than where it was added, or a copy from before), Unavailable.
+  virtual Status know(const TenantId& tenant, std::span<const ShareId> ids) = 0;
+  /// All of these, or none; also what was destroyed before. Errors: as know().
+  virtual Status destroy(const TenantId& tenant, std::span<const ShareId> ids) = 0;
+  Status destroy(const TenantId& tenant, const ShareId& id) { return destroy(tenant, {&id, 1}); }
   /// All that the tenant has left; returns how many. Errors: Unavailable.
   virtual Result<std::uint64_t> destroy_all(const TenantId& tenant) = 0;
   /// Whether it answers. Errors: Unavailable.
@@ -41,8 +46,11 @@ class ShareStore {
 /// Of a key whose share is not to be had: KeyUnavailable, which is worth another try, but
 /// for one that was destroyed.
 Error share_store_is_away(const Error& cause);
-Error no_share_store();       ///< of a process that is configured without one
-Error another_share_store();  ///< as above: one that never had what it should destroy
+Error no_share_store();  ///< of a process that is configured without one
+/// Of a share that never was here. Where a row names it, the row does not open, as any other
+/// that was altered: Internal. Where it is to be destroyed, nobody says that it was.
+Error another_share_store();
+bool is_another_share_store(const Error& error);
 Error share_is_destroyed();
 bool is_share_destroyed(const Error& error);
 

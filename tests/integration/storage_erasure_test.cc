@@ -15,12 +15,14 @@
 #include <memory>
 #include <optional>
 #include <pqxx/pqxx>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "crypto/random.h"
 #include "policy/erasure_statement.h"
 #include "storage/postgres_erasure_store.h"
 #include "storage/postgres_rotation_store.h"
@@ -35,6 +37,7 @@
 #include "vault/erasure.h"
 #include "vault/rotation.h"
 #include "vault/share_errors.h"
+#include "vault/share_store.h"
 
 namespace postern::test {
 namespace {
@@ -71,11 +74,15 @@ class WatchedShares final : public vault::ShareStore {
     if (after_find) after_find();
     return found;
   }
-  Status destroy(const TenantId& tenant, const vault::ShareId& id) override {
+  Status know(const TenantId& tenant, std::span<const vault::ShareId> ids) override {
+    return away || tenant == refuses ? Status(gone()) : store_.know(tenant, ids);
+  }
+  using ShareStore::destroy;
+  Status destroy(const TenantId& tenant, std::span<const vault::ShareId> ids) override {
     ++destroys;
     if (before_destroy) before_destroy();
     if (away || tenant == refuses) return gone();
-    return store_.destroy(tenant, id);
+    return store_.destroy(tenant, ids);
   }
   Result<std::uint64_t> destroy_all(const TenantId& tenant) override {
     ++destroys;
@@ -814,29 +821,81 @@ TEST_F(ErasureInTheDatabase, AReplicaWithoutTheShareStoreFinishesNoTenantThatHas
   EXPECT_EQ(postgres_shares_.destroy_all(acme_).value(), 0u) << "none is left";
 }
 
-TEST_F(ErasureInTheDatabase, NothingIsSaidOfAShareStoreThatIsAnotherOneAndNothingDestroyedThere) {
-  // Of another installation, with a tenant of the same name and a user of its own.
-  ShareDatabase other_server;
-  storage::Database other_database(other_server.options());
-  storage::PostgresShareStore others(other_database);
-  SecureBuffer bytes(32);
-  const vault::KeyShare theirs(std::move(bytes));
-  ASSERT_TRUE(others.add(acme_, vault::id_of(acme_, theirs), theirs).ok());
+/// A share store of another installation, with tenants of the same names.
+struct AnotherShareStore {
+  vault::ShareId add(const TenantId& tenant) {
+    SecureBuffer bytes(32);
+    crypto::random_bytes(bytes.writable());
+    const vault::KeyShare share(std::move(bytes));
+    const auto id = vault::id_of(tenant, share);
+    EXPECT_TRUE(store.add(tenant, id, share).ok());
+    return id;
+  }
+  ShareDatabase server;
+  storage::Database database{server.options()};
+  storage::PostgresShareStore store{database};
+};
 
-  EXPECT_THAT(replica_.erasure_store.shares_of(acme_).value(), SizeIs(2));
-  EXPECT_NE(replica_.erasure_store.shares_of(acme_).value(),
-            replica_.erasure_store.shares_of(other_).value());
-  Replica misled(database_, root_key_, &others);
+TEST_F(ErasureInTheDatabase, NothingIsSaidOfAnotherShareStoreAndNothingDestroyedThere) {
+  AnotherShareStore other;
+  const auto theirs = other.add(acme_);
+  const auto named = [&](const TenantId& tenant) {
+    return replica_.erasure_store.shares_of(tenant, std::nullopt, 100).value();
+  };
+  ASSERT_THAT(named(acme_), SizeIs(4)) << "of the KEK and of three principals";
+  const auto alices = replica_.keyring.principal_share(acme_, kAlice).value();
+  Replica misled(database_, root_key_, &other.store);
   EXPECT_FALSE(misled.erase(acme_, kAlice).value().erasure.done_at);
+  EXPECT_THAT(named(acme_), SizeIs(4)) << "also what an open erasure is to destroy";
   EXPECT_FALSE(misled.erase_tenant(acme_).value().erasure.done_at);
   misled.erasures.go_on();
   EXPECT_THAT(replica_.erasure_store.open(std::nullopt, 10).value(), SizeIs(2));
-  EXPECT_TRUE(others.find(acme_, vault::id_of(acme_, theirs)).ok());
+  // Nor where all but one of them are: it may be a copy from before that one was made.
+  const auto ids = named(acme_);
+  for (const auto& id : ids) {
+    if (id == alices) continue;
+    ASSERT_TRUE(other.store.add(acme_, id, postgres_shares_.find(acme_, id).value()).ok());
+  }
+  misled.erasures.go_on();
+  EXPECT_THAT(replica_.erasure_store.open(std::nullopt, 10).value(), SizeIs(2));
+  EXPECT_TRUE(other.store.find(acme_, theirs).ok());
+  for (const auto& id : ids) EXPECT_EQ(other.store.find(acme_, id).ok(), id != alices);
 
   replica_.erasures.go_on();
   const auto done = replica_.erasure_store.find_tenant(acme_).value();
   ASSERT_TRUE(done.done_at);
+  EXPECT_EQ(done.shares, 4u);
   EXPECT_EQ(claims(done.statement).at("backups").at("covered"), true);
+  for (const auto& id : ids) {
+    EXPECT_EQ(code_of(postgres_shares_.find(acme_, id)), ErrorCode::Conflict);
+  }
+  // It is too late for what the misled one had read.
+  misled.erasures.go_on();
+  EXPECT_TRUE(other.store.find(acme_, theirs).ok());
+}
+
+TEST_F(ErasureInTheDatabase, ATenantThatNamesNoShareHasNoneDestroyedByItsNameAlone) {
+  Replica plain(database_, root_key_, nullptr);
+  const auto tenant = plain.add_tenant();
+  AnotherShareStore other;
+  const auto theirs = other.add(tenant);
+  Replica misled(database_, root_key_, &other.store);
+  const auto done = misled.erase_tenant(tenant).value().erasure;
+  EXPECT_TRUE(done.done_at);
+  EXPECT_EQ(claims(done.statement).at("backups").at("covered"), false);
+  EXPECT_TRUE(other.store.find(tenant, theirs).ok());
+}
+
+TEST_F(ErasureInTheDatabase, AShareThatNeverWasHereIsARowThatDoesNotOpen) {
+  AnotherShareStore other;
+  Replica misled(database_, root_key_, &other.store);
+  const auto refused = misled.value(acme_, key_of(kAlice));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::Internal);
+  auto altered = replica_.credentials.latest(acme_, key_of(kAlice)).value();
+  altered.sealed.back() ^= std::byte{1};
+  EXPECT_EQ(refused.error().detail,
+            replica_.envelope.open(acme_, key_of(kAlice), altered).error().detail);
 }
 
 TEST_F(ErasureInTheDatabase, APassEndsWhenTheReplicaStops) {

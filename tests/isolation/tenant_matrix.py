@@ -70,6 +70,7 @@ DOCUMENTS = {"tenantResourceMetadata", "jwks", "metadata", "authorize"}
 OF_ISSUERS = {"token", "introspect", "revoke", "registerClient"}
 IGNORED_HEADERS = {"date"}
 # What is made anew for each answer, and has the same length each time.
+AGE = re.compile(rb'("age_seconds":)[0-9]+')
 ISSUED = re.compile(r'eyJ[\w-]+(\.[\w-]+)+|(?<="accessor":")[\w-]{22}')
 WORKERS = 8
 
@@ -130,6 +131,13 @@ class Answer:
     status: int
     headers: list
     body: bytes
+
+    def __post_init__(self):
+        """A clock that ticks between two questions is no hint."""
+        length, self.body = len(self.body), AGE.sub(rb"\g<1>0", self.body)
+        self.headers = [(name, str(int(value) - length + len(self.body)))
+                        if name.lower() == "content-length" else (name, value)
+                        for name, value in self.headers]
 
     def same(self, names: list) -> tuple:
         """What must not differ. A reply may repeat the name that it was asked for."""

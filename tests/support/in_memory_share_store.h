@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "core/ids.h"
@@ -29,14 +30,26 @@ class InMemoryShareStore final : public vault::ShareStore {
     ++finds_;
     if (failure_) return *failure_;
     const auto found = shares_.find({tenant, id});
-    if (found == shares_.end()) return absent();
+    if (found == shares_.end()) {
+      return destroyed_.contains({tenant, id}) ? fail(ErrorCode::Conflict, "destroyed") : absent();
+    }
     return copy(found->second);
   }
-  Status destroy(const TenantId& tenant, const vault::ShareId& id) override {
+  Status know(const TenantId& tenant, std::span<const vault::ShareId> ids) override {
     const std::lock_guard lock(mutex_);
     if (failure_) return *failure_;
-    if (shares_.erase({tenant, id}) > 0) destroyed_.emplace(tenant, id);
-    return destroyed_.contains({tenant, id}) ? Status() : absent();
+    return known(tenant, ids);
+  }
+  using ShareStore::destroy;
+  Status destroy(const TenantId& tenant, std::span<const vault::ShareId> ids) override {
+    const std::lock_guard lock(mutex_);
+    if (failure_) return *failure_;
+    POSTERN_CHECK(known(tenant, ids));
+    for (const auto& id : ids) {
+      shares_.erase({tenant, id});
+      destroyed_.emplace(tenant, id);
+    }
+    return {};
   }
   Result<std::uint64_t> destroy_all(const TenantId& tenant) override {
     const std::lock_guard lock(mutex_);
@@ -75,6 +88,12 @@ class InMemoryShareStore final : public vault::ShareStore {
 
  private:
   static Error absent() { return fail(ErrorCode::NotFound, "no such share"); }
+  Status known(const TenantId& tenant, std::span<const vault::ShareId> ids) const {
+    for (const auto& id : ids) {
+      if (!shares_.contains({tenant, id}) && !destroyed_.contains({tenant, id})) return absent();
+    }
+    return {};
+  }
   static vault::KeyShare copy(const vault::KeyShare& share) {
     return vault::KeyShare(
         share.expose([](ByteView bytes) { return SecureBuffer::copy_of(bytes); }));

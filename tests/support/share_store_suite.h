@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <ostream>
+#include <vector>
 
 #include "core/ids.h"
 #include "crypto/hash.h"
@@ -65,8 +66,9 @@ TEST_P(ShareStoreSuite, WhatIsDestroyedIsNotFound) {
   ASSERT_TRUE(add(a_, 1).ok());
   ASSERT_TRUE(add(a_, 2).ok());
   ASSERT_TRUE(store().destroy(a_, id(a_, 1)).ok());
-  EXPECT_EQ(find(a_, id(a_, 1)), ErrorCode::NotFound);
+  EXPECT_EQ(find(a_, id(a_, 1)), ErrorCode::Conflict);
   EXPECT_EQ(find(a_, id(a_, 2)), std::nullopt);
+  EXPECT_EQ(find(a_, id(a_, 3)), ErrorCode::NotFound) << "never was here";
   EXPECT_TRUE(store().destroy(a_, id(a_, 1)).ok()) << "twice is once";
 }
 
@@ -80,7 +82,27 @@ TEST_P(ShareStoreSuite, WhatNeverWasHereIsNotSaidToBeDestroyed) {
   EXPECT_EQ(code_of(store().destroy(a_, id(a_, 3))), ErrorCode::NotFound);
   // Nor does it come back.
   ASSERT_TRUE(add(a_, 1).ok());
-  EXPECT_EQ(find(a_, id(a_, 1)), ErrorCode::NotFound);
+  EXPECT_EQ(find(a_, id(a_, 1)), ErrorCode::Conflict);
+}
+
+TEST_P(ShareStoreSuite, OfManyAllAreDestroyedOrNone) {
+  std::vector<vault::ShareId> ids;
+  for (int i = 1; i <= 5; ++i) {
+    ASSERT_TRUE(add(a_, i).ok());
+    ids.push_back(id(a_, i));
+  }
+  EXPECT_TRUE(store().know(a_, ids).ok());
+  EXPECT_TRUE(store().know(a_, {}).ok());
+  EXPECT_EQ(code_of(store().know(b_, ids)), ErrorCode::NotFound);
+  auto more = ids;
+  more.push_back(id(a_, 6));
+  EXPECT_EQ(code_of(store().know(a_, more)), ErrorCode::NotFound);
+  EXPECT_EQ(code_of(store().destroy(a_, more)), ErrorCode::NotFound);
+  for (const auto& each : ids) EXPECT_EQ(find(a_, each), std::nullopt);
+  ASSERT_TRUE(store().destroy(a_, ids[0]).ok());
+  ASSERT_TRUE(store().destroy(a_, ids).ok());
+  EXPECT_TRUE(store().know(a_, ids).ok()) << "they were here";
+  for (const auto& each : ids) EXPECT_EQ(find(a_, each), ErrorCode::Conflict);
 }
 
 TEST_P(ShareStoreSuite, OneTenantsSharesAreNotAnothers) {
@@ -92,14 +114,14 @@ TEST_P(ShareStoreSuite, OneTenantsSharesAreNotAnothers) {
   EXPECT_EQ(find(a_, id(a_, 1)), std::nullopt);
   EXPECT_EQ(store().destroy_all(b_).value(), 1u);
   EXPECT_EQ(find(a_, id(a_, 1)), std::nullopt);
-  EXPECT_EQ(find(b_, id(b_, 1)), ErrorCode::NotFound);
+  EXPECT_EQ(find(b_, id(b_, 1)), ErrorCode::Conflict);
 }
 
 TEST_P(ShareStoreSuite, AllOfATenantGoTogether) {
   for (int i = 1; i <= 3; ++i) ASSERT_TRUE(add(a_, i).ok());
   EXPECT_EQ(store().destroy_all(a_).value(), 3u);
   EXPECT_EQ(store().destroy_all(a_).value(), 0u);
-  for (int i = 1; i <= 3; ++i) EXPECT_EQ(find(a_, id(a_, i)), ErrorCode::NotFound);
+  for (int i = 1; i <= 3; ++i) EXPECT_EQ(find(a_, id(a_, i)), ErrorCode::Conflict);
 }
 
 TEST_P(ShareStoreSuite, AShareThatIsThereStays) {

@@ -262,7 +262,8 @@ CredentialVersion read_version(const Json& json) {
           time(json, "created_at"),
           optional_time(json, "expires_at"),
           optional_time(json, "deleted_at"),
-          optional_time(json, "destroyed_at")};
+          optional_time(json, "destroyed_at"),
+          optional_member(json, "withdrawn") != nullptr && flag(json, "withdrawn")};
 }
 
 Json texts_body(const CredentialDescription::Texts& texts) {

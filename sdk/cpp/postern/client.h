@@ -204,6 +204,7 @@ struct CredentialVersion {
   std::optional<sys_seconds> expires_at;
   std::optional<sys_seconds> deleted_at;
   std::optional<sys_seconds> destroyed_at;
+  bool withdrawn = false;  ///< deleted in an emergency: only an admin brings it back
 };
 
 /// What is said about a credential beside its values. What is not set stays.

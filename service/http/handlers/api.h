@@ -31,6 +31,10 @@ struct Caller {
   void describe(audit::Event& record) const;
 };
 
+inline bool is_admin(const Caller& caller) {
+  return caller.kind == Caller::Kind::Operator || caller.kind == Caller::Kind::TenantAdmin;
+}
+
 /// The caller behind `Authorization: Bearer`. An operator's token needs no
 /// tenant; the others count only in `snapshot`'s, users with its `api_scopes`.
 /// Errors: Unauthenticated, Forbidden, NeedsOutbound, Unavailable.

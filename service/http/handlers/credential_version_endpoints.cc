@@ -34,7 +34,7 @@ Json version_json(const vault::VersionInfo& version) {
             {"created_at", format_time(version.created_at)}};
   if (version.expires_at) json["expires_at"] = format_time(*version.expires_at);
   if (version.deleted_at) json["deleted_at"] = format_time(*version.deleted_at);
-  if (version.withdrawn) json["withdrawn"] = true;
+  if (version.withdrawn && !version.destroyed_at) json["withdrawn"] = true;
   if (version.destroyed_at) json["destroyed_at"] = format_time(*version.destroyed_at);
   return json;
 }
@@ -58,9 +58,8 @@ Result<Done> change_version(const Services& services, const Request& request,
   POSTERN_TRY(const auto version, version_of(request));
   record.with("credential_version", std::to_string(version));
   // What an emergency disabled is not its owner's to bring back.
-  const bool by_admin =
-      caller.kind == Caller::Kind::Operator || caller.kind == Caller::Kind::TenantAdmin;
-  const auto change = asked == VersionChange::Undelete && by_admin ? VersionChange::Restore : asked;
+  const auto change =
+      asked == VersionChange::Undelete && is_admin(caller) ? VersionChange::Restore : asked;
   POSTERN_TRY(const auto expected, expected_by(services, request, snapshot, key, Absent::Refuse));
   POSTERN_TRY(const auto stored,
               services.credentials.change_versions(snapshot.tenant(), key, {&version, 1}, change,

@@ -284,6 +284,7 @@ Result<Done> change(const VaultCall& call, const vault::CredentialKey& key, cons
     numbers += (numbers.empty() ? "" : " ") + std::to_string(version);
   }
   call.record.with("credential_version", numbers);
+  if (change == VersionChange::Undelete && is_admin(call.caller)) change = VersionChange::Restore;
   const auto changed =
       call.services.credentials.change_versions(call.tenant(), key, versions, change, std::nullopt,
                                                 call.services.clock.now(), {&call.record, 1});
