@@ -66,9 +66,9 @@ constexpr Statement kCount{"erasure.count", R"sql(
                AND v.destroyed_at IS NULL),
            (SELECT coalesce(max(c.last_version), 0) FROM credential c
              WHERE c.tenant_id = $1 AND c.owner_issuer = $2 AND c.owner_subject = $3))sql"};
-// `maker` as the Vault subset writes it.
+// Theirs, and those that clients had wrapped for them.
 constexpr Statement kRemoveAnswers{"erasure.remove_answers", R"sql(
-    DELETE FROM wrapped_answer WHERE tenant_id = $1 AND maker = 'user ' || $2 || ' ' || $3)sql"};
+    DELETE FROM wrapped_answer WHERE tenant_id = $1 AND is_maker(maker, $2, $3))sql"};
 constexpr Statement kRemoveCredentials{"erasure.remove_credentials", R"sql(
     DELETE FROM credential
      WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3)sql"};

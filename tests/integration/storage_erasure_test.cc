@@ -46,6 +46,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 using testing::SizeIs;
+using testing::UnorderedElementsAreArray;
 
 const SystemClock kClock;
 const Principal kAlice{"https://idp.example", "alice"};
@@ -415,8 +416,7 @@ TEST_F(ErasureInTheDatabase, AllThatIsTheirsIsGoneAndNothingElse) {
 TEST_F(ErasureInTheDatabase, AnswersThatWaitWrappedGoToo) {
   storage::PostgresWrappingStore answers(replica_.database, replica_.log);
   int number = 0;
-  for (const std::string maker :
-       {"user https://idp.example alice", "user https://idp.example bob", "operator"}) {
+  const auto wrap = [&](const TenantId& tenant, const std::string& maker) {
     const auto seal = [&]() -> Result<vault::WrappedAnswer> {
       const auto text = std::to_string(++number);
       return vault::WrappedAnswer{crypto::sha256(as_bytes(text)),
@@ -427,11 +427,50 @@ TEST_F(ErasureInTheDatabase, AnswersThatWaitWrappedGoToo) {
                                   kClock.now() + std::chrono::hours(1),
                                   {KekVersion{1}, to_bytes("box")}};
     };
-    ASSERT_TRUE(answers.add(acme_, seal, 10, kClock.now(), {}).ok());
+    return answers.add(tenant, seal, 10, kClock.now(), {});
+  };
+  const auto left = [&](const TenantId& tenant) {
+    std::vector<std::string> makers;
+    pqxx::connection connection(database_.superuser());
+    pqxx::nontransaction tx(connection);
+    for (const auto& row : tx.exec("SELECT maker FROM postern.wrapped_answer WHERE tenant_id = " +
+                                   tx.quote(tenant.str()))) {
+      makers.emplace_back(row[0].c_str());
+    }
+    return makers;
+  };
+  // Of alice, by herself and by clients, of which one has a bad name.
+  const std::vector<std::string> hers = {
+      "user https://idp.example alice", "client gw-01 for https://idp.example alice",
+      "client https://gw.example/for for https://idp.example alice",
+      "client for for https://idp.example alice"};
+  const std::vector<std::string> others = {
+      "operator", "tenant-admin alice", "client gw-01", "user https://idp.example bob",
+      "user https://idp.example alice smith", "user https://other.example alice",
+      "client gw-01 for https://idp.example bob", "client gw-01 for https://other.example alice",
+      "client gw-01 for https://idp.example alice smith",
+      "client gw-01 for https://idp.example malice",
+      "client gw-01 for https://idp.example for https://idp.example alice",
+      // A subject that reads as if a client had been there for alice.
+      "user https://idp.example x for https://idp.example alice",
+      "client gw-01 for https://idp.example x for https://idp.example alice",
+      "client gw-01 for https://idp.example client gw-01 for https://idp.example alice",
+      "user client gw-01 for https://idp.example alice"};
+  for (const auto& makers : {hers, others}) {
+    for (const auto& maker : makers) ASSERT_TRUE(wrap(acme_, maker).ok()) << maker;
   }
-  ASSERT_TRUE(replica_.erase(acme_, kAlice).ok());
-  EXPECT_EQ(scalar("SELECT string_agg(maker, ',' ORDER BY maker) FROM wrapped_answer"),
-            "operator,user https://idp.example bob");
+  ASSERT_TRUE(wrap(other_, hers[1]).ok());
+  shares_.refuses = acme_;  // so that it stays open
+  ASSERT_FALSE(replica_.erase(acme_, kAlice).value().erasure.done_at);
+  EXPECT_THAT(left(acme_), UnorderedElementsAreArray(others));
+  EXPECT_THAT(left(other_), UnorderedElementsAreArray({hers[1]})) << "another tenant's namesake";
+  // Nor does one begin to wait meanwhile.
+  for (const auto& maker : hers) {
+    const auto late = wrap(acme_, maker);
+    ASSERT_FALSE(late.ok()) << maker;
+    EXPECT_TRUE(storage::is_being_erased(late.error())) << late.error().diagnostic;
+  }
+  for (const auto& maker : others) EXPECT_TRUE(wrap(acme_, maker).ok()) << maker;
 }
 
 TEST_F(ErasureInTheDatabase, AskedAgainItIsTheSameErasure) {
