@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <functional>
+#include <set>
 
 #include "core/time_format.h"
 #include "token/json.h"
@@ -20,16 +22,6 @@ std::string text_of(const Json& json, const char* name) {
   return it != json.end() && it->is_string() ? it->get<std::string>() : std::string();
 }
 
-bool is_of(const Json& fields, const Suspect& suspect) {
-  if (!suspect.client.empty() && text_of(fields, "client") != suspect.client) return false;
-  if (!suspect.backend.empty() && text_of(fields, "backend") != suspect.backend) return false;
-  const auto is_it = [&](const char* issuer, const char* subject) {
-    return text_of(fields, issuer) == suspect.principal->issuer &&
-           text_of(fields, subject) == suspect.principal->subject;
-  };
-  return !suspect.principal || is_it("subject_issuer", "subject") || is_it("actor_issuer", "actor");
-}
-
 std::optional<vault::CredentialKey> credential_in(const Json& fields) {
   const auto name = CredentialName::parse(text_of(fields, "credential"));
   const auto owner = text_of(fields, "credential_owner");
@@ -42,7 +34,31 @@ std::optional<vault::CredentialKey> credential_in(const Json& fields) {
                               name.value()};
 }
 
-/// A token, or a session of Vault's API: both are revoked by one list.
+bool takes(const policy::Backend& backend, const vault::CredentialKey& key) {
+  using policy::CredentialOwnerRule;
+  const auto never =
+      key.owner.is_tenant() ? CredentialOwnerRule::Principal : CredentialOwnerRule::Tenant;
+  return backend.credential == key.name && backend.credential_owner != never;
+}
+
+bool is_of_backend(const Json& fields, const Suspect& suspect) {
+  if (text_of(fields, "backend") == suspect.backend) return true;
+  const auto key = suspect.configured != nullptr ? credential_in(fields) : std::nullopt;
+  return key && takes(*suspect.configured, *key);
+}
+
+bool is_of(const Json& fields, const Suspect& suspect) {
+  if (!suspect.client.empty() && text_of(fields, "client") != suspect.client) return false;
+  if (!suspect.backend.empty() && !is_of_backend(fields, suspect)) return false;
+  const auto is_it = [&](const char* issuer, const char* subject) {
+    return text_of(fields, issuer) == suspect.principal->issuer &&
+           text_of(fields, subject) == suspect.principal->subject;
+  };
+  return !suspect.principal || is_it("subject_issuer", "subject") || is_it("actor_issuer", "actor");
+}
+
+/// A token that was issued, or a session of Vault's API that began: both are revoked by
+/// one list.
 std::optional<TouchedToken> token_in(const Json& fields, sys_seconds now) {
   auto id = text_of(fields, "jti");
   if (id.empty()) id = text_of(fields, "session");
@@ -62,16 +78,26 @@ bool counts(const Json& event, const Json& fields) {
          text_of(event, "action") != "credential.emergency";
 }
 
+/// Sessions of Vault's API that were used, by their ids.
+using Sessions = std::set<std::string, std::less<>>;
+
+/// Newest first, so a session is in `used` before its login comes, which may say nothing
+/// of what it was used for, and alone has when it ends.
 void take(const Json& event, sys_seconds at, const Suspect& suspect, sys_seconds since,
-          sys_seconds now, Touched& out) {
+          sys_seconds now, Sessions& used, Touched& out) {
   const auto fields = event.find("fields");
-  if (fields == event.end() || !counts(event, *fields) || !is_of(*fields, suspect)) return;
+  if (fields == event.end() || !counts(event, *fields)) return;
+  const auto session = text_of(*fields, "session");
+  const bool is_suspects = is_of(*fields, suspect);
+  if (!is_suspects && !used.contains(session)) return;
+  if (auto token = token_in(*fields, now)) out.tokens.push_back(std::move(*token));
+  if (!is_suspects) return;
+  if (!session.empty()) used.insert(session);
   if (const auto key = at >= since ? credential_in(*fields) : std::nullopt) {
     auto& touched = out.credentials[*key];
     ++touched.uses;
     touched.last_at = std::max(touched.last_at, at);
   }
-  if (auto token = token_in(*fields, now)) out.tokens.push_back(std::move(*token));
 }
 
 }  // namespace
@@ -79,6 +105,7 @@ void take(const Json& event, sys_seconds at, const Suspect& suspect, sys_seconds
 Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const Suspect& suspect,
                            sys_seconds since, sys_seconds now) {
   Touched out;
+  Sessions used;
   audit::Query query;
   query.limit = kPage;
   query.newest_first = true;
@@ -94,7 +121,7 @@ Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const S
       // Records are in the order of their commits, and so nearly, but not wholly, in time;
       // one from a replica whose clock is wrong says nothing about the others.
       older = older && *at + std::chrono::minutes(5) < oldest;
-      if (*at >= oldest) take(event.value(), *at, suspect, since, now, out);
+      if (*at >= oldest) take(event.value(), *at, suspect, since, now, used, out);
     }
     if (older || records.size() < kPage) return out;
     query.after = records.back().sequence;

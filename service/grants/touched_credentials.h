@@ -10,6 +10,7 @@
 #include "core/clock.h"
 #include "core/ids.h"
 #include "core/result.h"
+#include "policy/config.h"
 #include "vault/credential.h"
 
 namespace postern::grants {
@@ -19,6 +20,9 @@ struct Suspect {
   std::optional<Principal> principal{};
   std::string client{};
   std::string backend{};
+  /// As the tenant has it. What names a credential that it takes is its trace too, whoever
+  /// asked: what is read through Vault's API is read for no backend.
+  const policy::Backend* configured = nullptr;
 };
 
 struct TouchedCredential {

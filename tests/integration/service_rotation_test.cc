@@ -23,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/time_format.h"
 #include "crypto/base64url.h"
 #include "grants/webhook_rotator.h"
 #include "storage/postgres_rotator.h"
@@ -733,6 +734,81 @@ TEST_F(ServiceRotation, AnEmergencyRotatesOrDisablesWhatWasTouchedAndNothingElse
     ++acts;
   }
   EXPECT_EQ(acts, 3U);
+}
+
+TEST_F(ServiceRotation, AnEmergencyOfABackendFindsWhatVaultsApiShowed) {
+  tenant.manifest["settings"]["vault_api"] = {{"clients", {"gw-01"}}};
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  put("/credentials/shared-db", {{"fields", {{"url", "postgres://of-the-tenant"}}}});
+  put("/credentials/jira", {{"fields", {{"token", "of-the-tenant"}}}});
+  put("/credentials/github", {{"fields", {{"token", "no backend takes it of the tenant"}}}});
+  const auto alice = tenant.user_token("alice");
+  tenant.store("alice", "github", {{"token", "of-alice"}});
+  const auto vault = [&](const char* method, const std::string& path, const std::string& token,
+                         const Json& body = nullptr) {
+    return tenant.ask(method, "/t/rotating/v1/" + path, {{"X-Vault-Token", token}},
+                      body.is_null() ? "" : body.dump());
+  };
+  const auto log_in = [&]() -> std::string {
+    const auto reply = tenant.ask("POST", "/t/rotating/v1/auth/approle/login", {},
+                                  Json{{"role_id", "gw-01"}, {"secret_id", tenant.secret}}.dump());
+    return json_of(reply).at("auth").at("client_token");
+  };
+  const auto of_db = log_in(), of_jira = log_in();
+  const auto since = format_time(SystemClock().now());
+  // Of alice and the db's tenant credential nothing is released yet: Vault's API alone.
+  ASSERT_THAT(vault("GET", "secret/data/shared-db", of_db), HasStatus(200));
+  ASSERT_THAT(vault("GET", "secret/data/jira", of_jira), HasStatus(200));
+  ASSERT_THAT(tenant.release(alice, {{{"backend", "github"}}}), HasStatus(200));
+  Json order{{"backend", "db"},
+             {"since", since},
+             {"action", "disable"},
+             {"dry_run", true},
+             {"reason", "a drill"}};
+  const auto contain = [&] {
+    return json_of(tenant.api("POST", "/emergency", tenant.admin, order));
+  };
+  const auto found = [&](const Json& answer) {
+    std::vector<std::string> names;
+    for (const auto& item : answer.at("items")) {
+      names.push_back(item.at("name").get<std::string>() + " of " +
+                      item.at("owner").value("subject", "the tenant") + ": " +
+                      item.at("status").get<std::string>());
+    }
+    return names;
+  };
+  auto answer = contain();
+  EXPECT_THAT(found(answer), ElementsAre("shared-db of the tenant: would_disable")) << answer;
+  EXPECT_EQ(answer.at("tokens"), 1);
+  EXPECT_THAT(vault("GET", "secret/data/shared-db", of_db), HasStatus(200)) << "a dry run";
+
+  // And what was released at the REST API.
+  ASSERT_THAT(tenant.release(alice, {{{"backend", "db"}}}), HasStatus(200));
+  order["dry_run"] = false;
+  answer = contain();
+  EXPECT_THAT(found(answer), ElementsAre("shared-db of the tenant: disabled")) << answer;
+  EXPECT_GE(answer.at("items").at(0).at("uses"), 3);
+  EXPECT_EQ(answer.at("tokens_revoked"), 1);
+  EXPECT_THAT(vault("GET", "auth/token/lookup-self", of_db), HasStatus(403));
+  EXPECT_EQ(item_of(tenant.release(alice, {{{"backend", "db"}}})).at("error"),
+            "interaction_required");
+  // What is of other backends stays.
+  EXPECT_THAT(vault("GET", "secret/data/jira", of_jira), HasStatus(200));
+  EXPECT_EQ(item_of(tenant.release(alice, {{{"backend", "github"}}})).at("env").at("GITHUB_TOKEN"),
+            "of-alice");
+
+  // Whose it is counts as the backend has it: github takes the user's alone.
+  order["backend"] = "github";
+  answer = contain();
+  EXPECT_THAT(found(answer), ElementsAre("github of alice: disabled")) << answer;
+  EXPECT_EQ(answer.at("tokens"), 0);
+  // One that takes either, and one that there is none of.
+  order["backend"] = "jira";
+  answer = contain();
+  EXPECT_THAT(found(answer), ElementsAre("jira of the tenant: disabled")) << answer;
+  EXPECT_THAT(vault("GET", "auth/token/lookup-self", of_jira), HasStatus(403));
+  order["backend"] = "none";
+  EXPECT_THAT(found(contain()), testing::IsEmpty());
 }
 
 // ---- kill -9 ----

@@ -224,7 +224,8 @@ Result<Done> contain(const Services& services, CredentialRotations& rotations,
               json_body(request, {"principal", "client", "backend", "since", "action", "dry_run",
                                   "reason", "cursor", "limit"}));
   const auto now = services.clock.now();
-  POSTERN_TRY(const auto order, read_order(body, now));
+  POSTERN_TRY(auto order, read_order(body, now));
+  order.suspect.configured = snapshot.find_backend(order.suspect.backend);
   record.with("reason", order.reason)
       .with("emergency", order.disable ? "disable" : "rotate")
       .with("since", format_time(order.since))
