@@ -233,6 +233,53 @@ TEST(KeyHolder, EveryDoorOfASealedTenantAnswersSoAtBothReplicas) {
   expect_all(tenant, world().two.port(), false);
 }
 
+TEST(KeyHolder, WhoHasProvenNothingLearnsAtVaultsApiNeitherThatItIsSealedNorThatItIs) {
+  const HeldTenant tenant("sealed-nobody");
+  tenant.hold_everywhere(HeldTenant::new_share());
+  ASSERT_THAT(tenant.seal(), HasStatus(200));
+  struct Ask {
+    const char* method;
+    const char* path;
+    std::string token;
+    Json body;
+    int status;
+  };
+  const Ask asks[] = {
+      {"GET", "sys/seal-status", "", nullptr, 200},
+      {"GET", "sys/seal-status", tenant.admin, nullptr, 200},
+      {"GET", "sys/health", "", nullptr, 200},
+      {"GET", "sys/mounts", "", nullptr, 403},
+      {"GET", "secret/data/shared", "", nullptr, 403},
+      {"GET", "secret/data/shared", "made-up", nullptr, 403},
+      {"GET", "secret/data/shared", tenant.admin + "x", nullptr, 403},
+      {"POST", "auth/approle/login", "", {{"role_id", "gw-01"}, {"secret_id", "a guess"}}, 403}};
+  for (const auto& [method, path, token, body, status] : asks) {
+    const auto answer = [&, &path = path](const std::string& name) {
+      Pairs headers;
+      if (!token.empty()) headers.emplace_back("X-Vault-Token", token);
+      const auto reply = http_ask(world().one.port(), method, "/t/" + name + "/v1/" + path, headers,
+                                  body.is_null() ? "" : body.dump());
+      auto said = json_of(reply);
+      said.erase("server_time_utc");
+      return std::pair(reply.status, std::move(said));
+    };
+    const auto sealed = answer(tenant.name);
+    EXPECT_EQ(sealed.first, status) << path << sealed.second;
+    EXPECT_EQ(sealed, answer("there-is-none")) << path;
+    if (sealed.first == 200) {
+      EXPECT_EQ(sealed.second.at("sealed"), false) << path;
+    }
+  }
+  // Once it is right it is told, as decision 42 says; so is, by form alone, a session.
+  const auto made_up = tenant.session.substr(0, tenant.session.rfind('.')) + ".AAAA";
+  for (const auto& token : {tenant.admin, tenant.session, made_up}) {
+    const auto reply = http_ask(world().one.port(), "GET", "/t/" + tenant.name + "/v1/sys/mounts",
+                                {{"X-Vault-Token", token}});
+    EXPECT_THAT(reply, HasStatus(503));
+    EXPECT_EQ(json_text(reply), R"({"errors":["Vault is sealed"]})");
+  }
+}
+
 TEST(KeyHolder, WhatNeedsNoKeyGoesOnWhileSealed) {
   const HeldTenant tenant("sealed-rest");
   const auto keys = json_of(tenant.ask("GET", "/t/" + tenant.name + "/jwks"));
