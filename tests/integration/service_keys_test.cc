@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <fstream>
@@ -63,6 +64,19 @@ class Keys : public ::testing::Test {
   }
   void until(const std::string& wanted) {
     eventually([&] { return state() == wanted; }, ("root key " + wanted).c_str());
+  }
+
+  /// Until the metrics have all of these lines. Rows are counted as the service starts, and
+  /// then every half minute only: start it before.
+  void until_metrics(const std::vector<std::string>& lines) const {
+    eventually(
+        [&] {
+          const auto body = "\n" + http_ask(service_.ops_port(), "GET", "/metrics").body;
+          return std::all_of(lines.begin(), lines.end(), [&](const std::string& line) {
+            return body.find("\n" + line + "\n") != std::string::npos;
+          });
+        },
+        lines.front().c_str());
   }
 
   std::unique_ptr<Process> begin(std::vector<std::string> command) {
@@ -509,6 +523,12 @@ TEST_F(Keys, AreRotatedWhileTheServiceRuns) {
             "1 2");
   EXPECT_EQ(status().at("rows_to_rewrap"),
             (Json{{"tenants", 1}, {"credential_versions", 1}, {"signing_keys", 2}, {"others", 0}}));
+  service_.stop();
+  service_.start();
+  until_metrics({"postern_rows_to_rewrap{kind=\"credential_version\"} 1",
+                 "postern_rows_to_rewrap{kind=\"signing_key\"} 2",
+                 "postern_rows_to_rewrap{kind=\"other\"} 0", "postern_rows_rewrapped_total 0"});
+  EXPECT_EQ(released(acme, alice), "newer");  // so that its keys are in memory
   done = run({"rewrap", "--all", "--rate", "1000"});
   EXPECT_EQ(done.status, 0) << done.output;
   EXPECT_THAT(done.output,
@@ -527,6 +547,11 @@ TEST_F(Keys, AreRotatedWhileTheServiceRuns) {
   EXPECT_EQ(actions["key.rewrap"], 1);
   EXPECT_EQ(acme.verification().at("intact"), true);
   EXPECT_THAT(run({"status"}).output, HasSubstr("to do\n  nothing\n"));
+  service_.stop();
+  service_.start();
+  until_metrics({"postern_rows_to_rewrap{kind=\"credential_version\"} 0",
+                 "postern_rows_to_rewrap{kind=\"signing_key\"} 0",
+                 "postern_rows_to_rewrap{kind=\"other\"} 0", "postern_rows_rewrapped_total 3"});
 }
 
 TEST_F(Keys, TheRootKeyIsNotRotatedAwayFromAReplicaThatHasNotTheNewOne) {

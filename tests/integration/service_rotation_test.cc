@@ -640,6 +640,108 @@ TEST_F(ServiceRotation, ByWebhookOfAKeyPairTellsThePublicHalfAlone) {
   EXPECT_EQ(first.at("version"), 1);
 }
 
+// ---- in bulk, and the report ----
+
+TEST_F(ServiceRotation, InBulkByLabelGivesTheLabelledNewValuesAndNoOther) {
+  const auto make = [&](const std::string& name, const Json& labels) {
+    put("/credentials/" + name,
+        {{"fields", {{"username", "u"}, {"password", "first-password"}}}, {"labels", labels}});
+  };
+  const Json settings{{"kind", "password"}, {"field", "password"}};
+  make("one", {{"team", "data"}});
+  make("two", {{"team", "data"}, {"env", "prod"}});
+  make("without-settings", {{"team", "data"}});
+  make("another-teams", {{"team", "ops"}});
+  make("unlabelled", Json::object());
+  for (const char* name : {"one", "two", "another-teams", "unlabelled"}) {
+    put(std::string("/credentials/") + name + "/rotation", settings);
+  }
+  const auto status_of = [](const Json& answer) {
+    std::map<std::string, std::string> out;
+    for (const auto& item : answer.at("items")) out[item.at("name")] = item.at("status");
+    return out;
+  };
+  const auto bulk = [&](bool dry_run) {
+    const auto reply = tenant.api("POST", "/rotations", tenant.admin,
+                                  {{"labels", {{"team", "data"}}}, {"dry_run", dry_run}});
+    EXPECT_THAT(reply, HasStatus(200));
+    return status_of(json_of(reply));
+  };
+  const auto version = [&](const std::string& name) {
+    return json_of(tenant.api("GET", "/credentials/" + name, tenant.admin)).at("version");
+  };
+  using Status = std::map<std::string, std::string>;
+  EXPECT_EQ(
+      bulk(true),
+      (Status{{"one", "would_rotate"}, {"two", "would_rotate"}, {"without-settings", "refused"}}));
+  EXPECT_EQ(version("one"), 1);
+  EXPECT_EQ(bulk(false),
+            (Status{{"one", "rotated"}, {"two", "rotated"}, {"without-settings", "refused"}}));
+  for (const char* name : {"one", "two"}) {
+    EXPECT_EQ(version(name), 2) << name;
+    EXPECT_EQ(value(name).first, "u") << name;
+    EXPECT_NE(value(name).second, "first-password") << name;
+  }
+  EXPECT_NE(value("one").second, value("two").second);
+  for (const char* name : {"without-settings", "another-teams", "unlabelled"}) {
+    EXPECT_EQ(version(name), 1) << name;
+    EXPECT_EQ(value(name).second, "first-password") << name;
+  }
+  std::vector<std::string> rotated;
+  for (const auto& each : tenant.audit("limit=1000&action=credential.rotate")) {
+    const auto& event = each.at("event");
+    if (event.at("outcome") != "allowed") continue;
+    EXPECT_EQ(event.at("fields").at("reason"), "bulk");
+    rotated.push_back(event.at("fields").at("credential"));
+  }
+  EXPECT_THAT(rotated, testing::UnorderedElementsAre("one", "two"));
+}
+
+TEST_F(ServiceRotation, TheReportSaysHowOldAValueIsAndWhetherItIsOverdue) {
+  const auto now = SystemClock().now();
+  const auto make = [&](const std::string& name, const Json& due) {
+    put("/credentials/" + name, {{"fields", {{"token", "x"}}}, {"rotation_due_at", due}});
+  };
+  make("late", format_time(now - std::chrono::hours(24)));
+  make("early", format_time(now + std::chrono::hours(24)));
+  make("never", nullptr);
+  // Its first version is ten days old, and the value that counts three.
+  put("/credentials/late", {{"fields", {{"token", "y"}}}});
+  {
+    pqxx::connection connection(service.database().superuser());
+    pqxx::nontransaction tx(connection);
+    const auto made = tx.exec(
+        "UPDATE postern.credential_version SET created_at = created_at -"
+        " CASE version WHEN 1 THEN interval '10 days' ELSE interval '3 days' END"
+        " WHERE name = 'late'");
+    ASSERT_EQ(made.affected_rows(), 2U);
+  }
+  const auto report = [&](const std::string& query) {
+    std::map<std::string, Json> out;
+    const auto answer = json_of(tenant.api("GET", "/rotations" + query, tenant.admin));
+    for (const auto& item : answer.at("items")) out[item.at("name")] = item;
+    return out;
+  };
+  const auto all = report("");
+  ASSERT_EQ(all.size(), 3U);
+  constexpr std::int64_t kThreeDays = 3 * 86400;
+  const std::int64_t age = all.at("late").at("age_seconds");
+  EXPECT_GE(age, kThreeDays);
+  EXPECT_LT(age, kThreeDays + 600);
+  EXPECT_EQ(all.at("late").at("version"), 2);
+  EXPECT_EQ(all.at("late").at("overdue"), true);
+  EXPECT_EQ(all.at("late").at("rotation_due_at"), format_time(now - std::chrono::hours(24)));
+  for (const char* name : {"early", "never"}) {
+    EXPECT_EQ(all.at(name).at("overdue"), false) << name;
+    EXPECT_GE(all.at(name).at("age_seconds"), 0) << name;
+    EXPECT_LT(all.at(name).at("age_seconds"), 600) << name;
+  }
+  EXPECT_EQ(all.at("never").count("rotation_due_at"), 0U);
+  const auto overdue = report("?overdue=true");
+  ASSERT_EQ(overdue.size(), 1U);
+  EXPECT_EQ(overdue.begin()->first, "late");
+}
+
 // ---- who may, and emergencies ----
 
 TEST_F(ServiceRotation, AUserRotatesTheirOwnAndTellsNobodyOutside) {
