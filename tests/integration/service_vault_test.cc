@@ -978,6 +978,27 @@ TEST(VaultLogin, ATokenInTheBodyIsOnesOwnOrAnotherOfTheSameClient) {
     EXPECT_THAT(post(token, what, Json::object()), IsVaultError(400, "missing accessor")) << what;
   }
   EXPECT_THAT(post(tenant.admin, "lookup-accessor", {{"accessor", ""}}), IsVaultError(403));
+  // There is no table of tokens, so not that of another session of the same client either.
+  const Json of_second{
+      {"accessor",
+       json_of(tenant.as(second, "GET", "auth/token/lookup-self")).at("data").at("accessor")}};
+  for (const auto* what : {"lookup-accessor", "revoke-accessor"}) {
+    EXPECT_THAT(post(token, what, of_second), IsVaultError(403, "permission denied")) << what;
+    EXPECT_THAT(post(tenant.admin, what, of_second), IsVaultError(403)) << what;
+  }
+  // What is not there, as docs/vault-api.md says.
+  for (const auto& [method, path] : Pairs{{"POST", "create/some-role"},
+                                          {"POST", "create-orphan"},
+                                          {"POST", "renew-accessor"},
+                                          {"POST", "revoke-orphan"},
+                                          {"LIST", "accessors"},
+                                          {"LIST", "roles"},
+                                          {"GET", "roles/some-role"},
+                                          {"POST", "tidy"}}) {
+    for (const auto& who : {token, tenant.admin}) {
+      EXPECT_THAT(tenant.as(who, method, "auth/token/" + path), IsVaultError(404)) << path;
+    }
+  }
   EXPECT_THAT(post(tenant.admin, "revoke", {{"token", tenant.admin}}), IsVaultError(403));
   EXPECT_THAT(post(token, "create", {{"ttl", "1h"}}), IsVaultError(400, "by logging in"));
   EXPECT_THAT(post(tenant.admin, "create", Json::object()), IsVaultError(400, "by logging in"));
