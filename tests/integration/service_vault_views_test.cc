@@ -609,6 +609,24 @@ TEST(VaultViews, ASessionForAUserReadsViewsAndDoesNothingElse) {
   EXPECT_EQ(tenant.value(second, "alice/github"), "of-alice");
 }
 
+TEST(VaultViews, AnAnswerThatWaitsGoesWithWhomItIsOf) {
+  ViewsTenant tenant("views-erased");
+  const auto waiting = [&](const std::string& user_token, const std::string& path) -> std::string {
+    const auto reply = tenant.as(tenant.session(user_token), "GET", "secret/data/" + path, nullptr,
+                                 {{"X-Vault-Wrap-TTL", "5m"}});
+    return json_of(reply).at("wrap_info").at("token");
+  };
+  const auto of_alice = waiting(tenant.alice(), "alice/github");
+  const auto of_bob = waiting(tenant.bob(), "mcp-gateway/2000");
+  ASSERT_THAT(tenant.api("POST", "/principals/erase", tenant.admin,
+                         {{"issuer", tenant.idp.issuer()}, {"subject", "1000"}}),
+              HasStatus(200));
+  const auto unwrapped = tenant.as(of_alice, "PUT", "sys/wrapping/unwrap");
+  EXPECT_THAT(unwrapped, HasStatus(400));
+  EXPECT_THAT(unwrapped.body, HasSubstr("wrapping token is not valid"));
+  EXPECT_THAT(tenant.as(of_bob, "PUT", "sys/wrapping/unwrap"), HasStatus(200));
+}
+
 TEST(VaultViews, AnAnswerIsWrappedAsOthersAre) {
   ViewsTenant tenant("views-wrap");
   const auto token = tenant.session(tenant.alice());
