@@ -6,8 +6,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "cli/json_text.h"
 
@@ -63,6 +65,19 @@ void try_as(std::string_view text, ImportFormat format, const char* list) {
   }
 }
 
+/// What no folder tells is told by the list that it has, and by nothing else in it.
+void try_format_of(std::string_view text) {
+  require(format_of("/w/.cursor/mcp.json", text) == ImportFormat::Cursor);
+  require(format_of("/w/.vscode/mcp.json", text) == ImportFormat::VsCode);
+  const auto format = format_of("/w/mcp.json", text);
+  require(format == ImportFormat::McpJson || format == ImportFormat::VsCode);
+  postern::sdk::SecretBytes copy;
+  postern::sdk::append(copy, text);
+  const auto json = JsonText::parse(std::move(copy), Comments::Allowed);
+  const bool has_servers = json.ok() && json.value().root().find("servers") != nullptr;
+  require((format == ImportFormat::VsCode) == has_servers);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -70,5 +85,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   try_as(text, ImportFormat::ClaudeDesktop, "mcpServers");
   try_as(text, ImportFormat::Cursor, "mcpServers");
   try_as(text, ImportFormat::VsCode, "servers");
+  try_as(text, ImportFormat::McpJson, "mcpServers");
+  try_format_of(text);
   return 0;
 }
