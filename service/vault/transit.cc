@@ -126,10 +126,10 @@ Result<const OpenTransitKey::Material*> OpenTransitKey::open(const TransitVersio
               keyring_.unwrap_private(tenant_, kTransitKey, box_id(key(), version.version),
                                       version.wrapped));
   auto made = content.expose([&](ByteView bytes) -> Result<std::unique_ptr<const Material>> {
-    if (bytes.size() < 1 + kKeyBytes || bytes[0] != kFormat) {
-      return fail(ErrorCode::Internal, "a transit key could not be opened");
-    }
+    const auto broken = fail(ErrorCode::Internal, "a transit key could not be opened");
+    if (bytes.size() < 1 + kKeyBytes || bytes[0] != kFormat) return broken;
     const auto rest = bytes.subspan(1 + kKeyBytes);
+    if (encrypts(key().type) && rest.size() != kKeyBytes) return broken;
     Material material{DataKey(SecureBuffer::copy_of(bytes.subspan(1, kKeyBytes))), {}, {}};
     if (encrypts(key().type)) {
       material.cipher_key.emplace(SecureBuffer::copy_of(rest));
