@@ -354,6 +354,61 @@ TEST_F(Keys, MayComeFromACommand) {
   EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
 }
 
+TEST_F(Keys, MayComeFromASystemdCredential) {
+  TestTenant tenant(service_.endpoint(), "acme");
+  tenant.store("alice", "github", {{"token", "s3cret"}});
+  service_.stop();
+  const auto credentials = directory_.path() / "credentials";
+  const auto credential = credentials / "postern-root-key";
+  fs::create_directory(credentials);
+  const auto put = [&](const std::string& text) {
+    std::ofstream(directory_.path() / "fresh") << text;
+    ::chmod((directory_.path() / "fresh").c_str(), 0400);  // as systemd gives them
+    fs::rename(directory_.path() / "fresh", credential);
+  };
+  const auto key = read_text(root_key());
+  fs::remove(root_key());
+  replace_setting("keys.root_key_file", "");
+  environment_.emplace_back("CREDENTIALS_DIRECTORY", credentials.string());
+  service_.set_variable("CREDENTIALS_DIRECTORY", credentials.string());
+
+  // A directory without it is as none: what is asked for is said, and nothing starts.
+  put(key);
+  fs::rename(credential, credentials / "another");
+  const auto configuration = (directory_.path() / "posternd.toml").string();
+  for (const char* command : {"serve", "check-config"}) {
+    const auto output = directory_.path() / (std::string(command) + ".log");
+    Process process({program("posternd"), command, "-c", configuration}, environment_, output);
+    const auto done = Finished::wait_for(process);
+    EXPECT_NE(done.status, 0);
+    EXPECT_THAT(read_text(output),
+                HasSubstr("keys.root_key_file: is required: make one with: posternd keys create"));
+  }
+
+  fs::rename(credentials / "another", credential);
+  service_.start();
+  EXPECT_EQ(state(), "ok");
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+  const auto shown = status().at("root_keys");
+  ASSERT_EQ(shown.size(), 1u);
+  EXPECT_EQ(shown.at(0).at("id"), id_in(key));
+  EXPECT_EQ(shown.at(0).at("state"), "active");
+
+  // One that holds another key, or none: it starts, says so and releases nothing.
+  service_.stop();
+  for (const auto& [text, said] : {std::pair{fresh_line(), "wrong"}, {"no key\n", "missing"}}) {
+    put(text);
+    service_.start();
+    EXPECT_EQ(state(), said);
+    EXPECT_EQ(readyz().status, 503);
+    expect_nothing_released(tenant);
+    service_.stop();
+  }
+  put(key);
+  service_.start();
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+}
+
 TEST_F(Keys, MayComeFromAPassphrase) {
   const auto passphrases = directory_.path() / "passphrase";
   const auto write = [&](const std::string& text) {
