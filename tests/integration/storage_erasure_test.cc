@@ -32,6 +32,7 @@
 #include "support/code_of.h"
 #include "support/postgres_stores.h"
 #include "support/postgres_tools.h"
+#include "support/sealed_besides.h"
 #include "support/service_fixture.h"
 #include "vault/envelope.h"
 #include "vault/erasure.h"
@@ -1263,6 +1264,31 @@ TEST_F(ErasureInTheDatabase, WithTheShareStoreAwayWhatIsWarmOpensAndNothingElseF
   EXPECT_TRUE(cold.log.verify(acme_).value().intact);
   shares_.away = false;
   EXPECT_EQ(opened(cold, acme_), "11111");
+}
+
+// ---- what is not a credential ----
+
+TEST_F(ErasureInTheDatabase, ADumpOfBeforeOpensNoOtherKeyNorAnswerOfAnErasedTenant) {
+  const SealedBesides of_acme(replica_, acme_), of_other(replica_, other_);
+  const auto copy = restored(dump());
+  {
+    Replica control(*copy, root_key_, &shares_);
+    ASSERT_EQ(of_acme.opened(control), SealedBesides::all()) << "while the shares are there";
+    Replica thief(*copy, root_key_, nullptr);
+    EXPECT_THAT(of_acme.opened(thief), IsEmpty()) << "without the share store";
+  }
+  const auto done = replica_.erase_tenant(acme_);
+  ASSERT_TRUE(done.ok()) << done.error().diagnostic;
+  ASSERT_TRUE(done.value().erasure.done_at);
+
+  Replica of_before(*copy, root_key_, &shares_);
+  EXPECT_THAT(of_acme.opened(of_before), IsEmpty());
+  EXPECT_EQ(of_other.opened(of_before), SealedBesides::all()) << "the control";
+
+  // The mark of the share taken away.
+  scalar(*copy, "SET session_replication_role = replica; UPDATE kek SET share_id = NULL");
+  Replica rewritten(*copy, root_key_, &shares_);
+  EXPECT_THAT(of_acme.opened(rewritten), IsEmpty());
 }
 
 }  // namespace

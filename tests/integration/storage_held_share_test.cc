@@ -22,6 +22,7 @@
 #include "support/code_of.h"
 #include "support/postgres_stores.h"
 #include "support/postgres_tools.h"
+#include "support/sealed_besides.h"
 #include "support/service_fixture.h"
 #include "vault/envelope.h"
 #include "vault/key_holder.h"
@@ -33,6 +34,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 using testing::Not;
 using testing::SizeIs;
 
@@ -226,6 +228,28 @@ TEST_F(HeldShareInTheDatabase, ADumpAndTheRootKeyOpenNothing) {
   // It is all there, for whoever has the share too.
   ASSERT_TRUE(of_after.unseal(held_, 1).ok());
   EXPECT_EQ(of_after.opened(held_), kAll);
+}
+
+TEST_F(HeldShareInTheDatabase, ADumpAndTheRootKeyOpenNoOtherKeyNorAnswerEither) {
+  const SealedBesides of_held(replica_, held_), of_other(replica_, other_);
+  hold_all();
+  const auto file = dump();
+  const auto copy = restored(file);
+  Replica replica(*copy, root_key_);
+  EXPECT_THAT(of_held.opened(replica), IsEmpty());
+  EXPECT_EQ(of_other.opened(replica), SealedBesides::all()) << "the control";
+  ASSERT_TRUE(replica.unseal(held_, 1).ok());
+  EXPECT_EQ(of_held.opened(replica), SealedBesides::all()) << "it is all there";
+
+  // Put under the KEK that demanded no share, which is made the newest again.
+  const auto rewritten = restored(file);
+  run(*rewritten,
+      "SET session_replication_role = replica;"
+      "UPDATE signing_key SET kek_version = 1; UPDATE transit_key_version SET kek_version = 1;"
+      "UPDATE wrapped_answer SET kek_version = 1; DELETE FROM kek WHERE held_check IS NOT NULL");
+  Replica thief(*rewritten, root_key_);
+  EXPECT_THAT(of_held.opened(thief), IsEmpty());
+  EXPECT_EQ(of_other.opened(thief), SealedBesides::all());
 }
 
 TEST_F(HeldShareInTheDatabase, WhoeverRewritesTheDumpOpensNothingEither) {
