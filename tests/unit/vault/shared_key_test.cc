@@ -6,9 +6,11 @@
 #include <string>
 #include <utility>
 
+#include "crypto/aead.h"
 #include "support/code_of.h"
 #include "support/in_memory_kek_store.h"
 #include "support/in_memory_share_store.h"
+#include "vault/aad.h"
 #include "vault/envelope.h"
 #include "vault/keyring.h"
 
@@ -60,6 +62,24 @@ TEST_F(SharedKeyTest, APrincipalsCredentialsTakeTheirOwnShareATenantsDoNot) {
   EXPECT_EQ(open(of(kBob), bobs), std::nullopt);
   EXPECT_EQ(open(of_tenant(), shared), std::nullopt);
   EXPECT_EQ(seal(of(kAlice)).value().share, alices.share) << "one share for all that is hers";
+}
+
+TEST_F(SharedKeyTest, TheShareIsInTheAssociatedDataToo) {
+  // Each share makes a key of its own, so no swap alone would show that.
+  const auto row = seal(of(kAlice)).value();
+  const auto opens = [&](const Aad& aad) {
+    return keyring
+        .with_current(kAcme, Owner::principal(kAlice),
+                      [&](KekVersion, const std::optional<ShareId>&, const Kek& kek) -> Status {
+                        POSTERN_CHECK(crypto::open(kek, row.wrapped_dek, aad.bytes()));
+                        return {};
+                      })
+        .ok();
+  };
+  Aad aad("postern-dek-v2");
+  aad.tenant(kAcme).owner(Owner::principal(kAlice)).text("github").number(1).number(1);
+  EXPECT_FALSE(opens(aad));
+  EXPECT_TRUE(opens(aad.text(as_text(*row.share))));
 }
 
 TEST_F(SharedKeyTest, ANamesakeOfAnotherTenantHasAnotherShare) {
