@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs the Debian packages (12 and 13) this repository needs.
 #
-#   tests/install-packages.sh [--build] [--tests] [--list]
+#   tests/install-packages.sh [--build] [--tests] [--fuzz] [--list]
 #
 #   --build  what building and running Postern takes (the default)
 #   --tests  that, and what tests/run.sh takes
+#   --fuzz   what building takes, and what tests/fuzz/run.sh does
 #   --list   print the packages instead of installing them
 #
 # Needs root or a sudoer. Does nothing, quickly, when all is there already, and
@@ -32,6 +33,10 @@ for option in "$@"; do
   case $option in
     --build) ;;
     --tests) wanted+=("${tests[@]}") ;;
+    --fuzz)
+      # What the compiler needs at run time has its version in the name.
+      clang=$(apt-cache depends clang 2>/dev/null | sed -n 's/^ *Depends: clang-\([0-9]*\)$/\1/p')
+      wanted+=(clang "libclang-rt-${clang:-14}-dev") ;;
     --list) list=1 ;;
     *) echo "install-packages: unknown option $option (see the head of $0)" >&2; exit 2 ;;
   esac
