@@ -19,6 +19,7 @@
 #include "crypto/aead.h"
 #include "support/in_memory_audit_log.h"
 #include "support/in_memory_kek_store.h"
+#include "support/in_memory_share_store.h"
 #include "vault/envelope.h"
 
 namespace {
@@ -43,23 +44,47 @@ struct Vault {
   vault::Envelope envelope{keys.keyring};
 };
 
-void seal_credential(benchmark::State& state) {
-  Vault vault;
+/// With a share store: the tenant's key and the user's take a share each.
+struct SharedVault {
+  SharedVault() {
+    store.add(kAcme, keyring.create(kAcme, KekVersion{1}, std::nullopt,
+                                    keyring.make_share(kAcme).value()));
+  }
+  test::InMemoryKekStore store;
+  test::InMemoryShareStore shares;
+  vault::Keyring keyring{vault::RootKeys::generate(), store, &shares};
+  vault::Envelope envelope{keyring};
+};
+
+template <class V>
+void seal_credential_in(benchmark::State& state) {
+  V vault;
   const auto plain = fields();
   for (auto _ : state) {
     benchmark::DoNotOptimize(vault.envelope.seal(kAcme, kKey, 1, plain, kNow, std::nullopt));
   }
 }
+void seal_credential(benchmark::State& state) { seal_credential_in<Vault>(state); }
 BENCHMARK(seal_credential);
+void seal_credential_with_shares(benchmark::State& state) {
+  seal_credential_in<SharedVault>(state);
+}
+BENCHMARK(seal_credential_with_shares);
 
-void open_credential(benchmark::State& state) {
-  Vault vault;
+template <class V>
+void open_credential_in(benchmark::State& state) {
+  V vault;
   const auto sealed = vault.envelope.seal(kAcme, kKey, 1, fields(), kNow, std::nullopt);
   for (auto _ : state) {
     benchmark::DoNotOptimize(vault.envelope.open(kAcme, kKey, sealed.value()));
   }
 }
+void open_credential(benchmark::State& state) { open_credential_in<Vault>(state); }
 BENCHMARK(open_credential)->Threads(1)->Threads(2);
+void open_credential_with_shares(benchmark::State& state) {
+  open_credential_in<SharedVault>(state);
+}
+BENCHMARK(open_credential_with_shares);
 
 /// What a sealed credential cannot do without, in calls of libsodium and nothing else: a
 /// fresh key, and for each of the two boxes a nonce, the commitment to its key and the
@@ -109,6 +134,28 @@ struct Bare {
     fields.seal(dek.plain.data());
   }
   bool open() { return dek.open(kek.data()) && fields.open(dek.plain.data()); }
+
+  /// The KEK with the share of a user, bound to whose it is.
+  void combine() {
+    crypto_generichash_state state;
+    crypto_generichash_init(&state, kek.data(), kek.size(), 32);
+    crypto_generichash_update(&state, owner.data(), owner.size());
+    crypto_generichash_update(&state, share.data(), share.size());
+    crypto_generichash_final(&state, combined.data(), combined.size());
+    sodium_memzero(&state, sizeof state);
+  }
+  void seal_with_share() {
+    combine();
+    randombytes_buf(dek.plain.data(), dek.plain.size());
+    dek.seal(combined.data());
+    fields.seal(dek.plain.data());
+  }
+  bool open_with_share() {
+    combine();
+    return dek.open(combined.data()) && fields.open(dek.plain.data());
+  }
+  std::array<unsigned char, 32> share{}, combined{};
+  std::array<unsigned char, 112> owner{};
 };
 
 void libsodium_seal(benchmark::State& state) {
@@ -129,6 +176,25 @@ void libsodium_open(benchmark::State& state) {
   }
 }
 BENCHMARK(libsodium_open);
+
+void libsodium_seal_with_share(benchmark::State& state) {
+  Bare bare;
+  for (auto _ : state) {
+    bare.seal_with_share();
+    benchmark::DoNotOptimize(bare);
+  }
+}
+BENCHMARK(libsodium_seal_with_share);
+
+void libsodium_open_with_share(benchmark::State& state) {
+  Bare bare;
+  bare.seal_with_share();
+  for (auto _ : state) {
+    if (!bare.open_with_share()) state.SkipWithError("did not open");
+    benchmark::DoNotOptimize(bare);
+  }
+}
+BENCHMARK(libsodium_open_with_share);
 
 /// A key of 32 bytes under another one, as a DEK is under its KEK.
 void wrap_key(benchmark::State& state) {
