@@ -754,7 +754,10 @@ TEST(CliCredential, ChangesAndListsVersions) {
           200,
           R"({"items":[{"version":1,"state":"destroyed","fields":["token"],)"
           R"("created_at":"2026-11-21T05:40:00Z","destroyed_at":"2026-11-22T05:40:00Z"},)"
-          R"({"version":2,"state":"live","fields":["token"],"created_at":"2026-11-21T05:40:00Z"}]})");
+          R"({"version":2,"state":"live","fields":["token"],"created_at":"2026-11-21T05:40:00Z"},)"
+          R"({"version":3,"state":"deleted","fields":["token"],)"
+          R"("created_at":"2026-11-21T05:40:00Z","deleted_at":"2026-11-22T05:40:00Z",)"
+          R"("withdrawn":true}]})");
     }
     return json_reply(200, kStored);
   });
@@ -767,7 +770,7 @@ TEST(CliCredential, ChangesAndListsVersions) {
   };
   const auto listed = run({"versions", "github"});
   EXPECT_EQ(listed.code, 0) << listed.err;
-  EXPECT_THAT(listed.out, AllOf(HasSubstr("destroyed"), HasSubstr("live")));
+  EXPECT_THAT(listed.out, AllOf(HasSubstr("destroyed"), HasSubstr("live"), HasSubstr("withdrawn")));
   EXPECT_EQ(run({"delete", "github", "--version", "2"}).out,
             "version 2 of credential github of alice (https://idp) deleted\n");
   EXPECT_EQ(run({"undelete", "github", "--version", "2"}).code, 0);
@@ -1308,6 +1311,142 @@ TEST(Cli, NoticesWhenItsOutputIsLost) {
       cli.environment());
   EXPECT_EQ(finished.code, 2);
   EXPECT_THAT(finished.err, HasSubstr("cannot write to standard output"));
+}
+
+// ---- rotation ----
+
+constexpr const char* kRotation =
+    R"({"version":4,"settings":{"kind":"password","field":"token"},)"
+    R"("rotated_at":"2026-11-21T05:40:00Z","rotation_due_at":"2027-02-21T05:40:00Z",)"
+    R"("rotation":{"phase":"previous","version":4,"retire_at":"2026-11-21T06:40:00Z","attempts":0}})";
+
+TEST(CliRotation, ShowsSetsAndSteersThatOfOneCredential) {
+  const Cli cli([](const SeenRequest&) { return json_reply(200, kRotation); });
+  cli.folder.write("settings.json", R"({"kind":"manual"})");
+  const auto run = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), "rotation");
+    words.emplace_back("--tenant-owned");
+    return cli.run(words);
+  };
+  const auto shown = run({"show", "db"});
+  EXPECT_EQ(shown.code, 0) << shown.err;
+  EXPECT_THAT(shown.out, AllOf(HasSubstr("phase        previous"), HasSubstr("version      4"),
+                               HasSubstr("2026-11-21T06:40:00Z")));
+  EXPECT_EQ(run({"set", "db", "--settings", R"({"kind":"password","field":"token"})"}).code, 0);
+  EXPECT_EQ(run({"set", "db", "--settings", "@" + cli.folder.path("settings.json")}).code, 0);
+  EXPECT_EQ(run({"set", "db", "--settings", "@" + cli.folder.path("nope")}).code, 2);
+  EXPECT_EQ(run({"set", "db", "--settings", "{"}).code, 2);
+  EXPECT_EQ(run({"forget", "db"}).code, 0);
+  EXPECT_EQ(run({"retire", "db"}).code, 0);
+  EXPECT_EQ(run({"retire", "db", "--abandon"}).code, 0);
+  EXPECT_EQ(run({"cancel", "db"}).code, 0);
+  EXPECT_EQ(run({"cancel", "db", "--abandon"}).code, 0);
+  const std::string base = "/api/v1/tenants/acme/credentials/db/rotation";
+  std::vector<std::string> asked;
+  for (const auto& request : cli.server.requests()) {
+    ASSERT_THAT(request.target, StartsWith(base));
+    asked.push_back(request.method + " " + request.target.substr(base.size()) + " " + request.body);
+  }
+  EXPECT_THAT(asked, ElementsAre("GET  ", R"(PUT  {"field":"token","kind":"password"})",
+                                 R"(PUT  {"kind":"manual"})", "DELETE  ", "POST /retire ",
+                                 R"(POST /retire {"abandon":true})", "POST /cancel ",
+                                 R"(POST /cancel {"abandon":true})"));
+}
+
+TEST(CliRotation, RotatesByHandOrByGeneratorAndWaits) {
+  std::atomic<int> looks{0};
+  const Cli cli([&](const SeenRequest& request) {
+    if (request.method == "POST")
+      return json_reply(200, R"({"version":3,"rotation":{"phase":"set"}})");
+    return ++looks < 2 ? json_reply(200, R"({"version":3,"rotation":{"phase":"tested"}})")
+                       : json_reply(200, R"({"version":3,"problem":"the server refused it"})");
+  });
+  const auto rotate = [&](std::vector<std::string> words, const std::string& input = {}) {
+    words.insert(words.begin(), {"credential", "rotate", "db", "--tenant-owned"});
+    return cli.run(words, input);
+  };
+  const auto by_hand = rotate({"--field", "token", "--grace", "90m"}, "canary-by-hand");
+  EXPECT_EQ(by_hand.code, 0) << by_hand.err;
+  EXPECT_THAT(by_hand.out + by_hand.err, Not(HasSubstr("canary-by-hand")));
+  EXPECT_EQ(rotate({"--generate", "password"}).code, 0);
+  for (const char* grace : {"x", "-1h", "1w", "h", "99999999999999999999d"}) {
+    EXPECT_EQ(rotate({"--grace", grace}).code, 2) << grace;
+  }
+  // It was given up while we waited.
+  const auto waited = rotate({"--wait"});
+  EXPECT_NE(waited.code, 0);
+  EXPECT_THAT(waited.err, HasSubstr("the server refused it"));
+  EXPECT_EQ(looks, 2);
+  const auto requests = cli.server.requests();
+  ASSERT_GE(requests.size(), 3u);
+  EXPECT_EQ(requests[0].target, "/api/v1/tenants/acme/credentials/db/rotate");
+  EXPECT_EQ(json::parse(requests[0].body),
+            (json{{"fields", {{"token", "canary-by-hand"}}}, {"grace_seconds", 5400}}));
+  EXPECT_EQ(json::parse(requests[1].body), (json{{"generate", {{"kind", "password"}}}}));
+  EXPECT_EQ(json::parse(requests[2].body), json::object());
+}
+
+TEST(CliRotation, ListsAndRotatesManyPageByPage) {
+  const Cli cli([](const SeenRequest& request) {
+    const bool second = request.target.find("cursor=") != std::string::npos ||
+                        request.body.find("\"cursor\"") != std::string::npos;
+    return json_reply(200, second ? R"({"items":[{"name":"second","owner":{"type":"tenant"},)"
+                                    R"("status":"refused","detail":"it has no settings"}]})"
+                                  : R"({"items":[{"name":"first","owner":{"type":"principal",)"
+                                    R"("issuer":"https://idp","subject":"alice"},)"
+                                    R"("age_seconds":77,"overdue":true,"status":"rotated"}],)"
+                                    R"("next_cursor":"c1"})");
+  });
+  const auto listed = cli.run({"rotation", "list", "--label", "team=web", "--overdue"});
+  EXPECT_EQ(listed.code, 1) << "one is refused";
+  EXPECT_THAT(listed.out, AllOf(HasSubstr("alice (https://idp)"), HasSubstr("77"),
+                                HasSubstr("true"), HasSubstr("second")));
+  const auto dry = cli.run({"rotation", "bulk", "--label", "team=web", "--type", "generic"});
+  EXPECT_THAT(dry.out, HasSubstr("it has no settings"));
+  EXPECT_EQ(cli.run({"rotation", "bulk", "--label", "team=web", "--yes"}).code, 1);
+  EXPECT_EQ(cli.run({"rotation", "bulk", "--label", "web"}).code, 2);
+  const auto requests = cli.server.requests();
+  ASSERT_EQ(requests.size(), 6u);
+  EXPECT_THAT(requests[0].target, AllOf(StartsWith("/api/v1/tenants/acme/rotations?"),
+                                        HasSubstr("overdue"), HasSubstr("team")));
+  EXPECT_EQ(json::parse(requests[2].body),
+            (json{{"dry_run", true}, {"labels", {{"team", "web"}}}, {"type", "generic"}}));
+  EXPECT_EQ(json::parse(requests[3].body).at("cursor"), "c1");
+  EXPECT_EQ(json::parse(requests[4].body),
+            (json{{"dry_run", false}, {"labels", {{"team", "web"}}}}));
+}
+
+TEST(CliRotation, AnEmergencySaysWhenItWasNotComplete) {
+  std::string answer;
+  const Cli cli([&](const SeenRequest&) { return json_reply(200, answer); });
+  const auto run = [&](std::vector<std::string> more) {
+    std::vector<std::string> words{"rotation", "emergency", "--since",  "2026-11-01T00:00:00Z",
+                                   "--action", "disable",   "--reason", "INC-7"};
+    words.insert(words.end(), more.begin(), more.end());
+    return cli.run(words);
+  };
+  answer = R"({"items":[],"complete":true,"tokens":3,"tokens_revoked":0})";
+  const auto dry = run({"--client", "gw-01"});
+  EXPECT_EQ(dry.code, 0) << dry.err;
+  EXPECT_THAT(dry.err, HasSubstr("to revoke: 3"));
+  EXPECT_NE(run({"--client", "gw-01", "--yes"}).code, 0) << "three tokens are not revoked";
+  answer = R"({"items":[],"complete":true,"tokens":3,"tokens_revoked":3})";
+  EXPECT_EQ(run({"--issuer", "https://idp", "--subject", "alice", "--yes"}).code, 0);
+  answer = R"({"items":[],"complete":false,"tokens":0,"tokens_revoked":0})";
+  const auto partly = run({"--backend", "github", "--yes"});
+  EXPECT_NE(partly.code, 0);
+  EXPECT_THAT(partly.err, HasSubstr("not all was looked at"));
+  EXPECT_EQ(cli.run({"rotation", "emergency", "--client", "gw-01"}).code, 2);
+  const auto requests = cli.server.requests();
+  ASSERT_EQ(requests.size(), 4u);
+  EXPECT_EQ(json::parse(requests[0].body), (json{{"dry_run", true},
+                                                 {"since", "2026-11-01T00:00:00Z"},
+                                                 {"action", "disable"},
+                                                 {"reason", "INC-7"},
+                                                 {"client", "gw-01"}}));
+  EXPECT_EQ(json::parse(requests[2].body).at("principal"),
+            (json{{"issuer", "https://idp"}, {"subject", "alice"}}));
+  EXPECT_EQ(json::parse(requests[3].body).at("backend"), "github");
 }
 
 }  // namespace
