@@ -45,8 +45,7 @@ bool is_share_store_away(const Error& error) {
 }
 
 Error share_is_destroyed() {
-  return fail(ErrorCode::KeyUnavailable, "the share of this key was destroyed",
-              kDestroyed);
+  return fail(ErrorCode::KeyUnavailable, "the share of this key was destroyed", kDestroyed);
 }
 
 bool is_share_destroyed(const Error& error) {

@@ -1406,6 +1406,15 @@ def check_rotation(tester: Tester, made: dict) -> None:
     shown = tester.call("contain", 200, "what cannot be rotated", who="admin",
                         body={**order, "action": "rotate"}).json
     report("detail" in shown["items"][0], "contain says why", str(shown))
+    carol = {"issuer": "https://idp.acme.example", "subject": "carol"}
+    done = tester.call("contain", 200, "for good", who="admin", body={
+        "principal": carol, "since": since, "action": "disable", "reason": "a drill"}).json
+    report([each["status"] for each in done["items"]] == ["disabled"], "contain", str(done))
+    versions = tester.call("listCredentialVersions", 200, "one that was disabled", who="admin",
+                           query=carol).json["items"]
+    report(versions[-1].get("withdrawn") is True, "listCredentialVersions", str(versions))
+    tester.call("undeleteCredentialVersion", 200, "one that was disabled", who="admin",
+                version=versions[-1]["version"], query=carol)
 
 
 def check_last_use(tester: Tester) -> None:
