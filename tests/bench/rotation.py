@@ -7,8 +7,9 @@
 100,000 credentials of as many users of 100 tenants; 300 releases a second, each begun when it is
 due, however long the ones before take. First some seconds without a rotation; then a new root key,
 `posternd keys rotate-root`, `rotate-tenant` and `rewrap` of all tenants, killed ten times with
-SIGKILL at random moments and begun again. At the end every credential is released once and must
-have its value, and the database is asked what is under an older key.
+SIGKILL at random moments and begun again; then some seconds without once more. At the end every
+credential is released once and must have its value, and the database is asked what is under an
+older key.
 
 Prints what was measured, and fails when a release failed, a value did not come back, something is
 left under an older key, it was killed less often than asked, or the p99 of releases was more than
@@ -302,11 +303,14 @@ def main() -> int:
                 f"{table} {keys.mebibytes(table):.0f} MiB" for table in
                 ("credential", "credential_version", "audit_record")), flush=True)
 
-            alone = Load(server.port, wanted)
-            end = time.perf_counter() + given.seconds
-            asyncio.run(alone.at_rate(given.rate, lambda: time.perf_counter() > end))
-            print(f"without a rotation: {alone}", flush=True)
+            def without() -> Load:
+                load = Load(server.port, wanted)
+                end = time.perf_counter() + given.seconds
+                asyncio.run(load.at_rate(given.rate, lambda: time.perf_counter() > end))
+                print(f"without a rotation: {load}", flush=True)
+                return load
 
+            before_it = without()
             beside = Load(server.port, wanted)
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
                 began = time.time()
@@ -316,7 +320,10 @@ def main() -> int:
                 where = ", ".join(f"{step} {killed.count(step)}" for step in sorted(set(killed)))
                 print(f"while keys are rotated, in {time.time() - began:.0f} s, killed "
                       f"{len(killed)} times ({where}): {beside}")
-            ratio = beside.percentile(.99) / alone.percentile(.99)
+            after_it = without()
+            # The better of two, so that whatever disturbed one of them makes nothing look good.
+            alone = min(load.percentile(.99) for load in (before_it, after_it))
+            ratio = beside.percentile(.99) / alone
             print(f"p99 with a rotation to without: {ratio:.2f}", flush=True)
             ok = ok and len(killed) == given.kills and ratio <= 2
 
@@ -332,7 +339,7 @@ def main() -> int:
             rows = keys.rows_by_key(status["root_keys"][0]["id"])
             print(f"rows of the database by how old their key is: {rows}")
             ok = ok and all(set(ages) <= {0} for ages in rows.values())
-            for load in (alone, beside, every):
+            for load in (before_it, beside, after_it, every):
                 for failure in load.failures[:3]:
                     print("FAILED", failure)
                 ok = ok and not load.failures
