@@ -243,11 +243,19 @@ class InMemoryCredentialStore : public vault::CredentialStore {
   }
 
   static vault::CredentialMetadata describe(const vault::CredentialKey& key, const Entry& entry) {
-    const auto& [sealed, deleted_at, destroyed_at, withdrawn] = entry.versions.back();
-    static_cast<void>(withdrawn);
-    return {
-        key,        sealed.version, sealed.field_names, sealed.created_at, sealed.expires_at, false,
-        deleted_at, destroyed_at,   entry.revision,     entry.description, entry.last_used_at};
+    const auto& latest = entry.versions.back();
+    const auto& sealed = latest.sealed;
+    return {key,
+            sealed.version,
+            sealed.field_names,
+            sealed.created_at,
+            sealed.expires_at,
+            false,
+            latest.deleted_at,
+            latest.destroyed_at,
+            entry.revision,
+            entry.description,
+            entry.last_used_at};
   }
 
   static std::string encode_cursor(const vault::CredentialKey& key) {
