@@ -50,14 +50,15 @@ void require_key(ByteView key) {
   if (key.size() != kKeyBytes) throw std::logic_error("a key is 32 bytes");
 }
 
-Bytes seal_with(ByteView key, ByteView plaintext, ByteView aad) {
-  detail::ensure_sodium();
+using Nonce = std::array<std::byte, kNonceBytes>;
+
+Bytes seal_with(ByteView key, const Nonce& fresh, ByteView plaintext, ByteView aad) {
   require_key(key);
   Bytes box(kSealOverhead + plaintext.size());
   const std::span out(box);
   out[0] = kVersion;
   const auto nonce = out.subspan(kNonceAt, kNonceBytes);
-  random_bytes(nonce);
+  std::copy(fresh.begin(), fresh.end(), nonce.begin());
   const auto committed = commitment(key, nonce, aad);
   std::copy(committed.begin(), committed.end(), out.begin() + 1);
   crypto_aead_xchacha20poly1305_ietf_encrypt(as_uchar(out.subspan(kCiphertextAt)), nullptr,
@@ -87,8 +88,23 @@ Result<SecureBuffer> open_with(ByteView key, ByteView sealed, ByteView aad) {
 
 template <class Key>
 Bytes seal(const Key& key, ByteView plaintext, ByteView aad) {
-  return key.expose([&](ByteView bytes) { return seal_with(bytes, plaintext, aad); });
+  Nonce nonce;
+  random_bytes(nonce);
+  return key.expose([&](ByteView bytes) { return seal_with(bytes, nonce, plaintext, aad); });
 }
+
+SealedUnderFreshKey seal_under_fresh_key(ByteView plaintext, ByteView aad) {
+  SecureBuffer bytes(kKeyBytes);
+  Nonce nonce;
+  std::array<std::byte, kKeyBytes + kNonceBytes> drawn;
+  random_bytes(drawn);  // from here until it is wiped nothing throws
+  std::copy_n(drawn.begin(), kKeyBytes, bytes.writable().begin());
+  std::copy(drawn.begin() + kKeyBytes, drawn.end(), nonce.begin());
+  wipe(drawn);
+  auto box = seal_with(bytes.readable(), nonce, plaintext, aad);
+  return {Dek(std::move(bytes)), std::move(box)};
+}
+
 template <class Key>
 Result<SecureBuffer> open(const Key& key, ByteView sealed, ByteView aad) {
   return key.expose([&](ByteView bytes) { return open_with(bytes, sealed, aad); });

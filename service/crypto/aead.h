@@ -28,6 +28,14 @@ inline constexpr std::size_t kSealOverhead = 1 + 32 + 24 + 16;
 template <class Key>
 Bytes seal(const Key& key, ByteView plaintext, ByteView aad);
 
+/// A box as seal() makes it, and the key made for it alone.
+struct SealedUnderFreshKey {
+  Dek key;
+  Bytes box;
+};
+/// Key and nonce come of one call for random bytes, which costs as much as the cipher.
+SealedUnderFreshKey seal_under_fresh_key(ByteView plaintext, ByteView aad);
+
 /// Reverses seal(). Thread-safe.
 ///
 /// Errors: Internal when it does not verify: wrong key, wrong aad (for example

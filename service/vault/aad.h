@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -41,6 +42,16 @@ class Aad {
   Aad& tenant(const TenantId& tenant) { return text(tenant.str()); }
   Aad& owner(const Owner& owner) {
     return text(owner.principal().issuer).text(owner.principal().subject);
+  }
+  /// Goes on with the parts of another one, not this, whose label is empty: what several have
+  /// in common.
+  Aad& parts_of(const Aad& common) {
+    const auto all = common.bytes();
+    if (std::any_of(all.begin(), all.begin() + 4, [](auto byte) { return byte != std::byte{}; })) {
+      throw std::logic_error("associated data in associated data");
+    }
+    if (all.size() > 4) std::memcpy(more(all.size() - 4), all.data() + 4, all.size() - 4);
+    return *this;
   }
   ByteView bytes() const noexcept {
     return long_.empty() ? ByteView(short_.data(), size_) : ByteView(long_);

@@ -6,38 +6,37 @@
 #include <span>
 
 #include "crypto/aead.h"
-#include "crypto/random.h"
 #include "vault/aad.h"
 #include "vault/fields.h"
 
 namespace postern::vault {
 namespace {
 
-Aad row_aad(std::string_view label, const TenantId& tenant, const CredentialKey& key,
-            std::uint32_t version) {
-  Aad aad(label);
-  aad.tenant(tenant).owner(key.owner).text(key.name.str()).number(version);
-  return aad;
+/// Which row: what both of its boxes are bound to.
+Aad row_of(const TenantId& tenant, const CredentialKey& key, std::uint32_t version) {
+  Aad row("");
+  row.tenant(tenant).owner(key.owner).text(key.name.str()).number(version);
+  return row;
 }
 
-Aad dek_aad(const TenantId& tenant, const CredentialKey& key, std::uint32_t version,
-            KekVersion kek_version, const std::optional<ShareId>& share) {
-  auto aad = row_aad(share ? "postern-dek-v2" : "postern-dek-v1", tenant, key, version);
-  aad.number(static_cast<std::uint32_t>(kek_version));
+Aad dek_aad(const Aad& row, KekVersion kek_version, const std::optional<ShareId>& share) {
+  Aad aad(share ? "postern-dek-v2" : "postern-dek-v1");
+  aad.parts_of(row).number(static_cast<std::uint32_t>(kek_version));
   if (share) aad.text(as_text(*share));
   return aad;
 }
 
-Aad fields_aad(const TenantId& tenant, const CredentialKey& key, std::uint32_t version,
-               const SealedVersion& row) {
-  auto aad = row_aad("postern-fields-v1", tenant, key, version);
+Aad fields_aad(const Aad& row, const SealedVersion& sealed) {
+  Aad aad("postern-fields-v1");
   // The times decide whether it may still be used, so they are bound as well;
   // no expiry is 0.
   const auto seconds = [](sys_seconds time) {
     return static_cast<std::uint64_t>(time.time_since_epoch().count());
   };
-  aad.number(seconds(row.created_at)).number(row.expires_at ? seconds(*row.expires_at) : 0);
-  const auto& field_names = row.field_names;
+  aad.parts_of(row)
+      .number(seconds(sealed.created_at))
+      .number(sealed.expires_at ? seconds(*sealed.expires_at) : 0);
+  const auto& field_names = sealed.field_names;
   aad.number(field_names.size());
   for (const auto& name : field_names) aad.text(name);
   return aad;
@@ -60,38 +59,36 @@ Result<SealedVersion> Envelope::seal(const TenantId& tenant, const CredentialKey
   sealed.expires_at = expires_at;
   for (const auto& [name, value] : fields) sealed.field_names.push_back(name);
 
-  SecureBuffer dek_bytes(crypto::kKeyBytes);
-  crypto::random_bytes(dek_bytes.writable());
-  const Dek dek(std::move(dek_bytes));
+  const auto row = row_of(tenant, key, version);
+  const auto aad = fields_aad(row, sealed);
+  auto fresh = crypto::seal_under_fresh_key(encode_fields(fields).readable(), aad.bytes());
+  sealed.sealed = std::move(fresh.box);
 
   const auto wrap = [&](KekVersion kek_version, const std::optional<ShareId>& share,
                         const Kek& kek) -> Status {
-    const auto aad = dek_aad(tenant, key, version, kek_version, share);
+    const auto dek_is = dek_aad(row, kek_version, share);
     sealed.kek_version = kek_version;
     sealed.share = share;
     sealed.wrapped_dek =
-        dek.expose([&](ByteView bytes) { return crypto::seal(kek, bytes, aad.bytes()); });
+        fresh.key.expose([&](ByteView bytes) { return crypto::seal(kek, bytes, dek_is.bytes()); });
     return {};
   };
   POSTERN_CHECK(keyring_.with_current(tenant, key.owner, std::ref(wrap)));
-
-  const auto aad = fields_aad(tenant, key, version, sealed);
-  sealed.sealed = crypto::seal(dek, encode_fields(fields).readable(), aad.bytes());
   return sealed;
 }
 
-Result<Dek> Envelope::unwrap(const TenantId& tenant, const CredentialKey& key,
-                             std::uint32_t version, KekVersion from,
-                             const std::optional<ShareId>& share, ByteView wrapped_dek) {
+Result<Dek> Envelope::unwrap(const TenantId& tenant, const Owner& owner, const Aad& row,
+                             KekVersion from, const std::optional<ShareId>& share,
+                             ByteView wrapped_dek) {
   std::optional<Dek> dek;
   const auto open_box = [&](KekVersion kek_version, const Kek& kek) -> Status {
-    const auto aad = dek_aad(tenant, key, version, kek_version, share);
+    const auto aad = dek_aad(row, kek_version, share);
     POSTERN_TRY(auto bytes, crypto::open(kek, wrapped_dek, aad.bytes()));
     if (bytes.size() != crypto::kKeyBytes) return does_not_open();
     dek.emplace(std::move(bytes));
     return {};
   };
-  const auto unwrapped = keyring_.with_version(tenant, from, key.owner, share, std::ref(open_box));
+  const auto unwrapped = keyring_.with_version(tenant, from, owner, share, std::ref(open_box));
   if (!unwrapped.ok()) {
     switch (unwrapped.error().code) {
       case ErrorCode::Unavailable:
@@ -110,11 +107,12 @@ Result<Dek> Envelope::unwrap(const TenantId& tenant, const CredentialKey& key,
 Result<WrappedDek> Envelope::rewrap(const TenantId& tenant, const CredentialKey& key,
                                     std::uint32_t version, const WrappedDek& from, KekVersion to,
                                     const std::optional<ShareId>& share) {
+  const auto row = row_of(tenant, key, version);
   POSTERN_TRY(const auto dek,
-              unwrap(tenant, key, version, from.kek_version, from.share, from.wrapped));
+              unwrap(tenant, key.owner, row, from.kek_version, from.share, from.wrapped));
   WrappedDek moved{to, share, {}};
   const auto wrap = [&](KekVersion kek_version, const Kek& kek) -> Status {
-    const auto aad = dek_aad(tenant, key, version, kek_version, share);
+    const auto aad = dek_aad(row, kek_version, share);
     moved.wrapped =
         dek.expose([&](ByteView bytes) { return crypto::seal(kek, bytes, aad.bytes()); });
     return {};
@@ -125,9 +123,10 @@ Result<WrappedDek> Envelope::rewrap(const TenantId& tenant, const CredentialKey&
 
 Result<Fields> Envelope::open(const TenantId& tenant, const CredentialKey& key,
                               const SealedVersion& sealed) {
-  POSTERN_TRY(const auto dek, unwrap(tenant, key, sealed.version, sealed.kek_version, sealed.share,
-                                     sealed.wrapped_dek));
-  const auto aad = fields_aad(tenant, key, sealed.version, sealed);
+  const auto row = row_of(tenant, key, sealed.version);
+  POSTERN_TRY(const auto dek,
+              unwrap(tenant, key.owner, row, sealed.kek_version, sealed.share, sealed.wrapped_dek));
+  const auto aad = fields_aad(row, sealed);
   const auto plaintext = crypto::open(dek, sealed.sealed, aad.bytes());
   if (!plaintext.ok()) return does_not_open();
   auto fields = decode_fields(plaintext.value().readable());

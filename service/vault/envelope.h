@@ -5,6 +5,8 @@
 
 namespace postern::vault {
 
+class Aad;
+
 /// A version's DEK as stored.
 struct WrappedDek {
   KekVersion kek_version{};
@@ -42,8 +44,9 @@ class Envelope {
                             const std::optional<ShareId>& share = std::nullopt);
 
  private:
-  Result<Dek> unwrap(const TenantId& tenant, const CredentialKey& key, std::uint32_t version,
-                     KekVersion from, const std::optional<ShareId>& share, ByteView wrapped_dek);
+  /// @param row  what names the row in the associated data of both of its boxes.
+  Result<Dek> unwrap(const TenantId& tenant, const Owner& owner, const Aad& row, KekVersion from,
+                     const std::optional<ShareId>& share, ByteView wrapped_dek);
 
   Keyring& keyring_;
 };

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <future>
 #include <memory>
 #include <mutex>
@@ -319,6 +320,13 @@ struct Keyring::Impl {
   }
 
   using SharedShare = std::shared_ptr<const KeyShare>;
+  /// A principal's, if it was used before; else nothing.
+  SharedShare known_share(const TenantId& tenant, const ShareId& id) const {
+    const std::shared_lock lock(mutex);
+    const auto found = principal_shares.find({tenant, id});
+    return found == principal_shares.end() ? nullptr : found->second;
+  }
+
   /// A principal's, from memory when it was used before.
   Result<SharedShare> share_of_principal(const TenantId& tenant, const ShareId& id) {
     std::uint64_t before = 0;
@@ -589,23 +597,27 @@ Status Keyring::with_current(const TenantId& tenant, const Owner& owner, const U
     }
     POSTERN_TRY(bytes, std::move(found));
   }
-  return with_current(tenant, [&](KekVersion version, const Kek& kek) {
+  const auto use_combined = [&](KekVersion version, const Kek& kek) {
     return bytes == nullptr
                ? use(version, share, kek)
                : use(version, share, of_principal(kek, tenant, version, owner, *bytes));
-  });
+  };
+  return with_current(tenant, std::ref(use_combined));  // a copy would be on the heap
 }
 
 Status Keyring::with_version(const TenantId& tenant, KekVersion version, const Owner& owner,
                              const std::optional<ShareId>& share, const Use& use) {
   if (!share) return with_version(tenant, version, use);
-  // First the tenant's: when that one is sealed, this is not asked for.
-  std::shared_ptr<const KeyShare> bytes;
-  POSTERN_CHECK(with_version(tenant, version, [](KekVersion, const Kek&) { return Status(); }));
-  POSTERN_TRY(bytes, impl_->share_of_principal(tenant, *share));
-  return with_version(tenant, version, [&](KekVersion found, const Kek& kek) {
+  auto bytes = impl_->known_share(tenant, *share);
+  if (bytes == nullptr) {
+    // First the tenant's: when that one is sealed, this is not asked for.
+    POSTERN_CHECK(with_version(tenant, version, [](KekVersion, const Kek&) { return Status(); }));
+    POSTERN_TRY(bytes, impl_->share_of_principal(tenant, *share));
+  }
+  const auto use_combined = [&](KekVersion found, const Kek& kek) {
     return use(found, of_principal(kek, tenant, found, owner, *bytes));
-  });
+  };
+  return with_version(tenant, version, std::ref(use_combined));
 }
 
 Result<std::optional<ShareId>> Keyring::principal_share(const TenantId& tenant,

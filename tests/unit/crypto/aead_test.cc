@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <sodium.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <initializer_list>
 #include <random>
 #include <stdexcept>
@@ -49,6 +51,31 @@ TEST(Seal, NeverRepeatsANonce) {
   const auto a = seal(key, as_bytes("same"), {});
   const auto b = seal(key, as_bytes("same"), {});
   EXPECT_NE(Bytes(a.begin() + 33, a.begin() + 57), Bytes(b.begin() + 33, b.begin() + 57));
+}
+
+TEST(Seal, AFreshKeyOpensItsBoxAndNoOther) {
+  const auto one = seal_under_fresh_key(as_bytes("same"), as_bytes("aad"));
+  const auto other = seal_under_fresh_key(as_bytes("same"), as_bytes("aad"));
+  EXPECT_EQ(one.box.size(), 4 + kSealOverhead);
+  const auto opened = open(one.key, one.box, as_bytes("aad"));
+  ASSERT_TRUE(opened.ok());
+  EXPECT_EQ(as_text(opened.value().readable()), "same");
+  EXPECT_TRUE(refused(open(other.key, one.box, as_bytes("aad"))));
+  EXPECT_TRUE(refused(open(one.key, one.box, as_bytes("other"))));
+
+  const auto bytes_of = [](const Dek& key) {
+    return key.expose([](ByteView bytes) { return Bytes(bytes.begin(), bytes.end()); });
+  };
+  EXPECT_EQ(one.key.size(), kKeyBytes);
+  EXPECT_NE(bytes_of(one.key), bytes_of(other.key));
+  EXPECT_NE(Bytes(one.box.begin() + 33, one.box.begin() + 57),
+            Bytes(other.box.begin() + 33, other.box.begin() + 57));
+  // The nonce is shown; no 8 bytes of it are the key's.
+  const auto key = bytes_of(one.key);
+  for (std::ptrdiff_t at = 33; at + 8 <= 57; ++at) {
+    const auto part = one.box.begin() + at;
+    EXPECT_EQ(std::search(key.begin(), key.end(), part, part + 8), key.end()) << at;
+  }
 }
 
 TEST(Seal, DoesNotOpenWithAnyFlippedBit) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <random>
 #include <set>
+#include <stdexcept>
 #include <string>
 
 namespace postern::vault {
@@ -25,6 +26,19 @@ TEST(Aad, NumbersAreEightBytesBigEndian) {
 TEST(Aad, AnOwnerIsIssuerThenSubject) {
   EXPECT_EQ(text(Aad("x").owner(Owner::principal({"i", "s"}))), text(Aad("x").text("i").text("s")));
   EXPECT_EQ(text(Aad("x").owner(Owner::tenant())), text(Aad("x").text("").text("")));
+}
+
+TEST(Aad, PartsInCommonAreAsIfWrittenHere) {
+  for (const std::size_t size : {0, 1, 250, 600, 2000}) {
+    const std::string part(size, 'p');
+    const auto common = Aad("").text(part).number(7);
+    EXPECT_EQ(text(Aad("l").parts_of(common).text("z")),
+              text(Aad("l").text(part).number(7).text("z")));
+    EXPECT_EQ(text(Aad("l").text(part).parts_of(common)),
+              text(Aad("l").text(part).text(part).number(7)));
+  }
+  EXPECT_EQ(text(Aad("l").parts_of(Aad(""))), text(Aad("l")));
+  EXPECT_THROW(Aad("l").parts_of(Aad("other").text("p")), std::logic_error);
 }
 
 TEST(Aad, MovedBoundariesGiveOtherBytes) {

@@ -217,6 +217,11 @@ TEST_F(SharedKeyTest, AHeldShareIsTakenBesides) {
   EXPECT_EQ(open(of(kAlice), row), std::nullopt);
   keyring.seal(kAcme);
   EXPECT_EQ(open(of(kAlice), row), ErrorCode::TenantSealed);
+  // Nor is alice's share asked for, when it is not known: but those of both KEKs.
+  keyring.forget(kAcme);
+  const auto before = shares.finds();
+  EXPECT_EQ(open(of(kAlice), row), ErrorCode::TenantSealed);
+  EXPECT_EQ(shares.finds(), before + 2);
 }
 
 TEST_F(SharedKeyTest, OfTwoFirstWritersOneSharePrevailsAndTheOtherIsGone) {
