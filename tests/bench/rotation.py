@@ -5,16 +5,19 @@
                 [--rewrap-rate N]
 
 100,000 credentials of as many users of 100 tenants; 300 releases a second, each begun when it is
-due, however long the ones before take. First some seconds without a rotation; then a new root key,
-`posternd keys rotate-root`, `rotate-tenant` and `rewrap` of all tenants, killed ten times with
-SIGKILL at random moments and begun again; then some seconds without once more. At the end every
-credential is released once and must have its value, and the database is asked what is under an
-older key.
+due, however long the ones before take. Meanwhile a new root key, `posternd keys rotate-root`,
+`rotate-tenant` and `rewrap` of all tenants, killed ten times with SIGKILL at random moments and,
+after a rest, begun again. At the end every credential is released once and must have its value, and
+the database is asked what is under an older key.
+
+Releases beside a rotation are held against those before it, in the rests, and after it: all under
+the same load, and never far apart, as a machine that others use too is slow by the minute. For the
+same reason the p99 of either is the median of those of every 1,000 releases of it, one after the
+other; the p99 of all of them, and what the machine gave to others (steal), are printed beside.
 
 Prints what was measured, and fails when a release failed, a value did not come back, something is
 left under an older key, it was killed less often than asked, or the p99 of releases was more than
-twice that without. That last one says nothing where other programs run too.
-Needs python3-cryptography.
+twice that without. Needs python3-cryptography.
 """
 
 import argparse
@@ -27,6 +30,7 @@ import os
 import pathlib
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -42,6 +46,10 @@ from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec, utils  # noqa: E402
 
 CONNECTIONS = 32
+REST = 15  # seconds
+CHUNK = 1000  # releases
+IDLE = 5  # seconds
+DEFAULT_RATE = 500  # rows a second, of `keys rewrap`
 
 
 def value_of(tenant: str, user: str) -> str:
@@ -94,11 +102,16 @@ class Connection:
     """One kept alive; a request at a time."""
 
     def __init__(self, port: int):
-        self.port, self.reader, self.writer = port, None, None
+        self.port, self.reader, self.writer, self.used = port, None, None, 0.0
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
+        # As HTTP clients do: what was idle for long, the server may be about to close.
+        if self.writer is not None and time.perf_counter() - self.used > IDLE:
+            self.writer.close()
+            self.writer = None
         if self.writer is None:
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.used = time.perf_counter()
         self.writer.write(request)
         head = await self.reader.readuntil(b"\r\n\r\n")
         length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n")
@@ -112,10 +125,18 @@ class Load:
     def __init__(self, port: int, wanted: list):
         self.port, self.wanted = port, wanted
         self.milliseconds, self.failures = [], []
+        self.stage = "once"  # what else goes on: set from outside
+        self.by_stage = {}  # milliseconds
 
     async def one(self, connection: Connection, due: float, tenant: Tenant, user: str) -> None:
-        status, body = await connection.ask(tenant.release(user))
+        of_stage = self.by_stage.setdefault(self.stage, [])
+        try:
+            status, body = await connection.ask(tenant.release(user))
+        except (OSError, EOFError) as error:
+            status, body = type(error).__name__, b""
+            connection.writer = None
         self.milliseconds.append((time.perf_counter() - due) * 1000)
+        of_stage.append(self.milliseconds[-1])
         try:
             right = status == 200 and json.loads(body)["items"][0]["env"]["GITHUB_TOKEN"] == \
                 value_of(tenant.name, user)
@@ -149,14 +170,51 @@ class Load:
                 await self.one(connection, time.perf_counter(), tenant, user)
         await asyncio.gather(*(ask() for _ in range(CONNECTIONS)))
 
-    def percentile(self, share: float) -> float:
-        times = sorted(self.milliseconds)
-        return times[min(len(times) - 1, int(len(times) * share))]
+    def of(self, *stages: str) -> list:
+        return [each for stage in stages for each in self.by_stage.get(stage, [])]
+
+    def p99_of(self, *stages: str) -> float:
+        times = self.of(*stages)
+        return statistics.median(percentile(times[at:at + CHUNK], .99)
+                                 for at in range(0, max(1, len(times) - CHUNK // 2), CHUNK))
 
     def __str__(self) -> str:
         return (f"{len(self.milliseconds)} releases, {len(self.failures)} failed, "
-                f"p50 {self.percentile(.5):.1f} ms, p99 {self.percentile(.99):.1f} ms, "
-                f"longest {max(self.milliseconds):.0f} ms")
+                f"{described(self.milliseconds)}")
+
+
+def percentile(times: list, share: float) -> float:
+    times = sorted(times)
+    return times[min(len(times) - 1, int(len(times) * share))]
+
+
+def described(times: list) -> str:
+    return (f"p50 {percentile(times, .5):.1f} ms, p99 {percentile(times, .99):.1f} ms, "
+            f"longest {max(times):.0f} ms")
+
+
+class Steal:
+    """How much of the processors' time the machine gave to others, by stage."""
+
+    def __init__(self):
+        self.seen, self.by_stage = self.ticks(), {}
+
+    @staticmethod
+    def ticks() -> list:
+        with open("/proc/stat", encoding="ascii") as file:
+            numbers = [int(each) for each in file.readline().split()[1:9]]
+        return [numbers[7], sum(numbers)]
+
+    def ended(self, stage: str) -> None:
+        now = self.ticks()
+        sums = self.by_stage.setdefault(stage, [0, 0])
+        for at in (0, 1):
+            sums[at] += now[at] - self.seen[at]
+        self.seen = now
+
+    def percent(self, stage: str) -> float:
+        taken, all_of_it = self.by_stage[stage]
+        return 100 * taken / max(1, all_of_it)
 
 
 class Keys:
@@ -219,8 +277,9 @@ class Keys:
         return int(out) / 2**20
 
 
-def rotate(keys: Keys, kills: int, rewrap: list) -> list:
-    """All three, each begun again as often as it was killed. Returns which ones were."""
+def rotate(keys: Keys, kills: int, rewrap: list, rewrap_seconds: float, stage) -> list:
+    """All three, each begun again, after a rest, as often as it was killed. Returns which ones
+    were. `stage` is told what begins."""
     steps = [("rotate-root",), ("rotate-tenant", "--all"), ("rewrap", "--all", *rewrap)]
     killed = []
     keys.run("add", keys.file)
@@ -229,16 +288,21 @@ def rotate(keys: Keys, kills: int, rewrap: list) -> list:
         # Most of the time goes into the last one, and so do most of the kills: all that are
         # left, for the others may end before they are killed.
         planned = kills // 4 if index < 2 else kills - len(killed)
+        longest = max(1.5, rewrap_seconds / (planned + 1)) if index == 2 else 0.3
         for _ in range(planned):
+            stage("rotation")
             process = keys.start(*step)
-            time.sleep(random.uniform(0.05, 1.5 if index == 2 else 0.3))
+            time.sleep(random.uniform(longest / 2 if index == 2 else 0.05, longest))
             if process.poll() is not None:
                 process.communicate()
                 break
             process.send_signal(signal.SIGKILL)
             process.communicate()
             killed.append(step[0])
+            stage("rest")
+            time.sleep(REST)
         # Killed beyond this point it would be made anew: a second KEK for each tenant.
+        stage("rotation")
         keys.run(*step)
     return killed
 
@@ -256,7 +320,7 @@ def main() -> int:
     parser.add_argument("--tenants", type=int, default=100)
     parser.add_argument("--rate", type=int, default=300)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seconds", type=int, default=30, help="without a rotation")
+    parser.add_argument("--seconds", type=int, default=30, help="before it, and after it")
     parser.add_argument("--rewrap-rate", type=int, help="rows a second, in place of the default")
     given = parser.parse_args()
     rewrap = [] if given.rewrap_rate is None else ["--rate", str(given.rewrap_rate)]
@@ -303,28 +367,37 @@ def main() -> int:
                 f"{table} {keys.mebibytes(table):.0f} MiB" for table in
                 ("credential", "credential_version", "audit_record")), flush=True)
 
-            def without() -> Load:
-                load = Load(server.port, wanted)
-                end = time.perf_counter() + given.seconds
-                asyncio.run(load.at_rate(given.rate, lambda: time.perf_counter() > end))
-                print(f"without a rotation: {load}", flush=True)
-                return load
+            load, steal = Load(server.port, wanted), Steal()
 
-            before_it = without()
-            beside = Load(server.port, wanted)
+            def stage(name: str) -> None:
+                steal.ended(load.stage)
+                load.stage = name
+
+            def all_stages() -> list:
+                stage("before")
+                time.sleep(given.seconds)
+                killed = rotate(keys, given.kills, rewrap,
+                                given.credentials / (given.rewrap_rate or DEFAULT_RATE), stage)
+                stage("after")
+                time.sleep(given.seconds)
+                stage("")
+                return killed
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
-                began = time.time()
-                rotation = pool.submit(rotate, keys, given.kills, rewrap)
-                asyncio.run(beside.at_rate(given.rate, rotation.done))
+                rotation = pool.submit(all_stages)
+                asyncio.run(load.at_rate(given.rate, rotation.done))
                 killed = rotation.result()
-                where = ", ".join(f"{step} {killed.count(step)}" for step in sorted(set(killed)))
-                print(f"while keys are rotated, in {time.time() - began:.0f} s, killed "
-                      f"{len(killed)} times ({where}): {beside}")
-            after_it = without()
-            # The better of two, so that whatever disturbed one of them makes nothing look good.
-            alone = min(load.percentile(.99) for load in (before_it, after_it))
-            ratio = beside.percentile(.99) / alone
-            print(f"p99 with a rotation to without: {ratio:.2f}", flush=True)
+            where = ", ".join(f"{step} {killed.count(step)}" for step in sorted(set(killed)))
+            print(f"{load}; killed {len(killed)} times ({where})")
+            for name in ("before", "rotation", "rest", "after"):
+                if load.of(name):
+                    print(f"  {name}: {len(load.of(name))} releases, {described(load.of(name))}, "
+                          f"median p99 of {CHUNK} {load.p99_of(name):.1f} ms, "
+                          f"steal {steal.percent(name):.0f} %")
+            without = ("before", "rest", "after")
+            ratio = load.p99_of("rotation") / load.p99_of(*without)
+            of_all = percentile(load.of("rotation"), .99) / percentile(load.of(*without), .99)
+            print(f"p99 with a rotation to without: {ratio:.2f}; of all releases {of_all:.2f}",
+                  flush=True)
             ok = ok and len(killed) == given.kills and ratio <= 2
 
             every = Load(server.port, wanted)
@@ -339,10 +412,10 @@ def main() -> int:
             rows = keys.rows_by_key(status["root_keys"][0]["id"])
             print(f"rows of the database by how old their key is: {rows}")
             ok = ok and all(set(ages) <= {0} for ages in rows.values())
-            for load in (before_it, beside, after_it, every):
-                for failure in load.failures[:3]:
+            for each in (load, every):
+                for failure in each.failures[:3]:
                     print("FAILED", failure)
-                ok = ok and not load.failures
+                ok = ok and not each.failures
             ok = ok and len(every.milliseconds) == len(wanted)
         finally:
             ended = server.stop()
