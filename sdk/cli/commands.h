@@ -56,6 +56,7 @@ struct CredentialOptions {
   std::vector<std::string> metadata;       ///< NAME=TEXT
   std::vector<std::string> remove_labels;  ///< names
   std::vector<std::string> remove_metadata;
+  std::vector<std::string> version_metadata;
   std::string rotation_due;  ///< time, duration, or `never`
   std::string max_versions;
   std::string cas_required;  ///< true or false

@@ -109,6 +109,10 @@ sdk::Result<sdk::CredentialDescription> description_of(const CredentialOptions& 
     POSTERN_TRY(auto pair, name_and_text(text, "--metadata"));
     out.metadata.emplace_back(std::move(pair));
   }
+  for (const auto& text : options.version_metadata) {
+    POSTERN_TRY(auto pair, name_and_text(text, "--version-metadata"));
+    out.version_metadata.push_back(std::move(pair));
+  }
   for (const auto& name : options.remove_labels) out.labels.emplace_back(name, std::nullopt);
   for (const auto& name : options.remove_metadata) out.metadata.emplace_back(name, std::nullopt);
   out.never_due = options.rotation_due == "never";
@@ -231,7 +235,7 @@ int run_credential_versions(const Settings& settings, const CredentialOptions& o
   const auto versions = call.value().client.credential_versions(
       call.value().tenant, call.value().name, call.value().owner);
   if (!versions.ok()) return report(versions.error(), doing);
-  Table table({"VERSION", "STATE", "CREATED", "EXPIRES", "FIELDS"});
+  Table table({"VERSION", "STATE", "CREATED", "EXPIRES", "FIELDS", "METADATA"});
   std::string json;
   for (const auto& version : versions.value()) {
     std::string fields;
@@ -240,13 +244,16 @@ int run_credential_versions(const Settings& settings, const CredentialOptions& o
     if (!settings.json) {
       table.add({std::to_string(version.version),
                  version.withdrawn ? "withdrawn" : printable(version.state),
-                 format_time(version.created_at), shown(version.expires_at), fields});
+                 format_time(version.created_at), shown(version.expires_at), fields,
+                 texts(version.metadata)});
       continue;
     }
     sdk::Json line = {{"version", version.version},
                       {"state", version.state},
                       {"fields", version.fields},
-                      {"created_at", format_time(version.created_at)}};
+                      {"created_at", format_time(version.created_at)},
+                      {"metadata", sdk::Json::object()}};
+    for (const auto& [name, text] : version.metadata) line["metadata"][name] = text;
     if (version.expires_at) line["expires_at"] = format_time(*version.expires_at);
     if (version.deleted_at) line["deleted_at"] = format_time(*version.deleted_at);
     if (version.destroyed_at) line["destroyed_at"] = format_time(*version.destroyed_at);

@@ -190,6 +190,9 @@ void add_credential(CLI::App& app, Options& options, Action& action) {
   set->add_option("--only-version", credential.only_version,
                   "Fail unless this version is the current one; 0: unless there is none");
   set->add_option("--type", credential.type, "What it is, which its fields are held to");
+  set->add_option("--version-metadata", credential.version_metadata,
+                  "NAME=TEXT, said about this version for good; no secret")
+      ->allow_extra_args(false);
   const auto describing = [&](CLI::App* command) {
     command->add_option("--description", credential.description, "For people");
     command->add_option("--label", credential.labels, "NAME=TEXT; lists can be narrowed by it")

@@ -119,6 +119,7 @@ Json version_json(const CredentialRecord::Version& version) {
             {"deleted_at", instant(info.deleted_at)},
             {"destroyed_at", instant(info.destroyed_at)}};
   if (info.withdrawn) json["withdrawn"] = true;
+  if (!info.metadata.empty()) json["metadata"] = info.metadata;
   if (version.fields) json["fields"] = encoded(vault::encode_fields(*version.fields).readable());
   return json;
 }
@@ -134,6 +135,8 @@ CredentialRecord::Version version_of(const Json& json) {
   info.withdrawn = json.value("withdrawn", false);
   if (info.withdrawn && !info.deleted_at) throw std::invalid_argument("withdrawn");
   info.destroyed_at = optional_instant_in(json.at("destroyed_at"));
+  if (json.contains("metadata")) info.metadata = json.at("metadata").get<vault::Texts>();
+  check(vault::validate_version_metadata(info.metadata));
   // Destroyed is what has no fields, and nothing else is.
   if (info.destroyed_at.has_value() == json.contains("fields"))
     throw std::invalid_argument("fields");

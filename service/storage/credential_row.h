@@ -10,7 +10,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/json_text.h"
 #include "storage/kek_row.h"
 #include "storage/session.h"
 #include "vault/credential.h"
@@ -42,13 +41,6 @@ inline std::string joined(const std::vector<std::string>& names) {
     out += (out.empty() ? "" : ",") + name;
   }
   return out;
-}
-
-/// Labels and the like are JSON objects of texts.
-inline std::string json_of(const vault::Texts& texts) {
-  JsonObjectText json;
-  for (const auto& [name, text] : texts) json.string(name, text);
-  return json.str();
 }
 
 /// From columns version, kek_version, wrapped_dek, sealed, field names joined by commas,

@@ -393,6 +393,7 @@ Result<CredentialRotation> PostgresCredentialRotations::begin(
     if (sealed.version != after.running.new_version) {
       throw std::logic_error("sealed as another version");
     }
+    if (!sealed.metadata.empty()) throw std::logic_error("metadata of a version that is rotated");
     one.run(kAddVersion, sealed.version, static_cast<std::uint32_t>(sealed.kek_version),
             ByteView(sealed.wrapped_dek), ByteView(sealed.sealed), joined(sealed.field_names),
             seconds_of(sealed.created_at), seconds_of(sealed.expires_at), bytes_of(sealed.share));

@@ -10,8 +10,8 @@
 #include "crypto/base64url.h"
 #include "storage/credential_row.h"
 #include "storage/session.h"
+#include "storage/stored_texts.h"
 #include "storage/write_audited.h"
-#include "token/json.h"
 
 namespace postern::storage {
 namespace {
@@ -79,10 +79,10 @@ constexpr Statement kPut{"credential.put", R"sql(
          AND version < $12)
     INSERT INTO credential_version
            (tenant_id, owner_issuer, owner_subject, name, version, kek_version, wrapped_dek,
-            sealed, field_names, created_at, expires_at, share_id)
+            sealed, field_names, created_at, expires_at, share_id, metadata)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, string_to_array($9, ','),
             to_timestamp($10), to_timestamp(nullif($11, '')::bigint),
-            nullif($20, ''::bytea)))sql"};
+            nullif($20, ''::bytea), $21::jsonb))sql"};
 constexpr Statement kMetadata{"credential.metadata", METADATA_OF_CREDENTIALS R"sql(
      WHERE c.tenant_id = $1 AND c.owner_issuer = $2 AND c.owner_subject = $3
        AND c.name = $4)sql"};
@@ -90,7 +90,7 @@ constexpr Statement kHistory{"credential.history", R"sql(
     SELECT v.version, array_to_string(v.field_names, ','),
            extract(epoch FROM v.created_at)::bigint, extract(epoch FROM v.expires_at)::bigint,
            extract(epoch FROM v.deleted_at)::bigint, extract(epoch FROM v.destroyed_at)::bigint,
-           v.withdrawn)sql" VERSIONS_OF_CREDENTIAL R"sql(
+           v.withdrawn, v.metadata)sql" VERSIONS_OF_CREDENTIAL R"sql(
      ORDER BY v.version)sql"};
 constexpr Statement kList{"credential.list", METADATA_OF_CREDENTIALS FILTERED R"sql(
      ORDER BY c.owner_issuer, c.owner_subject, c.name
@@ -176,11 +176,10 @@ Error changed() {
   return fail(ErrorCode::PreconditionFailed, "the credential has another version");
 }
 
-// Labels and the like are JSON objects of texts.
-vault::Texts texts_in(const std::string& stored) {
-  const auto json = token::parse_json(stored);
-  if (!json.ok()) throw std::runtime_error("a column that is no JSON");
-  return json.value().get<vault::Texts>();
+vault::Texts texts_in(const pqxx::field& field) {
+  auto texts = parse_texts(text(field));
+  if (!texts.ok()) throw std::runtime_error(texts.error().diagnostic);
+  return std::move(texts).value();
 }
 
 /// Reads from `type` on.
@@ -190,8 +189,8 @@ vault::CredentialDescription description_in(const pqxx::row& row, int type) {
   out.max_versions = number<std::uint32_t>(row[type + 1]);
   out.cas_required = number<bool>(row[type + 2]);
   out.description = text(row[type + 3]);
-  out.labels = texts_in(text(row[type + 4]));
-  out.metadata = texts_in(text(row[type + 5]));
+  out.labels = texts_in(row[type + 4]);
+  out.metadata = texts_in(row[type + 5]);
   out.rotation_due_at = optional_instant(row[type + 6]);
   return out;
 }
@@ -327,6 +326,7 @@ Result<vault::CredentialMetadata> PostgresCredentialStore::put_once(
 
         POSTERN_TRY(const auto sealed, seal(version));
         if (sealed.version != version) throw std::logic_error("sealed as another version");
+        POSTERN_CHECK(vault::validate_version_metadata(sealed.metadata));
         const auto oldest =
             version < description.max_versions ? 1 : version - description.max_versions + 1;
         const auto first =
@@ -337,7 +337,7 @@ Result<vault::CredentialMetadata> PostgresCredentialStore::put_once(
                seconds_of(sealed.expires_at), first, description.type, description.max_versions,
                description.cas_required, description.description, json_of(description.labels),
                json_of(description.metadata), seconds_of(description.rotation_due_at),
-               bytes_of(sealed.share));
+               bytes_of(sealed.share), json_of(sealed.metadata));
         return Metadata{key,
                         version,
                         sealed.field_names,
@@ -400,7 +400,7 @@ Result<vault::CredentialStore::History> PostgresCredentialStore::history(
     for (const auto& row : tx.run(kHistory, tenant.str(), issuer, subject, key.name.str())) {
       found.versions.push_back({number<std::uint32_t>(row[0]), names_in(row[1]), instant(row[2]),
                                 optional_instant(row[3]), optional_instant(row[4]),
-                                optional_instant(row[5]), row[6].as<bool>()});
+                                optional_instant(row[5]), row[6].as<bool>(), texts_in(row[7])});
     }
     return found;
   });

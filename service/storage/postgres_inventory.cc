@@ -8,6 +8,7 @@
 
 #include "storage/credential_row.h"
 #include "storage/session.h"
+#include "storage/stored_texts.h"
 
 namespace postern::storage {
 namespace {
@@ -52,17 +53,18 @@ constexpr Statement kPutCredential{"inventory.put_credential", R"sql(
 constexpr Statement kPutVersion{"inventory.put_version", R"sql(
     INSERT INTO credential_version
            (tenant_id, owner_issuer, owner_subject, name, version, kek_version, wrapped_dek,
-            sealed, field_names, created_at, expires_at, deleted_at, share_id, withdrawn)
+            sealed, field_names, created_at, expires_at, deleted_at, share_id, withdrawn,
+            metadata)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, string_to_array($9, ','), to_timestamp($10),
             to_timestamp(nullif($11, '')::bigint), to_timestamp(nullif($12, '')::bigint),
-            nullif($13, ''::bytea), $14))sql"};
+            nullif($13, ''::bytea), $14, $15::jsonb))sql"};
 constexpr Statement kPutDestroyed{"inventory.put_destroyed", R"sql(
     INSERT INTO credential_version
            (tenant_id, owner_issuer, owner_subject, name, version, field_names, created_at,
-            expires_at, deleted_at, destroyed_at)
+            expires_at, deleted_at, destroyed_at, metadata)
     VALUES ($1, $2, $3, $4, $5, string_to_array($6, ','), to_timestamp($7),
             to_timestamp(nullif($8, '')::bigint), to_timestamp(nullif($9, '')::bigint),
-            to_timestamp($10)))sql"};
+            to_timestamp($10), $11::jsonb))sql"};
 
 /// The last one seen.
 struct Position {
@@ -190,14 +192,14 @@ Result<std::uint64_t> PostgresInventory::put_back(const TenantId& tenant,
               tx.run(kPutDestroyed, tenant.str(), issuer, subject, name, info.version,
                      joined(info.field_names), seconds_of(info.created_at),
                      seconds_of(info.expires_at), seconds_of(info.deleted_at),
-                     seconds_of(*info.destroyed_at));
+                     seconds_of(*info.destroyed_at), json_of(info.metadata));
               continue;
             }
             tx.run(kPutVersion, tenant.str(), issuer, subject, name, info.version,
                    static_cast<std::uint32_t>(sealed->kek_version), ByteView(sealed->wrapped_dek),
                    ByteView(sealed->sealed), joined(info.field_names), seconds_of(info.created_at),
                    seconds_of(info.expires_at), seconds_of(info.deleted_at),
-                   bytes_of(sealed->share), info.withdrawn);
+                   bytes_of(sealed->share), info.withdrawn, json_of(info.metadata));
           }
         }
         tx.commit();

@@ -16,6 +16,8 @@ struct Bounds {
 };
 constexpr Bounds kLabels{"/labels", 32, 63, 200};
 constexpr Bounds kMetadata{"/metadata", 64, 128, 512};  // those of Vault's custom_metadata
+// Fewer: a list of versions has those of a hundred.
+constexpr Bounds kVersionMetadata{"/version_metadata", 16, 128, 512};
 
 Error at(ErrorCode code, std::string pointer, std::string detail) {
   Error error = fail(code, std::move(detail));
@@ -75,6 +77,10 @@ Error version_is_withdrawn() {
   return fail(
       ErrorCode::Forbidden,
       "this version was disabled by an admin, and an admin brings it back; store a new value");
+}
+
+Status validate_version_metadata(const Texts& metadata) {
+  return validate(metadata, kVersionMetadata);
 }
 
 Status validate(const CredentialDescription& description) {

@@ -31,6 +31,9 @@ struct CredentialKey {
 using Fields = std::map<std::string, FieldValue>;
 Status validate_fields(const Fields& fields);
 
+/// Names to texts that are no secrets.
+using Texts = std::map<std::string, std::string>;
+
 /// One version as stored. Content is final; only how its DEK is wrapped may change.
 struct SealedVersion {
   std::uint32_t version = 0;
@@ -42,7 +45,11 @@ struct SealedVersion {
   std::optional<sys_seconds> expires_at;
   /// Of its owner, a principal: the KEK that wraps the DEK takes it.
   std::optional<ShareId> share{};
+  Texts metadata{};  ///< said as it is written, and then shown by history() alone
 };
+/// Bounds: 16 of 128 and 512 bytes, no control characters. Errors: MalformedRequest and
+/// TooLarge, with the pointer `/version_metadata`.
+Status validate_version_metadata(const Texts& metadata);
 
 /// How far a version is gone. Deleted can be undone; destroyed cannot: its
 /// sealed bytes and its key are no more.
@@ -58,15 +65,13 @@ struct VersionInfo {
   std::optional<sys_seconds> deleted_at{};
   std::optional<sys_seconds> destroyed_at{};
   bool withdrawn = false;  ///< deleted, and not for its owner to bring back
+  Texts metadata{};        ///< for whoever wrote it; final, as the content is
 
   VersionState state() const noexcept {
     if (destroyed_at) return VersionState::Destroyed;
     return deleted_at ? VersionState::Deleted : VersionState::Live;
   }
 };
-
-/// Names to texts that are no secrets.
-using Texts = std::map<std::string, std::string>;
 
 /// What is said about a credential beside its values, and how it is kept.
 struct CredentialDescription {
@@ -150,7 +155,7 @@ class CredentialStore {
   /// description.
   /// Errors: PreconditionFailed when something else than `expected` is there, or
   /// nothing is expected and the credential has cas_required; NotFound (the tenant);
-  /// those of `seal` and `edit`.
+  /// those of `seal`, `edit` and validate_version_metadata().
   virtual Result<CredentialMetadata> put(const TenantId& tenant, const CredentialKey& key,
                                          std::optional<Expected> expected, const Seal& seal,
                                          const Edit& edit,

@@ -1041,7 +1041,8 @@ def check_credential_versions(tester: Tester) -> None:
     bob = {"issuer": "https://idp.acme.example", "subject": "bob"}
     said = {"description": "of the tests", "labels": {"team": "web"}, "metadata": {"id": "7"},
             "rotation_due_at": "2020-01-31T00:00:00Z", "max_versions": 4, "cas_required": True}
-    value = {"fields": {"token": "ghp_1"}, "expires_at": LATER, "cas": 0, "type": "generic", **said}
+    value = {"fields": {"token": "ghp_1"}, "expires_at": LATER, "cas": 0, "type": "generic",
+             "version_metadata": {"ticket": "OPS-7"}, **said}
     check_broken(tester, "putCredential", [value], who="operator", credential="versions")
     tester.call("getCredential", 404, "nothing broken was stored", who="operator",
                 credential="versions")
@@ -1088,6 +1089,8 @@ def check_credential_versions(tester: Tester) -> None:
         numbers = [each["version"] for each in versions.json["items"]]
         report(numbers == [first["version"], second["version"]],
                f"listCredentialVersions as {who}", str(versions.json))
+        report([each["metadata"] for each in versions.json["items"]] == [{"ticket": "OPS-7"}, {}],
+               f"a version's own metadata as {who}", str(versions.json))
         tag = versions.headers["etag"]
         tester.call("listCredentialVersions", 304, headers={"If-None-Match": tag}, **one)
         tester.call("listCredentialVersions", 412, headers={"If-Match": '"0"'}, **one)

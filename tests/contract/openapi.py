@@ -288,6 +288,14 @@ class Contract:
                 yield from once("unknown member", {**value, "undescribed": 1})
             if "minProperties" in schema:
                 yield from once("minProperties", {})
+            if value and isinstance(schema.get("additionalProperties"), dict):
+                example = next(iter(value.values()))
+                if "maxProperties" in schema:
+                    yield from once("maxProperties", {f"name{number}": example for number in
+                                                      range(schema["maxProperties"] + 1)})
+                if "propertyNames" in schema:
+                    yield from once("propertyNames", {
+                        "x" * (schema["propertyNames"]["maxLength"] + 1): example})
             for name in schema.get("required", []):
                 yield from once(f"without {name}",
                                 {key: each for key, each in value.items() if key != name})

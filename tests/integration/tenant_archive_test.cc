@@ -117,11 +117,14 @@ class TenantArchive : public ::testing::Test {
 
 TEST_F(TenantArchive, WhatATenantHasIsInTheOtherInstallation) {
   const std::string value(kCanary);
-  tenant_->store("alice", "github", {{"token", value + "-1"}});
-  tenant_->store("alice", "github", {{"token", value + "-2"}});
-  tenant_->store("alice", "github", {{"token", value + "-3"}});
-  tenant_->store("bob", "github", {{"token", value + "-bob"}});
   const auto alice = tenant_->user_token("alice");
+  for (int version = 1; version <= 3; ++version) {
+    const auto number = std::to_string(version);
+    const Json body{{"fields", {{"token", value + '-' + number}}},
+                    {"version_metadata", {{"ticket", "OPS-" + number}}}};
+    ASSERT_LT(tenant_->api("PUT", "/credentials/github", alice, body).status, 300);
+  }
+  tenant_->store("bob", "github", {{"token", value + "-bob"}});
   ASSERT_THAT(tenant_->api("POST", "/credentials/github/versions/1/destroy", alice),
               HasStatus(200));
   ASSERT_THAT(tenant_->api("DELETE", "/credentials/github/versions/2", alice), HasStatus(200));
@@ -132,6 +135,10 @@ TEST_F(TenantArchive, WhatATenantHasIsInTheOtherInstallation) {
                        {"reason", "a drill"}};
   ASSERT_THAT(tenant_->api("POST", "/emergency", tenant_->admin, emergency), HasStatus(200));
   const auto versions = json_of(tenant_->api("GET", "/credentials/github/versions", alice));
+  for (const int at : {0, 2}) {
+    EXPECT_EQ(versions.at("items").at(at).at("metadata").at("ticket"),
+              "OPS-" + std::to_string(at + 1));
+  }
   const auto listed = json_of(tenant_->api("GET", "/credentials", tenant_->admin));
   tenant_->manifest["settings"]["vault_api"] = {
       {"clients", {"gw-01"}},

@@ -535,6 +535,7 @@ TEST_F(RowLevelSecurity, ACredentialsContentAndPastVersionsAreFinal) {
   EXPECT_EQ(as_service(own, "UPDATE credential_version SET sealed = NULL"), "23514")
       << "it may go as a whole, which destroys the version";
   EXPECT_EQ(as_service(own, "UPDATE credential_version SET version = 7"), kDenied);
+  EXPECT_EQ(as_service(own, "UPDATE credential_version SET metadata = '{}'"), kDenied);
   EXPECT_EQ(as_service(own, "DELETE FROM credential"), kDenied);
   EXPECT_EQ(as_service(own, "UPDATE credential SET last_version = 0, current_version = 0"),
             "23000");

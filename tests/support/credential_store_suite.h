@@ -291,6 +291,52 @@ TEST_P(CredentialStoreSuite, ListsTheVersionsItKeeps) {
   }
 }
 
+TEST_P(CredentialStoreSuite, AVersionKeepsWhatWasSaidAsItWasWritten) {
+  const auto write = [&](const vault::Texts& said) {
+    return store().put(
+        a_, key_, kAnyVersion,
+        [&](std::uint32_t version) -> Result<vault::SealedVersion> {
+          auto next = sealed("", version);
+          next.metadata = said;
+          return next;
+        },
+        events(a_, "credential.put"));
+  };
+  const vault::Texts first{{"ticket", "OPS-7"}, {"any name", "{}'\" \xF0\x9F\x94\x91"}};
+  ASSERT_TRUE(write(first).ok());
+  ASSERT_TRUE(put(a_, key_).ok());
+  ASSERT_TRUE(write({{"ticket", ""}}).ok());
+  const auto said = [&](std::size_t at) {
+    return store().history(a_, key_).value().versions.at(at).metadata;
+  };
+  EXPECT_EQ(said(0), first);
+  EXPECT_EQ(said(1), vault::Texts()) << "none is taken over";
+  EXPECT_EQ(said(2), (vault::Texts{{"ticket", ""}}));
+  EXPECT_EQ(store().metadata(a_, key_).value().description, Description());
+  EXPECT_EQ(store().version(a_, key_, 1).value().metadata, vault::Texts());
+  EXPECT_EQ(store().latest(a_, key_).value().metadata, vault::Texts()) << "history() alone has it";
+  ASSERT_TRUE(describe(a_, key_, [](auto& is) { is.metadata = {{"ticket", "x"}}; }).ok());
+  ASSERT_TRUE(change(a_, key_, Change::Delete, {1}).ok());
+  ASSERT_TRUE(change(a_, key_, Change::Destroy, {1}).ok());
+  EXPECT_EQ(said(0), first);
+  EXPECT_EQ(said(2), (vault::Texts{{"ticket", ""}}));
+
+  vault::Texts many{{std::string(128, 'm'), std::string(512, 't')}};
+  for (int i = 0; i < 16; ++i) many.emplace("n" + std::to_string(i), "t");
+  const vault::Texts beyond[]{many,
+                              {{"", "x"}},
+                              {{std::string(129, 'm'), "x"}},
+                              {{"m", std::string(513, 't')}},
+                              {{"m", std::string("\0", 1)}}};
+  for (const auto& each : beyond) {
+    const auto refused = write(each);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().pointer, "/version_metadata");
+  }
+  many.erase("n0");
+  EXPECT_TRUE(write(many).ok());
+}
+
 TEST_P(CredentialStoreSuite, ReadsAnOldVersionByItsNumber) {
   ASSERT_TRUE(put(a_, key_).ok());
   ASSERT_TRUE(put(a_, key_).ok());

@@ -40,6 +40,7 @@ class InMemoryCredentialStore : public vault::CredentialStore {
     }
     POSTERN_CHECK(edited(edit, after.description));
     POSTERN_TRY(auto sealed, seal(++after.last_version));
+    POSTERN_CHECK(vault::validate_version_metadata(sealed.metadata));
     POSTERN_CHECK(audit_.append(events));
     after.revision = 0;
     after.versions.push_back({std::move(sealed), {}, {}});
@@ -57,7 +58,7 @@ class InMemoryCredentialStore : public vault::CredentialStore {
     const std::lock_guard lock(mutex_);
     const auto* entry = present(tenant, key);
     if (entry == nullptr || !entry->versions.back().live()) return absent();
-    return entry->versions.back().sealed;
+    return without_metadata(entry->versions.back().sealed);
   }
 
   Result<vault::SealedVersion> version(const TenantId& tenant, const vault::CredentialKey& key,
@@ -65,7 +66,7 @@ class InMemoryCredentialStore : public vault::CredentialStore {
     const std::lock_guard lock(mutex_);
     if (const auto* entry = present(tenant, key)) {
       for (const auto& each : entry->versions) {
-        if (each.sealed.version == number && each.live()) return each.sealed;
+        if (each.sealed.version == number && each.live()) return without_metadata(each.sealed);
       }
     }
     return absent_version();
@@ -86,7 +87,8 @@ class InMemoryCredentialStore : public vault::CredentialStore {
     History found{describe(key, *entry), {}};
     for (const auto& [sealed, deleted_at, destroyed_at, withdrawn] : entry->versions) {
       found.versions.push_back({sealed.version, sealed.field_names, sealed.created_at,
-                                sealed.expires_at, deleted_at, destroyed_at, withdrawn});
+                                sealed.expires_at, deleted_at, destroyed_at, withdrawn,
+                                sealed.metadata});
     }
     return found;
   }
@@ -203,6 +205,12 @@ class InMemoryCredentialStore : public vault::CredentialStore {
   }
 
  private:
+  /// history() alone shows what was said about a version.
+  static vault::SealedVersion without_metadata(vault::SealedVersion version) {
+    version.metadata.clear();
+    return version;
+  }
+
   struct Version {
     vault::SealedVersion sealed;
     std::optional<sys_seconds> deleted_at, destroyed_at;

@@ -263,7 +263,8 @@ CredentialVersion read_version(const Json& json) {
           optional_time(json, "expires_at"),
           optional_time(json, "deleted_at"),
           optional_time(json, "destroyed_at"),
-          optional_member(json, "withdrawn") != nullptr && flag(json, "withdrawn")};
+          optional_member(json, "withdrawn") != nullptr && flag(json, "withdrawn"),
+          read_texts(json, "metadata")};
 }
 
 Json texts_body(const CredentialDescription::Texts& texts) {
@@ -282,6 +283,9 @@ void describe(Json& body, const CredentialDescription& description) {
   }
   if (description.max_versions) body["max_versions"] = *description.max_versions;
   if (description.cas_required) body["cas_required"] = *description.cas_required;
+  for (const auto& [name, text] : description.version_metadata) {
+    body["version_metadata"][name] = text;
+  }
 }
 
 CredentialInfo read_credential(const Json& json) {

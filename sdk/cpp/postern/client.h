@@ -205,6 +205,7 @@ struct CredentialVersion {
   std::optional<sys_seconds> deleted_at;
   std::optional<sys_seconds> destroyed_at;
   bool withdrawn = false;  ///< deleted in an emergency: only an admin brings it back
+  std::vector<std::pair<std::string, std::string>> metadata;  ///< what its writer said about it
 };
 
 /// What is said about a credential beside its values. What is not set stays.
@@ -218,6 +219,8 @@ struct CredentialDescription {
   bool never_due = false;  ///< takes rotation_due_at away
   std::optional<std::uint32_t> max_versions;
   std::optional<bool> cas_required;
+  /// Of put_credential() alone: about the version that it writes, and final with it.
+  std::vector<std::pair<std::string, std::string>> version_metadata;
 };
 
 enum class VersionChange { Delete, Undelete, Destroy };

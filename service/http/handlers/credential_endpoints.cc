@@ -190,38 +190,55 @@ Result<std::optional<std::string>> type_of(const Json& body) {
   return type;
 }
 
+/// What is said about the version that is written: nobody changes it later.
+Result<vault::Texts> version_metadata_of(const Json& body) {
+  const auto it = body.find("version_metadata");
+  if (it == body.end() || it->is_null()) return vault::Texts();
+  if (!it->is_object()) return at("/version_metadata", "must be an object of texts");
+  for (const auto& [name, text] : it->items()) {
+    if (!text.is_string()) return at("/version_metadata", "must hold texts");
+  }
+  return it->get<vault::Texts>();
+}
+
 Result<Done> put_credential(const Services& services, grants::CredentialRotations& rotations,
                             const Request& request, const policy::TenantSnapshot& snapshot,
                             const Caller& caller, audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record, Untrusted::Refuse));
   POSTERN_CHECK(check_may_store(snapshot, caller, key.name));
   const auto now = services.clock.now();
-  POSTERN_TRY(auto body,
-              json_body(request, {"fields", "expires_at", "cas", "type", "description", "labels",
-                                  "metadata", "rotation_due_at", "max_versions", "cas_required"}));
+  POSTERN_TRY(auto body, json_body(request, {"fields", "expires_at", "cas", "type", "description",
+                                             "labels", "metadata", "rotation_due_at",
+                                             "max_versions", "cas_required", "version_metadata"}));
   POSTERN_TRY(const auto fields, fields_of(body));  // first: it wipes what the body held
   POSTERN_TRY(const auto expires_at, time_member(body, "expires_at", now));
   POSTERN_TRY(const auto type, type_of(body));
   POSTERN_TRY(const auto description, Description::of(body));
+  POSTERN_TRY(const auto said, version_metadata_of(body));
+  POSTERN_CHECK(vault::validate_version_metadata(said));
   POSTERN_CHECK(description.check_date(rotations, snapshot.tenant(), key, caller));
   std::string names;
   for (const auto& [name, value] : fields) names += (names.empty() ? "" : " ") + name;
-  record.with("fields", names).with("type", type.value_or("")).with("changed", description.named());
+  auto changed = description.named();
+  if (!said.empty()) changed += std::string(changed.empty() ? "" : " ") + "version_metadata";
+  record.with("fields", names).with("type", type.value_or("")).with("changed", changed);
   POSTERN_TRY(const auto expected, expected_of_write(services, request, snapshot, key, body));
 
-  POSTERN_TRY(const auto stored, services.credentials.put(
-                                     snapshot.tenant(), key, expected,
-                                     [&](std::uint32_t version) {
-                                       return services.envelope.seal(snapshot.tenant(), key,
-                                                                     version, fields, now,
-                                                                     expires_at);
-                                     },
-                                     [&](CredentialDescription& is) -> Status {
-                                       description.apply(is);
-                                       if (type) is.type = *type;  // or what it is stays
-                                       return policy::check_fields(is.type, fields);
-                                     },
-                                     {&record, 1}));
+  POSTERN_TRY(const auto stored,
+              services.credentials.put(
+                  snapshot.tenant(), key, expected,
+                  [&](std::uint32_t version) -> Result<vault::SealedVersion> {
+                    POSTERN_TRY(auto sealed, services.envelope.seal(snapshot.tenant(), key, version,
+                                                                    fields, now, expires_at));
+                    sealed.metadata = said;
+                    return sealed;
+                  },
+                  [&](CredentialDescription& is) -> Status {
+                    description.apply(is);
+                    if (type) is.type = *type;  // or what it is stays
+                    return policy::check_fields(is.type, fields);
+                  },
+                  {&record, 1}));
   auto answer = metadata_json(stored);
   answer["warnings"] = missing_fields(snapshot, key, fields);
   auto reply = json_reply(stored.replaces ? 200 : 201, answer);

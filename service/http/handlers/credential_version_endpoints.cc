@@ -31,7 +31,8 @@ Json version_json(const vault::VersionInfo& version) {
   Json json{{"version", version.version},
             {"state", vault::to_string(version.state())},
             {"fields", version.field_names},
-            {"created_at", format_time(version.created_at)}};
+            {"created_at", format_time(version.created_at)},
+            {"metadata", version.metadata}};
   if (version.expires_at) json["expires_at"] = format_time(*version.expires_at);
   if (version.deleted_at) json["deleted_at"] = format_time(*version.deleted_at);
   if (version.withdrawn && !version.destroyed_at) json["withdrawn"] = true;

@@ -49,6 +49,12 @@ TEST(TenantRecord, EachKindIsReadBackAsItWasWritten) {
   const auto again = decode(withdrawn);
   ASSERT_TRUE(again.ok());
   EXPECT_TRUE(std::get<CredentialRecord>(again.value()).versions[1].info.withdrawn);
+  auto said = sample("credential");
+  said["versions"][0]["metadata"]["ticket"] = "OPS-7";
+  const auto with_metadata = decode(said);
+  ASSERT_TRUE(with_metadata.ok());
+  EXPECT_EQ(as_text(encode(std::get<CredentialRecord>(with_metadata.value())).readable()),
+            token::dump_json(said));
   ASSERT_EQ(credential.versions.size(), 2u);
   EXPECT_FALSE(credential.versions[0].fields);
   EXPECT_EQ(credential.versions[1].fields->at("token").size(), 6u);
@@ -86,6 +92,9 @@ TEST(TenantRecord, NothingElseIsRead) {
       {"credential", [](Json& json) { json["versions"][1]["withdrawn"] = true; }},
       {"credential", [](Json& json) { json["versions"][1]["withdrawn"] = "yes"; }},
       {"credential", [](Json& json) { json["versions"][0]["fields"] = ""; }},
+      {"credential", [](Json& json) { json["versions"][0]["metadata"] = Json::object(); }},
+      {"credential", [](Json& json) { json["versions"][0]["metadata"]["a"] = 1; }},
+      {"credential", [](Json& json) { json["versions"][0]["metadata"][""] = "x"; }},
       {"credential", [](Json& json) { json["versions"][0]["created_at"] = 300'000'000'000; }},
       {"transit_key", [](Json& json) { json["type"] = "rsa-2048"; }},
       {"transit_key", [](Json& json) { json["id"] = ""; }},

@@ -646,15 +646,22 @@ TEST(CliCredential, TakesValuesFromFilesVariablesAndInput) {
   const auto finished =
       cli.run({"credential", "set", "github", "--issuer", "https://idp", "--subject", "alice",
                "--from-file", "a=" + cli.folder.path("one-line"), "--from-file",
-               "b=" + cli.folder.path("pem"), "--from-env", "c=MY_VALUE", "--field", "d"},
+               "b=" + cli.folder.path("pem"), "--from-env", "c=MY_VALUE", "--field", "d",
+               "--version-metadata", "ticket=OPS=7"},
               "from input\n");
   EXPECT_EQ(finished.code, 0) << finished.err;
   EXPECT_EQ(finished.out, "credential github of alice (https://idp): version 2 stored\n");
-  EXPECT_EQ(json::parse(cli.server.requests()[0].body), json({{"fields",
-                                                               {{"a", "from file"},
-                                                                {"b", "line 1\nline 2\n"},
-                                                                {"c", "from env"},
-                                                                {"d", "from input"}}}}));
+  EXPECT_EQ(json::parse(cli.server.requests()[0].body),
+            json({{"fields",
+                   {{"a", "from file"},
+                    {"b", "line 1\nline 2\n"},
+                    {"c", "from env"},
+                    {"d", "from input"}}},
+                  {"version_metadata", {{"ticket", "OPS=7"}}}}));
+  EXPECT_EQ(cli.run({"credential", "set", "x", "--tenant-owned", "--from-env", "c=MY_VALUE",
+                     "--version-metadata", "ticket"})
+                .code,
+            2);
 }
 
 TEST(CliCredential, GivesTheTerminalItsEchoBackWhenItIsInterrupted) {
@@ -753,7 +760,8 @@ TEST(CliCredential, ChangesAndListsVersions) {
       return json_reply(
           200,
           R"({"items":[{"version":1,"state":"destroyed","fields":["token"],)"
-          R"("created_at":"2026-11-21T05:40:00Z","destroyed_at":"2026-11-22T05:40:00Z"},)"
+          R"("created_at":"2026-11-21T05:40:00Z","destroyed_at":"2026-11-22T05:40:00Z",)"
+          R"("metadata":{"ticket":"OPS-7","by":"\u001bme"}},)"
           R"({"version":2,"state":"live","fields":["token"],"created_at":"2026-11-21T05:40:00Z"},)"
           R"({"version":3,"state":"deleted","fields":["token"],)"
           R"("created_at":"2026-11-21T05:40:00Z","deleted_at":"2026-11-22T05:40:00Z",)"
@@ -771,6 +779,7 @@ TEST(CliCredential, ChangesAndListsVersions) {
   const auto listed = run({"versions", "github"});
   EXPECT_EQ(listed.code, 0) << listed.err;
   EXPECT_THAT(listed.out, AllOf(HasSubstr("destroyed"), HasSubstr("live"), HasSubstr("withdrawn")));
+  EXPECT_THAT(listed.out, AllOf(HasSubstr("ticket=OPS-7"), Not(HasSubstr("\x1b"))));
   EXPECT_EQ(run({"delete", "github", "--version", "2"}).out,
             "version 2 of credential github of alice (https://idp) deleted\n");
   EXPECT_EQ(run({"undelete", "github", "--version", "2"}).code, 0);
@@ -785,6 +794,10 @@ TEST(CliCredential, ChangesAndListsVersions) {
   EXPECT_EQ(requests[1].method + requests[1].target, "DELETE" + base + "/2" + owner);
   EXPECT_EQ(requests[2].method + requests[2].target, "POST" + base + "/2/undelete" + owner);
   EXPECT_EQ(requests[3].method + requests[3].target, "POST" + base + "/1/destroy" + owner);
+
+  const auto lines = run({"versions", "github", "--json"}).out;
+  const auto first = json::parse(lines.substr(0, lines.find('\n')));
+  EXPECT_EQ(first.at("metadata"), json({{"ticket", "OPS-7"}, {"by", "\x1bme"}}));
 }
 
 TEST(CliCredential, DescribesAndFilters) {
