@@ -57,6 +57,7 @@ Result<SealedVersion> Envelope::seal(const TenantId& tenant, const CredentialKey
   sealed.version = version;
   sealed.created_at = created_at;
   sealed.expires_at = expires_at;
+  sealed.field_names.reserve(fields.size());
   for (const auto& [name, value] : fields) sealed.field_names.push_back(name);
 
   const auto row = row_of(tenant, key, version);
