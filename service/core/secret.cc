@@ -147,8 +147,7 @@ SecureBuffer::SecureBuffer(std::size_t size) : size_(size) {
   }
 }
 
-SecureBuffer::~SecureBuffer() {
-  if (data_ == nullptr) return;
+void SecureBuffer::give_back() noexcept {
   if (size_ <= kMaxSlot) {
     sodium_memzero(data_, size_);
     give_slot(data_, size_);

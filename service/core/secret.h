@@ -22,7 +22,9 @@ class SecureBuffer {
   SecureBuffer() noexcept = default;
   /// Zero-filled. Throws std::bad_alloc when memory is exhausted.
   explicit SecureBuffer(std::size_t size);
-  ~SecureBuffer();
+  ~SecureBuffer() {
+    if (data_ != nullptr) give_back();  // most of them were moved from
+  }
   SecureBuffer(SecureBuffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   SecureBuffer& operator=(SecureBuffer&& other) noexcept {
@@ -43,6 +45,8 @@ class SecureBuffer {
   std::size_t size() const noexcept { return size_; }
 
  private:
+  void give_back() noexcept;  ///< wipes first
+
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
 };

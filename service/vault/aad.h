@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -29,14 +30,14 @@ class Aad {
       throw std::logic_error("associated data part too long");
     }
     auto* const at = more(4 + part.size());
-    put<4>(at, part.size());
+    put(at, static_cast<std::uint32_t>(part.size()));
     if (!part.empty()) std::memcpy(at + 4, part.data(), part.size());
     return *this;
   }
   Aad& number(std::uint64_t value) {  ///< 8 bytes big-endian
     auto* const at = more(4 + 8);
-    put<4>(at, 8);
-    put<8>(at + 4, value);
+    put(at, std::uint32_t{8});
+    put(at + 4, value);
     return *this;
   }
   Aad& tenant(const TenantId& tenant) { return text(tenant.str()); }
@@ -58,9 +59,14 @@ class Aad {
   }
 
  private:
-  template <std::size_t kSize>
+  /// Big-endian.
+  static void put(std::byte* at, std::uint32_t value) {
+    if constexpr (std::endian::native == std::endian::little) value = __builtin_bswap32(value);
+    std::memcpy(at, &value, sizeof value);
+  }
   static void put(std::byte* at, std::uint64_t value) {
-    for (std::size_t i = kSize; i-- > 0; value >>= 8) at[i] = static_cast<std::byte>(value & 0xFF);
+    if constexpr (std::endian::native == std::endian::little) value = __builtin_bswap64(value);
+    std::memcpy(at, &value, sizeof value);
   }
   /// Where the next so many bytes are to be written.
   std::byte* more(std::size_t size) {
@@ -69,6 +75,9 @@ class Aad {
       size_ += size;
       return at;
     }
+    return more_of_long(size);
+  }
+  [[gnu::noinline]] std::byte* more_of_long(std::size_t size) {
     if (long_.empty()) long_.assign(short_.data(), short_.data() + size_);
     long_.resize(long_.size() + size);
     return long_.data() + long_.size() - size;
