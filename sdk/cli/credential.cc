@@ -39,6 +39,12 @@ std::string field_names(const sdk::CredentialInfo& info) {
   return out;
 }
 
+sdk::Json object_of(const std::vector<std::pair<std::string, std::string>>& pairs) {
+  auto json = sdk::Json::object();
+  for (const auto& [name, text] : pairs) json[name] = text;
+  return json;
+}
+
 sdk::Json as_json(const sdk::CredentialInfo& info) {
   sdk::Json json = {{"name", info.name},
                     {"owner", {{"type", info.owner_type}}},
@@ -53,10 +59,8 @@ sdk::Json as_json(const sdk::CredentialInfo& info) {
   json["type"] = info.type;
   json["max_versions"] = info.max_versions;
   json["cas_required"] = info.cas_required;
-  json["labels"] = sdk::Json::object();
-  for (const auto& [name, text] : info.labels) json["labels"][name] = text;
-  json["metadata"] = sdk::Json::object();
-  for (const auto& [name, text] : info.metadata) json["metadata"][name] = text;
+  json["labels"] = object_of(info.labels);
+  json["metadata"] = object_of(info.metadata);
   if (!info.description.empty()) json["description"] = info.description;
   const auto add_time = [&](const char* name, const std::optional<sys_seconds>& time) {
     if (time) json[name] = format_time(*time);
@@ -98,21 +102,21 @@ sdk::Result<std::pair<std::string, std::string>> name_and_text(const std::string
   return std::pair(text.substr(0, equals), text.substr(equals + 1));
 }
 
+template <class Pairs>
+sdk::Status add_pairs(const std::vector<std::string>& texts, const char* option, Pairs& to) {
+  for (const auto& text : texts) {
+    POSTERN_TRY(auto pair, name_and_text(text, option));
+    to.emplace_back(std::move(pair));
+  }
+  return {};
+}
+
 sdk::Result<sdk::CredentialDescription> description_of(const CredentialOptions& options) {
   sdk::CredentialDescription out;
   if (!options.description.empty()) out.description = options.description;
-  for (const auto& text : options.labels) {
-    POSTERN_TRY(auto pair, name_and_text(text, "--label"));
-    out.labels.emplace_back(std::move(pair));
-  }
-  for (const auto& text : options.metadata) {
-    POSTERN_TRY(auto pair, name_and_text(text, "--metadata"));
-    out.metadata.emplace_back(std::move(pair));
-  }
-  for (const auto& text : options.version_metadata) {
-    POSTERN_TRY(auto pair, name_and_text(text, "--version-metadata"));
-    out.version_metadata.push_back(std::move(pair));
-  }
+  POSTERN_CHECK(add_pairs(options.labels, "--label", out.labels));
+  POSTERN_CHECK(add_pairs(options.metadata, "--metadata", out.metadata));
+  POSTERN_CHECK(add_pairs(options.version_metadata, "--version-metadata", out.version_metadata));
   for (const auto& name : options.remove_labels) out.labels.emplace_back(name, std::nullopt);
   for (const auto& name : options.remove_metadata) out.metadata.emplace_back(name, std::nullopt);
   out.never_due = options.rotation_due == "never";
@@ -252,8 +256,7 @@ int run_credential_versions(const Settings& settings, const CredentialOptions& o
                       {"state", version.state},
                       {"fields", version.fields},
                       {"created_at", format_time(version.created_at)},
-                      {"metadata", sdk::Json::object()}};
-    for (const auto& [name, text] : version.metadata) line["metadata"][name] = text;
+                      {"metadata", object_of(version.metadata)}};
     if (version.expires_at) line["expires_at"] = format_time(*version.expires_at);
     if (version.deleted_at) line["deleted_at"] = format_time(*version.deleted_at);
     if (version.destroyed_at) line["destroyed_at"] = format_time(*version.destroyed_at);

@@ -33,7 +33,7 @@ struct SealedUnderFreshKey {
   Dek key;
   Bytes box;
 };
-/// Key and nonce come of one call for random bytes, which costs as much as the cipher.
+/// Key and nonce come of one call for random bytes, as each call is one of the system.
 SealedUnderFreshKey seal_under_fresh_key(ByteView plaintext, ByteView aad);
 
 /// Reverses seal(). Thread-safe.

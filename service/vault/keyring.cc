@@ -327,15 +327,15 @@ struct Keyring::Impl {
     return found == principal_shares.end() ? nullptr : found->second;
   }
 
+  std::uint64_t times_forgotten() const {
+    const std::shared_lock lock(mutex);
+    return forgotten;
+  }
+
   /// A principal's, from memory when it was used before.
   Result<SharedShare> share_of_principal(const TenantId& tenant, const ShareId& id) {
-    std::uint64_t before = 0;
-    {
-      const std::shared_lock lock(mutex);
-      const auto found = principal_shares.find({tenant, id});
-      if (found != principal_shares.end()) return found->second;
-      before = forgotten;
-    }
+    if (auto known = known_share(tenant, id)) return known;
+    const auto before = times_forgotten();
     POSTERN_TRY(auto found, find_share(tenant, id));
     auto share = std::make_shared<const KeyShare>(std::move(found));
     const std::lock_guard lock(mutex);

@@ -215,7 +215,6 @@ Result<Done> put_credential(const Services& services, grants::CredentialRotation
   POSTERN_TRY(const auto type, type_of(body));
   POSTERN_TRY(const auto description, Description::of(body));
   POSTERN_TRY(const auto said, version_metadata_of(body));
-  POSTERN_CHECK(vault::validate_version_metadata(said));
   POSTERN_CHECK(description.check_date(rotations, snapshot.tenant(), key, caller));
   std::string names;
   for (const auto& [name, value] : fields) names += (names.empty() ? "" : " ") + name;
