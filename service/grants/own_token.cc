@@ -210,7 +210,7 @@ Result<VerifiedToken> OwnTokens::read(const policy::TenantSnapshot& snapshot,
     if (const auto it = claims.find(name); it != claims.end()) token.auth_context[name] = *it;
   }
   POSTERN_CHECK(read_tools(claims, token));
-  token.own.emplace();
+  token.own = VerifiedToken::Own{};
   POSTERN_TRY(token.own->scope, scope_in(text_of(claims, "scope")));
   if (const auto* backend = snapshot.resolve(*audience)) {
     token.own->backend = backend->name.str();

@@ -30,7 +30,31 @@ enum class State {
   WithoutRowSecurity,
   WithoutConditions,
   WithoutBoth,
+  WithoutAssociatedData,
 };
+
+#ifdef POSTERN_WITHOUT_ASSOCIATED_DATA
+constexpr bool kAssociatedData = false;
+#else
+constexpr bool kAssociatedData = true;
+#endif
+
+std::vector<State> states() {
+  if (!kAssociatedData) return {State::WithoutAssociatedData};
+  return {State::Cold, State::Warm, State::WithoutRowSecurity, State::WithoutConditions};
+}
+
+std::string name_of(const testing::TestParamInfo<State>& state) {
+  switch (state.param) {
+    case State::Cold: return "Cold";
+    case State::Warm: return "Warm";
+    case State::WithoutRowSecurity: return "WithoutRowSecurity";
+    case State::WithoutConditions: return "WithoutConditions";
+    case State::WithoutBoth: return "WithoutBoth";
+    case State::WithoutAssociatedData: break;
+  }
+  return "WithoutAssociatedData";
+}
 
 /// Statements without their condition on the tenant.
 class ConditionRemover {
@@ -244,24 +268,12 @@ class Isolation : public testing::TestWithParam<State> {
 };
 Isolation::World* Isolation::world_ = nullptr;
 
-INSTANTIATE_TEST_SUITE_P(Walls, Isolation,
-                         testing::Values(State::Cold, State::Warm, State::WithoutRowSecurity,
-                                         State::WithoutConditions),
-                         [](const auto& state) {
-                           switch (state.param) {
-                             case State::Cold: return "Cold";
-                             case State::Warm: return "Warm";
-                             case State::WithoutRowSecurity: return "WithoutRowSecurity";
-                             case State::WithoutConditions: break;
-                             case State::WithoutBoth: return "WithoutBoth";
-                           }
-                           return "WithoutConditions";
-                         });
+INSTANTIATE_TEST_SUITE_P(Walls, Isolation, testing::ValuesIn(states()), name_of);
 
-/// Rows of other tenants are found. What is left is what they are sealed with.
+/// Rows of other tenants are found. What is left is what they are sealed with: without
+/// associated data that is the tenant's own key.
 class IsolationBySealing : public Isolation {};
-INSTANTIATE_TEST_SUITE_P(Walls, IsolationBySealing, testing::Values(State::WithoutBoth),
-                         [](const auto&) { return "WithoutBoth"; });
+INSTANTIATE_TEST_SUITE_P(Walls, IsolationBySealing, testing::Values(State::WithoutBoth), name_of);
 
 struct Call {
   const char* method;
@@ -929,6 +941,30 @@ TEST_P(IsolationBySealing, RowsOfOthersAreFoundAndDoNotOpen) {
     EXPECT_THAT(reply.body, testing::Not(testing::HasSubstr("of-y")));
   }
   EXPECT_GE(world().remover.changed(), 5U);
+}
+
+// The control of the tests without associated data: nothing else holds a user's value to
+// its row, so that what another's row is given opens there.
+TEST_P(Isolation, AValueInAnotherUsersRowOpensWithoutAssociatedDataAlone) {
+  x().store("mallory", "github", {{"token", "of-mallory"}});
+  {
+    pqxx::connection connection(world().database.superuser());
+    pqxx::work tx(connection);
+    tx.exec("SET LOCAL session_replication_role = replica");  // no triggers, no foreign keys
+    const auto changed = tx.exec(
+        "UPDATE postern.credential_version v SET sealed = o.sealed, wrapped_dek = o.wrapped_dek,"
+        " kek_version = o.kek_version, share_id = o.share_id, created_at = o.created_at"
+        " FROM postern.credential_version o WHERE v.tenant_id = 'tenant-x'"
+        " AND o.tenant_id = 'tenant-x' AND v.owner_subject = 'mallory' AND v.name = 'github'"
+        " AND o.owner_subject = 'bob' AND o.name = 'github'");
+    ASSERT_GE(changed.affected_rows(), 1);
+    tx.commit();
+  }
+  world().renew();
+  const auto reply = x().release(x().user_token("mallory"), {{{"backend", "github"}}});
+  EXPECT_THAT(reply, HasStatus(200));
+  EXPECT_EQ(item_of(reply).at("status") == "allowed", !kAssociatedData) << reply.body;
+  EXPECT_EQ(reply.body.find("of-x-bob") != reply.body.npos, !kAssociatedData);
 }
 
 }  // namespace
