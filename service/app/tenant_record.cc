@@ -22,11 +22,21 @@ using token::Json;
 Json instant(const std::optional<sys_seconds>& time) {
   return time ? Json(time->time_since_epoch().count()) : Json(nullptr);
 }
+
+/// A whole number from 0 to `most`; what is written as a fraction is none.
+std::uint64_t number_in(const Json& value, std::uint64_t most = INT64_MAX) {
+  if (!value.is_number_unsigned()) throw std::invalid_argument("number");
+  const auto number = value.get<std::uint64_t>();
+  if (number > most) throw std::out_of_range("number");
+  return number;
+}
+std::uint32_t small_number_in(const Json& value) {
+  return static_cast<std::uint32_t>(number_in(value, UINT32_MAX));
+}
+
 sys_seconds instant_in(const Json& value) {
   // What the database can hold: up to the year 9999.
-  const auto seconds = value.get<std::int64_t>();
-  if (seconds < 0 || seconds > 253'402'300'799) throw std::out_of_range("time");
-  return sys_seconds(std::chrono::seconds(seconds));
+  return sys_seconds(std::chrono::seconds(number_in(value, 253'402'300'799)));
 }
 std::optional<sys_seconds> optional_instant_in(const Json& value) {
   if (value.is_null()) return std::nullopt;
@@ -34,8 +44,8 @@ std::optional<sys_seconds> optional_instant_in(const Json& value) {
 }
 
 std::uint32_t version_in(const Json& value) {
-  const auto version = value.get<std::uint64_t>();
-  if (version < 1 || version > INT32_MAX) throw std::out_of_range("version");
+  const auto version = number_in(value, INT32_MAX);
+  if (version < 1) throw std::out_of_range("version");
   return static_cast<std::uint32_t>(version);
 }
 
@@ -99,8 +109,8 @@ policy::StoredTenant tenant_in(const Json& json) {
     tenant.initial_tokens.push_back(
         {each.at("id").get<std::string>(), each.at("description").get<std::string>(),
          hash_in(each.at("hash")), instant_in(each.at("created_at")),
-         instant_in(each.at("expires_at")), each.at("max_uses").get<std::uint32_t>(),
-         each.at("uses").get<std::uint32_t>()});
+         instant_in(each.at("expires_at")), small_number_in(each.at("max_uses")),
+         small_number_in(each.at("uses"))});
   }
   for (const auto& each : json.at("signing_algorithms")) {
     tenant.signing_keys.emplace_back().algorithm = each.get<std::string>();
@@ -165,7 +175,7 @@ CredentialRecord credential_in(const Json& json) {
   CredentialRecord record{{{owner, name}, version_in(json.at("version")), {}, {}, {}}, {}};
   auto& description = record.metadata.description;
   description.type = json.at("type").get<std::string>();
-  description.max_versions = json.at("max_versions").get<std::uint32_t>();
+  description.max_versions = small_number_in(json.at("max_versions"));
   description.cas_required = json.at("cas_required").get<bool>();
   description.description = json.at("description").get<std::string>();
   description.labels = json.at("labels").get<vault::Texts>();
@@ -215,7 +225,7 @@ TransitRecord transit_in(const Json& json) {
   key.deletion_allowed = json.at("deletion_allowed").get<bool>();
   key.latest_version = version_in(json.at("latest_version"));
   key.min_decryption_version = version_in(json.at("min_decryption_version"));
-  key.min_encryption_version = json.at("min_encryption_version").get<std::uint32_t>();
+  key.min_encryption_version = small_number_in(json.at("min_encryption_version"));
   if (key.derived && !vault::encrypts(key.type)) throw std::invalid_argument("derived");
   const bool in_order = key.min_decryption_version <= key.latest_version &&
                         (key.min_encryption_version == 0 ||
@@ -350,9 +360,9 @@ Result<TenantArchiveRecord> decode_record(ByteView bytes) {
       if (kind == "credential") return TenantArchiveRecord(credential_in(value));
       if (kind == "transit_key") return TenantArchiveRecord(transit_in(value));
       if (kind == "end") {
-        return TenantArchiveRecord(ArchiveTotals{value.at("credentials").get<std::uint64_t>(),
-                                                 value.at("versions").get<std::uint64_t>(),
-                                                 value.at("transit_keys").get<std::uint64_t>()});
+        return TenantArchiveRecord(ArchiveTotals{number_in(value.at("credentials")),
+                                                 number_in(value.at("versions")),
+                                                 number_in(value.at("transit_keys"))});
       }
       return malformed;
     } catch (const std::exception&) {

@@ -30,7 +30,8 @@ bool gone(int socket) {
 
 std::string session_settings(const DatabaseOptions& options) {
   const auto ms = [](milliseconds time) { return std::to_string(time.count()); };
-  return "SET search_path = postern; SET client_min_messages = error; SET bytea_output = hex; SET "
+  return "SET search_path = " + options.search_path +
+         "; SET client_min_messages = error; SET bytea_output = hex; SET "
          "plan_cache_mode = force_generic_plan; "
          // An answer leaves after its audit record is on disk, whatever the server's default.
          "SELECT set_config('synchronous_commit', 'on', false) "

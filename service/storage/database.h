@@ -15,6 +15,7 @@ namespace postern::storage {
 struct DatabaseOptions {
   std::string conninfo;
   std::string application_name = "postern";
+  std::string search_path = "postern";  ///< never one of another's schemas first
   std::size_t max_connections = 8;
   std::chrono::milliseconds checkout_timeout{2000};  ///< then Unavailable
   std::chrono::seconds connect_timeout{3};           ///< unless conninfo has its own

@@ -228,7 +228,6 @@ Result<PostgresErasureStore::Begun> PostgresErasureStore::begin(const TenantId& 
                                                                 sys_seconds now,
                                                                 const audit::Event& event) {
   POSTERN_TRY(const auto chain_key, log_.key_of(tenant));
-  const auto& [issuer, subject] = principal;
   std::optional<audit::ChainHead> head;
   auto begun = named(kBegin.name, database_.pool(), [&](Session& session) -> Result<Begun> {
     TenantTransaction tx(session, tenant);
@@ -239,7 +238,7 @@ Result<PostgresErasureStore::Begun> PostgresErasureStore::begin(const TenantId& 
     tx.run(kLockKeks, tenant.str());
     POSTERN_TRY(before, begun_before(tx, tenant, principal));
     if (before) return Begun{std::move(*before), false};
-    tx.run(kBegin, tenant.str(), id, issuer, subject, seconds_of(now));
+    tx.run(kBegin, tenant.str(), id, principal.issuer, principal.subject, seconds_of(now));
     auto erasure = erasure_in(tx.run(kFind, tenant.str(), id)[0]);
     POSTERN_TRY(head, log_.append_in(tx, tenant, chain_key, {&event, 1}));
     tx.commit();

@@ -124,7 +124,7 @@ Status PostgresInventory::each_credential(const TenantId& tenant,
 Result<PostgresInventory::Credential> PostgresInventory::whole(
     const TenantId& tenant, const vault::CredentialKey& key, vault::CredentialStore& credentials) {
   using Sealed = std::map<std::uint32_t, vault::SealedVersion>;
-  const auto& [issuer, subject] = key.owner.principal();
+  const auto& principal = key.owner.principal();
   constexpr int kAttempts = 10;
   // What is read between two alike is of the same moment.
   POSTERN_TRY(auto before, credentials.history(tenant, key));
@@ -133,8 +133,8 @@ Result<PostgresInventory::Credential> PostgresInventory::whole(
         named(kVersionsOf.name, database_.pool(), [&](Session& session) -> Result<Sealed> {
           TenantTransaction tx(session, tenant);
           Sealed found;
-          for (const auto& row :
-               tx.run(kVersionsOf, tenant.str(), issuer, subject, key.name.str())) {
+          for (const auto& row : tx.run(kVersionsOf, tenant.str(), principal.issuer,
+                                        principal.subject, key.name.str())) {
             auto version = sealed_in(row);
             found.emplace(version.version, std::move(version));
           }

@@ -17,9 +17,6 @@ using vault::RotationSettings;
 
 constexpr Statement kRole{"rotator.role", R"sql(
     SELECT count(*) FROM pg_catalog.pg_roles WHERE rolname = $1)sql"};
-// ALTER ROLE takes no parameters, so the server itself quotes them. A verifier is no password.
-constexpr Statement kAlter{"rotator.alter", R"sql(
-    SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, nullif($2::text, '')))sql"};
 constexpr Statement kWho{"rotator.who", "SELECT current_user = $1"};
 
 constexpr const char* kAwayText =
@@ -86,6 +83,8 @@ DatabaseOptions PostgresRotator::server(const RotationSettings& settings,
   const auto ca_file = options_.ca_file.empty() ? std::string("/etc/ssl/certs/ca-certificates.crt")
                                                 : options_.ca_file;
   DatabaseOptions out;
+  // The database is somebody's, who may have functions and operators of any name there.
+  out.search_path = "pg_catalog, pg_temp";
   out.conninfo =
       "host=" + quoted_parameter(settings.host) + " port=" + std::to_string(settings.port) +
       " dbname=" + quoted_parameter(settings.database) + " user=" + quoted_parameter(log_in.user) +
@@ -118,7 +117,9 @@ Status PostgresRotator::set_password(const Step& step, const std::string& role,
     if (number<int>(session.run(tx, kRole, role)[0][0]) == 0) {
       return fail(ErrorCode::Conflict, "the PostgreSQL server has no such role");
     }
-    const auto statement = text(session.run(tx, kAlter, role, verifier)[0][0]);
+    // It takes no parameters. A verifier is no password.
+    const auto statement = "ALTER ROLE " + tx.quote_name(role) + " PASSWORD " +
+                           (verifier.empty() ? std::string("NULL") : tx.quote(verifier));
     if (before_change) POSTERN_CHECK(before_change());
     session.begin_call();
     tx.exec(statement);

@@ -154,7 +154,8 @@ Result<const OpenTransitKey::Material*> OpenTransitKey::material(std::uint32_t v
 Result<std::uint32_t> OpenTransitKey::version_to_use(std::uint32_t asked) const {
   const auto latest = key().latest_version;
   if (asked == 0 || asked == latest) return latest;
-  const auto least = key().min_encryption_version == 0 ? latest : key().min_encryption_version;
+  // Nothing is made that could not be read again.
+  const auto least = std::max(key().min_encryption_version, key().min_decryption_version);
   if (asked > latest || asked < least) {
     return refused("key_version is not one that may be used");
   }
@@ -277,9 +278,10 @@ Status Transit::rotate(const TenantId& tenant, const TransitName& name,
 Status Transit::configure(const TenantId& tenant, const TransitName& name, const Settings& settings,
                           const audit::Event& record) {
   const auto edit = [&](TransitKey& key) -> Status {
-    const auto decryption = settings.min_decryption_version.value_or(key.min_decryption_version);
+    const auto decryption =
+        std::max(1U, settings.min_decryption_version.value_or(key.min_decryption_version));
     const auto encryption = settings.min_encryption_version.value_or(key.min_encryption_version);
-    if (decryption < 1 || decryption > key.latest_version || encryption > key.latest_version) {
+    if (decryption > key.latest_version || encryption > key.latest_version) {
       return refused("a least version is one that the key has");
     }
     if (encryption != 0 && encryption < decryption) {

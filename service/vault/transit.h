@@ -50,7 +50,7 @@ struct TransitKey {
   bool deletion_allowed = false;
   std::uint32_t latest_version = 1;
   std::uint32_t min_decryption_version = 1;
-  std::uint32_t min_encryption_version = 0;  ///< 0: the latest alone
+  std::uint32_t min_encryption_version = 0;  ///< 0: as min_decryption_version
 };
 
 /// What a version is sealed for, so that none is taken for another's.

@@ -268,6 +268,48 @@ TEST_F(ServiceRotation, OfARoleSetsItsPasswordOnTheServer) {
   EXPECT_FALSE(takes(user, "first-password")) << "one role has one password";
 }
 
+TEST_F(ServiceRotation, WhoOwnsTheDatabaseDoesNothingAsTheAdmin) {
+  superuser("DROP DATABASE IF EXISTS of_app_one");
+  superuser("CREATE DATABASE of_app_one OWNER app_one");
+  {
+    pqxx::connection connection("host='" + socket_directory() + "' port=5432 user=app_one" +
+                                " dbname=of_app_one password='first-password'");
+    pqxx::nontransaction tx(connection);
+    // In every schema that a statement could look into first.
+    tx.exec("CREATE SCHEMA postern");
+    tx.exec("GRANT USAGE ON SCHEMA postern TO public");
+    tx.exec("CREATE TABLE postern.seen (by text)");
+    tx.exec("GRANT ALL ON postern.seen TO public");
+    for (const char* schema : {"postern", "public"}) {
+      const std::string in(schema);
+      tx.exec("CREATE SCHEMA IF NOT EXISTS " + in);
+      tx.exec("CREATE FUNCTION " + in + ".format(text, text, text) RETURNS text LANGUAGE sql AS " +
+              "$$ SELECT pg_catalog.format('ALTER ROLE app_one SUPERUSER PASSWORD %L', $3) $$");
+      tx.exec("CREATE FUNCTION " + in + ".same(name, text) RETURNS boolean LANGUAGE plpgsql AS " +
+              "$$ BEGIN INSERT INTO postern.seen VALUES (current_user); RETURN true; END $$");
+      tx.exec("CREATE OPERATOR " + in + ".= (LEFTARG = name, RIGHTARG = text, PROCEDURE = " + in +
+              ".same)");
+      tx.exec("CREATE FUNCTION " + in + ".current_setting(text) RETURNS text LANGUAGE plpgsql AS " +
+              "$$ BEGIN INSERT INTO postern.seen VALUES (current_user); RETURN 'on'; END $$");
+    }
+  }
+  prepare_postgres("db", "app_one", {"app_one"});
+  auto settings = settings_of_postgres({"app_one"});
+  settings["database"] = "of_app_one";
+  put("/credentials/db/rotation", settings);
+  EXPECT_THAT(rotate("db"), HasStatus(202));
+  until(
+      "db", [](const Json& is) { return phase(is) == "previous"; }, "the role is rotated");
+  const auto [user, password] = value("db");
+  EXPECT_TRUE(takes(user, password));
+  pqxx::connection connection("host='" + socket_directory() + "' port=5432 user=app_one" +
+                              " dbname=of_app_one password='" + password + "'");
+  pqxx::nontransaction tx(connection);
+  EXPECT_STREQ(tx.exec("SELECT rolsuper FROM pg_roles WHERE rolname = 'app_one'")[0][0].c_str(),
+               "f");
+  EXPECT_TRUE(tx.exec("SELECT by FROM postern.seen").empty()) << "something of theirs was called";
+}
+
 TEST_F(ServiceRotation, OfTwoRolesKeepsTheOneBeforeValidForItsGrace) {
   prepare_postgres("db", "app_a", {"app_a", "app_b"});
   EXPECT_THAT(rotate("db"), HasStatus(202));

@@ -44,6 +44,11 @@ bool may(const VaultCall& call, std::string_view key,
 
 // ---- members of a body ----
 
+bool has(const Json& body, const char* name) {
+  const auto it = body.find(name);
+  return it != body.end() && !it->is_null();
+}
+
 /// Bytes in base64; nothing when they are not there.
 Result<std::optional<SecureBuffer>> bytes_of(const Json& body, const char* name) {
   const auto it = body.find(name);
@@ -79,6 +84,18 @@ Result<std::optional<bool>> flag_of(const Json& body, const char* name) {
   if (*it == "true") return std::optional(true);
   if (*it == "false") return std::optional(false);
   return malformed(std::string(name) + " must be true or false");
+}
+
+/// Refuses what is not offered, unless it is off: 0, or nothing.
+Status refuse_amounts(const Json& body, std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    const auto it = body.find(name);
+    if (it == body.end() || it->is_null() || *it == 0 || *it == "0" || *it == "0s" || *it == "") {
+      continue;
+    }
+    return malformed(std::string(name) + " is not offered");
+  }
+  return {};
 }
 
 /// Refuses what is not offered, unless it is off.
@@ -159,9 +176,11 @@ Result<Json> rewrap(OpenTransitKey& key, const Json& item, const VaultCall&) {
   return versioned("ciphertext", again);
 }
 
-/// `sha2-256` and the like, of the path or the body.
-Result<crypto::HashFunction> hash_of(const Json& item, const VaultCall& call, const char* member) {
-  POSTERN_TRY(auto name, text_of(item, member, "sha2-256"));
+/// `sha2-256` and the like, of the path or the body: `hash_algorithm`, which was
+/// `algorithm` before, and still is where MACs are made.
+Result<crypto::HashFunction> hash_of(const Json& item, const VaultCall& call) {
+  POSTERN_TRY(const auto before, text_of(item, "algorithm", "sha2-256"));
+  POSTERN_TRY(auto name, text_of(item, "hash_algorithm", before.c_str()));
   if (call.parameters.size() > 1) name = call.parameters[1];
   if (name == "sha2-256") return crypto::HashFunction::Sha256;
   if (name == "sha2-384") return crypto::HashFunction::Sha384;
@@ -173,7 +192,7 @@ Result<crypto::HashFunction> hash_of(const Json& item, const VaultCall& call, co
 Result<vault::Marshaling> marshaling_of(const OpenTransitKey& key, const Json& item,
                                         const VaultCall& call) {
   POSTERN_CHECK(refuse_flags(item, {"prehashed"}));
-  POSTERN_TRY(const auto hash, hash_of(item, call, "hash_algorithm"));
+  POSTERN_TRY(const auto hash, hash_of(item, call));
   if (key.key().type == vault::TransitType::EcdsaP256 && hash != crypto::HashFunction::Sha256) {
     return malformed("keys of this type sign with sha2-256");
   }
@@ -192,7 +211,7 @@ Result<Json> sign(OpenTransitKey& key, const Json& item, const VaultCall& call) 
 }
 
 Result<Json> hmac(OpenTransitKey& key, const Json& item, const VaultCall& call) {
-  POSTERN_TRY(const auto hash, hash_of(item, call, "algorithm"));
+  POSTERN_TRY(const auto hash, hash_of(item, call));
   POSTERN_TRY(const auto input, required_bytes(item, "input"));
   POSTERN_TRY(const auto version, version_of(item, "key_version"));
   POSTERN_TRY(const auto made, key.hmac(input.readable(), hash, version.value_or(0)));
@@ -201,10 +220,10 @@ Result<Json> hmac(OpenTransitKey& key, const Json& item, const VaultCall& call) 
 
 Result<Json> verify(OpenTransitKey& key, const Json& item, const VaultCall& call) {
   POSTERN_TRY(const auto input, required_bytes(item, "input"));
-  if (item.contains("hmac")) {
-    if (item.contains("signature")) return malformed("send a signature or an hmac, not both");
+  if (has(item, "hmac")) {
+    if (has(item, "signature")) return malformed("send a signature or an hmac, not both");
     POSTERN_TRY(const auto mac, transit_text(item, "hmac"));
-    POSTERN_TRY(const auto hash, hash_of(item, call, "algorithm"));
+    POSTERN_TRY(const auto hash, hash_of(item, call));
     POSTERN_TRY(const bool valid, key.verify_hmac(input.readable(), mac, hash));
     return Json{{"valid", valid}};
   }
@@ -232,28 +251,49 @@ Result<Json> data_key(OpenTransitKey& key, const Json& item, const VaultCall&) {
 
 using Operation = Result<Json> (*)(OpenTransitKey& key, const Json& item, const VaultCall& call);
 
-/// Each item by itself. What one is refused for stands in its place, and makes the
-/// whole 400, as with Vault; what is ours to fail ends all of it.
-Result<Done> batch(const VaultCall& call, OpenTransitKey& key, const Json& items, Operation run) {
+/// Where Vault has what is said of a batch, and how it answers a part that is refused.
+enum class BatchForm {
+  EachItem,  ///< all of it in each item; 400
+  Beside,    ///< but for input, signature and MAC beside the items; 200
+};
+constexpr BatchForm form_of(TransitOperation operation) {
+  using enum TransitOperation;
+  return operation == Sign || operation == Verify || operation == Hmac ? BatchForm::Beside
+                                                                       : BatchForm::EachItem;
+}
+
+/// What stands beside the items is said of each that does not say it itself.
+void spread(const Json& body, Json& item) {
+  for (const char* name :
+       {"key_version", "hash_algorithm", "algorithm", "marshaling_algorithm", "prehashed"}) {
+    if (has(body, name) && !has(item, name)) item[name] = body[name];
+  }
+}
+
+/// Each item by itself. What one is refused for stands in its place; what is ours to
+/// fail ends all of it.
+Result<Done> batch(const VaultCall& call, OpenTransitKey& key, Json& body, Operation run,
+                   BatchForm form) {
+  auto& items = body["batch_input"];
   if (!items.is_array() || items.empty()) return malformed("batch_input must be a list of items");
   if (items.size() > kMostItems) return malformed("batch_input has at most 250 items");
   call.record.with("items", std::to_string(items.size()));
   Json results = Json::array();
   std::size_t refusals = 0;
-  for (const auto& item : items) {
+  for (auto& item : items) {
+    if (item.is_object() && form == BatchForm::Beside) spread(body, item);
     auto result =
         item.is_object() ? run(key, item, call) : Result<Json>(malformed("an item is an object"));
-    if (result.ok()) {
-      if (item.contains("reference")) result.value()["reference"] = item["reference"];
-      results.push_back(std::move(result).value());
-      continue;
-    }
-    if (result.error().code != ErrorCode::MalformedRequest) {
+    if (!result.ok() && result.error().code != ErrorCode::MalformedRequest) {
       wipe_texts(results);
       return result.error();
     }
-    ++refusals;
-    results.push_back({{"error", result.error().detail}});
+    results.push_back(result.ok() ? std::move(result).value()
+                                  : Json{{"error", result.error().detail}});
+    if (item.is_object() && has(item, "reference")) {
+      results.back()["reference"] = item["reference"];
+    }
+    if (!result.ok()) ++refusals;
   }
   if (refusals > 0) {
     call.record.with("refused_items", std::to_string(refusals));
@@ -261,9 +301,9 @@ Result<Done> batch(const VaultCall& call, OpenTransitKey& key, const Json& items
       record_error(call.record, malformed("no item of the batch was taken"));
     }
   }
-  return Done{
-      vault_reply(call.request, {{"batch_results", std::move(results)}}, refusals > 0 ? 400 : 200),
-      Done::Recorded::ByGate};
+  const int status = refusals > 0 && form == BatchForm::EachItem ? 400 : 200;
+  return Done{vault_reply(call.request, {{"batch_results", std::move(results)}}, status),
+              Done::Recorded::ByGate};
 }
 
 template <TransitOperation operation, Operation run>
@@ -273,7 +313,7 @@ Result<Done> use(const VaultCall& call) {
   if (!may(call, name.str(), operation)) {
     return fail(ErrorCode::Forbidden, "this client may not do that with this key");
   }
-  POSTERN_TRY(auto body, vault_json(call.request));
+  POSTERN_TRY(auto body, optional_vault_json(call.request));
   auto opened = call.services.transit->open(call.tenant(), name);
   if (!opened.ok() && opened.error().code == ErrorCode::NotFound) {
     return malformed("encryption key not found");  // Vault's words, for all of these
@@ -281,7 +321,7 @@ Result<Done> use(const VaultCall& call) {
   if (!opened.ok()) return opened.error();
   auto& key = opened.value();
   const auto done = [&]() -> Result<Done> {
-    if (body.contains("batch_input")) return batch(call, key, body["batch_input"], run);
+    if (has(body, "batch_input")) return batch(call, key, body, run, form_of(operation));
     POSTERN_TRY(auto data, run(key, body, call));
     if (data.contains("key_version")) {
       call.record.with("key_version", std::to_string(data["key_version"].get<std::uint32_t>()));
@@ -368,10 +408,7 @@ Result<Done> create_key(const VaultCall& call) {
   POSTERN_TRY(const auto body, optional_vault_json(call.request));
   POSTERN_CHECK(
       refuse_flags(body, {"exportable", "allow_plaintext_backup", "convergent_encryption"}));
-  if (body.contains("auto_rotate_period") && body["auto_rotate_period"] != 0 &&
-      body["auto_rotate_period"] != "0") {
-    return malformed("auto_rotate_period is not offered");
-  }
+  POSTERN_CHECK(refuse_amounts(body, {"auto_rotate_period", "key_size"}));
   POSTERN_TRY(const auto type_name, text_of(body, "type", "aes256-gcm96"));
   const auto type = vault::parse_transit_type(type_name);
   if (!type) {
@@ -403,8 +440,9 @@ Result<Done> rotate_key(const VaultCall& call) {
 Result<Done> configure_key(const VaultCall& call) {
   POSTERN_TRY(const auto name, name_of(call));
   POSTERN_CHECK(Query::none(call.request));
-  POSTERN_TRY(const auto body, vault_json(call.request));
+  POSTERN_TRY(const auto body, optional_vault_json(call.request));
   POSTERN_CHECK(refuse_flags(body, {"exportable", "allow_plaintext_backup"}));
+  POSTERN_CHECK(refuse_amounts(body, {"auto_rotate_period", "min_available_version"}));
   vault::Transit::Settings settings;
   POSTERN_TRY(settings.min_decryption_version, version_of(body, "min_decryption_version"));
   POSTERN_TRY(settings.min_encryption_version, version_of(body, "min_encryption_version"));
