@@ -45,7 +45,7 @@ sdk::Result<SecureBuffer> share_in(const std::string& file) {
     say_error("a fresh share is in " + printable(file) +
               "; keep copies of it: nobody can make it again, and nothing opens without it");
   }
-  return sdk::read_token_file(file, "share file");
+  return sdk::read_token_file(file, "share");
 }
 
 int show(const Settings& settings, const sdk::Result<sdk::KeyHolder>& answer, const char* doing) {
@@ -97,7 +97,7 @@ int run_tenant_release_key(const Settings& settings, const KeyHolderOptions& opt
   return with_client(settings, options, "release the tenant's key from its share",
                      [&](auto& client, const auto& tenant) -> sdk::Result<sdk::KeyHolder> {
                        POSTERN_TRY(const auto share,
-                                   sdk::read_token_file(options.share_file, "share file"));
+                                   sdk::read_token_file(options.share_file, "share"));
                        return client.release_key(tenant, share);
                      });
 }
@@ -108,12 +108,18 @@ int run_tenant_seal(const Settings& settings, const KeyHolderOptions& options) {
 }
 
 int run_tenant_unseal(const Settings& settings, const KeyHolderOptions& options) {
-  return with_client(settings, options, "unseal the tenant",
-                     [&](auto& client, const auto& tenant) -> sdk::Result<sdk::KeyHolder> {
-                       POSTERN_TRY(const auto share,
-                                   sdk::read_token_file(options.share_file, "share file"));
-                       return client.unseal_tenant(tenant, share);
-                     });
+  bool sealed = false;
+  const int code = with_client(
+      settings, options, "unseal the tenant",
+      [&](auto& client, const auto& tenant) -> sdk::Result<sdk::KeyHolder> {
+        POSTERN_TRY(const auto share, sdk::read_token_file(options.share_file, "share"));
+        auto answer = client.unseal_tenant(tenant, share);
+        sealed = answer.ok() && answer.value().state != "unsealed";
+        return answer;
+      });
+  if (!sealed) return code;
+  say_error("the tenant is still sealed: this share is that of before; send the present one too");
+  return exit_code::kRefused;
 }
 
 }  // namespace postern::cli

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -46,6 +47,17 @@ constexpr std::size_t kMostProblems = 20;  // of a tenant; the rest are counted
 int say(const Error& error) {
   std::cerr << "posternd: " << (error.detail.empty() ? error.diagnostic : error.detail) << '\n';
   return kFailed;
+}
+
+/// What ended the drill before its end.
+int not_proven(const Error& error, const DrillOptions& options) {
+  const auto code = say(error);
+  if (options.json) {
+    std::cout << token::dump_json({{"proven", false}, {"tenants", Json::array()}}) << '\n';
+  } else {
+    std::cout << "not proven: the drill did not come to its end\n";
+  }
+  return code;
 }
 
 /// What was found of one tenant. Problems name things, and quote no value.
@@ -184,6 +196,12 @@ class Drill {
                                           found, "signing key " + key.kid));
       if (open) ++found.signing_keys;
     }
+    const auto& keys = stored.signing_keys;
+    if (std::none_of(keys.begin(), keys.end(), [](const auto& key) {
+          return key.state == policy::SigningKeyState::Active;
+        })) {
+      found.add("there is no signing key that is active: no token could be issued");
+    }
     // What does not open is named above; then there is nothing more to learn from this.
     if (found.problem_count > 0 || found.erased > 0) return {};
     POSTERN_CHECK(opened(policy::TenantSnapshot::build(stored, base_url_, stores_.keyring), found,
@@ -290,16 +308,17 @@ int prove(const std::string& database_url, const Config& config, const DrillOpti
   auto share_store_url = config.share_store_url;
   if (!options.share_store_url_file.empty()) {
     const auto content = read_secret_file(options.share_store_url_file);
-    if (!content.ok()) return say(content.error());
+    if (!content.ok()) return not_proven(content.error(), options);
     share_store_url = std::string(as_text(content.value().readable()));
     while (!share_store_url.empty() && share_store_url.back() <= ' ') share_store_url.pop_back();
   }
   auto root_keys = root_key_provider(config)->load();
-  if (!root_keys.ok()) return say(root_keys.error());
-  if (const auto schema = check_schema(database_url); !schema.ok()) return say(schema.error());
+  if (!root_keys.ok()) return not_proven(root_keys.error(), options);
+  if (const auto schema = check_schema(database_url); !schema.ok())
+    return not_proven(schema.error(), options);
   Drill drill(database_url, share_store_url, config.base_url, std::move(root_keys).value());
   const auto found = drill.run();
-  return found.ok() ? report(found.value(), options) : say(found.error());
+  return found.ok() ? report(found.value(), options) : not_proven(found.error(), options);
 }
 
 /// Restores the dump and proves what came of it.
@@ -309,12 +328,12 @@ int restore_and_prove(const Config& config, const DrillOptions& options,
   settings.directory = directory / "postgres";
   settings.durability = storage::EmbeddedPostgres::Options::Durability::None;
   auto postgres = storage::EmbeddedPostgres::start(std::move(settings));
-  if (!postgres.ok()) return say(postgres.error());
+  if (!postgres.ok()) return not_proven(postgres.error(), options);
   const auto restored = postgres.value().restore(options.dump);
-  if (!restored.ok()) return say(restored.error());
+  if (!restored.ok()) return not_proven(restored.error(), options);
   // A backup of before the last release is brought up to date, as after a real restore.
   const auto migrated = storage::migrate(postgres.value().owner_conninfo());
-  if (!migrated.ok()) return say(migrated.error());
+  if (!migrated.ok()) return not_proven(migrated.error(), options);
   return prove(postgres.value().service_conninfo(), config, options);
 }
 

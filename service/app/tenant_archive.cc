@@ -146,6 +146,10 @@ Result<ArchiveTotals> export_to(const Config& config, const ArchiveOptions& opti
   }();
   out.close();
   if (done.ok() && !out) done = fail(ErrorCode::Unavailable, "the archive cannot be written");
+  // Whoever reads that it is exported may delete the tenant.
+  if (done.ok()) {
+    if (const auto synced = sync_file(options.file); !synced.ok()) done = synced.error();
+  }
   if (!done.ok()) {
     std::error_code ignored;
     fs::remove(options.file, ignored);

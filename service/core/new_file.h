@@ -21,4 +21,8 @@ Status make_private_file(const std::filesystem::path& path, std::string_view con
 Status replace_private_file(const std::filesystem::path& path, std::string_view content,
                             uid_t owner, gid_t group);
 
+/// What was written to a file that make_private_file made is on disk when this returns,
+/// and so is its name. Errors: Unavailable.
+Status sync_file(const std::filesystem::path& path);
+
 }  // namespace postern

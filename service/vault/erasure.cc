@@ -108,12 +108,11 @@ Result<Erasure> Erasures::finish_tenant(const TenantId& tenant) {
                 each_share(tenant, [&](const auto& ids) { return shares_->know(tenant, ids); }));
     POSTERN_TRY(shares,
                 each_share(tenant, [&](const auto& ids) { return shares_->destroy(tenant, ids); }));
-    // What nobody names any more goes too, but not by the mere name of a tenant that another
-    // installation may have as well.
+    // What no key names (a crash came between) goes too and is not counted; but not by the
+    // mere name of a tenant that another installation may have as well.
     if (known > 0) {
       const auto others = shares_->destroy_all(tenant);
       if (!others.ok()) return share_store_is_away(others.error());
-      shares += others.value();
     }
   }
   keyring_.forget(tenant);

@@ -10,19 +10,22 @@ namespace {
 
 Error no_key_holder() { return fail(ErrorCode::Conflict, "this tenant has no key holder"); }
 
+Error present_share_missing() {
+  return fail(ErrorCode::Conflict,
+              "this tenant has a key holder; to replace the share, send the present one too");
+}
+Error another_share() {
+  return fail(ErrorCode::Forbidden, "this is not the share of the tenant's key holder");
+}
+
 /// Whether `present` is the share that the newest KEK demands.
 Status check_present(const TenantId& tenant, const WrappedKek& newest, const HeldShare* present) {
   if (!newest.held) {
     if (present == nullptr) return {};
     return no_key_holder();
   }
-  if (present == nullptr) {
-    return fail(ErrorCode::Conflict,
-                "this tenant has a key holder; to replace the share, send the present one too");
-  }
-  if (!crypto::equal(check_of(tenant, *present), newest.held->check)) {
-    return fail(ErrorCode::Forbidden, "this is not the share of the tenant's key holder");
-  }
+  if (present == nullptr) return present_share_missing();
+  if (!crypto::equal(check_of(tenant, *present), newest.held->check)) return another_share();
   return {};
 }
 
@@ -35,9 +38,20 @@ Result<KeyHolder::State> KeyHolder::state(const TenantId& tenant) {
   return State{seal, uses.front().version, backlog.rows()};
 }
 
+/// Before a share is made: what the share store has been given stays there.
+Status KeyHolder::may_add_kek(const TenantId& tenant, const HeldShare* present) {
+  keyring_.forget(tenant);  // another replica may have been asked a moment ago
+  POSTERN_TRY(const auto is, keyring_.seal_of(tenant));
+  if (is == Keyring::Seal::NotHeld) return present == nullptr ? Status() : no_key_holder();
+  if (present == nullptr) return present_share_missing();
+  POSTERN_TRY(const auto by, keyring_.check_share(tenant, *present));
+  return by == Keyring::DemandedBy::Newest ? Status() : another_share();
+}
+
 Status KeyHolder::add_kek(const TenantId& tenant, const HeldShare* present,
                           const std::optional<HeldShareDemand>& demand, audit::Event& event) {
   POSTERN_CHECK(keyring_.may_create());
+  POSTERN_CHECK(may_add_kek(tenant, present));
   // What is moved to the new KEK has to be opened first.
   POSTERN_CHECK(keyring_.with_current(tenant, [](KekVersion, const Kek&) { return Status(); }));
   POSTERN_TRY(const auto shared, keyring_.make_share(tenant));
@@ -79,7 +93,14 @@ Result<std::uint64_t> KeyHolder::seal(const TenantId& tenant, audit::Event& even
 }
 
 Status KeyHolder::unseal(const TenantId& tenant, HeldShare share, audit::Event& event) {
-  POSTERN_CHECK(keyring_.check_share(tenant, share));
+  POSTERN_TRY(const auto by, keyring_.check_share(tenant, share));
+  if (by == Keyring::DemandedBy::OlderOnly) {
+    POSTERN_TRY(const auto backlog, store_.backlog_of(tenant));
+    if (backlog.rows() == 0) {
+      return fail(ErrorCode::Conflict,
+                  "this share was replaced, and nothing needs it any more; send the present one");
+    }
+  }
   // Recorded first: a crash between leaves a record of an unsealing that opened nothing.
   POSTERN_CHECK(log_.append({&event, 1}));
   return keyring_.unseal(tenant, std::move(share));

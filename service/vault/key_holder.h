@@ -45,10 +45,13 @@ class KeyHolder {
   /// Errors: Conflict (no share is demanded).
   Result<std::uint64_t> seal(const TenantId& tenant, audit::Event& event);
 
-  /// In this process. Errors: Conflict (no share is demanded), Forbidden (another).
+  /// In this process. While rows are moved from one share to another it takes both.
+  /// Errors: Conflict (no share is demanded, or this one by nothing that is left),
+  /// Forbidden (another).
   Status unseal(const TenantId& tenant, HeldShare share, audit::Event& event);
 
  private:
+  Status may_add_kek(const TenantId& tenant, const HeldShare* present);
   Status add_kek(const TenantId& tenant, const HeldShare* present,
                  const std::optional<HeldShareDemand>& demand, audit::Event& event);
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "crypto/base64url.h"
 #include "crypto/random.h"
 #include "vault/aad.h"
 
@@ -24,15 +25,23 @@ std::pair<BearerToken, WrappedAnswer> fresh(std::string maker, std::string creat
   return {BearerToken(SecureBuffer::take(std::move(text))), std::move(facts)};
 }
 
+/// Finds the records of one token together, and leads to nothing else.
+std::string digest_of(const crypto::Hash256& token_hash) {
+  return crypto::base64url(ByteView(token_hash).first(12));
+}
+
 void describe(const WrappedAnswer& answer, audit::Event& record) {
   record.with("wrapped", answer.accessor)
+      .with("wrapping_token", digest_of(answer.token_hash))
       .with("wrapped_path", answer.creation_path)
       .with("wrapped_by", answer.maker);
 }
 
 /// What a store answers of a token that is not there is told to nobody as that.
-Error refusal(const Error& error) {
-  return error.code == ErrorCode::NotFound ? Wrapping::not_valid() : error;
+Error refusal(const Error& error, std::string_view token, audit::Event& record) {
+  if (error.code != ErrorCode::NotFound) return error;
+  if (Wrapping::has_form(token)) record.with("wrapping_token", digest_of(hash_of(token)));
+  return Wrapping::not_valid();
 }
 
 }  // namespace
@@ -51,6 +60,12 @@ std::string box_id(const WrappedAnswer& answer) {
 Error Wrapping::not_valid() {
   return fail(ErrorCode::MalformedRequest,
               "wrapping token is not valid or does not exist");  // Vault's words
+}
+
+bool Wrapping::has_form(std::string_view text) {
+  if (!text.starts_with(kPrefix)) return false;
+  const auto rest = crypto::base64url_decode(text.substr(kPrefix.size()));
+  return rest.ok() && rest.value().size() == 32;
 }
 
 Result<WrappedAnswer> Wrapping::seal(const TenantId& tenant, WrappedAnswer facts,
@@ -77,16 +92,18 @@ Result<Wrapping::Made> Wrapping::wrap(const TenantId& tenant, const std::string&
 Result<Plaintext> Wrapping::unwrap(const TenantId& tenant, std::string_view token,
                                    audit::Event& record) const {
   std::optional<Plaintext> answer;
+  const auto before = record;  // it may be done again, after a rotation
   const auto open = [&](const WrappedAnswer& row) -> Result<std::optional<WrappedAnswer>> {
     POSTERN_TRY(const auto bytes,
                 keyring_.unwrap_private(tenant, kWrappedAnswer, box_id(row), row.sealed));
     answer = bytes.expose([](ByteView view) { return Plaintext(SecureBuffer::copy_of(view)); });
+    record = before;
     describe(row, record);
     return std::optional<WrappedAnswer>();
   };
   if (const auto taken = store_.take(tenant, hash_of(token), clock_.now(), open, {&record, 1});
       !taken.ok()) {
-    return refusal(taken.error());
+    return refusal(taken.error(), token, record);
   }
   return std::move(*answer);
 }
@@ -94,7 +111,7 @@ Result<Plaintext> Wrapping::unwrap(const TenantId& tenant, std::string_view toke
 Result<WrappedAnswer> Wrapping::look_up(const TenantId& tenant, std::string_view token,
                                         audit::Event& record) const {
   auto found = store_.find(tenant, hash_of(token), clock_.now());
-  if (!found.ok()) return refusal(found.error());
+  if (!found.ok()) return refusal(found.error(), token, record);
   describe(found.value(), record);
   return found;
 }
@@ -103,7 +120,7 @@ Result<Wrapping::Made> Wrapping::rewrap(const TenantId& tenant, std::string_view
                                         audit::Event& record) const {
   const auto now = clock_.now();
   std::optional<Made> made;
-  const auto before = record;  // it may be done again, after a rotation
+  const auto before = record;
   const auto replace = [&](const WrappedAnswer& row) -> Result<std::optional<WrappedAnswer>> {
     POSTERN_TRY(const auto bytes,
                 keyring_.unwrap_private(tenant, kWrappedAnswer, box_id(row), row.sealed));
@@ -118,7 +135,7 @@ Result<Wrapping::Made> Wrapping::rewrap(const TenantId& tenant, std::string_view
   };
   if (const auto taken = store_.take(tenant, hash_of(token), now, replace, {&record, 1});
       !taken.ok()) {
-    return refusal(taken.error());
+    return refusal(taken.error(), token, record);
   }
   return std::move(*made);
 }

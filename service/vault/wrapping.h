@@ -83,7 +83,8 @@ class Wrapping {
                     const std::string& creation_path, std::chrono::seconds expires_in,
                     Plaintext answer, audit::Event& record) const;
 
-  /// Gives the answer, once. Errors: MalformedRequest for a token that is unknown,
+  /// Gives the answer, once. `record` has a digest of the token also when it is refused,
+  /// if it has the form of one. Errors: MalformedRequest for a token that is unknown,
   /// used, expired or another tenant's, alike; as WrappingStore::take.
   Result<Plaintext> unwrap(const TenantId& tenant, std::string_view token,
                            audit::Event& record) const;
@@ -98,6 +99,8 @@ class Wrapping {
 
   /// Of a token that is not valid, without saying why.
   static Error not_valid();
+  /// Whether a text could be a wrapping token at all.
+  static bool has_form(std::string_view text);
 
  private:
   Result<WrappedAnswer> seal(const TenantId& tenant, WrappedAnswer facts,

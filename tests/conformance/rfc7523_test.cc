@@ -319,6 +319,41 @@ TEST(Throttling, A6_GuessingIsSlowedDownAndDoesNotFillTheAuditTrail) {
   EXPECT_EQ(guess("nobody").status, 429);
 }
 
+TEST(Throttling, WhoProvesNothingFillsNoAuditTrailAndKeepsNobodyOut) {
+  TestService service([](app::Config& config) {
+    config.throttle.free_failures = 12;
+    config.throttle.max_delay = 2s;
+  });
+  TestTenant tenant(service, "throttled");
+  tenant.manifest["settings"]["vault_api"] = {{"clients", {"gw-01"}}};
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  const auto before = tenant.audit().size();
+  for (int i = 0; i < 100; ++i) {
+    const auto token = "made-up-" + std::to_string(i);
+    EXPECT_THAT(tenant.api("GET", "/credentials", token), HasStatus(401));
+    EXPECT_THAT(tenant.ask("GET", "/t/throttled/v1/secret/data/db", {{"X-Vault-Token", token}}),
+                HasStatus(403));
+    EXPECT_THAT(tenant.ask("PUT", "/t/throttled/v1/sys/wrapping/unwrap",
+                           {{"X-Vault-Token", "postern_wt_" + std::string(43, 'A')}}),
+                HasStatus(400));
+    // From the same address: answered at once.
+    EXPECT_THAT(tenant.api("GET", "/credentials", tenant.admin), HasStatus(200));
+  }
+  std::uint64_t counted = 0;
+  std::size_t of_nobody = 0;
+  for (const auto& record : tenant.audit()) {
+    const auto& fields = record.at("event").at("fields");
+    if (fields.contains("caller") || fields.contains("client")) continue;
+    ++of_nobody;
+    counted +=
+        fields.contains("attempts") ? std::stoull(fields.at("attempts").get<std::string>()) : 0;
+  }
+  EXPECT_GE(of_nobody, 12U);
+  EXPECT_LT(of_nobody, 60U) << "of 300";
+  EXPECT_GT(counted, 0U) << "the others are counted";
+  EXPECT_LT(tenant.audit().size() - before, 200U);
+}
+
 TEST(Throttling, A6_BehindAProxyEachSourceIsOneInHoweverManyLines) {
   TestService service([](app::Config& config) {
     config.proxy_addresses = {"127.0.0.1/32"};

@@ -144,6 +144,11 @@ TEST_F(BackupDrill, NamesWhatIsMissingAndGoesOn) {
   change("INSERT INTO transit_key VALUES ('acme', 'lost', 'k1', 'ed25519', false, false, 1)");
   EXPECT_THAT(drill().output,
               AllOf(HasSubstr("transit key lost: does not open"), HasSubstr("globex  0 ")));
+  change("DELETE FROM transit_key");
+  change("DELETE FROM signing_key WHERE tenant_id = 'globex'");
+  EXPECT_THAT(drill().output, AllOf(HasSubstr("globex  0 credential versions, 0 signing keys"),
+                                    HasSubstr("no signing key that is active"),
+                                    HasSubstr("not proven: 2 problems in 2 tenants")));
 }
 
 TEST_F(BackupDrill, NoticesARecordThatWasAltered) {
@@ -190,8 +195,12 @@ TEST_F(BackupDrill, AnArchiveThatIsNoneProvesNothing) {
     const auto done = drill(file);
     EXPECT_EQ(done.status, 1) << file;
     EXPECT_THAT(done.output, HasSubstr("posternd: ")) << file;
-    EXPECT_THAT(done.output, Not(HasSubstr("proven:"))) << file;
+    EXPECT_THAT(done.output, Not(testing::ContainsRegex("(^|\n)proven:"))) << file;
   }
+  EXPECT_THAT(drill(cut).output, HasSubstr("not proven: the drill did not come to its end"));
+  const auto as_json = run({"--drill", "--json", "--dump", cut.string()});
+  EXPECT_EQ(as_json.status, 1);
+  EXPECT_THAT(as_json.output, HasSubstr(R"({"proven":false,"tenants":[]})"));
   EXPECT_EQ(run({}).status, 2) << "it does no other";
   EXPECT_EQ(run({"--drill", "--directory", scratch().string()}).status, 2);
   EXPECT_EQ(run({"--drill", "--dump", cut.string(), "--directory", "/nowhere"}).status, 1);

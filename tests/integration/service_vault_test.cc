@@ -574,6 +574,18 @@ TEST(VaultWrapping, AReadWaitsForWhoHasTheTokenAndIsGivenOnce) {
   for (std::size_t i = 1; i < 3; ++i) {
     EXPECT_EQ(records[i].at("event").at("outcome"), "refused");
     EXPECT_EQ(records[i].at("event").at("fields").at("alarm"), "wrapping_token_not_valid");
+    EXPECT_EQ(records[i].at("event").at("fields").at("wrapping_token"),
+              shown[0].at("event").at("fields").at("wrapping_token"));
+  }
+  // What nobody could have been given says nothing of a theft.
+  EXPECT_THAT(tenant.as("x", "PUT", "sys/wrapping/unwrap"), IsNoWrappingToken());
+  EXPECT_THAT(tenant.vault("POST", "sys/wrapping/unwrap", {{"token", tenant.admin}}),
+              IsNoWrappingToken());
+  const auto of_nothing = tenant.audit("action=vault.unwrap");
+  ASSERT_EQ(of_nothing.size(), 5u);
+  for (std::size_t i = 3; i < 5; ++i) {
+    EXPECT_EQ(of_nothing[i].at("event").at("outcome"), "refused");
+    EXPECT_FALSE(of_nothing[i].at("event").at("fields").contains("alarm"));
   }
   for (const auto& record : tenant.audit()) {
     EXPECT_EQ(record.dump().find(token), std::string::npos);
@@ -1201,6 +1213,13 @@ TEST(VaultTransit, SignaturesAndMacsAreVerified) {
     const auto mac = tenant.used("hmac/" + key + "/sha2-512", input).at("hmac");
     EXPECT_EQ(verified(key + "/sha2-512", {{"hmac", mac}}), true);
     EXPECT_EQ(verified(key, {{"hmac", mac}}), false) << "of another algorithm";
+    for (const char* member : {"algorithm", "hash_algorithm"}) {
+      EXPECT_EQ(
+          tenant.used("hmac/" + key, {{"input", "dGV4dA=="}, {member, "sha2-512"}}).at("hmac"), mac)
+          << member;
+      EXPECT_EQ(verified(key, {{"hmac", mac}, {"signature", nullptr}, {member, "sha2-512"}}), true)
+          << member;
+    }
   }
   const auto shown = tenant.key("point").at("keys").at("1");
   EXPECT_EQ(shown.at("public_key").get<std::string>().rfind("-----BEGIN PUBLIC KEY-----", 0), 0u);
@@ -1209,6 +1228,7 @@ TEST(VaultTransit, SignaturesAndMacsAreVerified) {
   for (const auto& [path, body] : std::vector<std::pair<std::string, Json>>{
            {"sign/point", {{"input", "YQ=="}, {"prehashed", true}}},
            {"sign/point", {{"input", "YQ=="}, {"hash_algorithm", "sha2-512"}}},
+           {"sign/point", {{"input", "YQ=="}, {"algorithm", "sha2-512"}}},
            {"sign/point/sha1", input},
            {"sign/point", {{"input", "YQ=="}, {"marshaling_algorithm", "raw"}}},
            {"sign/point", {{"input", "no base64"}}},
@@ -1223,6 +1243,92 @@ TEST(VaultTransit, SignaturesAndMacsAreVerified) {
   }
 }
 
+TEST(VaultTransit, WhatStandsBesideABatchOfSignaturesIsSaidOfEachItem) {
+  TransitTenant tenant("transit-beside");
+  tenant.create("signer", {{"type", "ed25519"}});
+  tenant.create("point", {{"type", "ecdsa-p256"}});
+  for (const char* key : {"signer", "point"}) {
+    ASSERT_THAT(tenant.vault("POST", std::string("transit/keys/") + key + "/rotate"),
+                HasStatus(200));
+  }
+  const auto results = [&](const std::string& path, Json body, Json items) {
+    body["batch_input"] = std::move(items);
+    return tenant.used(path, body).at("batch_results");
+  };
+  const Json text{{"input", "dGV4dA=="}, {"reference", "r"}};
+
+  // MACs: the hash and the version.
+  const Json beside{{"algorithm", "sha2-512"}, {"key_version", 1}};
+  const auto macs = results("hmac/signer", beside, {text});
+  EXPECT_EQ(
+      macs[0].at("hmac"),
+      tenant.used("hmac/signer/sha2-512", {{"input", "dGV4dA=="}, {"key_version", 1}}).at("hmac"));
+  EXPECT_EQ(macs[0].at("reference"), "r");
+  const Json mac{{"input", "dGV4dA=="}, {"hmac", macs[0].at("hmac")}};
+  EXPECT_EQ(results("verify/signer", {{"hash_algorithm", "sha2-512"}}, {mac})[0].at("valid"), true);
+  EXPECT_EQ(results("verify/signer", Json::object(), {mac})[0].at("valid"), false);
+  auto with_its_own = mac;
+  with_its_own["hash_algorithm"] = "sha2-512";
+  EXPECT_EQ(
+      results("verify/signer", {{"hash_algorithm", "sha2-384"}}, {with_its_own})[0].at("valid"),
+      true)
+      << "what an item says itself counts";
+
+  // Signatures: how they are written, and the version.
+  const Json jws{{"marshaling_algorithm", "jws"}, {"key_version", 1}};
+  const std::string made = results("sign/point", jws, {text})[0].at("signature");
+  EXPECT_EQ(made.rfind("vault:v1:", 0), 0u);
+  EXPECT_EQ(made.size(), std::string("vault:v1:").size() + 86) << "R || S in base64url";
+  const Json signature{{"input", "dGV4dA=="}, {"signature", made}};
+  EXPECT_EQ(results("verify/point", jws, {signature})[0].at("valid"), true);
+
+  // What is refused of one call is refused of a batch, each item in its place, with 200.
+  for (const Json& refused : {Json{{"prehashed", true}}, Json{{"hash_algorithm", "sha2-512"}},
+                              Json{{"algorithm", "nonsense"}}, Json{{"key_version", 3}}}) {
+    const auto items = results("sign/point", refused, {text, text});
+    ASSERT_EQ(items.size(), 2u);
+    for (const auto& item : items) {
+      EXPECT_TRUE(item.contains("error")) << refused;
+      EXPECT_FALSE(item.contains("signature")) << refused;
+      EXPECT_EQ(item.at("reference"), "r");
+    }
+  }
+  const auto some = results("hmac/point", Json::object(), {text, {{"input", "!"}}});
+  EXPECT_TRUE(some[0].contains("hmac"));
+  EXPECT_TRUE(some[1].contains("error"));
+  EXPECT_TRUE(
+      tenant.used("hmac/point", {{"input", "YQ=="}, {"batch_input", nullptr}}).contains("hmac"));
+}
+
+TEST(VaultTransit, AnOlderVersionIsUsedWhereItIsAskedFor) {
+  TransitTenant tenant("transit-older");
+  tenant.create("orders");
+  ASSERT_THAT(tenant.vault("PUT", "transit/keys/orders/rotate"), HasStatus(200));
+  ASSERT_THAT(tenant.vault("PUT", "transit/keys/orders/rotate"), HasStatus(200));
+  const Json first{{"plaintext", "YQ=="}, {"key_version", 1}};
+  EXPECT_EQ(tenant.used("encrypt/orders", first).at("key_version"), 1);
+  const auto configure = [&](const Json& body) {
+    return tenant.vault("POST", "transit/keys/orders/config", body);
+  };
+  ASSERT_THAT(configure({{"min_decryption_version", 2}}), HasStatus(200));
+  EXPECT_THAT(tenant.use("encrypt/orders", first), IsVaultError(400, "key_version"))
+      << "nothing could decrypt it";
+  EXPECT_EQ(
+      tenant.used("encrypt/orders", {{"plaintext", "YQ=="}, {"key_version", 2}}).at("key_version"),
+      2);
+  ASSERT_THAT(configure({{"min_encryption_version", 3}}), HasStatus(200));
+  EXPECT_THAT(tenant.use("encrypt/orders", {{"plaintext", "YQ=="}, {"key_version", 2}}),
+              IsVaultError(400, "key_version"));
+  // As Vault takes them: 0 is the first, and what is off is nothing.
+  const auto all = configure({{"min_decryption_version", 0},
+                              {"min_encryption_version", 0},
+                              {"auto_rotate_period", "0s"},
+                              {"min_available_version", 0}});
+  ASSERT_THAT(all, HasStatus(200));
+  EXPECT_EQ(json_of(all).at("data").at("min_decryption_version"), 1);
+  EXPECT_EQ(tenant.used("encrypt/orders", first).at("key_version"), 1);
+}
+
 TEST(VaultTransit, ADataKeyIsShownOnceAndOpenedWithItsCiphertext) {
   TransitTenant tenant("transit-datakey");
   tenant.create("orders", {{"type", "chacha20-poly1305"}});
@@ -1234,6 +1340,8 @@ TEST(VaultTransit, ADataKeyIsShownOnceAndOpenedWithItsCiphertext) {
               Json({{"plaintext", made.at("plaintext")}}));
   }
   EXPECT_FALSE(tenant.used("datakey/wrapped/orders", Json::object()).contains("plaintext"));
+  // `vault write -f` sends null.
+  EXPECT_TRUE(tenant.used("datakey/plaintext/orders", nullptr).contains("plaintext"));
   EXPECT_THAT(tenant.use("datakey/plaintext/orders", {{"bits", 64}}), IsVaultError(400, "bits"));
   EXPECT_THAT(tenant.use("datakey/other/orders", Json::object()), HasStatus(404));
 }
@@ -1305,9 +1413,10 @@ TEST(VaultTransit, KeysAreMadeOnceAndDeletedWhenThatIsAllowed) {
         Json::array()}) {
     EXPECT_THAT(tenant.vault("POST", "transit/keys/new", body), IsVaultError(400)) << body;
   }
-  for (const Json& body : {Json{{"min_decryption_version", 2}}, Json{{"min_decryption_version", 0}},
-                           Json{{"min_encryption_version", 2}}, Json{{"deletion_allowed", "maybe"}},
-                           Json{{"exportable", true}}}) {
+  for (const Json& body : {Json{{"min_decryption_version", 2}}, Json{{"min_encryption_version", 2}},
+                           Json{{"deletion_allowed", "maybe"}}, Json{{"exportable", true}},
+                           Json{{"auto_rotate_period", "24h"}}, Json{{"auto_rotate_period", 1}},
+                           Json{{"min_available_version", 1}}}) {
     EXPECT_THAT(tenant.vault("POST", "transit/keys/orders/config", body), IsVaultError(400))
         << body;
   }

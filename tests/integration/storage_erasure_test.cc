@@ -36,6 +36,7 @@
 #include "support/service_fixture.h"
 #include "vault/envelope.h"
 #include "vault/erasure.h"
+#include "vault/key_holder.h"
 #include "vault/rotation.h"
 #include "vault/share_errors.h"
 #include "vault/share_store.h"
@@ -67,6 +68,7 @@ class WatchedShares final : public vault::ShareStore {
   explicit WatchedShares(vault::ShareStore& store) : store_(store) {}
   Status add(const TenantId& tenant, const vault::ShareId& id,
              const vault::KeyShare& share) override {
+    ++adds;
     return away ? Status(gone()) : store_.add(tenant, id, share);
   }
   Result<vault::KeyShare> find(const TenantId& tenant, const vault::ShareId& id) override {
@@ -95,6 +97,7 @@ class WatchedShares final : public vault::ShareStore {
 
   std::atomic<bool> away{false};
   std::optional<TenantId> refuses;  ///< to destroy what this tenant has
+  std::atomic<int> adds{0};
   std::atomic<int> finds{0};
   std::atomic<int> destroys{0};  ///< that were asked for
   std::function<void()> after_find;
@@ -1032,6 +1035,35 @@ TEST_F(ErasureInTheDatabase, ATenantThatIsBeingErasedIsNotEnabledAgain) {
   rename.display_name = "other";
   EXPECT_TRUE(replica_.config.apply(acme_, rename, {}).ok()) << "the control";
   EXPECT_TRUE(replica_.config.apply(other_, enable, {}).ok()) << "the control";
+}
+
+TEST_F(ErasureInTheDatabase, WhatIsRefusedLeavesNoShare) {
+  vault::KeyHolder holder(replica_.rotation_store, replica_.keyring, replica_.log);
+  const auto share = [](int number) {
+    SecureBuffer bytes(32);
+    std::fill(bytes.writable().begin(), bytes.writable().end(), static_cast<std::byte>(number));
+    return HeldShare(std::move(bytes));
+  };
+  auto event = replica_.event(acme_, "key_holder.hold");
+  const auto one = share(1), another = share(2);
+  ASSERT_TRUE(holder.hold(acme_, share(1), nullptr, event).ok());
+  const int before = shares_.adds;
+  EXPECT_EQ(code_of(holder.hold(acme_, share(2), nullptr, event)), ErrorCode::Conflict);
+  EXPECT_EQ(code_of(holder.hold(acme_, share(3), &another, event)), ErrorCode::Forbidden);
+  EXPECT_EQ(code_of(holder.release(acme_, another, event)), ErrorCode::Forbidden);
+  EXPECT_EQ(code_of(holder.release(other_, one, event)), ErrorCode::Conflict);
+  EXPECT_EQ(code_of(replica_.rotation.rotate_tenant(TenantId("nobody"))), ErrorCode::NotFound);
+  EXPECT_EQ(shares_.adds, before);
+  ASSERT_TRUE(holder.hold(acme_, share(2), &one, event).ok());
+  EXPECT_EQ(shares_.adds, before + 1) << "the control";
+}
+
+TEST_F(ErasureInTheDatabase, AShareThatNoKeyNamesGoesAndIsNotCounted) {
+  const auto stray = replica_.keyring.make_share(acme_).value();  // and then a crash
+  ASSERT_TRUE(stray);
+  const auto done = replica_.erase_tenant(acme_).value().erasure;
+  EXPECT_EQ(done.shares, 4u);
+  EXPECT_EQ(code_of(postgres_shares_.find(acme_, *stray)), ErrorCode::Conflict);
 }
 
 TEST_F(ErasureInTheDatabase, KeysOfATenantThatIsBeingErasedStayWhereTheyAre) {

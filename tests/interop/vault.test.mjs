@@ -187,6 +187,24 @@ describe('node-vault', () => {
     }
     assert.equal((await client.transitReadKey({ name: 'node' })).data.latest_version, 2)
     assert.equal((await status(manager.decryptData({ name: 'node', ciphertext }))).statusCode, 403)
+    const { data: fresh } = await client.write('transit/datakey/plaintext/node', {})
+    assert.equal((await client.decryptData({ name: 'node', ciphertext: fresh.ciphertext })).data.plaintext, fresh.plaintext)
+    // What Vault takes beside the items of a batch.
+    const { data: { batch_results: macs } } = await client.write('transit/hmac/node', {
+      algorithm: 'sha2-512', key_version: 1, batch_input: [{ input: plaintext }, { input: plaintext, reference: 'two' }],
+    })
+    assert.match(macs[0].hmac, /^vault:v1:.{88}$/)
+    assert.deepEqual(macs[1], { hmac: macs[0].hmac, reference: 'two' })
+    const { data: { batch_results: valid } } = await client.write('transit/verify/node', {
+      hash_algorithm: 'sha2-512', batch_input: macs.map(({ hmac }) => ({ input: plaintext, hmac })),
+    })
+    assert.deepEqual(valid, [{ valid: true }, { valid: true }])
+    await manager.write('transit/keys/node-sign', { type: 'ecdsa-p256' })
+    const { data: { signature } } = await client.write('transit/sign/node-sign', { input: plaintext, marshaling_algorithm: 'jws' })
+    const verified = await client.write('transit/verify/node-sign', { input: plaintext, signature, marshaling_algorithm: 'jws' })
+    assert.deepEqual(verified.data, { valid: true })
+    await manager.write('transit/keys/node-sign/config', { deletion_allowed: true })
+    await manager.transitDeleteKey({ name: 'node-sign' })
     await manager.write('transit/keys/node/config', { deletion_allowed: true })
     await manager.transitDeleteKey({ name: 'node' })
     assert.equal((await status(manager.transitReadKey({ name: 'node' }))).statusCode, 404)
@@ -230,7 +248,7 @@ describe('hvac', () => {
       read_first: { user: 'app', password: 'one' },
       list: ['team/'],
       list_team: ['db'],
-      deleted: seen.admin.deleted,
+      deleted: { errors: null },
       current: 3,
       max_versions: 5,
       states: { 1: 'destroyed', 2: 'deleted', 3: 'live' },
@@ -264,6 +282,8 @@ describe('hvac', () => {
       data_key: true,
       mac: true,
       other_mac: false,
+      mac_512: true,
+      mac_384: false,
       signature: true,
       other_signature: false,
       public_key: '-----BEGIN PUBLIC KEY-----',

@@ -141,6 +141,11 @@ def transit(given):
     mac = keys.generate_hmac(name="hvac", hash_input="dGV4dA==")["data"]["hmac"]
     for name, text in [("mac", "dGV4dA=="), ("other_mac", "b3RoZXI=")]:
         seen[name] = keys.verify_signed_data(name="hvac", hash_input=text, hmac=mac)["data"]["valid"]
+    longer = keys.generate_hmac(name="hvac", hash_input="dGV4dA==", algorithm="sha2-512")
+    for name, algorithm in [("mac_512", "sha2-512"), ("mac_384", "sha2-384")]:
+        seen[name] = keys.verify_signed_data(name="hvac", hash_input="dGV4dA==",
+                                             hmac=longer["data"]["hmac"],
+                                             hash_algorithm=algorithm)["data"]["valid"]
     signature = keys.sign_data(name="hvac-sign", hash_input="dGV4dA==")["data"]["signature"]
     for name, text in [("signature", "dGV4dA=="), ("other_signature", "b3RoZXI=")]:
         seen[name] = keys.verify_signed_data(name="hvac-sign", hash_input=text,

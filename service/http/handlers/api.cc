@@ -133,7 +133,7 @@ Result<Answer> tenant_call(const Services& services, const Request& request, std
   POSTERN_TRY(const auto snapshot, std::move(found));
   auto scope = snapshot->settings().api_scopes.str();
   return recorded(
-      request, record_for(services, snapshot->tenant(), request, std::move(action)),
+      services, request, record_for(services, snapshot->tenant(), request, std::move(action)),
       [&](audit::Event& kept) -> Result<Done> {
         POSTERN_TRY(const auto caller, caller_of(services, request, snapshot.get()));
         caller.describe(kept);
@@ -159,7 +159,33 @@ Status check_kind(const Caller& caller, std::span<const Caller::Kind> allowed) {
   return fail(ErrorCode::Forbidden, "this token may not do that");
 }
 
-Result<Answer> recorded(const Request& request, audit::Event record,
+namespace {
+
+/// What the throttle knows them by, who is no client's id.
+constexpr std::string_view kNobody = " ";
+
+std::vector<audit::Event> records_of_refusal(const Services& services, const Request& request,
+                                             audit::Event record, const Error& error) {
+  record_error(record, error);
+  const auto names_caller = [](const auto& field) { return field.first == "caller"; };
+  const bool ours = error.code == ErrorCode::Unavailable || error.code == ErrorCode::Internal;
+  if (!ours && std::none_of(record.fields.begin(), record.fields.end(), names_caller)) {
+    auto& throttle = services.authentication.throttle;
+    const auto source = source_of(services.authentication, request);
+    const auto only_counted = throttle.refuses(record.tenant, kNobody, source);
+    const auto attempts =
+        only_counted ? only_counted->to_record : throttle.failed(record.tenant, kNobody, source);
+    if (only_counted && attempts == 0) return {};
+    if (attempts > 0) record.with("attempts", std::to_string(attempts));
+  }
+  std::vector<audit::Event> records;
+  records.push_back(std::move(record));
+  return records;
+}
+
+}  // namespace
+
+Result<Answer> recorded(const Services& services, const Request& request, audit::Event record,
                         const std::function<Result<Done>(audit::Event& record)>& run,
                         const std::string& scope) {
   auto done = run(record);
@@ -169,8 +195,8 @@ Result<Answer> recorded(const Request& request, audit::Event record,
     return answer;
   }
   if (needs_another_pool(done.error())) return done.error();
-  record_error(record, done.error());
-  return Answer{render(done.error(), request, scope), {std::move(record)}};
+  return Answer{render(done.error(), request, scope),
+                records_of_refusal(services, request, std::move(record), done.error())};
 }
 
 Result<Answer> client_call(const Services& services, const Request& request, std::string action,

@@ -139,7 +139,7 @@ Result<Answer> vault_call(const Services& services, const Request& request, bool
 
   auto record = record_for(services, snapshot->tenant(), request, route.action);
   record.with("api", "vault");
-  return recorded(request, std::move(record), [&](audit::Event& kept) -> Result<Done> {
+  return recorded(services, request, std::move(record), [&](audit::Event& kept) -> Result<Done> {
     POSTERN_TRY(const auto caller, vault_caller(services, request, *snapshot, bearer, kept));
     if (snapshot->settings().vault() == nullptr) {
       return fail(ErrorCode::Forbidden, "this tenant does not answer to the API of Vault");

@@ -54,19 +54,20 @@ Result<Answer> use_token(const Services& services, const Request& request, bool 
 
   auto record = record_for(services, snapshot->tenant(), request, action);
   record.with("api", "vault");
-  return recorded(request, std::move(record), [&](audit::Event& kept) -> Result<Done> {
+  return recorded(services, request, std::move(record), [&](audit::Event& kept) -> Result<Done> {
     if (tokens.own) {
       POSTERN_CHECK(vault_caller(services, request, *snapshot, *tokens.own, kept));
     }
     if (snapshot->settings().vault() == nullptr) return unknown;
-    auto done = tokens.wrapping.expose([&](ByteView bytes) {
-      return use(services, request, snapshot->tenant(), as_text(bytes), kept);
+    return tokens.wrapping.expose([&](ByteView bytes) {
+      auto used = use(services, request, snapshot->tenant(), as_text(bytes), kept);
+      if (!used.ok() && used.error().code == ErrorCode::MalformedRequest &&
+          vault::Wrapping::has_form(as_text(bytes))) {
+        // Somebody else may have had what this one was to get.
+        kept.with("alarm", "wrapping_token_not_valid");
+      }
+      return used;
     });
-    if (!done.ok() && done.error().code == ErrorCode::MalformedRequest) {
-      // Somebody else may have had what this one was to get.
-      kept.with("alarm", "wrapping_token_not_valid");
-    }
-    return done;
   });
 }
 
