@@ -38,6 +38,13 @@ std::string why_not_delivered(const std::string& name) {
   return {};
 }
 
+/// The text without what was taken out. Never nothing at all, which no credential could keep.
+sdk::SecretBytes left_of(std::string_view text, const TextEdits& edits) {
+  auto left = edits.apply(text);
+  if (left.empty()) left.push_back('\n');
+  return left;
+}
+
 /// Adds a secret, and says so when there are too many.
 bool add_secret(FoundServer& server, FoundSecret secret) {
   if (server.secrets.size() >= kMaxImportFields) {
@@ -491,7 +498,7 @@ class HostReader {
       for (const auto& line : file.entries) {
         if (file.taken.count(line.name) != 0) edits.replace(line.begin, line.end, "");
       }
-      auto rewritten = edits.apply(sdk::view(file.text));
+      auto rewritten = left_of(sdk::view(file.text), edits);
       found_.files.push_back({path, std::move(file.text), std::move(rewritten)});
     }
     return {};
@@ -625,7 +632,7 @@ sdk::Result<Found> read_dotenv_file(sdk::SecretBytes text, const std::string& ba
   }
   Found found;
   if (!edits.empty()) {
-    auto rewritten = edits.apply(sdk::view(text));
+    auto rewritten = left_of(sdk::view(text), edits);
     found.files.push_back({path, std::move(text), std::move(rewritten)});
   }
   if (!server.secrets.empty() || !server.notes.empty()) found.servers.push_back(std::move(server));

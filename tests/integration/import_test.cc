@@ -74,14 +74,19 @@ class Import : public ::testing::Test {
   }
 
   Finished import(std::vector<std::string> more) const {
-    std::vector<std::string> command{program("postern"), "import", file()};
-    command.insert(command.end(), more.begin(), more.end());
-    auto done = run_program(command, environment());
+    more.insert(more.begin(), file());
+    auto done = import_of(more);
+    // Nothing is left beside the file.
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path("host")), {}), 1);
+    return done;
+  }
+
+  Finished import_of(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), {program("postern"), "import"});
+    auto done = run_program(arguments, environment());
     for (const char* canary : {kToken, kPassword}) {
       EXPECT_THAT(done.out + done.err, Not(HasSubstr(canary)));
     }
-    // Nothing is left beside the file.
-    EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path("host")), {}), 1);
     return done;
   }
 
@@ -134,6 +139,17 @@ TEST_F(Import, TheRewrittenServerHasItsVariables) {
   EXPECT_EQ(import({"--restore", "--yes"}).code, 0);
   EXPECT_EQ(text(), before);
   EXPECT_THAT(import({"--restore", "--yes"}).out, HasSubstr("as it was"));
+}
+
+TEST_F(Import, AFileOfNothingButSecrets) {
+  const auto before = std::string("GITHUB_TOKEN=") + kToken + "\n";
+  folder_.write(".env", before, 0600);
+  const auto done = import_of({folder_.path(".env"), "--backend", "onlyenv", "--yes", "--apply"});
+  ASSERT_EQ(done.code, 0) << done.out << done.err;
+  EXPECT_EQ(folder_.read(".env"), "\n");
+  const auto back = import_of({folder_.path(".env"), "--restore", "--yes"});
+  EXPECT_EQ(back.code, 0) << back.err;
+  EXPECT_EQ(folder_.read(".env"), before);
 }
 
 TEST_F(Import, WithoutABackendNothingIsChanged) {

@@ -496,6 +496,18 @@ TEST(ImportDotenv, ReadsAndRewritesWithoutItsSecrets) {
             "# database\r\nREGION=eu # west\n\nREFERS_TOKEN=${OTHER}\n");
 }
 
+TEST(ImportDotenv, OfNothingButSecretsALineIsLeft) {
+  const auto found = read_dotenv_file(bytes("A_TOKEN=0123456789\n"), "a", "/work/.env", {});
+  ASSERT_TRUE(found.ok()) << found.error().detail;
+  EXPECT_EQ(text_of(found.value().files[0].rewritten), "\n");
+  Reader reader;
+  reader.files["/home/alice/work/.env"] = "A_TOKEN=0123456789";
+  const auto host =
+      reader.must(R"({"servers": {"a": {"command": "x", "envFile": "${workspaceFolder}/.env"}}})",
+                  ImportFormat::VsCode);
+  EXPECT_EQ(text_of(host.files[1].rewritten), "\n");
+}
+
 TEST(ImportDotenv, RefusesWhatIsNone) {
   for (const std::string text : {"A", "=1", "A B=1", "1A=1", "A=1\nA=2", "A='x", "A=\"x", "A='x' y",
                                  "export", "A=\xff", "AWS-KEY=1"}) {
