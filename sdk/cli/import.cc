@@ -118,7 +118,7 @@ Json manifest_of(const TenantId& tenant, const Found& found, const ImportOptions
                  const Principal& user) {
   Json backends = Json::array();
   for (const auto& server : found.servers) {
-    if (server.secrets.empty()) continue;
+    if (server.secrets.empty() || server.imported) continue;  // of the latter it is there
     auto backend = backend_json(server.backend, server.credential_name(), of_user(options));
     for (const auto& secret : server.secrets) {
       auto& delivery = backend["delivery"];
@@ -186,7 +186,13 @@ sdk::Result<std::vector<std::string>> missing_backends(const Json& wanted, const
 
 // ---- what is stored ----
 
-enum class Stored { New, Same, Differs, Unknown };
+enum class Stored {
+  New,
+  Same,
+  Differs,
+  Lacks,  ///< fields that were found, of a server that was imported before
+  Unknown
+};
 
 struct Planned {
   const FoundServer* server;
@@ -199,6 +205,7 @@ const char* text_of(Stored stored) {
     case Stored::New: return "new";
     case Stored::Same: return "stored already";
     case Stored::Differs: return "differs from what is stored";
+    case Stored::Lacks: return "lacks what was found";
     case Stored::Unknown: return "stored already, and whether it is the same cannot be told";
   }
   return "";
@@ -320,6 +327,11 @@ class Import {
                        [](const auto& server) { return !server.secrets.empty(); });
   }
 
+  sdk::Status show_nothing() const {
+    if (!found_.unfinished) return print("there is nothing to import, as it is\n");
+    return sdk::fail(ErrorKind::Usage, "secrets stay where they are, as it says above");
+  }
+
   void show_notes() const {
     for (const auto& server : found_.servers) {
       for (const auto& note : server.notes) {
@@ -391,6 +403,7 @@ class Import {
   /// Stores everything, tries it, and rewrites the files last.
   sdk::Status run() {
     for (const auto& planned : planned_) {
+      if (planned.server->imported) POSTERN_CHECK(check_imported(planned));
       const bool doubt = planned.stored == Stored::Differs || planned.stored == Stored::Unknown;
       if (doubt && !options_.overwrite && !options_.keep_stored) {
         return sdk::fail(
@@ -398,6 +411,14 @@ class Import {
             "credential " + planned.server->credential_name() + ": " + text_of(planned.stored) +
                 "; --overwrite stores what was found, --keep-stored leaves it. Nothing "
                 "was changed");
+      }
+    }
+    // All files, before the first is touched: the second one's would be too late.
+    for (const auto& file : found_.files) {
+      if (auto can = sdk::check_replace_target(file.path); !can.ok()) {
+        auto error = std::move(can).error();
+        error.detail += ". Nothing was changed";
+        return error;
       }
     }
     POSTERN_CHECK(prepare_tenant());
@@ -420,6 +441,31 @@ class Import {
     auto out = options_.credential;
     out.as_user = !out.tenant_owned && out.issuer.empty();
     return out;
+  }
+
+  /// Its credential has more than was found now, so there is nothing to replace it with.
+  sdk::Status check_imported(const Planned& planned) const {
+    const auto& name = planned.server->credential_name();
+    const auto refused = [&](const std::string& why) {
+      return sdk::fail(ErrorKind::Usage,
+                       planned.server->name +
+                           " runs postern already, and its envFile has secrets; " + why +
+                           ". Nothing was changed");
+    };
+    switch (planned.stored) {
+      case Stored::Same: return {};
+      case Stored::New:
+      case Stored::Lacks:
+        return refused("the credential " + name +
+                       " has not all of them. Store them there, and see that the backend delivers "
+                       "them");
+      case Stored::Differs:
+      case Stored::Unknown:
+        if (options_.keep_stored) return {};
+        return refused("credential " + name + ": " + text_of(planned.stored) +
+                       "; --keep-stored takes them out of the file all the same");
+    }
+    return {};
   }
 
   static sdk::Result<CredentialName> credential_name(const std::string& text) {
@@ -516,9 +562,11 @@ class Import {
                  const sdk::CredentialInfo& info) {
     std::set<std::string> fields;
     for (const auto& secret : server.secrets) fields.insert(secret.field);
-    if (info.state != "live" || std::set(info.fields.begin(), info.fields.end()) != fields) {
-      return Stored::Differs;
-    }
+    const std::set<std::string> has(info.fields.begin(), info.fields.end());
+    const bool all = server.imported
+                         ? std::includes(has.begin(), has.end(), fields.begin(), fields.end())
+                         : has == fields;
+    if (info.state != "live" || !all) return server.imported ? Stored::Lacks : Stored::Differs;
     if (owner_options().as_user) {
       if (!releases_) return Stored::Unknown;
       const auto item = releases_->ask(server.backend);
@@ -719,7 +767,7 @@ int run_import(const Settings& settings, const ImportOptions& options) {
   Import import(settings, options, tenant.value());
   if (const auto status = import.read(); !status.ok()) return finish(status);
   import.show_notes();
-  if (!import.has_secrets()) return finish(print("there is nothing to import, as it is\n"));
+  if (!import.has_secrets()) return finish(import.show_nothing());
   if (options.manifest) {
     return finish(
         print(import.manifest().dump(2, ' ', true, Json::error_handler_t::replace) + "\n"));

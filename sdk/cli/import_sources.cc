@@ -231,9 +231,12 @@ class HostReader {
     if (!taken) leave(member.value);
     if (server.secrets.empty() && server.notes.empty()) return {};
     if (!server.secrets.empty()) {
-      POSTERN_TRY(server.backend, backend_of(server.name, rules_));
+      if (!server.imported) {
+        POSTERN_TRY(server.backend, backend_of(server.name, rules_));
+      }
       const auto same = [&](const auto& other) {
-        return !other.secrets.empty() && other.backend == server.backend;
+        return !other.secrets.empty() && other.backend == server.backend &&
+               !(server.imported && other.imported);
       };
       if (std::any_of(found_.servers.begin(), found_.servers.end(), same)) {
         return sdk::fail(ErrorKind::Usage, "two servers would be the backend " + server.backend +
@@ -309,6 +312,7 @@ class HostReader {
           std::any_of(env->value.members.begin(), env->value.members.end(), holds)) {
         server.notes.push_back("it runs postern already, and has secrets in env all the same");
       }
+      read_imported(entry, args, env, server, taken);
       return {};
     }
 
@@ -346,30 +350,74 @@ class HostReader {
     auto* file = env_file_of(entry, server);
     std::set<std::string> from_file;
     if (file != nullptr) {
-      for (const auto& line : file->entries) {
-        if (env != nullptr && env->value.find(line.name) != nullptr) continue;  // env wins
-        const auto text = as_text(line.value.readable());
-        auto reason = why(line.name, text);
-        if (!reason.empty() && (!line.literal || !why_not_delivered(line.name).empty())) {
-          server.notes.push_back(line.name + " stays in the envFile");
-          reason.clear();
-        }
-        if (reason.empty()) {
-          pass(line.name, passed, server, known);
-        } else if (add_secret(
-                       server,
-                       {line.name, line.name, {}, reason + ", in the envFile", value_of(text)})) {
-          from_file.insert(line.name);
-        } else {
-          known = false;
-        }
-      }
+      from_file = take_lines(*file, env, server, known,
+                             [&](const std::string& name) { pass(name, passed, server, known); });
     }
     if (!known) server.secrets.clear();
     if (server.secrets.empty()) return {};
     taken = true;
     if (file != nullptr) file->taken.merge(from_file);
     return rewrite(entry, command, program, args, env, removed, passed, server);
+  }
+
+  /// Takes the secrets of an envFile, and calls `pass_on` with the variables that stay.
+  /// @return  which lines they are
+  template <class PassOn>
+  std::set<std::string> take_lines(const EnvFile& file, const JsonMember* env, FoundServer& server,
+                                   bool& known, PassOn pass_on) const {
+    std::set<std::string> out;
+    for (const auto& line : file.entries) {
+      if (env != nullptr && env->value.find(line.name) != nullptr) continue;  // env wins
+      const auto text = as_text(line.value.readable());
+      auto reason = why(line.name, text);
+      if (!reason.empty() && (!line.literal || !why_not_delivered(line.name).empty())) {
+        server.notes.push_back(line.name + " stays in the envFile");
+        reason.clear();
+      }
+      if (reason.empty()) {
+        pass_on(line.name);
+      } else if (add_secret(
+                     server,
+                     {line.name, line.name, {}, reason + ", in the envFile", value_of(text)})) {
+        out.insert(line.name);
+      } else {
+        known = false;
+      }
+    }
+    return out;
+  }
+
+  /// A server that runs postern may read an envFile that still has its secrets: an import that
+  /// ended between two files leaves it so.
+  void read_imported(const JsonNode& entry, const JsonMember* args, const JsonMember* env,
+                     FoundServer& server, bool& taken) {
+    auto* file = env_file_of(entry, server);
+    if (file == nullptr) return;
+    bool known = true;
+    auto lines = take_lines(*file, env, server, known, [](const std::string&) {});
+    if (lines.empty()) return;
+    server.backend = backend_in(args);
+    if (!known || server.backend.empty()) {
+      server.secrets.clear();
+      found_.unfinished = true;
+      server.notes.push_back(
+          "it runs postern already, and its envFile has secrets all the same" +
+          std::string(known ? "; which backend has them is not to be seen in args" : ""));
+      return;
+    }
+    server.imported = true;
+    taken = true;
+    file->taken.merge(lines);
+  }
+
+  /// As rewrite() writes it: `exec`, the backend, and what is for the server itself.
+  std::string backend_in(const JsonMember* args) const {
+    if (args == nullptr || args->value.items.size() < 2) return {};
+    const auto& items = args->value.items;
+    if (!items[0].is(Kind::String) || !items[1].is(Kind::String)) return {};
+    auto backend = string_of(items[1]);
+    return string_of(items[0]) == "exec" && BackendId::parse(backend).ok() ? backend
+                                                                           : std::string();
   }
 
   static void pass(const std::string& name, std::vector<std::string>& passed, FoundServer& server,

@@ -48,6 +48,8 @@ struct FoundServer {
   std::string name;        ///< as the file has it
   std::string backend;     ///< and its credential, unless that is named
   std::string credential;  ///< empty: as the backend
+  /// It was imported before: its backend is there, and its credential has more than `secrets`.
+  bool imported = false;
   std::vector<FoundSecret> secrets;
   std::vector<std::string> notes;  ///< what stays as it is, and why
 
@@ -64,6 +66,7 @@ struct FileChange {
 struct Found {
   std::vector<FoundServer> servers;  ///< those with secrets or with notes
   std::vector<FileChange> files;     ///< in the order in which they are rewritten
+  bool unfinished = false;           ///< an import was begun that cannot be gone on with
 };
 
 /// What a value refers to instead of being there: `${input:ID}`, `${env:NAME}`.

@@ -60,7 +60,17 @@ void try_as(std::string_view text, ImportFormat format, const char* list) {
     require(servers_in(text, list) == servers_in(rewritten, list));
     postern::sdk::SecretBytes again;
     postern::sdk::append(again, rewritten);
-    const auto second = read_host_file(std::move(again), format, "/w/.vscode/mcp.json", with);
+    auto after = rules();
+    after.read = [&](const std::string& path) -> postern::sdk::Result<postern::sdk::SecretBytes> {
+      for (const auto& other : found.value().files) {
+        if (other.path != path) continue;
+        postern::sdk::SecretBytes left;
+        postern::sdk::append(left, postern::sdk::view(other.rewritten));
+        return left;
+      }
+      return with.read(path);
+    };
+    const auto second = read_host_file(std::move(again), format, "/w/.vscode/mcp.json", after);
     require(second.ok() && second.value().files.empty());
   }
 }

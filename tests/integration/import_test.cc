@@ -152,6 +152,70 @@ TEST_F(Import, AFileOfNothingButSecrets) {
   EXPECT_EQ(folder_.read(".env"), before);
 }
 
+/// VS Code's, with a file of variables beside it.
+class ImportOfTwoFiles : public Import {
+ protected:
+  ImportOfTwoFiles() : Import("import-two-" + unique()) {
+    fs::create_directory(folder_.path(".vscode"));
+    write_host(kVariables);
+    folder_.write(kVariables, variables_);
+  }
+
+  void write_host(const std::string& variables) const {
+    folder_.write(kHost, R"({"servers": {"fetch": {"command": "/bin/sh", "args": ["-c", "exit"],
+      "env": {"DB_PASSWORD": "canary-pass-word"},
+      "envFile": "${workspaceFolder}/)" +
+                             variables + R"("}}})");
+  }
+
+  static constexpr const char* kHost = ".vscode/mcp.json";
+  static constexpr const char* kVariables = "my.env";
+  const std::string variables_ = std::string("FETCH_TOKEN=") + kToken + "\nMODE=fast\n";
+};
+
+TEST_F(ImportOfTwoFiles, NothingIsChangedWhenOneCannotBeWritten) {
+  // A file beside one of the longest name cannot be made, by nobody.
+  const auto longest = std::string(250, 'a') + ".env";
+  write_host(longest);
+  folder_.write(longest, variables_);
+  const auto before = folder_.read(kHost);
+  const auto refused = import_of({folder_.path(kHost), "--yes", "--apply"});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.err, AllOf(HasSubstr(longest), HasSubstr("Nothing was changed")));
+  EXPECT_EQ(folder_.read(kHost), before);
+  EXPECT_EQ(folder_.read(longest), variables_);
+  EXPECT_THAT(tenant_.api("GET",
+                          "/credentials/fetch?issuer=" + percent_encoded(tenant_.idp.issuer()) +
+                              "&subject=alice",
+                          tenant_.admin),
+              HasStatus(404));
+}
+
+TEST_F(ImportOfTwoFiles, WhatEndedBetweenThemIsGoneOnWith) {
+  ASSERT_EQ(import_of({folder_.path(kHost), "--yes", "--apply"}).code, 0);
+  EXPECT_EQ(folder_.read(kVariables), "MODE=fast\n");
+  const auto rewritten = folder_.read(kHost);
+
+  folder_.write(kVariables, variables_);
+  const auto again = import_of({folder_.path(kHost), "--yes"});
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_THAT(again.out, AllOf(HasSubstr("stored already"), HasSubstr("my.env rewritten")));
+  EXPECT_EQ(folder_.read(kVariables), "MODE=fast\n");
+  EXPECT_EQ(folder_.read(kHost), rewritten);
+
+  // One that the vault does not have stays, and what it has is not replaced.
+  for (const char* other : {"FETCH_TOKEN=canary-another\n", "OTHER_TOKEN=canary-another\n"}) {
+    folder_.write(kVariables, other);
+    const auto refused = import_of({folder_.path(kHost), "--yes", "--apply", "--overwrite"});
+    EXPECT_EQ(refused.code, 2);
+    EXPECT_THAT(refused.err, HasSubstr("runs postern already"));
+    EXPECT_EQ(folder_.read(kVariables), other);
+  }
+  folder_.write(kVariables, "FETCH_TOKEN=canary-another\n");
+  EXPECT_EQ(import_of({folder_.path(kHost), "--yes", "--keep-stored"}).code, 0);
+  EXPECT_EQ(folder_.read(kVariables), "\n");
+}
+
 TEST_F(Import, WithoutABackendNothingIsChanged) {
   const auto before = text();
   const auto refused = import({"--yes"});

@@ -180,6 +180,14 @@ Status check_secret_target(const std::string& path) {
 
 namespace {
 
+/// With errno.
+bool give_owner(int file, const struct stat& like) {
+  struct stat made {};
+  if (::fstat(file, &made) != 0) return false;
+  const bool same = made.st_uid == like.st_uid && made.st_gid == like.st_gid;
+  return same || ::fchown(file, like.st_uid, like.st_gid) == 0;
+}
+
 /// @param like  whose owner and mode the file is to have; null: ours and 0600
 Status write_whole(const std::string& path, std::string_view content, const struct stat* like) {
   std::string temporary = path + ".XXXXXX";
@@ -198,10 +206,7 @@ Status write_whole(const std::string& path, std::string_view content, const stru
     content.remove_prefix(static_cast<std::size_t>(count));
   }
   if (like != nullptr) {
-    struct stat made {};
-    if (::fstat(file.get(), &made) != 0) return give_up();
-    const bool same = made.st_uid == like->st_uid && made.st_gid == like->st_gid;
-    if (!same && ::fchown(file.get(), like->st_uid, like->st_gid) != 0) return give_up();
+    if (!give_owner(file.get(), *like)) return give_up();
     if (::fchmod(file.get(), like->st_mode & 07777) != 0) return give_up();
   }
   if (::fsync(file.get()) != 0) return give_up();
@@ -215,6 +220,22 @@ Status write_whole(const std::string& path, std::string_view content, const stru
 Status write_secret_file(const std::string& path, std::string_view content) {
   POSTERN_CHECK(check_replaceable(path));
   return write_whole(path, content, nullptr);
+}
+
+Status check_replace_target(const std::string& path) {
+  POSTERN_CHECK(check_replaceable(path));
+  struct stat there {};
+  if (::lstat(path.c_str(), &there) != 0) return cannot("replace", "rewritten", path);
+  std::string temporary = path + ".XXXXXX";
+  const Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));
+  if (file.get() < 0) return cannot("create", "rewritten", path);
+  const bool given = give_owner(file.get(), there);
+  const int why = errno;
+  ::unlink(temporary.c_str());
+  if (given) return {};
+  return fail(ErrorKind::Usage, "cannot give the rewritten file " + path +
+                                    " its owner and group: " + std::strerror(why) +
+                                    "; run this as its owner, or give it a group of yours first");
 }
 
 Status replace_file(const std::string& path, std::string_view content) {

@@ -38,6 +38,10 @@ Status write_secret_file(const std::string& path, std::string_view content);
 /// Errors: Usage, also when it has more bytes.
 Result<SecretBytes> read_regular_file(const std::string& path, std::size_t max_bytes);
 
+/// Whether replace_file() could do so now: makes and removes a file beside it, with its owner.
+/// Errors: Usage, as those of replace_file().
+Status check_replace_target(const std::string& path);
+
 /// Puts `content` in the place of a regular file, whole or not at all, with that file's mode and
 /// owner. Errors: Usage, for what is no regular file of ours to replace.
 Status replace_file(const std::string& path, std::string_view content);

@@ -418,6 +418,42 @@ TEST(ImportVsCode, AFileThatAnotherServerReadsStays) {
   EXPECT_THAT(notes_of(found, "/home/alice/work/.env"), ElementsAre(HasSubstr("stays as it is")));
 }
 
+TEST(ImportVsCode, AnEnvFileThatStillHasItsSecretsIsGoneOnWith) {
+  Reader reader;
+  reader.files["/home/alice/work/.env"] = "FETCH_TOKEN=canary-env-file\nMODE=fast\n";
+  const auto once = reader.must(
+      R"({"servers": {"fetch": {"command": "x", "envFile": "${workspaceFolder}/.env"}}})",
+      ImportFormat::VsCode);
+  ASSERT_EQ(once.files.size(), 2u);
+
+  // Only the first of the two was rewritten.
+  const auto twice = reader.must(sdk::view(once.files[0].rewritten), ImportFormat::VsCode);
+  ASSERT_EQ(twice.files.size(), 1u);
+  EXPECT_EQ(twice.files[0].path, "/home/alice/work/.env");
+  EXPECT_EQ(text_of(twice.files[0].rewritten), "MODE=fast\n");
+  ASSERT_EQ(twice.servers.size(), 1u);
+  EXPECT_TRUE(twice.servers[0].imported);
+  EXPECT_EQ(twice.servers[0].backend, "fetch");
+  EXPECT_EQ(secrets_of(twice, "fetch"),
+            (std::map<std::string, std::string>{{"FETCH_TOKEN", "canary-env-file"}}));
+
+  reader.files["/home/alice/work/.env"] = "MODE=fast\n";
+  EXPECT_THAT(reader.must(sdk::view(once.files[0].rewritten), ImportFormat::VsCode).files,
+              IsEmpty());
+}
+
+TEST(ImportVsCode, AnEnvFileOfAnUnknownBackendIsSaid) {
+  Reader reader;
+  reader.files["/home/alice/work/.env"] = "FETCH_TOKEN=canary-env-file\n";
+  const auto found = reader.must(
+      R"({"servers": {"fetch": {"command": "postern", "args": ["exec", "--pass", "A", "fetch"],
+                                "envFile": "${workspaceFolder}/.env"}}})",
+      ImportFormat::VsCode);
+  EXPECT_THAT(found.files, IsEmpty());
+  EXPECT_TRUE(found.unfinished);
+  EXPECT_THAT(notes_of(found, "fetch"), Contains(HasSubstr("its envFile has secrets")));
+}
+
 TEST(ImportCursor, TakesWhatTheEnvironmentHas) {
   Reader reader;
   reader.environment["GH"] = "ghp_canary";
