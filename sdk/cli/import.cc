@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <set>
 
@@ -130,7 +131,7 @@ Json manifest_of(const TenantId& tenant, const Found& found, const ImportOptions
   for (const auto& file : found.files) {
     const auto name = backup_of(file.path);
     auto backend = backend_json(name, name, of_user(options));
-    for (const char* part : {"original", "rewritten", "path"}) {
+    for (const char* part : {"original", "rewritten", "earlier", "path"}) {
       backend["delivery"]["files"].push_back({{"name", part}, {"content", place(part)}});
     }
     backends.push_back(std::move(backend));
@@ -280,6 +281,97 @@ class Releases {
   SubjectToken token_;
   sdk::Client client_;
 };
+
+// ---- what comes back ----
+
+/// What one import made of a file.
+struct Kept {
+  sdk::SecretBytes original;
+  sdk::SecretBytes rewritten;
+};
+
+/// The imports of a file, the last one first. As a credential: `original` and `rewritten` of the
+/// last one, the others as JSON in `earlier`, [[original, rewritten], …], and in `path` this
+/// file and those that the same import rewrites, one in a line.
+struct Backup {
+  std::vector<Kept> imports;
+  std::vector<std::string> others;
+};
+
+sdk::SecretBytes copy_of(std::string_view text) {
+  sdk::SecretBytes out;
+  sdk::append(out, text);
+  return out;
+}
+
+sdk::SecretBytes earlier_text(const std::vector<Kept>& imports) {
+  sdk::SecretJson json(Json::array());
+  for (std::size_t i = 1; i < imports.size(); ++i) {
+    json->push_back({sdk::view(imports[i].original), sdk::view(imports[i].rewritten)});
+  }
+  return sdk::dump_secret(*json);
+}
+
+bool add_earlier(std::vector<Kept>& imports, std::string_view text) {
+  const auto json = sdk::parse_json(text);
+  if (!json.ok() || !(*json.value()).is_array()) return false;
+  for (const auto& entry : *json.value()) {
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_string()) {
+      return false;
+    }
+    imports.push_back({copy_of(entry[0].get_ref<const std::string&>()),
+                       copy_of(entry[1].get_ref<const std::string&>())});
+  }
+  return true;
+}
+
+sdk::Result<Backup> backup_named(const Settings& settings, const ImportOptions& options,
+                                 const TenantId& tenant, const std::string& name) {
+  std::map<std::string, sdk::SecretBytes> parts;
+  const auto take = [&](const std::string& part, const FieldValue& value) {
+    value.expose([&](ByteView bytes) { parts[part] = copy_of(as_text(bytes)); });
+  };
+  POSTERN_TRY(auto releases, Releases::create(settings, tenant));
+  const auto& owner = options.credential;
+  std::optional<sdk::Error> hidden;
+  if (owner.tenant_owned || !owner.issuer.empty()) {
+    POSTERN_TRY(auto access, credential_access(settings, owner));
+    const auto shown = access.client.reveal_credential(tenant, CredentialName(name), access.owner,
+                                                       "postern import --restore");
+    if (shown.ok()) {
+      for (const auto& field : shown.value().fields) take(field.name, field.value);
+    } else {
+      hidden = shown.error();  // most tenants show nothing
+    }
+  }
+  if (parts.empty() && releases) {
+    POSTERN_TRY(const auto item, releases->ask(name));
+    for (const auto& file : item.files) take(file.name, file.content);
+  } else if (hidden) {
+    return std::move(*hidden);
+  } else if (parts.empty()) {
+    return sdk::fail(ErrorKind::Usage,
+                     "the original is released to its user: that takes --client-id, "
+                     "--client-secret-file and --subject-token-file, as `postern exec` does");
+  }
+  Backup out;
+  bool whole = parts.count("original") != 0 && parts.count("rewritten") != 0;
+  if (whole) {
+    out.imports.push_back({std::move(parts["original"]), std::move(parts["rewritten"])});
+    const auto earlier = parts.find("earlier");
+    whole = earlier == parts.end() || add_earlier(out.imports, sdk::view(earlier->second));
+  }
+  if (!whole) {
+    return sdk::fail(ErrorKind::BrokenAnswer,
+                     "credential " + name + " is not the original of a file");
+  }
+  std::string_view paths = sdk::view(parts["path"]);
+  for (auto end = paths.find('\n'); end != paths.npos; end = paths.find('\n')) {
+    paths.remove_prefix(end + 1);
+    out.others.emplace_back(paths.substr(0, paths.find('\n')));
+  }
+  return out;
+}
 
 class Import {
  public:
@@ -616,15 +708,56 @@ class Import {
     return put(server.credential_name(), fields, planned.version);
   }
 
+  /// Together with what came back until now: whether the file will be rewritten is not known yet.
   sdk::Status store_original(const FileChange& file) {
+    const auto name = backup_of(file.path);
+    std::uint64_t version = 0;
+    POSTERN_TRY(auto backup, backup_until_now(name, version));
+    auto& imports = backup.imports;
+    // A file that is again what it was takes up from there.
+    const auto again = std::find_if(imports.begin(), imports.end(), [&](const Kept& kept) {
+      return sdk::view(kept.original) == sdk::view(file.original);
+    });
+    if (again != imports.end()) imports.erase(imports.begin(), again + 1);
+    imports.insert(imports.begin(),
+                   {copy_of(sdk::view(file.original)), copy_of(sdk::view(file.rewritten))});
+    auto earlier = earlier_text(imports);
+    for (; earlier.size() > kMaxImportBytes; earlier = earlier_text(imports)) {
+      imports.pop_back();
+      say_error("warning: there is no room for what " + printable(file.path) +
+                " was before its first import; until more versions follow, version " +
+                std::to_string(version) + " of credential " + name + " has it");
+    }
+    auto paths = file.path;
+    for (const auto& other : found_.files) {
+      if (other.path != file.path) paths += "\n" + other.path;
+    }
     std::vector<sdk::CredentialField> fields;
-    const auto add = [&](const char* name, std::string_view text) {
-      fields.push_back({name, FieldValue(SecureBuffer::copy_of(text))});
+    const auto add = [&](const char* part, std::string_view text) {
+      fields.push_back({part, FieldValue(SecureBuffer::copy_of(text))});
     };
     add("original", sdk::view(file.original));
     add("rewritten", sdk::view(file.rewritten));
-    add("path", file.path);
-    return put(backup_of(file.path), fields, std::nullopt);
+    add("earlier", sdk::view(earlier));
+    add("path", paths);
+    return put(name, fields, version);
+  }
+
+  sdk::Result<Backup> backup_until_now(const std::string& name, std::uint64_t& version) {
+    POSTERN_TRY(const auto credential, credential_name(name));
+    const auto info = access_->client.credential(tenant_, credential, access_->owner);
+    if (!info.ok()) {
+      if (info.error().status == 404) return Backup();
+      return info.error();
+    }
+    version = info.value().version;
+    if (info.value().state != "live") return Backup();
+    auto backup = backup_named(settings_, options_, tenant_, name);
+    if (backup.ok()) return backup;
+    say_error("warning: what --restore put back until now cannot be read, so it stays in version " +
+              std::to_string(version) + " of credential " + name +
+              " alone: " + printable(backup.error().detail));
+    return Backup();
   }
 
   sdk::Status put(const std::string& name, const std::vector<sdk::CredentialField>& fields,
@@ -686,71 +819,46 @@ class Import {
 
 // ---- back again ----
 
-struct Original {
-  sdk::SecretBytes original;
-  sdk::SecretBytes rewritten;
-};
-
-sdk::Result<Original> original_of(const Settings& settings, const ImportOptions& options,
-                                  const TenantId& tenant, const std::string& name) {
-  Original out;
-  bool found[2] = {false, false};
-  const auto take = [&](const std::string& part, const FieldValue& value) {
-    value.expose([&](ByteView bytes) {
-      if (part == "original") sdk::append(out.original, as_text(bytes));
-      if (part == "rewritten") sdk::append(out.rewritten, as_text(bytes));
-    });
-    found[0] = found[0] || part == "original";
-    found[1] = found[1] || part == "rewritten";
-  };
-  POSTERN_TRY(auto releases, Releases::create(settings, tenant));
-  const auto& owner = options.credential;
-  std::optional<sdk::Error> hidden;
-  if (owner.tenant_owned || !owner.issuer.empty()) {
-    POSTERN_TRY(auto access, credential_access(settings, owner));
-    const auto shown = access.client.reveal_credential(tenant, CredentialName(name), access.owner,
-                                                       "postern import --restore");
-    if (shown.ok()) {
-      for (const auto& field : shown.value().fields) take(field.name, field.value);
-    } else {
-      hidden = shown.error();  // most tenants show nothing
-    }
-  }
-  if (!found[0] && releases) {
-    POSTERN_TRY(const auto item, releases->ask(name));
-    for (const auto& file : item.files) take(file.name, file.content);
-  } else if (hidden) {
-    return std::move(*hidden);
-  } else if (!found[0] && !releases) {
-    return sdk::fail(ErrorKind::Usage,
-                     "the original is released to its user: that takes --client-id, "
-                     "--client-secret-file and --subject-token-file, as `postern exec` does");
-  }
-  if (!found[0] || !found[1]) {
-    return sdk::fail(ErrorKind::BrokenAnswer,
-                     "credential " + name + " is not the original of a file");
-  }
-  return out;
-}
-
 sdk::Status restore(const Settings& settings, const ImportOptions& options,
                     const TenantId& tenant) {
   POSTERN_TRY(const auto file, read_host(options.file, kMaxImportBytes));
   const auto name = backup_of(file.path);
-  POSTERN_TRY(const auto kept, original_of(settings, options, tenant, name));
-  if (sdk::view(file.text) == sdk::view(kept.original)) {
-    return print(printable(file.path) + " is as it was before its import\n");
-  }
-  if (sdk::view(file.text) != sdk::view(kept.rewritten) && !options.overwrite) {
-    return sdk::fail(ErrorKind::Usage, file.path +
-                                           " was changed since it was imported, which --overwrite "
-                                           "would undo too");
+  POSTERN_TRY(const auto backup, backup_named(settings, options, tenant, name));
+  const auto& imports = backup.imports;
+  const auto text = sdk::view(file.text);
+  const auto changed = [&](const std::string& since) {
+    return sdk::fail(ErrorKind::Usage, file.path + " was changed since " + since +
+                                           ", which --overwrite would undo too");
+  };
+  auto undone = std::find_if(imports.begin(), imports.end(),
+                             [&](const Kept& kept) { return sdk::view(kept.rewritten) == text; });
+  if (undone == imports.end()) {
+    const auto before = std::find_if(imports.begin(), imports.end(), [&](const Kept& kept) {
+      return sdk::view(kept.original) == text;
+    });
+    if (before != imports.end() && before + 1 == imports.end()) {
+      return print(printable(file.path) + " is as it was before its import\n");
+    }
+    if (!options.overwrite) {
+      return changed(before == imports.end()
+                         ? "it was imported"
+                         : "the import before its last one, before which it is");
+    }
+    undone = before == imports.end() ? imports.begin() : before + 1;
   }
   if (!options.yes) {
     return print(printable(file.path) + " would be put back; --yes does it\n");
   }
-  POSTERN_CHECK(replace_unchanged(file.path, sdk::view(file.text), sdk::view(kept.original)));
-  return print(printable(file.path) + " is as it was before its import, with its secrets\n");
+  POSTERN_CHECK(replace_unchanged(file.path, text, sdk::view(undone->original)));
+  POSTERN_CHECK(
+      print(printable(file.path) + " is as it was before its import, with its secrets\n"));
+  if (undone + 1 != imports.end()) {
+    say_note("it was imported before that too; --restore --overwrite goes back further");
+  }
+  for (const auto& other : undone == imports.begin() ? backup.others : std::vector<std::string>()) {
+    say_note("the same import rewrote " + printable(other) + ", which has a --restore of its own");
+  }
+  return {};
 }
 
 int finish(const sdk::Status& status) {

@@ -202,6 +202,9 @@ TEST_F(ImportOfTwoFiles, WhatEndedBetweenThemIsGoneOnWith) {
   EXPECT_THAT(again.out, AllOf(HasSubstr("stored already"), HasSubstr("my.env rewritten")));
   EXPECT_EQ(folder_.read(kVariables), "MODE=fast\n");
   EXPECT_EQ(folder_.read(kHost), rewritten);
+  const auto back = import_of({folder_.path(kHost), "--restore", "--yes"});
+  EXPECT_THAT(back.err, HasSubstr("my.env, which has a --restore of its own"));
+  folder_.write(kHost, rewritten);
 
   // One that the vault does not have stays, and what it has is not replaced.
   for (const char* other : {"FETCH_TOKEN=canary-another\n", "OTHER_TOKEN=canary-another\n"}) {
@@ -312,6 +315,61 @@ TEST_F(Import, ALinkIsFollowedAndAChangedFileIsNotUndone) {
   EXPECT_EQ(text(), changed);
   EXPECT_EQ(import({"--restore", "--yes", "--overwrite"}).code, 0);
   EXPECT_THAT(text(), HasSubstr(kToken));
+}
+
+TEST_F(Import, WhatWasBeforeSeveralImportsComesBack) {
+  const auto first = text();
+  ASSERT_EQ(import({"--yes", "--apply"}).code, 0);
+  auto config = Json::parse(text());
+  config["mcpServers"]["more"] = {{"command", "date"}, {"env", {{"MORE_TOKEN", "canary-more"}}}};
+  const auto second = config.dump(2) + "\n";
+  write(second, 0640);
+  ASSERT_EQ(import({"--yes", "--apply"}).code, 0);
+  EXPECT_THAT(text(), Not(HasSubstr("canary-more")));
+  const auto third = text();
+
+  // As though the second one had ended before the file was rewritten.
+  write(second, 0640);
+  const auto refused = import({"--restore", "--yes"});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.out, Not(HasSubstr("as it was")));
+  EXPECT_THAT(refused.err, HasSubstr("--overwrite"));
+  EXPECT_EQ(text(), second);
+  EXPECT_EQ(import({"--yes"}).code, 0);
+  EXPECT_EQ(text(), third);
+
+  // One after the other.
+  const auto back = import({"--restore", "--yes"});
+  EXPECT_EQ(back.code, 0);
+  EXPECT_THAT(back.err, HasSubstr("before that too"));
+  EXPECT_EQ(text(), second);
+  EXPECT_EQ(import({"--restore", "--yes", "--overwrite"}).code, 0);
+  EXPECT_EQ(text(), first);
+  EXPECT_THAT(import({"--restore", "--yes"}).out, HasSubstr("as it was"));
+
+  // From there it begins anew.
+  ASSERT_EQ(import({"--yes", "--overwrite"}).code, 0);
+  const auto only = import({"--restore", "--yes"});
+  EXPECT_EQ(only.code, 0);
+  EXPECT_THAT(only.err, Not(HasSubstr("before that too")));
+  EXPECT_EQ(text(), first);
+}
+
+TEST_F(Import, WhatNoLongerFitsIsSaid) {
+  for (const char* mark : {"a", "b", "c"}) {
+    Json config = Json::parse(text());
+    config["mcpServers"][mark] = {{"command", "date"},
+                                  {"env", {{"MORE_TOKEN", std::string("canary-") + mark}}}};
+    config["filler"] = std::string(25'000, mark[0]);
+    write(config.dump(), 0640);
+    const auto done = import({"--yes", "--apply"});
+    ASSERT_EQ(done.code, 0) << done.err;
+    EXPECT_EQ(done.err.find("no room") != std::string::npos, *mark == 'c') << done.err;
+  }
+  EXPECT_EQ(import({"--restore", "--yes"}).code, 0);
+  EXPECT_THAT(text(), HasSubstr("canary-c"));
+  EXPECT_EQ(import({"--restore", "--yes", "--overwrite"}).code, 0);
+  EXPECT_THAT(text(), HasSubstr("canary-b"));
 }
 
 TEST_F(Import, TheTenantsOwn) {
