@@ -420,8 +420,11 @@ class Import {
   }
 
   sdk::Status show_nothing() const {
-    if (!found_.unfinished) return print("there is nothing to import, as it is\n");
-    return sdk::fail(ErrorKind::Usage, "secrets stay where they are, as it says above");
+    if (found_.unfinished) {
+      return sdk::fail(ErrorKind::Usage, "secrets stay where they are, as it says above");
+    }
+    return print(found_.servers.empty() ? "there is nothing to import, as it is\n"
+                                        : "there is nothing to import; what stays is said above\n");
   }
 
   void show_notes() const {

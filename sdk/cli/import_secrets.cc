@@ -55,21 +55,53 @@ bool among(const std::array<std::string_view, N>& list, std::string_view word) {
   return std::find(list.begin(), list.end(), word) != list.end();
 }
 
-bool has_password(std::string_view url) {
-  const auto scheme = url.find("://");
-  if (scheme == url.npos || scheme == 0) return false;
-  const auto authority = url.substr(scheme + 3);
-  const auto user = authority.substr(0, std::min(authority.find_first_of("/?#"), authority.size()));
-  const auto at = user.rfind('@');
-  if (at == user.npos) return false;
-  const auto colon = user.substr(0, at).find(':');
-  return colon != user.npos && colon + 1 < at;
+bool begins_as_token(std::string_view value) {
+  return value.size() >= kMinSecretBytes &&
+         std::any_of(kSecretPrefixes.begin(), kSecretPrefixes.end(),
+                     [&](auto prefix) { return value.substr(0, prefix.size()) == prefix; });
 }
 
 /// `true`, `4096`: a setting whatever it is called.
 bool is_setting(std::string_view value) {
   return value.empty() || value == "true" || value == "false" ||
          (value.size() < 6 && value.find_first_not_of("0123456789") == value.npos);
+}
+
+/// What stands before the first of these characters, which is taken from the text with it.
+std::string_view next_part(std::string_view& text, std::string_view separators) {
+  const auto end = std::min(text.find_first_of(separators), text.size());
+  const auto part = text.substr(0, end);
+  text.remove_prefix(std::min(end + 1, text.size()));
+  return part;
+}
+
+/// Why a URL is a secret: user info, a part of its path, its query.
+std::string_view why_secret_url(std::string_view url) {
+  constexpr auto kOther = "a URL with a secret"sv;
+  const auto scheme = url.find("://");
+  if (scheme == url.npos || scheme == 0) return {};
+  auto rest = url.substr(scheme + 3);
+  rest = rest.substr(0, rest.find('#'));
+  const auto begin = std::min(rest.find_first_of("/?"), rest.size());
+  const auto authority = rest.substr(0, begin);
+  if (const auto at = authority.rfind('@'); at != authority.npos) {
+    const auto user = authority.substr(0, at);
+    const auto colon = user.find(':');
+    if (colon != user.npos && colon + 1 < at) return "a URL with a password";
+    if (begins_as_token(user)) return kOther;
+  }
+  auto query = rest.substr(begin);
+  auto path = next_part(query, "?");
+  while (!path.empty()) {
+    if (begins_as_token(next_part(path, "/"))) return kOther;
+  }
+  while (!query.empty()) {
+    auto value = next_part(query, "&");
+    const auto name = next_part(value, "=");
+    const bool named = !is_setting(value) && !why_secret_name(name).empty();
+    if (named || begins_as_token(value)) return kOther;
+  }
+  return {};
 }
 
 }  // namespace
@@ -86,17 +118,13 @@ std::string_view why_secret_name(std::string_view name) {
 }
 
 std::string_view why_secret_value(std::string_view value) {
-  if (has_password(value)) return "a URL with a password";
+  if (const auto why = why_secret_url(value); !why.empty()) return why;
   for (const auto scheme : {"Bearer "sv, "Basic "sv, "token "sv}) {
     if (value.size() > scheme.size() + 8 && value.substr(0, scheme.size()) == scheme) {
       return "what it begins with";
     }
   }
-  const bool known = value.size() >= kMinSecretBytes &&
-                     std::any_of(kSecretPrefixes.begin(), kSecretPrefixes.end(), [&](auto prefix) {
-                       return value.substr(0, prefix.size()) == prefix;
-                     });
-  return known ? "what it begins with" : "";
+  return begins_as_token(value) ? "what it begins with" : "";
 }
 
 std::string_view why_secret(std::string_view name, std::string_view value) {

@@ -92,6 +92,70 @@ void for_each_piece(std::string_view text, ImportFormat format, Use use) {
   use(text, std::string_view());
 }
 
+/// A text without what stands for something else in it.
+sdk::SecretBytes literal_of(std::string_view text) {
+  sdk::SecretBytes out;
+  for_each_piece(text, ImportFormat::McpJson,
+                 [&](std::string_view piece, std::string_view) { sdk::append(out, piece); });
+  return out;
+}
+
+/// `-e NAME`, `--api-key`, `export NAME`: the name in it; empty when there is none.
+std::string_view name_in(std::string_view text) {
+  text.remove_prefix(text.rfind(' ') + 1);  // npos is the number before 0
+  text.remove_prefix(std::min(text.find_first_not_of('-'), text.size()));
+  const bool plain = std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
+  });
+  return plain ? text : std::string_view();
+}
+
+/// Whether an argument has a secret in it.
+/// @param before  the option that it may be the value of
+bool argument_holds_secret(std::string_view argument, std::string_view before) {
+  const auto literal = literal_of(argument);
+  auto rest = sdk::view(literal);
+  const auto holds = [&](std::string_view name, std::string_view value) {
+    const bool refers = literal.size() != argument.size() || value.starts_with("$");
+    return !why_secret_value(value).empty() || (!refers && !why_secret(name, value).empty());
+  };
+  if (holds(rest.starts_with("-") ? std::string_view() : before, rest)) return true;
+  // --api-key=…, NAME=…, --env=NAME=…, X-Api-Key: …
+  for (int depth = 0; depth < 2; ++depth) {
+    const auto end = rest.find_first_of("=:");
+    if (end == rest.npos) return false;
+    const auto name = name_in(rest.substr(0, end));
+    const bool colon = rest[end] == ':';
+    rest.remove_prefix(end + 1);
+    // Without a space a colon is of images, ports and paths too.
+    const bool named = !colon || rest.starts_with(" ") || before == "header" || before == "H";
+    rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
+    if (holds(named ? name : std::string_view(), rest)) return true;
+  }
+  return false;
+}
+
+/// A value may stand in a comment or an argument too.
+/// @param file  what the text is
+void warn_of_copies(std::vector<FoundServer>& servers, std::string_view rewritten,
+                    const std::string& file) {
+  constexpr std::size_t kTelling = 8;  // shorter ones stand anywhere by chance
+  for (auto& server : servers) {
+    for (const auto& secret : server.secrets) {
+      if (!secret.header.empty()) continue;
+      const auto at = secret.value.expose([&](ByteView value) {
+        return value.size() < kTelling ? rewritten.npos : rewritten.find(as_text(value));
+      });
+      if (at == rewritten.npos) continue;
+      const auto line =
+          std::count(rewritten.begin(), rewritten.begin() + static_cast<std::ptrdiff_t>(at), '\n');
+      server.notes.push_back("the value of " + secret.field + " stands in " + file +
+                             " once more, in line " + std::to_string(line + 1) + " of the new one");
+    }
+  }
+}
+
 class HostReader {
  public:
   HostReader(ImportFormat format, const std::string& path, const ImportRules& rules)
@@ -114,6 +178,7 @@ class HostReader {
     }
     read_inputs(root);
     for (const auto& member : servers->value.members) POSTERN_CHECK(read_server(member));
+    look_at_projects(root);
     POSTERN_CHECK(finish_files(comments ? Comments::Allowed : Comments::Refused));
     return std::move(found_);
   }
@@ -140,8 +205,35 @@ class HostReader {
     }
   }
 
+  /// Claude Code has servers of single projects too.
+  void look_at_projects(const JsonNode& root) {
+    const auto* projects = root.find("projects");
+    if (projects == nullptr) return;
+    const auto& all = projects->value.members;
+    const auto count = std::count_if(all.begin(), all.end(), [](const JsonMember& project) {
+      const auto* servers = project.value.find("mcpServers");
+      return servers != nullptr && !servers->value.members.empty();
+    });
+    if (count == 0) return;
+    FoundServer note;
+    note.name = "projects";
+    note.notes.push_back("servers of single projects (" + std::to_string(count) +
+                         ") are not looked at and stay, with what secrets they have");
+    found_.servers.push_back(std::move(note));
+  }
+
   std::string string_of(const JsonNode& node) const {  // of what is no secret
     return std::string(sdk::view(json_->string_of(node)));
+  }
+
+  /// Nothing for other values.
+  sdk::SecretBytes number_of(const JsonNode& node) const {
+    sdk::SecretBytes out;
+    const auto text = json_->text().substr(node.begin, node.end - node.begin);
+    if (node.is(Kind::Other) && text.find_first_of("0123456789") != text.npos) {
+      sdk::append(out, text);
+    }
+    return out;
   }
 
   bool asks_for_password(std::string_view text) const {
@@ -223,6 +315,7 @@ class HostReader {
     server.name = member.name;
     const auto* command = member.value.find("command");
     bool taken = false;
+    look_at_url(member.value, server);
     if (command != nullptr && command->value.is(Kind::String)) {
       POSTERN_CHECK(read_command(member.value, command->value, server, taken));
     } else {
@@ -301,12 +394,13 @@ class HostReader {
     }
     const auto program = string_of(command);
     const bool ours = program == "postern" || (program.size() > 8 && program.ends_with("/postern"));
-    look_at_arguments(args, server);
+    look_at_arguments(args, ours, server);
     if (ours) {
       const auto holds = [&](const JsonMember& variable) {
-        return variable.value.is(Kind::String) &&
-               !why(variable.name, sdk::view(json_->string_of(variable.value))).empty() &&
-               !variable.name.starts_with("POSTERN_");
+        const auto text = variable.value.is(Kind::String) ? json_->string_of(variable.value)
+                                                          : number_of(variable.value);
+        return !variable.name.starts_with("POSTERN_") &&
+               !why(variable.name, sdk::view(text)).empty();
       };
       if (env != nullptr &&
           std::any_of(env->value.members.begin(), env->value.members.end(), holds)) {
@@ -329,6 +423,9 @@ class HostReader {
           continue;
         }
         if (!variable.value.is(Kind::String)) {
+          if (!why(variable.name, sdk::view(number_of(variable.value))).empty()) {
+            server.notes.push_back(variable.name + " stays in env: it is no string");
+          }
           pass(variable.name, passed, server, known);
           continue;
         }
@@ -432,26 +529,35 @@ class HostReader {
     passed.push_back(name);
   }
 
-  void look_at_arguments(const JsonMember* args, FoundServer& server) const {
+  /// @param ours  whether they are of postern, up to `--`
+  void look_at_arguments(const JsonMember* args, bool ours, FoundServer& server) const {
     if (args == nullptr) return;
-    std::string before;
+    std::string before;  // an option, without dashes
     for (std::size_t i = 0; i < args->value.items.size(); ++i) {
       const auto& item = args->value.items[i];
       if (!item.is(Kind::String)) continue;
       const auto text = json_->string_of(item);
       const auto argument = sdk::view(text);
-      const auto equals = argument.find('=');
-      const auto after = equals == argument.npos ? std::string_view() : argument.substr(equals + 1);
-      const auto flag = argument.starts_with("--") ? argument.substr(2, equals - 2) : "";
-      const bool secret =
-          !why_secret_value(argument).empty() || !why_secret_value(after).empty() ||
-          (!after.empty() && !refers(after) && !why_secret_name(flag).empty()) ||
-          (!argument.starts_with("-") && !refers(argument) && !why_secret_name(before).empty());
-      if (secret) {
+      if (argument == "--") ours = false;
+      if (ours && before == "pass") before.clear();  // a variable's name
+      if (argument_holds_secret(argument, before)) {
         server.notes.push_back("argument " + std::to_string(i + 1) +
                                " looks like a secret and stays: a command line cannot be released");
       }
-      before = argument.starts_with("--") && equals == argument.npos ? std::string(flag) : "";
+      const bool option = argument.starts_with("-") && argument.find('=') == argument.npos;
+      before = option ? name_in(argument) : std::string_view();
+    }
+  }
+
+  void look_at_url(const JsonNode& entry, FoundServer& server) const {
+    for (const char* name : {"url", "serverUrl", "httpUrl"}) {
+      const auto* url = entry.find(name);
+      if (url == nullptr || !url->value.is(Kind::String)) continue;
+      const auto text = json_->string_of(url->value);
+      if (!why_secret_value(sdk::view(literal_of(sdk::view(text)))).empty()) {
+        server.notes.push_back(std::string("its ") + name +
+                               " has a secret in it and stays: an address cannot be released");
+      }
     }
   }
 
@@ -530,7 +636,7 @@ class HostReader {
       if (const auto again = JsonText::parse(change.rewritten, comments); !again.ok()) {
         return sdk::fail(ErrorKind::Usage, "it cannot be rewritten: " + again.error().detail);
       }
-      warn_of_copies(sdk::view(change.rewritten));
+      warn_of_copies(found_.servers, sdk::view(change.rewritten), "the file");
       found_.files.push_back(std::move(change));
     }
     for (auto& [path, file] : env_files_) {
@@ -547,27 +653,10 @@ class HostReader {
         if (file.taken.count(line.name) != 0) edits.replace(line.begin, line.end, "");
       }
       auto rewritten = left_of(sdk::view(file.text), edits);
+      warn_of_copies(found_.servers, sdk::view(rewritten), "the envFile");
       found_.files.push_back({path, std::move(file.text), std::move(rewritten)});
     }
     return {};
-  }
-
-  /// A value may stand in a comment or an argument too.
-  void warn_of_copies(std::string_view rewritten) {
-    constexpr std::size_t kTelling = 8;  // shorter ones stand anywhere by chance
-    for (auto& server : found_.servers) {
-      for (const auto& secret : server.secrets) {
-        if (!secret.header.empty()) continue;
-        const auto at = secret.value.expose([&](ByteView value) {
-          return value.size() < kTelling ? rewritten.npos : rewritten.find(as_text(value));
-        });
-        if (at == rewritten.npos) continue;
-        const auto line = std::count(rewritten.begin(),
-                                     rewritten.begin() + static_cast<std::ptrdiff_t>(at), '\n');
-        server.notes.push_back("the value of " + secret.field + " stands in the file once more, " +
-                               "in line " + std::to_string(line + 1) + " of the new one");
-      }
-    }
   }
 
   ImportFormat format_;
@@ -679,11 +768,12 @@ sdk::Result<Found> read_dotenv_file(sdk::SecretBytes text, const std::string& ba
     }
   }
   Found found;
+  if (!server.secrets.empty() || !server.notes.empty()) found.servers.push_back(std::move(server));
   if (!edits.empty()) {
     auto rewritten = left_of(sdk::view(text), edits);
+    warn_of_copies(found.servers, sdk::view(rewritten), "the file");
     found.files.push_back({path, std::move(text), std::move(rewritten)});
   }
-  if (!server.secrets.empty() || !server.notes.empty()) found.servers.push_back(std::move(server));
   return found;
 }
 

@@ -219,6 +219,18 @@ TEST_F(ImportOfTwoFiles, WhatEndedBetweenThemIsGoneOnWith) {
   EXPECT_EQ(folder_.read(kVariables), "\n");
 }
 
+TEST_F(Import, WhatStaysIsSaidEachTime) {
+  auto config = Json::parse(text());
+  config["mcpServers"]["remote"] = {{"url", "https://mcp.example/?api_key=canary-key"}};
+  write(config.dump(), 0640);
+  ASSERT_EQ(import({"--yes", "--apply"}).code, 0);
+  const auto again = import({"--yes"});
+  EXPECT_EQ(again.code, 0);
+  EXPECT_THAT(again.err, AllOf(HasSubstr("remote: its url"), Not(HasSubstr("canary-key"))));
+  EXPECT_THAT(again.out, AllOf(HasSubstr("nothing to import; what stays is said above"),
+                               Not(HasSubstr("as it is"))));
+}
+
 TEST_F(Import, WithoutABackendNothingIsChanged) {
   const auto before = text();
   const auto refused = import({"--yes"});

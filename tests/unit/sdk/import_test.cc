@@ -291,6 +291,92 @@ TEST(ImportClaudeDesktop, SaysWhatStaysOnACommandLine) {
   for (const auto& note : notes_of(found, "postgres")) EXPECT_THAT(note, Not(HasSubstr("canary")));
 }
 
+TEST(ImportClaudeDesktop, LooksIntoArgumentsOfEveryShape) {
+  const std::vector<std::pair<const char*, bool>> table = {
+      {R"("mcp-remote", "https://mcp.example/sse", "--header", "Authorization: Bearer lin_canary012")",
+       true},
+      {R"("--header", "X-Api-Key:canary-key")", true},
+      {R"("-H", "X-Api-Key: canary-key")", true},
+      {R"("Authorization:Bearer canary-key")", true},
+      {R"("run", "-e", "DB_PASSWORD=canary-pw")", true},
+      {R"("run", "--env", "API_TOKEN=canary-token")", true},
+      {R"("run", "--env=API_TOKEN=canary-token")", true},
+      {R"("run", "-eAPI_TOKEN=canary-token")", true},
+      {R"("-token", "canary-token")", true},
+      {R"("-c", "export API_TOKEN=canary-token; x")", true},
+      {R"("https://mcp.example/?api_key=canary-key")", true},
+      {R"("--pass", "canary-pw")", true},
+      {R"("--header", "Authorization: Bearer ${AUTH_TOKEN}")", false},
+      {R"("--header", "Authorization:${AUTH_HEADER}")", false},
+      {R"("--header", "Accept: application/json")", false},
+      {R"("-c", "API_TOKEN=$API_TOKEN exec x")", false},
+      {R"("--api-key", "${API_KEY}", "--api-key=${API_KEY}")", false},
+      {R"("run", "-e", "API_TOKEN", "-e", "MODE=canary-mode", "-v", "/secret:/secret:ro")", false},
+      {R"("ghcr.io/acme/token:latest", "token:latest", "--token-file=/run/canary-token")", false},
+      {R"("https://mcp.example/token?page=canary", "--max-tokens", "4096")", false},
+  };
+  for (const auto& [args, secret] : table) {
+    const auto found = Reader().must(
+        R"({"mcpServers": {"a": {"command": "x", "args": [)" + std::string(args) + "]}}}",
+        ImportFormat::ClaudeDesktop);
+    EXPECT_EQ(notes_of(found, "a").size(), secret ? 1u : 0u) << args;
+    for (const auto& note : notes_of(found, "a")) {
+      EXPECT_THAT(note, AllOf(HasSubstr("looks like a secret"), Not(HasSubstr("canary"))));
+    }
+  }
+}
+
+TEST(ImportClaudeDesktop, OptionsOfPosternAreNoSecrets) {
+  const auto found = Reader().must(
+      R"({"mcpServers": {
+        "a": {"command": "postern", "args": ["exec", "a", "--pass", "REGION", "--", "x"]},
+        "b": {"command": "postern", "args": ["exec", "b", "--", "x", "--pass", "canary-pw"]}}})",
+      ImportFormat::ClaudeDesktop);
+  EXPECT_THAT(notes_of(found, "a"), IsEmpty());
+  EXPECT_THAT(notes_of(found, "b"), ElementsAre(HasSubstr("argument 6")));
+}
+
+TEST(ImportClaudeDesktop, SaysWhatStaysInAnAddress) {
+  for (const std::string url :
+       {"https://mcp.example/?api_key=canary-key", "https://mcp.example/sse?x=ghp_canary0123456789",
+        "https://u:canary@mcp.example/", "https://ghp_canary0123456789@mcp.example/",
+        "https://mcp.example/ghp_canary0123456789/sse"}) {
+    for (const std::string name : {"url", "serverUrl", "httpUrl"}) {
+      const auto found = Reader().must(
+          R"({"mcpServers": {"a": {")" + name + R"(": ")" + url + R"("}}})", ImportFormat::McpJson);
+      EXPECT_THAT(notes_of(found, "a"),
+                  ElementsAre(AllOf(HasSubstr("its " + name), Not(HasSubstr("canary")))))
+          << url;
+    }
+  }
+  for (const char* url :
+       {"https://mcp.example/sse?page=2", "https://mcp.example/?api_key=${KEY}"}) {
+    const auto found = Reader().must(
+        R"({"mcpServers": {"a": {"url": ")" + std::string(url) + R"("}}})", ImportFormat::McpJson);
+    EXPECT_THAT(found.servers, IsEmpty()) << url;
+  }
+}
+
+TEST(ImportClaudeDesktop, SaysWhatIsNoString) {
+  const auto found = Reader().must(
+      R"({"mcpServers": {
+        "a": {"command": "x", "env": {"DB_PASSWORD": 123456789012, "A_TOKEN": null,
+                                      "B_TOKEN": true}},
+        "b": {"command": "postern", "args": ["exec", "b"], "env": {"DB_PASSWORD": 123456789012}}}})",
+      ImportFormat::ClaudeDesktop);
+  EXPECT_THAT(notes_of(found, "a"), ElementsAre("DB_PASSWORD stays in env: it is no string"));
+  EXPECT_THAT(notes_of(found, "b"), ElementsAre(HasSubstr("has secrets in env")));
+}
+
+TEST(ImportMcpJson, SaysThatServersOfProjectsStay) {
+  const auto found = Reader().must(
+      R"({"mcpServers": {}, "projects": {
+        "/home/alice/a": {"mcpServers": {"x": {"command": "x", "env": {"A_TOKEN": "canary"}}}},
+        "/home/alice/b": {"mcpServers": {}}, "/home/alice/c": {}}})",
+      ImportFormat::McpJson);
+  EXPECT_THAT(notes_of(found, "projects"), ElementsAre(HasSubstr("(1) are not looked at")));
+}
+
 TEST(ImportClaudeDesktop, SaysWhereAValueStandsOnceMore) {
   const auto found = Reader().must(
       "{\"mcpServers\": {\"a\": {\"command\": \"x\",\n\"args\": [\"canary-0123\"],\n"
@@ -438,7 +524,7 @@ TEST(ImportVsCode, AnEnvFileThatStillHasItsSecretsIsGoneOnWith) {
             (std::map<std::string, std::string>{{"FETCH_TOKEN", "canary-env-file"}}));
 
   reader.files["/home/alice/work/.env"] = "MODE=fast\n";
-  EXPECT_THAT(reader.must(sdk::view(once.files[0].rewritten), ImportFormat::VsCode).files,
+  EXPECT_THAT(reader.must(sdk::view(once.files[0].rewritten), ImportFormat::VsCode).servers,
               IsEmpty());
 }
 
@@ -491,6 +577,8 @@ TEST(ImportSecrets, AreKnownByNameValueOrUrl) {
       {"ANY", "sk-ant-0123456789abcd"},
       {"ANY", "Bearer 0123456789abcdef"},
       {"DATABASE_URL", "postgresql://mcp:pw@db.example/mcp"},
+      {"ANY", "https://mcp.example/sse?mode=fast&apiKey=abcdefgh#top"},
+      {"ANY", "https://mcp.example/?x=ghp_0123456789abcdef"},
   };
   for (const auto& [name, value] : secrets) EXPECT_NE(why_secret(name, value), "") << name << value;
   const std::vector<std::pair<std::string, std::string>> others = {
@@ -503,6 +591,7 @@ TEST(ImportSecrets, AreKnownByNameValueOrUrl) {
       {"AUTH_ENABLED", "true"},
       {"DATABASE_URL", "postgresql://db.example/mcp"},
       {"DATABASE_URL", "postgresql://mcp@db.example/mcp"},
+      {"ANY", "https://mcp.example/token?page=abcdefgh&max_tokens=4096"},
       {"ANY", "sk-short"},
       {"PASSTHROUGH", "abcdefgh"},
       {"GITHUB_TOKEN", ""},
@@ -530,6 +619,21 @@ TEST(ImportDotenv, ReadsAndRewritesWithoutItsSecrets) {
   EXPECT_THAT(notes_of(found.value(), ".env"), ElementsAre(HasSubstr("REFERS_TOKEN stays")));
   EXPECT_EQ(text_of(found.value().files[0].rewritten),
             "# database\r\nREGION=eu # west\n\nREFERS_TOKEN=${OTHER}\n");
+}
+
+TEST(ImportDotenv, SaysWhereAValueStandsOnceMore) {
+  constexpr const char* kText =
+      "# was canary-0123\nA_TOKEN=canary-0123\nB_TOKEN=other-0123\nSAME=canary-0123\n";
+  const auto found = read_dotenv_file(bytes(kText), "a", "/work/.env", {});
+  ASSERT_TRUE(found.ok()) << found.error().detail;
+  EXPECT_THAT(notes_of(found.value(), ".env"),
+              ElementsAre(AllOf(HasSubstr("A_TOKEN stands in the file"), HasSubstr("line 1"))));
+  Reader reader;
+  reader.files["/home/alice/work/.env"] = kText;
+  const auto host =
+      reader.must(R"({"servers": {"a": {"command": "x", "envFile": "${workspaceFolder}/.env"}}})",
+                  ImportFormat::VsCode);
+  EXPECT_THAT(notes_of(host, "a"), ElementsAre(HasSubstr("A_TOKEN stands in the envFile")));
 }
 
 TEST(ImportDotenv, OfNothingButSecretsALineIsLeft) {
