@@ -226,10 +226,16 @@ const FieldValue* named(const Pairs& pairs, const std::string& name) {
   return nullptr;
 }
 
-/// How what a release delivers compares with what was found; nothing when it does not deliver all.
+bool is_delivered(const FoundSecret& secret) {
+  return !secret.variable.empty() || !secret.header.empty();
+}
+
+/// How what a release delivers compares with what was found; nothing when it does not deliver all
+/// that it should.
 std::optional<Stored> compared(const FoundServer& server, const sdk::ReleasedItem& item) {
   bool same = true;
   for (const auto& secret : server.secrets) {
+    if (!is_delivered(secret)) continue;
     const auto* value = !secret.variable.empty() ? named(item.env, secret.variable)
                                                  : named(item.headers, secret.header);
     if (value == nullptr) return std::nullopt;
@@ -519,7 +525,6 @@ class Import {
     POSTERN_CHECK(prepare_tenant());
     for (const auto& planned : planned_) POSTERN_CHECK(store(planned));
     for (const auto& file : found_.files) POSTERN_CHECK(store_original(file));
-    if (found_.files.empty()) return {};
     POSTERN_CHECK(try_releases());
     for (const auto& file : found_.files) {
       POSTERN_CHECK(
@@ -658,15 +663,17 @@ class Import {
     std::set<std::string> fields;
     for (const auto& secret : server.secrets) fields.insert(secret.field);
     const std::set<std::string> has(info.fields.begin(), info.fields.end());
-    const bool all = server.imported
-                         ? std::includes(has.begin(), has.end(), fields.begin(), fields.end())
-                         : has == fields;
-    if (info.state != "live" || !all) return server.imported ? Stored::Lacks : Stored::Differs;
+    const bool whole = server.imported
+                           ? std::includes(has.begin(), has.end(), fields.begin(), fields.end())
+                           : has == fields;
+    if (info.state != "live" || !whole) return server.imported ? Stored::Lacks : Stored::Differs;
     if (owner_options().as_user) {
       if (!releases_) return Stored::Unknown;
       const auto item = releases_->ask(server.backend);
       if (!item.ok() || item.value().credential_version != info.version) return Stored::Unknown;
-      return compared(server, item.value()).value_or(Stored::Unknown);
+      const auto outcome = compared(server, item.value()).value_or(Stored::Unknown);
+      const bool all = std::all_of(server.secrets.begin(), server.secrets.end(), is_delivered);
+      return outcome == Stored::Same && !all ? Stored::Unknown : outcome;
     }
     const auto shown = access_->client.reveal_credential(tenant_, name, access_->owner,
                                                          "postern import: is it the same");
@@ -789,20 +796,21 @@ class Import {
           "--client-id, --client-secret-file and --subject-token-file, as `postern exec` does");
       return {};
     }
+    const std::string so_far =
+        found_.files.empty() ? "; its credential is stored" : "; no file was changed";
     for (const auto& planned : planned_) {
       const auto& server = *planned.server;
       auto item = releases_->ask(server.backend);
       if (!item.ok()) {
         auto error = std::move(item).error();
-        error.detail = "backend " + server.backend + ": " + error.detail + "; no file was changed";
+        error.detail = "backend " + server.backend + ": " + error.detail + so_far;
         return error;
       }
       const auto outcome = compared(server, item.value());
       const bool kept = options_.keep_stored && outcome == Stored::Differs;
       if (outcome != Stored::Same && !kept) {
         return sdk::fail(ErrorKind::Usage, "backend " + server.backend +
-                                               " does not deliver what was stored; no file was "
-                                               "changed");
+                                               " does not deliver what was stored" + so_far);
       }
     }
     return {};

@@ -30,14 +30,6 @@ bool takes_server(const ImportRules& rules, const std::string& name) {
   return rules.servers.empty() || contains(rules.servers, name);
 }
 
-/// Why no variable of this name can be released; empty: it can.
-std::string why_not_delivered(const std::string& name) {
-  if (!is_field_name(name)) return "no credential can have a field of that name";
-  if (hijacking_variable(name)) return "such a variable could take over the started program";
-  if (names_a_steering_file(name)) return "such a variable is delivered as a file only";
-  return {};
-}
-
 /// The text without what was taken out. Never nothing at all, which no credential could keep.
 sdk::SecretBytes left_of(std::string_view text, const TextEdits& edits) {
   auto left = edits.apply(text);
@@ -574,6 +566,12 @@ class HostReader {
         server.notes.push_back("a header whose name no field can have stays");
         continue;
       }
+      const auto taken = [&](const FoundSecret& secret) { return secret.field == field; };
+      if (std::any_of(server.secrets.begin(), server.secrets.end(), taken)) {
+        server.notes.push_back("header " + header.name + " stays: another one is the field " +
+                               field);
+        continue;
+      }
       FoundSecret secret{field, {}, header.name, reason, value_of({})};
       if (!take(server, std::move(secret), sdk::view(text))) {
         server.secrets.clear();
@@ -672,6 +670,13 @@ class HostReader {
 }  // namespace
 
 bool is_field_name(std::string_view name) { return name.size() <= 64 && is_variable_name(name); }
+
+std::string why_not_delivered(const std::string& name) {
+  if (!is_field_name(name)) return "no credential can have a field of that name";
+  if (hijacking_variable(name)) return "such a variable could take over the started program";
+  if (names_a_steering_file(name)) return "such a variable is delivered as a file only";
+  return {};
+}
 
 std::string as_variable(std::string_view text) {
   std::string out;
@@ -806,7 +811,11 @@ sdk::Result<Found> read_docker_catalog(std::string_view text, const std::string&
     std::set<std::string> seen;
     const auto add = [&](const std::string& variable, const std::string& why,
                          std::optional<SecureBuffer> value) {
-      if (!why_not_delivered(variable).empty() || !seen.insert(variable).second) return;
+      if (!seen.insert(variable).second) return;
+      if (const auto not_that = why_not_delivered(variable); !not_that.empty()) {
+        server.notes.push_back("a variable of it is not imported: " + not_that);
+        return;
+      }
       if (value) add_secret(server, {variable, variable, {}, why, FieldValue(std::move(*value))});
     };
     each("secrets", [&](const Json& item) {
@@ -826,8 +835,10 @@ sdk::Result<Found> read_docker_catalog(std::string_view text, const std::string&
       }
       wipe(value);
     });
-    if (server.secrets.empty()) continue;
-    POSTERN_TRY(server.backend, backend_of(name, rules));
+    if (server.secrets.empty() && server.notes.empty()) continue;
+    if (!server.secrets.empty()) {
+      POSTERN_TRY(server.backend, backend_of(name, rules));
+    }
     found.servers.push_back(std::move(server));
   }
   return found;

@@ -144,6 +144,9 @@ sdk::Result<std::string> backend_of(const std::string& server, const ImportRules
 /// Whether a credential can have this field, and an environment this variable.
 bool is_field_name(std::string_view name);
 
+/// Why no variable of this name can be released; empty: it can.
+std::string why_not_delivered(const std::string& name);
+
 /// In capitals, with an underscore for whatever a variable's name cannot have.
 std::string as_variable(std::string_view text);
 

@@ -2,7 +2,6 @@
 
 #include "cli/import_sources.h"
 #include "core/ids.h"
-#include "core/variables.h"
 #include "postern/json.h"
 #include "postern/secret_file.h"
 
@@ -190,10 +189,18 @@ sdk::Result<FoundServer> parse_vault_secret(std::string_view body, const std::st
       server.notes.push_back(shown + " stays: a credential has at most " +
                              std::to_string(kMaxImportFields) + " fields");
     } else if (!value.get_ref<const std::string&>().empty()) {
-      const auto variable = as_variable(name);
-      const bool usable = !hijacking_variable(variable) && !names_a_steering_file(variable);
+      auto variable = as_variable(name);
+      auto not_that = why_not_delivered(variable);
+      const auto same = [&](const FoundSecret& secret) { return secret.variable == variable; };
+      if (std::any_of(server.secrets.begin(), server.secrets.end(), same)) {
+        not_that = "another key is the variable " + variable;
+      }
+      if (!not_that.empty()) {
+        server.notes.push_back(name + " is stored, and not delivered: " + not_that);
+        variable.clear();
+      }
       server.secrets.push_back({name,
-                                usable ? variable : std::string(),
+                                variable,
                                 {},
                                 "it is in Vault",
                                 FieldValue(SecureBuffer::copy_of(

@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "support/service_fixture.h"
+#include "unit/sdk/fake_server.h"
 #include "unit/sdk/run_program.h"
 #include "unit/sdk/temp_folder.h"
 
@@ -382,6 +383,48 @@ TEST_F(Import, WhatNoLongerFitsIsSaid) {
   EXPECT_THAT(text(), HasSubstr("canary-c"));
   EXPECT_EQ(import({"--restore", "--yes", "--overwrite"}).code, 0);
   EXPECT_THAT(text(), HasSubstr("canary-b"));
+}
+
+/// A Vault with one secret.
+class ImportOfVault : public Import {
+ protected:
+  ImportOfVault() : Import("import-vault-" + unique()) { folder_.write("vault", "hvs.canary\n"); }
+
+  Finished import_vault(std::vector<std::string> more) const {
+    more.insert(more.begin(), {"--vault", vault_.url(), "--vault-token-file", folder_.path("vault"),
+                               "--prefix", "team/github"});
+    const auto done = import_of(more);
+    EXPECT_THAT(done.out + done.err, Not(HasSubstr("canary")));
+    return done;
+  }
+
+  FakeServer vault_{[](const SeenRequest& request) {
+    return request.target == "/v1/secret/data/team/github"
+               ? json_reply(200, R"({"data":{"data":{"api_key":"canary-a","API_KEY":"canary-b",
+                                                     "ld_preload":"canary-c"}}})")
+               : json_reply(404, R"({"errors":[]})");
+  }};
+};
+
+TEST_F(ImportOfVault, WhatIsNotDeliveredIsSaid) {
+  const auto done = import_vault({"--yes", "--apply"});
+  EXPECT_EQ(done.code, 0) << done.err;
+  EXPECT_THAT(done.err, AllOf(HasSubstr("api_key is stored, and not delivered"),
+                              HasSubstr("ld_preload is stored, and not delivered")));
+  const auto item =
+      item_of(tenant_.release(tenant_.user_token("alice"), {{{"backend", "team-github"}}}));
+  EXPECT_EQ(item.at("env"), (Json{{"API_KEY", "canary-b"}}));
+  // Two of its values cannot be compared.
+  EXPECT_EQ(import_vault({"--yes"}).code, 2);
+}
+
+TEST_F(ImportOfVault, TheReleaseIsTried) {
+  auto manifest = Json::parse(import_vault({"--manifest"}).out);
+  manifest.erase("bindings");
+  ASSERT_THAT(tenant_.api("PUT", "/manifest", tenant_.operator_token(), manifest), HasStatus(200));
+  const auto refused = import_vault({"--yes"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("its credential is stored"));
 }
 
 TEST_F(Import, TheTenantsOwn) {

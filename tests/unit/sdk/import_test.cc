@@ -540,6 +540,16 @@ TEST(ImportVsCode, AnEnvFileOfAnUnknownBackendIsSaid) {
   EXPECT_THAT(notes_of(found, "fetch"), Contains(HasSubstr("its envFile has secrets")));
 }
 
+TEST(ImportVsCode, TwoHeadersAreNotOneField) {
+  const auto found = Reader().must(
+      R"({"servers": {"a": {"url": "https://mcp.example",
+        "headers": {"X-Api-Key": "canary-one", "x_api_key": "canary-two"}}}})",
+      ImportFormat::VsCode);
+  EXPECT_EQ(secrets_of(found, "a"),
+            (std::map<std::string, std::string>{{"HEADER_X_API_KEY", "canary-one"}}));
+  EXPECT_THAT(notes_of(found, "a"), Contains(HasSubstr("header x_api_key stays: another one")));
+}
+
 TEST(ImportCursor, TakesWhatTheEnvironmentHas) {
   Reader reader;
   reader.environment["GH"] = "ghp_canary";
@@ -695,6 +705,12 @@ TEST(ImportDockerCatalog, TakesWhatItsServersNeed) {
   EXPECT_EQ(secrets_of(found.value(), "team"),
             (std::map<std::string, std::string>{{"TEAM_TOKEN", "canary-in-catalogue"}}));
   EXPECT_THAT(found.value().files, IsEmpty());
+  reader.environment["LD_PRELOAD"] = "canary";
+  const auto steered = read_docker_catalog("registry: {a: {secrets: [{env: LD_PRELOAD}]}}",
+                                           "catalog.yaml", reader.rules);
+  ASSERT_TRUE(steered.ok()) << steered.error().detail;
+  EXPECT_THAT(secrets_of(steered.value(), "a"), IsEmpty());
+  EXPECT_THAT(notes_of(steered.value(), "a"), ElementsAre(HasSubstr("is not imported")));
   EXPECT_FALSE(read_docker_catalog("a: 1", "c.yaml", reader.rules).ok());
   EXPECT_FALSE(read_docker_catalog("registry: {a: 1, a: 2}", "c.yaml", reader.rules).ok());
 }
@@ -753,6 +769,22 @@ TEST(ImportVault, APathIsTheNameThatItsClientsUse) {
   EXPECT_EQ(server.backend, "team-github");
   EXPECT_EQ(server.credential_name(), "team..github");
   EXPECT_EQ(server.secrets[0].variable, "TOKEN");
+}
+
+TEST(ImportVault, SaysWhatIsNotDelivered) {
+  const auto server =
+      parse_vault_secret(
+          R"({"data":{"data":{"api_key":"canary-a","API_KEY":"canary-b","ld_preload":"canary-c"}}})",
+          "team/github", {})
+          .value();
+  std::map<std::string, std::string> variables;
+  for (const auto& secret : server.secrets) variables[secret.field] = secret.variable;
+  EXPECT_EQ(variables, (std::map<std::string, std::string>{
+                           {"API_KEY", "API_KEY"}, {"api_key", ""}, {"ld_preload", ""}}));
+  EXPECT_THAT(server.notes, ElementsAre(AllOf(HasSubstr("api_key is stored, and not delivered"),
+                                              HasSubstr("another key is the variable API_KEY")),
+                                        AllOf(HasSubstr("ld_preload is stored, and not delivered"),
+                                              HasSubstr("could take over"))));
 }
 
 TEST(ImportVault, RefusesAnswersThatAreNone) {
