@@ -429,6 +429,7 @@ class Import {
     if (found_.unfinished) {
       return sdk::fail(ErrorKind::Usage, "secrets stay where they are, as it says above");
     }
+    if (settings_.json) return show_plan();
     return print(found_.servers.empty() ? "there is nothing to import, as it is\n"
                                         : "there is nothing to import; what stays is said above\n");
   }
@@ -530,12 +531,19 @@ class Import {
       POSTERN_CHECK(
           replace_unchanged(file.path, sdk::view(file.original), sdk::view(file.rewritten)));
       POSTERN_CHECK(
-          print(printable(file.path) + " rewritten; postern import --restore puts it back\n"));
+          tell(printable(file.path) + " rewritten; postern import --restore puts it back"));
     }
     return {};
   }
 
  private:
+  /// What was done. Standard output has the plan alone when that is JSON.
+  sdk::Status tell(const std::string& line) const {
+    if (!settings_.json) return print(line + "\n");
+    say_note(line);
+    return {};
+  }
+
   /// CredentialOptions with the owner that is meant when none is named.
   CredentialOptions owner_options() const {
     auto out = options_.credential;
@@ -784,8 +792,8 @@ class Import {
       }
       return error;
     }
-    return print("credential " + printable(name) + ": version " +
-                 std::to_string(info.value().version) + " stored\n");
+    return tell("credential " + printable(name) + ": version " +
+                std::to_string(info.value().version) + " stored");
   }
 
   /// What `postern exec` will be given, before any file depends on it.

@@ -232,6 +232,17 @@ TEST_F(Import, WhatStaysIsSaidEachTime) {
                                Not(HasSubstr("as it is"))));
 }
 
+TEST_F(Import, AsJsonStandardOutputIsOneDocument) {
+  for (const char* stored : {"new", ""}) {
+    const auto done = import({"--json", "--yes", "--apply"});
+    EXPECT_EQ(done.code, 0) << done.err;
+    const auto plan = Json::parse(done.out, nullptr, false);
+    ASSERT_TRUE(plan.is_object()) << done.out;
+    EXPECT_EQ(plan["servers"].size(), *stored == '\0' ? 0u : 1u);
+    EXPECT_EQ(done.err.find("rewritten;") != std::string::npos, *stored != '\0') << done.err;
+  }
+}
+
 TEST_F(Import, WithoutABackendNothingIsChanged) {
   const auto before = text();
   const auto refused = import({"--yes"});
