@@ -426,9 +426,7 @@ class Import {
   }
 
   sdk::Status show_nothing() const {
-    if (found_.unfinished) {
-      return sdk::fail(ErrorKind::Usage, "secrets stay where they are, as it says above");
-    }
+    if (found_.unfinished) return unfinished();
     if (settings_.json) return show_plan();
     return print(found_.servers.empty() ? "there is nothing to import, as it is\n"
                                         : "there is nothing to import; what stays is said above\n");
@@ -533,10 +531,15 @@ class Import {
       POSTERN_CHECK(
           tell(printable(file.path) + " rewritten; postern import --restore puts it back"));
     }
-    return {};
+    return found_.unfinished ? unfinished() : sdk::Status();
   }
 
  private:
+  static sdk::Status unfinished() {
+    return sdk::fail(ErrorKind::Usage,
+                     "secrets stay in an envFile of an earlier import, as it says above");
+  }
+
   /// What was done. Standard output has the plan alone when that is JSON.
   sdk::Status tell(const std::string& line) const {
     if (!settings_.json) return print(line + "\n");

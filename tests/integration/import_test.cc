@@ -192,6 +192,22 @@ TEST_F(ImportOfTwoFiles, NothingIsChangedWhenOneCannotBeWritten) {
               HasStatus(404));
 }
 
+TEST_F(ImportOfTwoFiles, WhatCannotBeGoneOnWithEndsWithAnError) {
+  auto host = Json::parse(folder_.read(kHost));
+  host["servers"]["unknown"] = {{"command", "postern"},
+                                {"args", {"exec", "--pass", "MODE", "unknown", "--", "x"}},
+                                {"envFile", folder_.path("other.env")}};
+  folder_.write(kHost, host.dump());
+  folder_.write("other.env", variables_);
+  for (int run = 0; run < 2; ++run) {
+    const auto done = import_of({folder_.path(kHost), "--yes", "--apply"});
+    EXPECT_EQ(done.code, 2);
+    EXPECT_THAT(done.err, HasSubstr("unknown: it runs postern already, and its envFile has"));
+    EXPECT_EQ(folder_.read(kVariables), "MODE=fast\n");
+    EXPECT_EQ(folder_.read("other.env"), variables_);
+  }
+}
+
 TEST_F(ImportOfTwoFiles, WhatEndedBetweenThemIsGoneOnWith) {
   ASSERT_EQ(import_of({folder_.path(kHost), "--yes", "--apply"}).code, 0);
   EXPECT_EQ(folder_.read(kVariables), "MODE=fast\n");
