@@ -84,8 +84,8 @@ Status replace_private_file(const std::filesystem::path& path, std::string_view 
 Status sync_file(const std::filesystem::path& path) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   if (file.get() >= 0 && ::fsync(file.get()) == 0 && sync_directory(path.parent_path())) return {};
-  return fail(ErrorCode::Unavailable, path.string() + ": cannot be synced: " +
-                                          std::system_category().message(errno));
+  return fail(ErrorCode::Unavailable,
+              path.string() + ": cannot be synced: " + std::system_category().message(errno));
 }
 
 }  // namespace postern
