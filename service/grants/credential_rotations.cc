@@ -178,12 +178,8 @@ Result<CredentialRotations::Rotation> CredentialRotations::configure(
   POSTERN_TRY(const auto is, store_.find(tenant, key));
   if (settings) {
     POSTERN_CHECK(check_settings(tenant, key, *settings));
-    // Tried on the value that is there: what cannot be rotated so is refused now, and not
-    // at night.
     if (settings->made_as() != RotationKind::Manual && is.state == vault::VersionState::Live) {
-      auto tried = *settings;
-      tried.key = crypto::KeyPairKind::Ed25519;  // any is in the same place, and this is quick
-      POSTERN_CHECK(make(tenant, key, is, tried, nullptr));
+      POSTERN_CHECK(try_on(tenant, key, is, *settings));
     }
   }
   return store_.change(tenant, key, "", [&](Rotation& now) -> Result<Effect> {
@@ -237,6 +233,13 @@ Result<CredentialRotations::Made> CredentialRotations::make(const TenantId& tena
   return out;
 }
 
+Status CredentialRotations::try_on(const TenantId& tenant, const Key& key, const Rotation& is,
+                                   RotationSettings settings) {
+  settings.key = crypto::KeyPairKind::Ed25519;  // any is in the same place, and this is quick
+  POSTERN_CHECK(make(tenant, key, is, settings, nullptr));
+  return {};
+}
+
 Result<CredentialRotations::Rotation> CredentialRotations::begin(
     const TenantId& tenant, const Key& key, const Rotation& is, RotationSettings settings,
     const Fields* given, const CredentialRotationStore::Lease& lease, audit::Event record) {
@@ -275,9 +278,10 @@ Status CredentialRotations::may_rotate(const Rotation& rotation) const {
   return can_rotate(rotation);
 }
 
-Status CredentialRotations::may_begin(const TenantId& tenant, const Rotation& rotation) const {
+Status CredentialRotations::may_begin(const TenantId& tenant, const Rotation& rotation) {
   POSTERN_CHECK(can_rotate(rotation));
-  return check_settings(tenant, rotation.key, *rotation.settings);
+  POSTERN_CHECK(check_settings(tenant, rotation.key, *rotation.settings));
+  return try_on(tenant, rotation.key, rotation, *rotation.settings);
 }
 
 Status CredentialRotations::can_rotate(const Rotation& rotation) const {
@@ -485,7 +489,8 @@ Result<CredentialRotations::Rotation> CredentialRotations::begin_scheduled(const
     if (!is.wanted && (!is.settings || !is.settings->interval)) {
       return fail(ErrorCode::Conflict, "nothing is scheduled");
     }
-    POSTERN_CHECK(may_begin(tenant, is));
+    POSTERN_CHECK(can_rotate(is));
+    POSTERN_CHECK(check_settings(tenant, key, *is.settings));
     auto settings = *is.settings;
     if (is.wanted) settings.grace = seconds(0);
     return begin(tenant, key, is, std::move(settings), nullptr, {lease, clock_.now() + kLease},

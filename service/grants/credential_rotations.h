@@ -65,9 +65,9 @@ class CredentialRotations {
                           audit::Event record);
   /// Whether rotate() would begin one, as far as the row tells.
   Status may_rotate(const Rotation& rotation) const;
-  /// Likewise, once none is under way; and whether what it needs outside is there. For dry
-  /// runs. Errors: as rotate().
-  Status may_begin(const TenantId& tenant, const Rotation& rotation) const;
+  /// Likewise, once none is under way; and whether what it needs outside is there, and a new
+  /// value could follow the one that is there. For dry runs. Errors: as rotate().
+  Status may_begin(const TenantId& tenant, const Rotation& rotation);
 
   /// The value before is retired now. Errors: Conflict unless one waits for that.
   Result<Rotation> end_grace(const TenantId& tenant, const Key& key, audit::Event record);
@@ -126,6 +126,9 @@ class CredentialRotations {
   };
   Result<Made> make(const TenantId& tenant, const Key& key, const Rotation& is,
                     const vault::RotationSettings& settings, const vault::Fields* given);
+  /// What cannot be rotated so is refused before its hour. Errors: as make().
+  Status try_on(const TenantId& tenant, const Key& key, const Rotation& is,
+                vault::RotationSettings settings);
   Result<Rotation> begin(const TenantId& tenant, const Key& key, const Rotation& is,
                          vault::RotationSettings settings, const vault::Fields* given,
                          const vault::CredentialRotationStore::Lease& lease, audit::Event record);

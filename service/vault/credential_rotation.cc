@@ -120,10 +120,8 @@ Status make_password(const RotationSettings& settings, const std::string& role, 
     if (!role.empty()) fields.insert_or_assign("username", value_of(role));
     return {};
   }
-  const auto found = fields.find("url");
-  if (found == fields.end()) return fail(ErrorCode::Conflict, "the credential has no field url");
   std::string made;
-  const bool has = found->second.expose([&](ByteView bytes) {
+  const bool has = fields.at("url").expose([&](ByteView bytes) {
     const auto parts = parts_of(as_text(bytes));
     if (!parts) return false;
     made.reserve(bytes.size() + 1024);
@@ -256,14 +254,18 @@ Result<LogIn> log_in_of(const Fields& fields, std::string_view password_field) {
 
 Result<GeneratedFields> generate_fields(const RotationSettings& settings, const Fields& current,
                                         const std::string& role, std::string_view comment) {
+  if (settings.made_as() == RotationKind::Manual) {
+    return fail(ErrorCode::Conflict, "the new value must be given: nothing makes one");
+  }
+  // Beside the old value, which would stay in force, a new one replaces nothing.
+  if (current.count(settings.field) == 0) {
+    return fail(ErrorCode::Conflict, "the credential has no field " + settings.field +
+                                         ": field must name the one that is to be replaced");
+  }
   GeneratedFields out{copy_of(current)};
-  switch (settings.made_as()) {
-    case RotationKind::Password:
-      POSTERN_CHECK(make_password(settings, role, out.fields));
-      return out;
-    case RotationKind::KeyPair:
-    case RotationKind::SshKey: break;
-    default: return fail(ErrorCode::Conflict, "the new value must be given: nothing makes one");
+  if (settings.made_as() == RotationKind::Password) {
+    POSTERN_CHECK(make_password(settings, role, out.fields));
+    return out;
   }
   if (out.fields.count("certificate") != 0) {
     return fail(ErrorCode::Conflict,

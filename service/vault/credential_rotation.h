@@ -238,8 +238,8 @@ struct GeneratedFields {
   std::string public_half{};
 };
 /// @param role  of Postgres: goes into the field `username`, or into the URL.
-/// Errors: Conflict when the current value cannot be taken over (a certificate of the key
-/// before, no URL).
+/// Errors: Conflict when the current value cannot be taken over (no such field, a certificate
+/// of the key before, no URL).
 Result<GeneratedFields> generate_fields(const RotationSettings& settings, const Fields& current,
                                         const std::string& role, std::string_view comment);
 /// Whether a made key pair is one. Errors: Conflict.

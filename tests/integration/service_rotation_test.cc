@@ -739,6 +739,35 @@ TEST_F(ServiceRotation, InBulkByLabelGivesTheLabelledNewValuesAndNoOther) {
   EXPECT_THAT(rotated, testing::UnorderedElementsAre("one", "two"));
 }
 
+TEST_F(ServiceRotation, ThatWouldReplaceNothingIsRefused) {
+  put("/credentials/api", {{"fields", {{"token", "stolen"}}}, {"labels", {{"team", "data"}}}});
+  const auto shown = [&] {
+    const auto reply =
+        tenant.api("POST", "/credentials/api/reveal", tenant.admin, {{"reason", "a test"}});
+    return json_of(reply).at("fields");
+  };
+  const auto refused =
+      tenant.api("PUT", "/credentials/api/rotation", tenant.admin, {{"kind", "password"}});
+  EXPECT_THAT(refused, IsProblem(409, "conflict"));
+  EXPECT_THAT(refused.body, HasSubstr("no field password"));
+  EXPECT_THAT(rotate("api", {{"generate", {{"kind", "ssh_key"}}}}), IsProblem(409, "conflict"));
+  // Settings that fitted the value before, and not the one that was stored since.
+  put("/credentials/api", {{"fields", {{"password", "before"}}}});
+  put("/credentials/api/rotation", {{"kind", "password"}});
+  put("/credentials/api", {{"fields", {{"token", "stolen"}}}});
+  EXPECT_THAT(rotate("api"), IsProblem(409, "conflict"));
+  for (const bool dry_run : {true, false}) {
+    const auto bulk = json_of(tenant.api("POST", "/rotations", tenant.admin,
+                                         {{"labels", {{"team", "data"}}}, {"dry_run", dry_run}}));
+    EXPECT_EQ(bulk.at("items").at(0).at("status"), "refused") << bulk;
+  }
+  EXPECT_EQ(shown(), (Json{{"token", "stolen"}}));
+  put("/credentials/api/rotation", {{"kind", "password"}, {"field", "token"}});
+  EXPECT_THAT(rotate("api"), HasStatus(200));
+  EXPECT_EQ(shown().size(), 1U);
+  EXPECT_NE(shown().at("token"), "stolen");
+}
+
 TEST_F(ServiceRotation, TheReportSaysHowOldAValueIsAndWhetherItIsOverdue) {
   const auto now = SystemClock().now();
   const auto make = [&](const std::string& name, const Json& due) {

@@ -93,6 +93,28 @@ TEST(GenerateFields, MakesOneFieldAnewAndKeepsTheOthers) {
   EXPECT_EQ(made.value().fields.size(), 2U);
 }
 
+TEST(GenerateFields, ReplacesAFieldThatIsThereAndAddsNoneBesideIt) {
+  for (const auto kind : {RotationKind::Password, RotationKind::KeyPair, RotationKind::SshKey}) {
+    RotationSettings settings;
+    settings.kind = kind;
+    settings.field = "password";
+    const auto beside = generate_fields(settings, fields({{"token", "stolen"}}), "", "x");
+    ASSERT_EQ(code_of(beside), ErrorCode::Conflict) << to_string(kind);
+    EXPECT_THAT(beside.error().detail, HasSubstr("no field password"));
+    EXPECT_THAT(beside.error().detail, testing::Not(HasSubstr("stolen")));
+    settings.field = "token";
+    EXPECT_TRUE(generate_fields(settings, fields({{"token", "stolen"}}), "", "x").ok());
+  }
+  // The public half is made besides.
+  RotationSettings pair;
+  pair.kind = RotationKind::KeyPair;
+  pair.field = "private_key";
+  pair.public_field = "public_key";
+  const auto made = generate_fields(pair, fields({{"private_key", "old"}}), "", "x");
+  ASSERT_TRUE(made.ok());
+  EXPECT_EQ(text(made.value().fields.at("public_key")), made.value().public_half);
+}
+
 TEST(GenerateFields, PutsRoleAndPasswordIntoAUrl) {
   RotationSettings settings;
   settings.kind = RotationKind::Postgres;
