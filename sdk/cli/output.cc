@@ -115,6 +115,8 @@ int exit_code_of(const sdk::Error& error) {
 int report(const sdk::Error& error, std::string_view doing) {
   std::string line;
   if (!doing.empty()) line = "cannot " + printable(doing) + ": ";
+  // What the words are about: `/fields/password: must have no colon`.
+  if (!error.pointer.empty()) line += printable(error.pointer) + ": ";
   line += printable(error.detail);
   if (error.kind == sdk::ErrorKind::Refused) {
     line += " (";

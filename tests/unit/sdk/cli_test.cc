@@ -1399,6 +1399,17 @@ TEST(CliRotation, RotatesByHandOrByGeneratorAndWaits) {
   EXPECT_EQ(json::parse(requests[2].body), json::object());
 }
 
+TEST(CliRotation, ARefusalSaysWhichMemberItIsAbout) {
+  const Cli cli([](const SeenRequest&) {
+    return problem_reply(400, R"({"detail":"is required","pointer":"/url"})");
+  });
+  const auto refused =
+      cli.run({"rotation", "set", "w1", "--tenant-owned", "--settings", R"({"kind":"webhook"})"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err,
+              StartsWith("postern: cannot say how w1 is rotated: /url: is required (HTTP 400)\n"));
+}
+
 TEST(CliRotation, ListsAndRotatesManyPageByPage) {
   const Cli cli([](const SeenRequest& request) {
     const bool second = request.target.find("cursor=") != std::string::npos ||
