@@ -285,7 +285,8 @@ struct Service::Impl {
                  &row_mover,
                  &wrapping,
                  &transit,
-                 &erasures} {
+                 &erasures,
+                 &rotations} {
     http::add_oauth_endpoints(router, gate, services);
     http::add_token_status_endpoints(router, gate, services);
     http::add_admin_endpoints(router, gate, services);

@@ -59,11 +59,6 @@ std::string words_of(const Error& error) {
   return shortened(error.detail.empty() ? std::string(to_string(error.code)) : error.detail);
 }
 
-bool is_before_current(RotationPhase phase) {
-  return phase == RotationPhase::Pending || phase == RotationPhase::Set ||
-         phase == RotationPhase::Tested;
-}
-
 /// Somebody stored another value, or took away the one that was to be followed.
 bool is_passed_by(const CredentialRotation& is) {
   return is.version != is.running.old_version || is.state != vault::VersionState::Live;

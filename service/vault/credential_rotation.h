@@ -91,6 +91,11 @@ enum class RotationPhase {
 };
 std::string_view to_string(RotationPhase phase) noexcept;  ///< "", "pending", …, "rolling_back"
 std::optional<RotationPhase> parse_rotation_phase(std::string_view text) noexcept;
+/// A new value is under way, and not handed out yet.
+constexpr bool is_before_current(RotationPhase phase) noexcept {
+  return phase == RotationPhase::Pending || phase == RotationPhase::Set ||
+         phase == RotationPhase::Tested;
+}
 
 /// One rotation, from its beginning to its end. It goes on with the settings it began with.
 struct RunningRotation {

@@ -839,6 +839,72 @@ TEST_F(ServiceRotation, AUserRotatesTheirOwnAndTellsNobodyOutside) {
   EXPECT_THAT(own("POST", "/rotate", {{"fields", {{"token", "by hand"}}}}), HasStatus(200));
 }
 
+TEST_F(ServiceRotation, AUserTakesNothingAwayFromARotationThatIsAnAdmins) {
+  tenant.manifest["settings"]["vault_api"] = {{"clients", {"gw-01"}}};
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  const auto alice = tenant.user_token("alice");
+  tenant.store("alice", "github", {{"token", "of-alice"}});
+  const auto query = "?issuer=" + percent_encoded(tenant.idp.issuer()) + "&subject=alice";
+  const auto by = [&](const std::string& token, const char* method, const std::string& path,
+                      const Json& body = nullptr) {
+    return tenant.api(method, "/credentials/github" + path, token, body).status;
+  };
+  const auto vault = [&](const char* method, const std::string& path, const Json& body = nullptr) {
+    return tenant
+        .ask(method, "/t/rotating/v1/secret/" + path, {{"X-Vault-Token", alice}},
+             body.is_null() ? "" : body.dump())
+        .status;
+  };
+  const auto phase_is = [&](const std::string& wanted) {
+    eventually(
+        [&] {
+          const auto reply =
+              tenant.api("GET", "/credentials/github/rotation" + query, tenant.admin);
+          return phase(json_of(reply)) == wanted;
+        },
+        ("it is " + wanted).c_str());
+  };
+  put("/credentials/hook-secret" + query, {{"fields", {{"secret", Hook::kSecret}}}});
+  put("/credentials/github/rotation" + query, {{"kind", "webhook"},
+                                               {"field", "token"},
+                                               {"grace_seconds", 3600},
+                                               {"url", hook.url()},
+                                               {"secret_credential", "hook-secret"}});
+  const Json latest{{"versions", {1}}};
+  hook.answer("rotation.set", 503);
+  ASSERT_EQ(by(tenant.admin, "POST", "/rotate" + query, Json::object()), 202);
+  // Without the latest version the new value would be given up.
+  EXPECT_EQ(by(alice, "DELETE", "/versions/1"), 403);
+  EXPECT_EQ(by(alice, "POST", "/versions/1/destroy"), 403);
+  EXPECT_EQ(vault("DELETE", "data/github"), 403);
+  EXPECT_EQ(vault("POST", "delete/github", latest), 403);
+  EXPECT_EQ(vault("POST", "destroy/github", latest), 403);
+  hook.answer("rotation.set", 200);
+  phase_is("previous");
+  // Without the credential nobody would be told to end the value before.
+  EXPECT_EQ(by(alice, "DELETE", ""), 403);
+  EXPECT_EQ(vault("DELETE", "metadata/github"), 403);
+  EXPECT_EQ(by(alice, "DELETE", "/versions/1"), 200) << "it is not handed out any more";
+  EXPECT_THAT(hook.told(), Not(testing::Contains("rotation.retire")));
+  ASSERT_EQ(by(tenant.admin, "POST", "/rotation/retire" + query), 202);
+  phase_is("");
+  EXPECT_THAT(hook.told(), testing::Contains("rotation.retire"));
+  // An emergency asked for another one, which has not begun yet.
+  const auto want = [&](bool wanted) {
+    pqxx::connection connection(service.database().superuser());
+    pqxx::nontransaction tx(connection);
+    tx.exec("UPDATE postern.credential_rotation SET next_at = NULL, wanted = " +
+            std::string(wanted ? "true" : "false"));
+  };
+  want(true);
+  EXPECT_EQ(by(alice, "DELETE", ""), 403);
+  EXPECT_EQ(by(alice, "DELETE", "/versions/2"), 403);
+  EXPECT_EQ(by(alice, "POST", "/rotate", {{"fields", {{"token", "x"}}}}), 403);
+  want(false);
+  EXPECT_EQ(by(alice, "DELETE", "/versions/2"), 200);
+  EXPECT_EQ(by(alice, "DELETE", ""), 204) << "her own, when nothing is under way";
+}
+
 TEST_F(ServiceRotation, AnEmergencyRotatesOrDisablesWhatWasTouchedAndNothingElse) {
   const auto alice = tenant.user_token("alice"), bob = tenant.user_token("bob");
   tenant.store("alice", "github", {{"token", "of-alice"}});

@@ -4,6 +4,7 @@
 
 #include "core/text.h"
 #include "core/time_format.h"
+#include "grants/credential_rotations.h"
 
 namespace postern::http {
 namespace {
@@ -15,6 +16,21 @@ Error malformed(std::string pointer, std::string detail) {
   Error error = fail(ErrorCode::MalformedRequest, std::move(detail));
   error.pointer = std::move(pointer);
   return error;
+}
+
+/// @param matters  whether what is under way would end by what is asked
+template <class Matters>
+Status check_not_steered(const Services& services, const TenantId& tenant,
+                         const vault::CredentialKey& key, const Caller& caller,
+                         const Matters& matters) {
+  if (caller.kind != Kind::User || services.rotations == nullptr) return {};
+  const auto found = services.rotations->find(tenant, key);
+  if (!found.ok()) {
+    return found.error().code == ErrorCode::NotFound ? Status() : found.error();
+  }
+  if (!matters(found.value())) return {};
+  return fail(ErrorCode::Forbidden,
+              "a rotation is under way that is for an admin of the tenant to end");
 }
 
 }  // namespace
@@ -112,6 +128,25 @@ Status check_may_store(const policy::TenantSnapshot& snapshot, const Caller& cal
                    });
   if (may) return {};
   return fail(ErrorCode::Forbidden, "no backend of this tenant asks its users for this credential");
+}
+
+Status check_may_remove(const Services& services, const TenantId& tenant,
+                        const vault::CredentialKey& key, const Caller& caller) {
+  return check_not_steered(services, tenant, key, caller, [](const vault::CredentialRotation& is) {
+    return is.wanted ||
+           (is.phase != vault::RotationPhase::None && is.running.settings.reaches_outside());
+  });
+}
+
+Status check_may_remove(const Services& services, const TenantId& tenant,
+                        const vault::CredentialKey& key, const Caller& caller,
+                        std::span<const std::uint32_t> versions) {
+  return check_not_steered(services, tenant, key, caller, [&](const vault::CredentialRotation& is) {
+    const bool latest = versions.empty() ||
+                        std::find(versions.begin(), versions.end(), is.version) != versions.end();
+    return latest && (is.wanted || (vault::is_before_current(is.phase) &&
+                                    is.running.settings.reaches_outside()));
+  });
 }
 
 Result<std::optional<vault::Expected>> expected_by(const Services& services, const Request& request,

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -31,6 +33,17 @@ Result<vault::CredentialKey> key_of(const Request& request, const policy::Tenant
 /// vault is not a free store. Errors: Forbidden.
 Status check_may_store(const policy::TenantSnapshot& snapshot, const Caller& caller,
                        const CredentialName& name);
+
+/// A user may not take away what a rotation that is an admin's works on: one that somebody
+/// outside is told of, and one that an emergency asked for. Without the credential it would
+/// never end outside, and the value before stay valid there. Errors: Forbidden.
+Status check_may_remove(const Services& services, const TenantId& tenant,
+                        const vault::CredentialKey& key, const Caller& caller);
+/// Likewise of versions: without the latest one, the new value is given up.
+/// @param versions  none: the latest one
+Status check_may_remove(const Services& services, const TenantId& tenant,
+                        const vault::CredentialKey& key, const Caller& caller,
+                        std::span<const std::uint32_t> versions);
 
 /// What a change must find, once the request's conditions hold for what is there;
 /// nothing when it names no conditions.

@@ -281,6 +281,7 @@ Result<Done> delete_credential(const Services& services, const Request& request,
                                const policy::TenantSnapshot& snapshot, const Caller& caller,
                                audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record));
+  POSTERN_CHECK(check_may_remove(services, snapshot.tenant(), key, caller));
   POSTERN_TRY(const auto expected, expected_by(services, request, snapshot, key, Absent::Refuse));
   POSTERN_CHECK(services.credentials.remove(snapshot.tenant(), key, expected, {&record, 1}));
   return Done{Reply(204), Done::Recorded::InStore};

@@ -58,6 +58,9 @@ Result<Done> change_version(const Services& services, const Request& request,
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record));
   POSTERN_TRY(const auto version, version_of(request));
   record.with("credential_version", std::to_string(version));
+  if (asked != VersionChange::Undelete) {
+    POSTERN_CHECK(check_may_remove(services, snapshot.tenant(), key, caller, {&version, 1}));
+  }
   // What an emergency disabled is not its owner's to bring back.
   const auto change =
       asked == VersionChange::Undelete && is_admin(caller) ? VersionChange::Restore : asked;

@@ -66,10 +66,14 @@ Reply state_reply(const CredentialRotation& rotation, sys_seconds now) {
   return json_reply(under_way ? 202 : 200, state_json(rotation, now));
 }
 
+Error not_for_users() {
+  return fail(ErrorCode::Forbidden, "this rotation is for an admin of the tenant");
+}
+
 /// Where something outside is told, it is for admins.
 Status check_may_steer(const Caller& caller, const std::optional<RotationSettings>& settings) {
   if (caller.kind != Kind::User || !settings || !settings->reaches_outside()) return {};
-  return fail(ErrorCode::Forbidden, "this rotation is for an admin of the tenant");
+  return not_for_users();
 }
 
 /// An RSA key takes seconds to make, and whoever waits for a release waits with it.
@@ -163,8 +167,9 @@ Result<Done> rotate(const Endpoints& on, const Request& request,
   if (given && order.once) return at("/generate", "goes without fields");
   order.given = given ? &*given : nullptr;
   POSTERN_TRY(order.expected, expected_by(on.services, request, snapshot, key, Absent::Refuse));
+  POSTERN_TRY(const auto found, on.rotations.find(snapshot.tenant(), key));
+  if (found.wanted && caller.kind == Kind::User) return not_for_users();
   if (order.given == nullptr && !order.once) {
-    POSTERN_TRY(const auto found, on.rotations.find(snapshot.tenant(), key));
     POSTERN_CHECK(check_may_steer(caller, found.settings));
     if (found.settings) POSTERN_CHECK(check_may_make(caller, *found.settings));
   }

@@ -27,6 +27,10 @@
 #include "vault/transit.h"
 #include "vault/wrapping.h"
 
+namespace postern::grants {
+class CredentialRotations;
+}
+
 namespace postern::http {
 
 /// What the endpoints work with. Built by app/wiring.cc, which owns it all.
@@ -68,6 +72,7 @@ struct Services {
   vault::Wrapping* wrapping = nullptr;
   vault::Transit* transit = nullptr;
   vault::Erasures* erasures = nullptr;
+  grants::CredentialRotations* rotations = nullptr;  ///< null: nothing is rotated
 };
 
 /// The tenant a path names, from memory, or loaded when this run may wait for

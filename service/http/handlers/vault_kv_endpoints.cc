@@ -284,6 +284,9 @@ Result<Done> change(const VaultCall& call, const vault::CredentialKey& key, cons
     numbers += (numbers.empty() ? "" : " ") + std::to_string(version);
   }
   call.record.with("credential_version", numbers);
+  if (change != VersionChange::Undelete) {
+    POSTERN_CHECK(check_may_remove(call.services, call.tenant(), key, call.caller, versions));
+  }
   if (change == VersionChange::Undelete && is_admin(call.caller)) change = VersionChange::Restore;
   const auto changed =
       call.services.credentials.change_versions(call.tenant(), key, versions, change, std::nullopt,
@@ -454,6 +457,7 @@ enum class Reads { No, Yes, OfUsersToo };
 Result<Done> remove_all(const VaultCall& call) {
   POSTERN_TRY(const auto key, key_of(call));
   POSTERN_CHECK(Query::none(call.request));
+  POSTERN_CHECK(check_may_remove(call.services, call.tenant(), key, call.caller));
   const auto removed =
       call.services.credentials.remove(call.tenant(), key, std::nullopt, {&call.record, 1});
   if (removed.ok()) return Done{Reply(204), Done::Recorded::InStore};
