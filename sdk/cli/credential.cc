@@ -82,16 +82,6 @@ std::string texts(const std::vector<std::pair<std::string, std::string>>& pairs)
   return out.empty() ? "-" : out;
 }
 
-sdk::Result<std::uint64_t> whole_number(const std::string& text, const char* option) {
-  std::uint64_t number = 0;
-  const auto end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data(), end, number);
-  if (parsed.ec != std::errc() || parsed.ptr != end) {
-    return sdk::fail(ErrorKind::Usage, std::string(option) + " takes a whole number");
-  }
-  return number;
-}
-
 /// `NAME=TEXT`, cut at the first equals sign.
 sdk::Result<std::pair<std::string, std::string>> name_and_text(const std::string& text,
                                                                const char* option) {
@@ -148,12 +138,8 @@ int run_credential_set(const Settings& settings, const CredentialOptions& option
   const auto doing = "set credential " + options.name;
   const auto expires_at = parse_expiry(options.expires);
   if (!expires_at.ok()) return report(expires_at.error(), doing);
-  std::optional<std::uint64_t> only_version;
-  if (!options.only_version.empty()) {
-    const auto version = whole_number(options.only_version, "--only-version");
-    if (!version.ok()) return report(version.error(), doing);
-    only_version = version.value();
-  }
+  const auto only = only_version(options);
+  if (!only.ok()) return report(only.error(), doing);
   const auto description = description_of(options);
   if (!description.ok()) return report(description.error(), doing);
   auto call = prepare(settings, options);
@@ -162,7 +148,7 @@ int run_credential_set(const Settings& settings, const CredentialOptions& option
   if (!fields.ok()) return report(fields.error(), doing);
   const auto info = call.value().client.put_credential(
       call.value().tenant, call.value().name, call.value().owner, fields.value(),
-      expires_at.value(), only_version, options.type, description.value());
+      expires_at.value(), only.value(), options.type, description.value());
   if (!info.ok()) return report(info.error(), doing);
   for (const auto& warning : info.value().warnings) say_error("warning: " + printable(warning));
   if (settings.json) return finish(print(line_of(as_json(info.value()))));

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -158,6 +159,22 @@ sdk::Result<std::vector<sdk::CredentialField>> read_fields(const CredentialOptio
                      "--field FIELD to be asked");
   }
   return fields;
+}
+
+sdk::Result<std::uint64_t> whole_number(const std::string& text, const char* option) {
+  std::uint64_t number = 0;
+  const auto end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, number);
+  if (parsed.ec != std::errc() || parsed.ptr != end) {
+    return sdk::fail(ErrorKind::Usage, std::string(option) + " takes a whole number");
+  }
+  return number;
+}
+
+sdk::Result<std::optional<std::uint64_t>> only_version(const CredentialOptions& options) {
+  if (options.only_version.empty()) return std::optional<std::uint64_t>();
+  POSTERN_TRY(const auto version, whole_number(options.only_version, "--only-version"));
+  return std::optional(version);
 }
 
 sdk::Result<CredentialAccess> credential_access(const Settings& settings,

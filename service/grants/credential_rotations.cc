@@ -300,6 +300,10 @@ Result<CredentialRotations::Rotation> CredentialRotations::rotate(const TenantId
     if (is.state != vault::VersionState::Live) {
       return fail(ErrorCode::Conflict, "the credential has no live value to follow; store one");
     }
+    // It is a write like any other; what is made replaces whatever is there.
+    if (is.description.cas_required && !(order.expected && order.expected->named)) {
+      return vault::cas_is_required();
+    }
     settings.kind = RotationKind::Manual;  // whoever gives a value has set it where it counts
   } else {
     auto meant = is;

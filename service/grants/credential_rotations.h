@@ -59,8 +59,8 @@ class CredentialRotations {
   };
   /// Begins a rotation. One that reaches outside goes on by itself; any other is done when
   /// this answers, but for its grace. The record is committed with it.
-  /// Errors: Conflict when one is under way, or nothing says how; PreconditionFailed; as
-  /// configure().
+  /// Errors: Conflict when one is under way, or nothing says how; PreconditionFailed, also when
+  /// a value is given, the credential has cas_required and no version is named; as configure().
   Result<Rotation> rotate(const TenantId& tenant, const Key& key, const Order& order,
                           audit::Event record);
   /// Whether rotate() would begin one, as far as the row tells.

@@ -30,7 +30,7 @@ using Effect = vault::CredentialRotationStore::Effect;
   "extract(epoch FROM r.retire_at)::bigint, r.attempts, r.problem, r.public_half, "              \
   "extract(epoch FROM r.rotated_at)::bigint, extract(epoch FROM r.failed_at)::bigint, "          \
   "r.failures, extract(epoch FROM r.next_at)::bigint, r.lease, c.first_version, "                \
-  "r.sent, r.wanted "                                                                            \
+  "r.sent, r.wanted, c.cas_required "                                                            \
   "FROM credential c JOIN credential_version v "                                                 \
   "ON v.tenant_id = c.tenant_id AND v.owner_issuer = c.owner_issuer "                            \
   "AND v.owner_subject = c.owner_subject AND v.name = c.name AND v.version = c.current_version " \
@@ -185,6 +185,7 @@ Row row_in(const pqxx::row& row) {
   is.description.type = text(row[7]);
   is.description.max_versions = number<std::uint32_t>(row[8]);
   is.description.rotation_due_at = optional_instant(row[9]);
+  is.description.cas_required = number<bool>(row[32]);
   out.first_version = number<std::uint32_t>(row[29]);
   if (!number<bool>(row[10])) return out;
   if (!row[11].is_null()) is.settings = settings_in(row[11]);

@@ -768,6 +768,25 @@ TEST_F(ServiceRotation, ThatWouldReplaceNothingIsRefused) {
   EXPECT_NE(shown().at("token"), "stolen");
 }
 
+TEST_F(ServiceRotation, AGivenValueNamesTheVersionThatItFollowsWhereThatIsRequired) {
+  put("/credentials/api", {{"fields", {{"token", "first"}}}, {"cas_required", true}});
+  Json given{{"fields", {{"token", "second"}}}};
+  EXPECT_THAT(rotate("api", given), IsProblem(412, "precondition-failed"));
+  EXPECT_EQ(json_of(tenant.api("PUT", "/credentials/api", tenant.admin, given)).at("detail"),
+            json_of(rotate("api", given)).at("detail"))
+      << "as a write is";
+  given["cas"] = 2;
+  EXPECT_THAT(rotate("api", given), IsProblem(412, "precondition-failed"));
+  given["cas"] = "1";
+  EXPECT_THAT(rotate("api", given), HasStatus(400));
+  given["cas"] = 1;
+  EXPECT_THAT(rotate("api", given), HasStatus(200));
+  // What is made follows whatever is there.
+  EXPECT_THAT(rotate("api", {{"generate", {{"kind", "password"}, {"field", "token"}}}}),
+              HasStatus(200));
+  EXPECT_EQ(state("api").at("version"), 3);
+}
+
 TEST_F(ServiceRotation, TheReportSaysHowOldAValueIsAndWhetherItIsOverdue) {
   const auto now = SystemClock().now();
   const auto make = [&](const std::string& name, const Json& due) {

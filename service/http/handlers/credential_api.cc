@@ -170,6 +170,26 @@ Result<std::optional<vault::Expected>> expected_by(const Services& services, con
   return found(vault::Expected(stored.value().version, stored.value().revision));
 }
 
+Result<std::optional<vault::Expected>> expected_of_write(const Services& services,
+                                                         const Request& request,
+                                                         const policy::TenantSnapshot& snapshot,
+                                                         const vault::CredentialKey& key,
+                                                         const Json& body, Absent absent) {
+  POSTERN_TRY(auto expected, expected_by(services, request, snapshot, key, absent));
+  const auto cas = body.find("cas");
+  if (cas == body.end() || cas->is_null()) return expected;
+  if (!cas->is_number_unsigned() || cas->get<std::uint64_t>() > INT32_MAX) {
+    return malformed("/cas", "must be the number of a version, or 0 for none");
+  }
+  const auto version = cas->get<std::uint32_t>();
+  if (expected && expected->version != version) {
+    return fail(ErrorCode::PreconditionFailed, "the credential has another version");
+  }
+  if (!expected) expected = vault::Expected(version);
+  expected->named = true;
+  return expected;
+}
+
 Result<vault::Fields> fields_of(Json& body) {
   const auto it = body.find("fields");
   if (it == body.end() || !it->is_object() || it->empty()) {

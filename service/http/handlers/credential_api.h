@@ -54,6 +54,14 @@ Result<std::optional<vault::Expected>> expected_by(const Services& services, con
                                                    const policy::TenantSnapshot& snapshot,
                                                    const vault::CredentialKey& key, Absent absent);
 
+/// Likewise of a write: also by its `cas`, as Vault calls the version alone that the caller
+/// saw (0: none).
+Result<std::optional<vault::Expected>> expected_of_write(const Services& services,
+                                                         const Request& request,
+                                                         const policy::TenantSnapshot& snapshot,
+                                                         const vault::CredentialKey& key,
+                                                         const token::Json& body, Absent absent);
+
 /// The member `fields` of a body, which keeps nothing of them. Errors: MalformedRequest.
 Result<vault::Fields> fields_of(token::Json& body);
 

@@ -160,28 +160,6 @@ class Description {
   Merge labels_, metadata_;
 };
 
-/// What the write must find: by the request's conditions, and by its `cas`, as
-/// Vault calls the version alone that the caller saw (0: none).
-Result<std::optional<vault::Expected>> expected_of_write(const Services& services,
-                                                         const Request& request,
-                                                         const policy::TenantSnapshot& snapshot,
-                                                         const vault::CredentialKey& key,
-                                                         const Json& body) {
-  POSTERN_TRY(auto expected, expected_by(services, request, snapshot, key, Absent::Allow));
-  const auto cas = body.find("cas");
-  if (cas == body.end() || cas->is_null()) return expected;
-  if (!cas->is_number_unsigned() || cas->get<std::uint64_t>() > INT32_MAX) {
-    return at("/cas", "must be the number of a version, or 0 for none");
-  }
-  const auto version = cas->get<std::uint32_t>();
-  if (expected && expected->version != version) {
-    return fail(ErrorCode::PreconditionFailed, "the credential has another version");
-  }
-  if (!expected) expected = vault::Expected(version);
-  expected->named = true;
-  return expected;
-}
-
 Result<std::optional<std::string>> type_of(const Json& body) {
   POSTERN_TRY(const auto type, text_member(body, "type", 64));
   if (type && !policy::is_credential_type(*type)) {
@@ -221,7 +199,8 @@ Result<Done> put_credential(const Services& services, grants::CredentialRotation
   auto changed = description.named();
   if (!said.empty()) changed += std::string(changed.empty() ? "" : " ") + "version_metadata";
   record.with("fields", names).with("type", type.value_or("")).with("changed", changed);
-  POSTERN_TRY(const auto expected, expected_of_write(services, request, snapshot, key, body));
+  POSTERN_TRY(const auto expected,
+              expected_of_write(services, request, snapshot, key, body, Absent::Allow));
 
   POSTERN_TRY(const auto stored,
               services.credentials.put(

@@ -156,7 +156,7 @@ Result<Done> rotate(const Endpoints& on, const Request& request,
                     audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record, Untrusted::Refuse));
   POSTERN_CHECK(check_may_store(snapshot, caller, key.name));
-  POSTERN_TRY(auto body, json_body(request, {"fields", "generate", "grace_seconds"}));
+  POSTERN_TRY(auto body, json_body(request, {"fields", "generate", "grace_seconds", "cas"}));
   std::optional<vault::Fields> given;
   if (body.contains("fields")) {
     POSTERN_TRY(given, fields_of(body));
@@ -166,7 +166,8 @@ Result<Done> rotate(const Endpoints& on, const Request& request,
   POSTERN_TRY(order.once, once_of(body));
   if (given && order.once) return at("/generate", "goes without fields");
   order.given = given ? &*given : nullptr;
-  POSTERN_TRY(order.expected, expected_by(on.services, request, snapshot, key, Absent::Refuse));
+  POSTERN_TRY(order.expected,
+              expected_of_write(on.services, request, snapshot, key, body, Absent::Refuse));
   POSTERN_TRY(const auto found, on.rotations.find(snapshot.tenant(), key));
   if (found.wanted && caller.kind == Kind::User) return not_for_users();
   if (order.given == nullptr && !order.once) {

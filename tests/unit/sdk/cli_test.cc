@@ -1381,7 +1381,8 @@ TEST(CliRotation, RotatesByHandOrByGeneratorAndWaits) {
   const auto by_hand = rotate({"--field", "token", "--grace", "90m"}, "canary-by-hand");
   EXPECT_EQ(by_hand.code, 0) << by_hand.err;
   EXPECT_THAT(by_hand.out + by_hand.err, Not(HasSubstr("canary-by-hand")));
-  EXPECT_EQ(rotate({"--generate", "password"}).code, 0);
+  EXPECT_EQ(rotate({"--generate", "password", "--only-version", "7"}).code, 0);
+  EXPECT_EQ(rotate({"--only-version", "x"}).code, 2);
   for (const char* grace : {"x", "-1h", "1w", "h", "99999999999999999999d"}) {
     EXPECT_EQ(rotate({"--grace", grace}).code, 2) << grace;
   }
@@ -1395,7 +1396,8 @@ TEST(CliRotation, RotatesByHandOrByGeneratorAndWaits) {
   EXPECT_EQ(requests[0].target, "/api/v1/tenants/acme/credentials/db/rotate");
   EXPECT_EQ(json::parse(requests[0].body),
             (json{{"fields", {{"token", "canary-by-hand"}}}, {"grace_seconds", 5400}}));
-  EXPECT_EQ(json::parse(requests[1].body), (json{{"generate", {{"kind", "password"}}}}));
+  EXPECT_EQ(json::parse(requests[1].body),
+            (json{{"generate", {{"kind", "password"}}}, {"cas", 7}}));
   EXPECT_EQ(json::parse(requests[2].body), json::object());
 }
 
