@@ -252,7 +252,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::begin(
         begun.running.new_role = made.new_role;
         begun.running.old_role = made.old_role;
         begun.running.started_at = now;
-        begun.public_half = made.value.public_half;
+        begun.running.public_half = made.value.public_half;
         begun.attempts = 0;
         begun.problem.clear();
         begun.wanted = false;
@@ -409,7 +409,6 @@ Result<CredentialRotations::Rotation> CredentialRotations::abandon(const TenantI
     } else {
       ++is.failures;
       is.failed_at = clock_.now();
-      is.public_half.clear();
     }
     is.problem = shortened(problem + (is.problem.empty() ? "" : "; " + is.problem));
     end(is, clock_.now());
@@ -584,7 +583,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::towards_current(const
     POSTERN_TRY(const auto made, open(tenant, key, is.running.new_version));
     if (sets) return ask(tenant, key, is, &vault::Rotator::set, &made, before_change);
     if (!outside) POSTERN_CHECK(policy::check_fields(is.description.type, made));
-    POSTERN_CHECK(check_generated(is.running.settings, made, is.public_half));
+    POSTERN_CHECK(check_generated(is.running.settings, made, is.running.public_half));
     return outside ? ask(tenant, key, is, &vault::Rotator::test, &made) : Status();
   }();
   Result<Rotation> moved = fail(ErrorCode::Internal, "");
@@ -629,8 +628,8 @@ Status CredentialRotations::ask(const TenantId& tenant, const Key& key, const Ro
     return fail(ErrorCode::Conflict, "the credential that is used for the rotation has expired");
   }
   POSTERN_TRY(const auto secret, envelope_.open(tenant, secret_key, sealed.value()));
-  return (rotator->*asked)({tenant, key, is.running, made, current ? &*current : nullptr, &secret,
-                            is.public_half, before_change});
+  return (rotator->*asked)(
+      {tenant, key, is.running, made, current ? &*current : nullptr, &secret, before_change});
 }
 
 void CredentialRotations::repair(const TenantId& tenant, const Key& key, const Rotation& did) {
@@ -669,6 +668,8 @@ Result<CredentialRotations::Rotation> CredentialRotations::promote(const TenantI
     now.failures = 0;
     now.attempts = 0;
     now.wanted = false;  // nobody has seen this one
+    now.public_half = now.running.public_half;
+    now.public_version = now.running.new_version;
     now.problem.clear();
     now.running.retire_at = time + now.running.settings.grace;
     now.next_at = now.running.retire_at;
@@ -735,7 +736,6 @@ Result<CredentialRotations::Rotation> CredentialRotations::undo(const TenantId& 
     event.with("reason", now.problem);
     ++now.failures;
     now.failed_at = clock_.now();
-    now.public_half.clear();
     end(now, clock_.now());
     return Effect{Effect::Versions::DropNew, {std::move(event)}};
   });

@@ -44,7 +44,7 @@ Json message(const vault::Rotator::Step& step, std::string_view what, sys_second
                              {"issuer", step.key.owner.principal().issuer},
                              {"subject", step.key.owner.principal().subject}};
   const bool password = running.settings.made_as() == RotationKind::Password;
-  if (!password && !step.public_half.empty()) data["public_key"] = std::string(step.public_half);
+  if (!password && !running.public_half.empty()) data["public_key"] = running.public_half;
   if (password && what == "set" && step.made != nullptr) {
     const auto& field = running.settings.field;
     if (const auto found = step.made->find(field); found != step.made->end()) {

@@ -30,7 +30,8 @@ using Effect = vault::CredentialRotationStore::Effect;
   "extract(epoch FROM r.retire_at)::bigint, r.attempts, r.problem, r.public_half, "              \
   "extract(epoch FROM r.rotated_at)::bigint, extract(epoch FROM r.failed_at)::bigint, "          \
   "r.failures, extract(epoch FROM r.next_at)::bigint, r.lease, c.first_version, "                \
-  "r.sent, r.wanted, c.cas_required "                                                            \
+  "r.sent, r.wanted, c.cas_required, coalesce(r.new_public_half, r.public_half), "               \
+  "coalesce(r.public_version, v.version) "                                                       \
   "FROM credential c JOIN credential_version v "                                                 \
   "ON v.tenant_id = c.tenant_id AND v.owner_issuer = c.owner_issuer "                            \
   "AND v.owner_subject = c.owner_subject AND v.name = c.name AND v.version = c.current_version " \
@@ -56,12 +57,13 @@ constexpr Statement kStore{"rotation.store", R"sql(
     INSERT INTO credential_rotation
            (tenant_id, owner_issuer, owner_subject, name, settings, phase, rotation_id, running,
             new_version, old_version, new_role, old_role, started_at, retire_at, attempts, problem,
-            public_half, rotated_at, failed_at, failures, next_at, due_at, sent, wanted)
+            public_half, rotated_at, failed_at, failures, next_at, due_at, sent, wanted,
+            new_public_half, public_version)
     VALUES ($1, $2, $3, $4, nullif($5, '')::jsonb, $6, $7, nullif($8, '')::jsonb, $9, $10, $11,
             $12, to_timestamp(nullif($13, '')::bigint), to_timestamp(nullif($14, '')::bigint), $15,
             $16, $17, to_timestamp(nullif($18, '')::bigint),
             to_timestamp(nullif($19, '')::bigint), $20, to_timestamp(nullif($21, '')::bigint),
-            to_timestamp(nullif($22, '')::bigint), $23, $24)
+            to_timestamp(nullif($22, '')::bigint), $23, $24, $25, $26)
         ON CONFLICT (tenant_id, owner_issuer, owner_subject, name)
         DO UPDATE SET settings = EXCLUDED.settings, phase = EXCLUDED.phase,
                       rotation_id = EXCLUDED.rotation_id, running = EXCLUDED.running,
@@ -72,7 +74,9 @@ constexpr Statement kStore{"rotation.store", R"sql(
                       public_half = EXCLUDED.public_half, rotated_at = EXCLUDED.rotated_at,
                       failed_at = EXCLUDED.failed_at, failures = EXCLUDED.failures,
                       next_at = EXCLUDED.next_at, due_at = EXCLUDED.due_at,
-                      sent = EXCLUDED.sent, wanted = EXCLUDED.wanted)sql"};
+                      sent = EXCLUDED.sent, wanted = EXCLUDED.wanted,
+                      new_public_half = EXCLUDED.new_public_half,
+                      public_version = EXCLUDED.public_version)sql"};
 constexpr Statement kSetDue{"rotation.set_due", R"sql(
     UPDATE credential
        SET rotation_due_at = to_timestamp(nullif($5, '')::bigint), revision = revision + 1
@@ -203,6 +207,7 @@ Row row_in(const pqxx::row& row) {
     running.started_at = instant(row[19]);
     running.retire_at = optional_instant(row[20]);
     running.sent = number<bool>(row[30]);
+    running.public_half = text(row[33]);
   }
   is.attempts = number<std::uint32_t>(row[21]);
   is.problem = text(row[22]);
@@ -213,6 +218,7 @@ Row row_in(const pqxx::row& row) {
   is.next_at = optional_instant(row[27]);
   out.lease = text(row[28]);
   is.wanted = number<bool>(row[31]);
+  is.public_version = number<std::uint32_t>(row[34]);
   return out;
 }
 
@@ -250,7 +256,8 @@ class One {
         none ? std::string() : std::to_string(seconds_of(running.started_at)),
         seconds_of(running.retire_at), is.attempts, is.problem, is.public_half,
         seconds_of(is.rotated_at), seconds_of(is.failed_at), is.failures, seconds_of(is.next_at),
-        seconds_of(is.description.rotation_due_at), running.sent, is.wanted);
+        seconds_of(is.description.rotation_due_at), running.sent, is.wanted, running.public_half,
+        is.public_version);
   }
 
   /// @param running  whose versions are meant

@@ -105,6 +105,7 @@ struct RunningRotation {
   std::uint32_t old_version = 0;
   std::string new_role{};  ///< of Postgres
   std::string old_role{};
+  std::string public_half{};  ///< of a new key pair
   sys_seconds started_at{};
   std::optional<sys_seconds> retire_at{};  ///< once Previous
   /// Whoever is outside may have heard of the new value: giving it up means to tell them.
@@ -116,10 +117,11 @@ struct CredentialRotation {
   CredentialKey key;
   std::optional<RotationSettings> settings{};
   RotationPhase phase = RotationPhase::None;
-  RunningRotation running{};   ///< unless None
-  std::uint32_t attempts = 0;  ///< at the present phase that did not succeed
-  std::string problem{};       ///< why the last one did not, in our words
-  std::string public_half{};   ///< of the newest key pair, for whoever installs it
+  RunningRotation running{};         ///< unless None
+  std::uint32_t attempts = 0;        ///< at the present phase that did not succeed
+  std::string problem{};             ///< why the last one did not, in our words
+  std::string public_half{};         ///< of the newest key pair handed out, for whoever installs it
+  std::uint32_t public_version = 0;  ///< whose half it is
   std::optional<sys_seconds> rotated_at{};
   std::optional<sys_seconds> failed_at{};  ///< the last rotation that was rolled back
   std::uint32_t failures = 0;              ///< in a row
@@ -216,7 +218,6 @@ class Rotator {
     const Fields* made = nullptr;     ///< the new value; null once it is gone
     const Fields* current = nullptr;  ///< what is handed out; null when there is nothing
     const Fields* secret = nullptr;   ///< of settings.secret_credential
-    std::string_view public_half;
     /// Called by set() right before something may change outside; its error ends that.
     std::function<Status()> before_change{};
   };

@@ -682,6 +682,39 @@ TEST_F(ServiceRotation, ByWebhookOfAKeyPairTellsThePublicHalfAlone) {
   EXPECT_EQ(first.at("version"), 1);
 }
 
+TEST_F(ServiceRotation, ThePublicKeyIsThatOfTheKeyInForce) {
+  put("/credentials/hook-secret", {{"fields", {{"secret", Hook::kSecret}}}});
+  put("/credentials/deploy", {{"fields", {{"private_key", "old"}}}});
+  put("/credentials/deploy/rotation", {{"kind", "webhook"},
+                                       {"generate", "key_pair"},
+                                       {"url", hook.url()},
+                                       {"secret_credential", "hook-secret"}});
+  EXPECT_THAT(rotate("deploy"), HasStatus(202));
+  const auto first = until(
+      "deploy", [](const Json& is) { return phase(is).empty() && is.contains("rotated_at"); },
+      "the first is in force");
+  ASSERT_TRUE(first.contains("public_key"));
+  // Of one that fails its test, whoever is outside is told; what is in force stays.
+  hook.answer("rotation.test", 422);
+  EXPECT_THAT(rotate("deploy"), HasStatus(202));
+  const auto second = until(
+      "deploy", [](const Json& is) { return phase(is).empty() && is.contains("failed_at"); },
+      "the second is rolled back");
+  EXPECT_EQ(second.at("version"), 2);
+  EXPECT_EQ(second.value("public_key", ""), first.at("public_key"));
+  const auto undone = hook.messages().back().body;
+  EXPECT_EQ(undone.at("type"), "rotation.undo");
+  EXPECT_NE(undone.at("data").at("public_key"), first.at("public_key"));
+  // Of a key that somebody stored, none is known.
+  put("/credentials/deploy", {{"fields", {{"private_key", "by hand"}}}});
+  EXPECT_FALSE(state("deploy").contains("public_key"));
+  hook.answer("rotation.test", 200);
+  EXPECT_THAT(rotate("deploy"), HasStatus(202));
+  const auto third = until(
+      "deploy", [](const Json& is) { return is.at("version") > 4; }, "the third is in force");
+  EXPECT_EQ(third.at("public_key"), hook.messages().back().body.at("data").at("public_key"));
+}
+
 // ---- in bulk, and the report ----
 
 TEST_F(ServiceRotation, InBulkByLabelGivesTheLabelledNewValuesAndNoOther) {

@@ -51,7 +51,9 @@ Json state_json(const CredentialRotation& rotation, sys_seconds now) {
   if (rotation.settings) json["settings"] = policy::write(*rotation.settings);
   if (rotation.phase != RotationPhase::None) json["rotation"] = running_json(rotation);
   if (!rotation.problem.empty()) json["problem"] = rotation.problem;
-  if (!rotation.public_half.empty()) json["public_key"] = rotation.public_half;
+  if (!rotation.public_half.empty() && rotation.public_version == rotation.version) {
+    json["public_key"] = rotation.public_half;
+  }
   add_time(json, "rotated_at", rotation.rotated_at);
   add_time(json, "failed_at", rotation.failed_at);
   add_time(json, "rotation_due_at", due);
