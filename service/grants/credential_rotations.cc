@@ -7,6 +7,7 @@
 
 #include "core/log.h"
 #include "crypto/random.h"
+#include "grants/webhook_rotator.h"
 #include "policy/credential_type.h"
 
 namespace postern::grants {
@@ -164,7 +165,37 @@ Status CredentialRotations::check_settings(const TenantId& tenant, const Key& ke
                 "the credential that is used for the rotation does not exist for this owner");
   }
   POSTERN_CHECK(found);
-  return {};
+  auto usable = check_secret(tenant, key, settings);
+  if (usable.ok()) return {};
+  Error error = std::move(usable).error();
+  if (error.code == ErrorCode::Conflict) {
+    error.pointer =
+        settings.kind == RotationKind::Postgres ? "/admin_credential" : "/secret_credential";
+  }
+  return error;
+}
+
+Status CredentialRotations::check_secret(const TenantId& tenant, const Key& key,
+                                         const RotationSettings& settings) const {
+  POSTERN_TRY(const auto secret, open_secret(tenant, key, settings));
+  if (settings.kind == RotationKind::Webhook) return check_webhook_secret(secret);
+  if (vault::log_in_of(secret, secret.count("url") != 0 ? "url" : "password").ok()) return {};
+  return fail(ErrorCode::Conflict,
+              "the admin credential has neither username and password nor a url with them");
+}
+
+Result<Fields> CredentialRotations::open_secret(const TenantId& tenant, const Key& key,
+                                                const RotationSettings& settings) const {
+  const Key secret{key.owner, CredentialName(settings.secret_credential)};
+  const auto sealed = credentials_.latest(tenant, secret);
+  if (!sealed.ok() && sealed.error().code == ErrorCode::NotFound) {
+    return fail(ErrorCode::Conflict, "the credential that is used for the rotation is gone");
+  }
+  POSTERN_CHECK(sealed);
+  if (sealed.value().expires_at && *sealed.value().expires_at <= clock_.now()) {
+    return fail(ErrorCode::Conflict, "the credential that is used for the rotation has expired");
+  }
+  return envelope_.open(tenant, secret, sealed.value());
 }
 
 Result<CredentialRotations::Rotation> CredentialRotations::configure(
@@ -618,16 +649,7 @@ Status CredentialRotations::ask(const TenantId& tenant, const Key& key, const Ro
   if (is.state == vault::VersionState::Live) {
     POSTERN_TRY(current, open(tenant, key, is.version));
   }
-  const Key secret_key{key.owner, CredentialName(is.running.settings.secret_credential)};
-  const auto sealed = credentials_.latest(tenant, secret_key);
-  if (!sealed.ok() && sealed.error().code == ErrorCode::NotFound) {
-    return fail(ErrorCode::Conflict, "the credential that is used for the rotation is gone");
-  }
-  POSTERN_CHECK(sealed);
-  if (sealed.value().expires_at && *sealed.value().expires_at <= clock_.now()) {
-    return fail(ErrorCode::Conflict, "the credential that is used for the rotation has expired");
-  }
-  POSTERN_TRY(const auto secret, envelope_.open(tenant, secret_key, sealed.value()));
+  POSTERN_TRY(const auto secret, open_secret(tenant, key, is.running.settings));
   return (rotator->*asked)(
       {tenant, key, is.running, made, current ? &*current : nullptr, &secret, before_change});
 }

@@ -116,8 +116,15 @@ class CredentialRotations {
 
  private:
   vault::Rotator* rotator_of(const vault::RotationSettings& settings) const;
+  /// Whether it may go there, and what it needs for that is there. Errors: as configure().
   Status check_settings(const TenantId& tenant, const Key& key,
                         const vault::RotationSettings& settings) const;
+  /// Whether the credential that it works with can be used for that. Errors: Conflict; those
+  /// of opening it.
+  Status check_secret(const TenantId& tenant, const Key& key,
+                      const vault::RotationSettings& settings) const;
+  Result<vault::Fields> open_secret(const TenantId& tenant, const Key& key,
+                                    const vault::RotationSettings& settings) const;
   Result<vault::Fields> open(const TenantId& tenant, const Key& key, std::uint32_t version);
   /// What it takes to begin one: the new value, and for whom.
   struct Made {

@@ -79,6 +79,17 @@ Result<std::string> webhook_signature(std::string_view secret, std::string_view 
   return "v1," + crypto::base64(mac);
 }
 
+Status check_webhook_secret(const vault::Fields& fields) {
+  const auto secret = fields.find("secret");
+  if (secret == fields.end()) {
+    return fail(ErrorCode::Conflict, "the credential that signs has no field secret");
+  }
+  return secret->second.expose([](ByteView bytes) -> Status {
+    POSTERN_CHECK(webhook_signature(as_text(bytes), "", "", ""));
+    return {};
+  });
+}
+
 Status WebhookRotator::check(const vault::RotationSettings& settings) const {
   if (auto valid = outbound::check_url(options_.policy, settings.url); !valid.ok()) {
     Error error = std::move(valid).error();
@@ -92,11 +103,8 @@ Status WebhookRotator::check(const vault::RotationSettings& settings) const {
 
 Status WebhookRotator::send(const Step& step, std::string_view what) {
   POSTERN_CHECK(check(step.running.settings));
-  const auto secret =
-      step.secret == nullptr ? vault::Fields::const_iterator() : step.secret->find("secret");
-  if (step.secret == nullptr || secret == step.secret->end()) {
-    return fail(ErrorCode::Conflict, "the credential that signs has no field secret");
-  }
+  if (step.secret == nullptr) return fail(ErrorCode::Conflict, "there is no credential that signs");
+  POSTERN_CHECK(check_webhook_secret(*step.secret));
   const auto now = clock_.now();
   auto json = message(step, what, now);
   auto body = SecureBuffer::take(token::dump_json(json));
@@ -104,7 +112,7 @@ Status WebhookRotator::send(const Step& step, std::string_view what) {
   // The same each time that this step is tried: so it is done once by whoever answers.
   const auto id = "rot_" + step.running.id + "_" + std::string(what);
   const auto timestamp = std::to_string(now.time_since_epoch().count());
-  POSTERN_TRY(const auto signature, secret->second.expose([&](ByteView bytes) {
+  POSTERN_TRY(const auto signature, step.secret->at("secret").expose([&](ByteView bytes) {
     return webhook_signature(as_text(bytes), id, timestamp, as_text(body.readable()));
   }));
   outbound::PostRequest request{step.running.settings.url, outbound::FormBody(std::move(body))};

@@ -43,6 +43,10 @@ class WebhookRotator final : public vault::Rotator {
   const Clock& clock_;
 };
 
+/// Whether a credential can sign: its field `secret` is as Standard Webhooks has it.
+/// Errors: Conflict.
+Status check_webhook_secret(const vault::Fields& fields);
+
 /// `v1,` and the base64 of HMAC-SHA256 over id, time and body.
 /// @param secret  `whsec_` and the base64 of 24 to 64 bytes. Errors: Conflict.
 Result<std::string> webhook_signature(std::string_view secret, std::string_view id,

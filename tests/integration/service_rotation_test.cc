@@ -682,6 +682,45 @@ TEST_F(ServiceRotation, ByWebhookOfAKeyPairTellsThePublicHalfAlone) {
   EXPECT_EQ(first.at("version"), 1);
 }
 
+TEST_F(ServiceRotation, WhatItWorksWithIsTriedAsSettingsAreGiven) {
+  put("/credentials/api",
+      {{"fields", {{"username", "u"}, {"password", "old"}}}, {"labels", {{"team", "data"}}}});
+  const Json webhook{
+      {"kind", "webhook"}, {"url", hook.url()}, {"secret_credential", "hook-secret"}};
+  const auto refused = [&](const Json& settings, const std::string& pointer, const char* why) {
+    const auto reply = tenant.api("PUT", "/credentials/api/rotation", tenant.admin, settings);
+    EXPECT_THAT(reply, IsProblem(409, "conflict")) << why;
+    const auto problem = json_of(reply);
+    EXPECT_EQ(problem.value("pointer", ""), pointer) << why;
+    EXPECT_THAT(problem.at("detail").get<std::string>(), HasSubstr(why));
+    EXPECT_THAT(reply.body, Not(HasSubstr("short-secret")));
+  };
+  put("/credentials/hook-secret", {{"fields", {{"token", Hook::kSecret}}}});
+  refused(webhook, "/secret_credential", "has no field secret");
+  put("/credentials/hook-secret", {{"fields", {{"secret", "short-secret"}}}});
+  refused(webhook, "/secret_credential", "must be whsec_");
+  put("/credentials/hook-secret", {{"fields", {{"secret", Hook::kSecret}}}});
+  EXPECT_THAT(tenant.api("DELETE", "/credentials/hook-secret/versions/3", tenant.admin),
+              HasStatus(200));
+  refused(webhook, "/secret_credential", "is gone");
+  put("/credentials/pg-admin", {{"fields", {{"password", "short-secret"}}}});
+  const auto postgres = settings_of_postgres({"u"});
+  refused(postgres, "/admin_credential", "neither username and password");
+  put("/credentials/pg-admin", {{"fields", {{"url", "postgresql://short-secret"}}}});
+  refused(postgres, "/admin_credential", "neither username and password");
+  put("/credentials/pg-admin", {{"fields", {{"username", "rot_admin"}, {"password", "x"}}}});
+  put("/credentials/api/rotation", postgres);
+  // What became unusable since begins nothing, and a dry run says so.
+  put("/credentials/hook-secret", {{"fields", {{"secret", Hook::kSecret}}}});
+  put("/credentials/api/rotation", webhook);
+  put("/credentials/hook-secret", {{"fields", {{"secret", "short-secret"}}}});
+  EXPECT_THAT(rotate("api"), IsProblem(409, "conflict"));
+  const auto bulk = json_of(tenant.api("POST", "/rotations", tenant.admin,
+                                       {{"labels", {{"team", "data"}}}, {"dry_run", true}}));
+  EXPECT_EQ(bulk.at("items").at(0).at("status"), "refused") << bulk;
+  EXPECT_THAT(hook.told(), testing::IsEmpty());
+}
+
 TEST_F(ServiceRotation, ThePublicKeyIsThatOfTheKeyInForce) {
   put("/credentials/hook-secret", {{"fields", {{"secret", Hook::kSecret}}}});
   put("/credentials/deploy", {{"fields", {{"private_key", "old"}}}});
