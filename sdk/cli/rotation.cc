@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cstdint>
@@ -151,7 +152,31 @@ sdk::Result<sdk::CredentialFilter> filter_of(const CredentialOptions& options) {
   return filter;
 }
 
+/// As one word of a shell.
+std::string shell_word(const std::string& text) {
+  const auto plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view("_-./:@").find(c) != std::string_view::npos;
+  };
+  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+/// Shows where the rotation of an item stands.
+std::string show_command(const Json& item) {
+  const auto owner = item.find("owner");
+  const bool user = owner != item.end() && member(*owner, "type") == "principal";
+  return "postern rotation show " + shell_word(member(item, "name")) +
+         (user ? " --issuer " + shell_word(member(*owner, "issuer")) + " --subject " +
+                     shell_word(member(*owner, "subject"))
+               : " --tenant-owned");
+}
+
 /// What was done to each, page after page; also what was done before a page that failed.
+/// What has begun is not done: it is said how to follow it, and one that does not go on
+/// counts as refused.
 /// @param look  at each page besides its items
 template <class Ask>
 int each_page(
@@ -160,6 +185,7 @@ int each_page(
     const std::function<void(const Json&)>& look = [](const Json&) {}) {
   std::string lines;
   std::string cursor;
+  std::vector<std::string> begun;
   bool refused = false;
   const auto show_all = [&] { return print(settings.json ? lines : table.text()); };
   do {
@@ -177,13 +203,19 @@ int each_page(
         row.push_back(std::string(column) == "phase" ? phase_of(item) : member(item, column));
       }
       table.add(std::move(row));
-      refused |= member(item, "status") == "refused";
+      const auto status = member(item, "status");
+      if (status == "begun") begun.push_back(show_command(item));
+      refused |= status == "refused" || (status == "begun" && item.contains("detail"));
     }
     const auto next = json.value()->value("next_cursor", std::string());
     if (next == cursor) break;
     cursor = next;
   } while (!cursor.empty());
   if (const auto shown = show_all(); !shown.ok()) return report(shown.error(), "");
+  if (!begun.empty()) {
+    say_error("begun, and not done yet: " + std::to_string(begun.size()));
+    for (const auto& command : begun) say_note("next: " + command);
+  }
   return refused ? exit_code::kRefused : exit_code::kOk;
 }
 

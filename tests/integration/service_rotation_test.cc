@@ -1066,6 +1066,40 @@ TEST_F(ServiceRotation, AnEmergencyRotatesOrDisablesWhatWasTouchedAndNothingElse
   EXPECT_EQ(acts, 3U);
 }
 
+TEST_F(ServiceRotation, AnEmergencySaysWhyWhatHasBegunDoesNotGoOn) {
+  tenant.store("alice", "github", {{"token", "of-alice"}});
+  const auto query = "?issuer=" + percent_encoded(tenant.idp.issuer()) + "&subject=alice";
+  put("/credentials/hook-secret" + query, {{"fields", {{"secret", Hook::kSecret}}}});
+  put("/credentials/github/rotation" + query, {{"kind", "webhook"},
+                                               {"field", "token"},
+                                               {"url", hook.url()},
+                                               {"secret_credential", "hook-secret"}});
+  ASSERT_THAT(tenant.release(tenant.user_token("alice"), {{{"backend", "github"}}}),
+              HasStatus(200));
+  const auto contain = [&] {
+    return json_of(tenant.api("POST", "/emergency", tenant.admin,
+                              {{"client", "gw-01"},
+                               {"since", "2020-01-01T00:00:00Z"},
+                               {"action", "rotate"},
+                               {"reason", "a drill"}}))
+        .at("items")
+        .at(0);
+  };
+  hook.answer("rotation.set", 503);
+  auto item = contain();
+  EXPECT_EQ(item.at("status"), "begun");
+  EXPECT_FALSE(item.contains("detail")) << "it has only just begun";
+  eventually(
+      [&] {
+        return json_of(tenant.api("GET", "/credentials/github/rotation" + query, tenant.admin))
+            .contains("problem");
+      },
+      "it was tried");
+  item = contain();
+  EXPECT_EQ(item.at("status"), "begun");
+  EXPECT_THAT(item.value("detail", ""), HasSubstr("answered with status 503"));
+}
+
 TEST_F(ServiceRotation, AnEmergencyOfABackendFindsWhatVaultsApiShowed) {
   tenant.manifest["settings"]["vault_api"] = {{"clients", {"gw-01"}}};
   ASSERT_THAT(tenant.apply(), HasStatus(200));

@@ -153,8 +153,12 @@ struct Acting {
     return deleted.error();
   }
 
-  /// "rotated" or "begun".
-  Result<std::string> rotate(const vault::CredentialKey& key) const {
+  /// "rotated" or "begun", and why it does not go on.
+  struct Rotated {
+    std::string status;
+    std::string problem{};
+  };
+  Result<Rotated> rotate(const vault::CredentialKey& key) const {
     POSTERN_TRY(const auto before, rotations.find(tenant, key));
     if (before.phase != RotationPhase::None) return rotate_again(key, before);
     POSTERN_CHECK(rotations.may_rotate(before));
@@ -162,17 +166,18 @@ struct Acting {
     at_once.grace = std::chrono::seconds(0);
     POSTERN_TRY(const auto is,
                 rotations.rotate(tenant, key, at_once, record("credential.rotate", key)));
-    return std::string(is.version != before.version ? "rotated" : "begun");
+    if (is.version != before.version) return Rotated{"rotated"};
+    return Rotated{"begun", is.problem};
   }
 
   /// What is handed out may be stolen, and one that is under way may not replace it.
-  Result<std::string> rotate_again(const vault::CredentialKey& key,
-                                   const vault::CredentialRotation& before) const {
+  Result<Rotated> rotate_again(const vault::CredentialKey& key,
+                               const vault::CredentialRotation& before) const {
     const auto may = rotations.may_begin(tenant, before);
     POSTERN_TRY(const auto is, hurry(key, may.ok() ? Again::Yes : Again::No));
     POSTERN_CHECK(may);
-    if (is.version != before.version) return std::string("rotated");
-    if (is.phase != RotationPhase::None || is.wanted) return std::string("begun");
+    if (is.version != before.version) return Rotated{"rotated"};
+    if (is.phase != RotationPhase::None || is.wanted) return Rotated{"begun", is.problem};
     return fail(ErrorCode::Conflict, is.problem);
   }
 
@@ -204,7 +209,8 @@ struct Acting {
     } else {
       const auto done = rotate(key);
       if (!done.ok()) return refuse(done.error());
-      item["status"] = done.value();
+      item["status"] = done.value().status;
+      if (!done.value().problem.empty()) item["detail"] = done.value().problem;
     }
     return item;
   }

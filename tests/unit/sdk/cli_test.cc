@@ -1475,5 +1475,30 @@ TEST(CliRotation, AnEmergencySaysWhenItWasNotComplete) {
   EXPECT_EQ(json::parse(requests[3].body).at("backend"), "github");
 }
 
+TEST(CliRotation, WhatHasBegunIsNotDone) {
+  std::string detail;
+  const Cli cli([&](const SeenRequest&) {
+    return json_reply(200, R"({"items":[{"name":"db","owner":{"type":"tenant"},"status":"begun"},)"
+                           R"({"name":"key","owner":{"type":"principal","issuer":"https://idp",)"
+                           R"("subject":"o'alice; x"},"status":"begun")" +
+                               detail + R"(}],"complete":true,"tokens":0,"tokens_revoked":0})");
+  });
+  const auto run = [&] {
+    return cli.run({"rotation", "emergency", "--client", "gw-01", "--since", "2026-11-01T00:00:00Z",
+                    "--action", "rotate", "--reason", "INC-7", "--yes"});
+  };
+  const auto begun = run();
+  EXPECT_EQ(begun.code, 0) << begun.err;
+  EXPECT_THAT(begun.err,
+              StartsWith("postern: begun, and not done yet: 2\n"
+                         "  next: postern rotation show db --tenant-owned\n"
+                         "  next: postern rotation show key --issuer https://idp --subject "
+                         "'o'\\''alice; x'\n"));
+  detail = R"(,"detail":"the webhook could not be reached")";
+  const auto stuck = run();
+  EXPECT_EQ(stuck.code, 1) << "one does not go on";
+  EXPECT_THAT(stuck.out, HasSubstr("the webhook could not be reached"));
+}
+
 }  // namespace
 }  // namespace postern
