@@ -295,7 +295,10 @@ void add_rotation(CLI::App& app, Options& options, Action& action) {
   emergency->add_option("--subject", rotation.credential.subject, "The user who touched them");
   emergency->add_option("--client", rotation.client, "The client that touched them");
   emergency->add_option("--backend", rotation.backend, "The backend they were released for");
-  emergency->add_option("--since", rotation.since, "Time from which on it counts")->required();
+  emergency
+      ->add_option("--since", rotation.since,
+                   "From which time on it counts, or for how long, such as 24h or 7d")
+      ->required();
   emergency->add_option("--action", rotation.action, "What is done")
       ->check(CLI::IsMember({"rotate", "disable"}))
       ->required();

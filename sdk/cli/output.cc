@@ -118,12 +118,10 @@ int report(const sdk::Error& error, std::string_view doing) {
   // What the words are about: `/fields/password: must have no colon`.
   if (!error.pointer.empty()) line += printable(error.pointer) + ": ";
   line += printable(error.detail);
-  if (error.kind == sdk::ErrorKind::Refused) {
-    line += " (";
-    const bool code = !error.code.empty() && error.code != "blank" && error.code != error.detail;
-    if (code) line += printable(error.code) + ", ";
-    line += "HTTP " + std::to_string(error.status) + ")";
-  }
+  const bool code = !error.code.empty() && error.code != "blank" && error.code != error.detail;
+  std::string said = code ? printable(error.code) : "";
+  if (error.status != 0) said += (code ? ", HTTP " : "HTTP ") + std::to_string(error.status);
+  if (error.kind == sdk::ErrorKind::Refused && !said.empty()) line += " (" + said + ")";
   say_error(line);
   if (const auto next = next_step(error); !next.empty()) say_note("next: " + next);
   if (!error.request_id.empty()) say_note("request: " + printable(error.request_id));

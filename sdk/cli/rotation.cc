@@ -73,6 +73,17 @@ std::string member(const Json& json, const char* name) {
                                    : it->dump(-1, ' ', true, Json::error_handler_t::replace));
 }
 
+/// In the largest unit of which there are two at least, as options take it.
+std::string age_of(const Json& json) {
+  const auto it = json.find("age_seconds");
+  if (it == json.end() || !it->is_number_unsigned()) return "-";
+  const auto seconds = it->get<std::uint64_t>();
+  if (seconds >= 2 * 86400) return std::to_string(seconds / 86400) + "d";
+  if (seconds >= 2 * 3600) return std::to_string(seconds / 3600) + "h";
+  if (seconds >= 2 * 60) return std::to_string(seconds / 60) + "m";
+  return std::to_string(seconds) + "s";
+}
+
 int finish(const sdk::Status& status) {
   return status.ok() ? exit_code::kOk : report(status.error(), "");
 }
@@ -177,16 +188,17 @@ std::string show_command(const Json& item) {
 /// What was done to each, page after page; also what was done before a page that failed.
 /// What has begun is not done: it is said how to follow it, and one that does not go on
 /// counts as refused.
-/// @param look  at each page besides its items
+/// @param nothing  what is said when there is no item
+/// @param look     at each page besides its items
 template <class Ask>
 int each_page(
-    const Settings& settings, const std::string& doing, Table table, const Ask& ask,
-    const std::vector<const char*>& columns,
+    const Settings& settings, const std::string& doing, Table table, const char* nothing,
+    const Ask& ask, const std::vector<const char*>& columns,
     const std::function<void(const Json&)>& look = [](const Json&) {}) {
   std::string lines;
   std::string cursor;
   std::vector<std::string> begun;
-  bool refused = false;
+  bool refused = false, any = false;
   const auto show_all = [&] { return print(settings.json ? lines : table.text()); };
   do {
     const auto answer = ask(cursor);
@@ -200,9 +212,13 @@ int each_page(
       lines += item.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n";
       std::vector<std::string> row{member(item, "name"), owner_of(item)};
       for (const auto* column : columns) {
-        row.push_back(std::string(column) == "phase" ? phase_of(item) : member(item, column));
+        const std::string_view name(column);
+        row.push_back(name == "phase"         ? phase_of(item)
+                      : name == "age_seconds" ? age_of(item)
+                                              : member(item, column));
       }
       table.add(std::move(row));
+      any = true;
       const auto status = member(item, "status");
       if (status == "begun") begun.push_back(show_command(item));
       refused |= status == "refused" || (status == "begun" && item.contains("detail"));
@@ -212,6 +228,7 @@ int each_page(
     cursor = next;
   } while (!cursor.empty());
   if (const auto shown = show_all(); !shown.ok()) return report(shown.error(), "");
+  if (!any) say_error(nothing);
   if (!begun.empty()) {
     say_error("begun, and not done yet: " + std::to_string(begun.size()));
     for (const auto& command : begun) say_note("next: " + command);
@@ -295,7 +312,7 @@ int run_rotation_list(const Settings& settings, const RotationOptions& options) 
   if (!filter.ok()) return report(filter.error(), kDoing);
   Table table({"NAME", "OWNER", "AGE", "LAST USED", "DUE", "OVERDUE", "PHASE", "PROBLEM"});
   return each_page(
-      settings, kDoing, std::move(table),
+      settings, kDoing, std::move(table), "there is no such credential",
       [&](const std::string& cursor) {
         filter.value().cursor = cursor;
         return client.value().rotations(tenant.value(), filter.value());
@@ -315,6 +332,7 @@ int run_rotation_bulk(const Settings& settings, const RotationOptions& options) 
   for (const auto& [name, text] : filter.value().labels) request["labels"][name] = text;
   if (!filter.value().type.empty()) request["type"] = filter.value().type;
   return each_page(settings, kDoing, Table({"NAME", "OWNER", "STATUS", "DETAIL"}),
+                   "no credential has these labels and this type: nothing was done",
                    [&](const std::string& cursor) {
                      if (!cursor.empty()) request["cursor"] = cursor;
                      return client.value().rotate_many(tenant.value(), request.dump());
@@ -328,8 +346,10 @@ int run_rotation_emergency(const Settings& settings, const RotationOptions& opti
   if (!tenant.ok()) return report(tenant.error(), kDoing);
   auto client = admin_client(settings);
   if (!client.ok()) return report(client.error(), kDoing);
+  const auto since = parse_since(options.since);
+  if (!since.ok()) return report(since.error(), kDoing);
   Json request{{"dry_run", !options.yes},
-               {"since", options.since},
+               {"since", since.value() ? format_time(*since.value()) : ""},
                {"action", options.action},
                {"reason", options.reason}};
   if (!options.credential.subject.empty() || !options.credential.issuer.empty()) {
@@ -338,20 +358,23 @@ int run_rotation_emergency(const Settings& settings, const RotationOptions& opti
   }
   if (!options.client.empty()) request["client"] = options.client;
   if (!options.backend.empty()) request["backend"] = options.backend;
-  bool complete = true;
+  bool answered = false, complete = true;
   std::uint64_t tokens = 0, revoked = 0;
   const int done = each_page(
       settings, kDoing, Table({"NAME", "OWNER", "USES", "LAST USED", "STATUS", "DETAIL"}),
+      "no credential was touched since then, so none was rotated or disabled",
       [&](const std::string& cursor) {
         if (!cursor.empty()) request["cursor"] = cursor;
         return client.value().contain(tenant.value(), request.dump());
       },
       {"uses", "last_used_at", "status", "detail"},
       [&](const Json& page) {
+        answered = true;
         complete = complete && page.value("complete", false);
         tokens += page.value("tokens", std::uint64_t{0});
         revoked += page.value("tokens_revoked", std::uint64_t{0});
       });
+  if (!answered) return done;  // and said why
   std::cerr << "tokens and sessions: " << tokens << (options.yes ? ", revoked: " : ", to revoke: ")
             << (options.yes ? revoked : tokens) << '\n';
   if (!complete) {

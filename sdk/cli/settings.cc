@@ -25,6 +25,28 @@ std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+/// @param sign  1: a duration from now; -1: back from now
+sdk::Result<std::optional<sys_seconds>> parse_instant(const std::string& text, std::int64_t sign) {
+  if (text.empty()) return std::optional<sys_seconds>();
+  if (const auto time = parse_time(text)) return std::optional<sys_seconds>(time);
+  std::int64_t count = 0;
+  const auto end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, count);
+  constexpr std::int64_t kTenYears = 3650LL * 86400;
+  if (parsed.ec == std::errc() && parsed.ptr + 1 == end && count > 0) {
+    const std::string_view units = "smhd";
+    constexpr std::int64_t kSeconds[] = {1, 60, 3600, 86400};
+    const auto unit = units.find(*parsed.ptr);
+    if (unit != units.npos && count <= kTenYears / kSeconds[unit]) {
+      return std::optional<sys_seconds>(SystemClock().now() +
+                                        std::chrono::seconds(sign * count * kSeconds[unit]));
+    }
+  }
+  return sdk::fail(ErrorKind::Usage, "\"" + text +
+                                         "\" is neither a time such as 2027-01-31T00:00:00Z nor "
+                                         "a duration such as 90d, 12h, 30m or 45s");
+}
+
 }  // namespace
 
 std::string default_token_file() {
@@ -99,24 +121,10 @@ sdk::Result<sdk::Client> oauth_client(const Settings& settings) {
 }
 
 sdk::Result<std::optional<sys_seconds>> parse_expiry(const std::string& text) {
-  if (text.empty()) return std::optional<sys_seconds>();
-  if (const auto time = parse_time(text)) return std::optional<sys_seconds>(time);
-  std::int64_t count = 0;
-  const auto end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data(), end, count);
-  constexpr std::int64_t kTenYears = 3650LL * 86400;
-  if (parsed.ec == std::errc() && parsed.ptr + 1 == end && count > 0) {
-    const std::string_view units = "smhd";
-    constexpr std::int64_t kSeconds[] = {1, 60, 3600, 86400};
-    const auto unit = units.find(*parsed.ptr);
-    if (unit != units.npos && count <= kTenYears / kSeconds[unit]) {
-      return std::optional<sys_seconds>(SystemClock().now() +
-                                        std::chrono::seconds(count * kSeconds[unit]));
-    }
-  }
-  return sdk::fail(ErrorKind::Usage, "\"" + text +
-                                         "\" is neither a time such as 2027-01-31T00:00:00Z nor "
-                                         "a duration such as 90d, 12h, 30m or 45s");
+  return parse_instant(text, 1);
+}
+sdk::Result<std::optional<sys_seconds>> parse_since(const std::string& text) {
+  return parse_instant(text, -1);
 }
 
 }  // namespace postern::cli

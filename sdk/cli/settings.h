@@ -43,5 +43,7 @@ sdk::Result<SubjectToken> subject_token(const Settings& settings);
 
 /// An instant: RFC 3339, or a duration from now such as 90d, 12h, 30m, 45s.
 sdk::Result<std::optional<sys_seconds>> parse_expiry(const std::string& text);
+/// Likewise, with a duration back from now.
+sdk::Result<std::optional<sys_seconds>> parse_since(const std::string& text);
 
 }  // namespace postern::cli

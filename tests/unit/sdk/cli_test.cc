@@ -18,6 +18,8 @@
 #include <sstream>
 #include <vector>
 
+#include "core/clock.h"
+#include "core/time_format.h"
 #include "fake_server.h"
 #include "run_program.h"
 #include "temp_folder.h"
@@ -1389,7 +1391,7 @@ TEST(CliRotation, RotatesByHandOrByGeneratorAndWaits) {
   // It was given up while we waited.
   const auto waited = rotate({"--wait"});
   EXPECT_NE(waited.code, 0);
-  EXPECT_THAT(waited.err, HasSubstr("the server refused it"));
+  EXPECT_THAT(waited.err, HasSubstr("it was rolled back: the server refused it\n"));
   EXPECT_EQ(looks, 2);
   const auto requests = cli.server.requests();
   ASSERT_GE(requests.size(), 3u);
@@ -1425,7 +1427,7 @@ TEST(CliRotation, ListsAndRotatesManyPageByPage) {
   });
   const auto listed = cli.run({"rotation", "list", "--label", "team=web", "--overdue"});
   EXPECT_EQ(listed.code, 1) << "one is refused";
-  EXPECT_THAT(listed.out, AllOf(HasSubstr("alice (https://idp)"), HasSubstr("77"),
+  EXPECT_THAT(listed.out, AllOf(HasSubstr("alice (https://idp)"), HasSubstr(" 77s "),
                                 HasSubstr("true"), HasSubstr("second")));
   const auto dry = cli.run({"rotation", "bulk", "--label", "team=web", "--type", "generic"});
   EXPECT_THAT(dry.out, HasSubstr("it has no settings"));
@@ -1473,6 +1475,58 @@ TEST(CliRotation, AnEmergencySaysWhenItWasNotComplete) {
   EXPECT_EQ(json::parse(requests[2].body).at("principal"),
             (json{{"issuer", "https://idp"}, {"subject", "alice"}}));
   EXPECT_EQ(json::parse(requests[3].body).at("backend"), "github");
+}
+
+TEST(CliRotation, AnEmergencySaysWhatItWasAskedAndWhatItFound) {
+  std::string answer = R"({"items":[],"complete":true,"tokens":0,"tokens_revoked":0})";
+  int status = 200;
+  const Cli cli([&](const SeenRequest&) {
+    return status == 200 ? json_reply(200, answer) : problem_reply(status, answer);
+  });
+  const auto since = [&](const std::string& text) {
+    return cli.run({"rotation", "emergency", "--client", "gw-01", "--since", text, "--action",
+                    "rotate", "--reason", "INC-7"});
+  };
+  const auto none = since("1d");
+  EXPECT_EQ(none.code, 0) << none.err;
+  EXPECT_THAT(none.err, HasSubstr("no credential was touched since then"));
+  const auto sent =
+      parse_time(json::parse(cli.server.requests().at(0).body).at("since").get<std::string>());
+  ASSERT_TRUE(sent.has_value());
+  const auto age = SystemClock().now() - *sent;
+  EXPECT_GE(age, std::chrono::hours(24));
+  EXPECT_LT(age, std::chrono::hours(25));
+  const auto unclear = since("yesterday");
+  EXPECT_EQ(unclear.code, 2);
+  EXPECT_THAT(unclear.err, HasSubstr("a duration such as 90d"));
+  status = 400;
+  answer = R"({"detail":"must be a time that has passed","pointer":"/since"})";
+  const auto refused = since("2126-11-01T00:00:00Z");
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, AllOf(HasSubstr("/since: must be a time that has passed"),
+                                 Not(HasSubstr("tokens and sessions"))));
+  status = 200;
+  answer = R"({"items":[]})";
+  EXPECT_THAT(cli.run({"rotation", "bulk", "--label", "team=none"}).err,
+              HasSubstr("no credential has these labels"));
+}
+
+TEST(CliRotation, AnAgeIsInAUnitThatCanBeRead) {
+  std::string seconds;
+  const Cli cli([&](const SeenRequest&) {
+    return json_reply(200, R"({"items":[{"name":"db","owner":{"type":"tenant"},"age_seconds":)" +
+                               seconds + "}]}");
+  });
+  for (const auto& [age, shown] : {std::pair("0", " 0s "),
+                                   {"119", " 119s "},
+                                   {"120", " 2m "},
+                                   {"7200", " 2h "},
+                                   {"172799", " 47h "},
+                                   {"172800", " 2d "},
+                                   {"31536000", " 365d "}}) {
+    seconds = age;
+    EXPECT_THAT(cli.run({"rotation", "list"}).out, HasSubstr(shown)) << age;
+  }
 }
 
 TEST(CliRotation, WhatHasBegunIsNotDone) {
