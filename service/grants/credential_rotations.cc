@@ -100,6 +100,10 @@ Status same(const CredentialRotation& is, const CredentialRotation& read) {
   return fail(ErrorCode::Conflict, "the rotation has moved on meanwhile");
 }
 
+Error another_version() {
+  return fail(ErrorCode::PreconditionFailed, "the credential has another version");
+}
+
 Error no_way() {
   return fail(ErrorCode::Conflict,
               "nothing says how this credential is rotated; give a value, or say how it is made");
@@ -200,7 +204,7 @@ Result<Fields> CredentialRotations::open_secret(const TenantId& tenant, const Ke
 
 Result<CredentialRotations::Rotation> CredentialRotations::configure(
     const TenantId& tenant, const Key& key, const std::optional<RotationSettings>& settings,
-    audit::Event record) {
+    audit::Event record, const std::optional<vault::Expected>& expected) {
   POSTERN_TRY(const auto is, store_.find(tenant, key));
   if (settings) {
     POSTERN_CHECK(check_settings(tenant, key, *settings));
@@ -209,6 +213,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::configure(
     }
   }
   return store_.change(tenant, key, "", [&](Rotation& now) -> Result<Effect> {
+    if (expected && !expected->meets(now.version, now.revision)) return another_version();
     const bool was_scheduled = now.settings && now.settings->interval;
     now.settings = settings;
     auto& due = now.description.rotation_due_at;
@@ -324,7 +329,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::rotate(const TenantId
                                                                   audit::Event record) {
   POSTERN_TRY(auto is, store_.find(tenant, key));
   if (order.expected && !order.expected->meets(is.version, is.revision)) {
-    return fail(ErrorCode::PreconditionFailed, "the credential has another version");
+    return another_version();
   }
   auto settings = order.once ? *order.once : is.settings.value_or(RotationSettings());
   if (order.given != nullptr) {

@@ -45,10 +45,12 @@ class CredentialRotations {
   /// Says how it is rotated from now on, or takes that back. With an interval the next one
   /// is due after it; without, none is. The value there is must be one that can be rotated
   /// so. A rotation under way goes on with what it began with.
-  /// Errors: MalformedRequest, Forbidden, Conflict; NotFound; those of opening the value.
+  /// Errors: MalformedRequest, Forbidden, Conflict; NotFound; PreconditionFailed; those of
+  /// opening the value.
   Result<Rotation> configure(const TenantId& tenant, const Key& key,
                              const std::optional<vault::RotationSettings>& settings,
-                             audit::Event record);
+                             audit::Event record,
+                             const std::optional<vault::Expected>& expected = {});
 
   /// What to rotate to, in place of what the settings say.
   struct Order {

@@ -1264,6 +1264,18 @@ def check_rotation(tester: Tester, made: dict) -> None:
                             body=password).json
         report(shown["settings"] == password and "rotation_due_at" in shown,
                f"configureRotation as {who}", str(shown))
+    tag = tester.call("getCredential", 200, **one).headers["etag"]
+    headers = {"If-Match": tag, "If-None-Match": '"99"'}
+    for name, more in (("configureRotation", {"body": {"kind": "manual"}}), ("forgetRotation", {})):
+        tester.call(name, 412, "another version", headers={"If-Match": '"99"'}, **more, **one)
+        tester.call(name, 200, "the one that is there", headers=headers, **more, **one)
+        tag = tester.call("getCredential", 200, **one).headers["etag"]
+        headers["If-Match"] = tag
+    tester.call("configureRotation", 200, "an interval again", body=password, **one)
+    for name, more in (("putCredential", {"fields": {"username": "app_a", "password": "old"}}),
+                       ("describeCredential", {})):
+        tester.call(name, 409, "a date that the interval sets", **one,
+                    body={**more, "rotation_due_at": None})
     postgres = {"kind": "postgres", "host": "localhost", "port": 5432, "database": "main",
                 "roles": ["app_a", "app_b"], "admin_credential": "pg-admin"}
     tester.call("configureRotation", 200, "postgres", body=postgres, **one)
@@ -1302,7 +1314,7 @@ def check_rotation(tester: Tester, made: dict) -> None:
     tester.call("retirePrevious", 409, "it is retired", **one)
     tester.call("retirePrevious", 404, who="admin", credential="none")
     tester.call("cancelRotation", 404, who="admin", credential="none")
-    given = {"fields": {"username": "app_a", "password": "given"}, "grace_seconds": 0}
+    given = {"fields": {"username": "app_a", "password": "given"}, "grace_seconds": 0, "cas": 2}
     check_broken(tester, "rotateCredential", [given], **one)
     tester.call("rotateCredential", 200, "given", body=given, **one)
     tester.call("rotateCredential", 413, "a large value", **one,
@@ -1315,6 +1327,8 @@ def check_rotation(tester: Tester, made: dict) -> None:
                 body={"generate": {"kind": "password", "length": 20}, "grace_seconds": 0})
     tester.call("rotateCredential", 400, "a kind that reaches outside", body={"generate": postgres},
                 **one)
+    tester.call("rotateCredential", 400, "an interval for this once", **one,
+                body={"generate": {"kind": "password", "interval_seconds": 86400}})
     tester.call("rotateCredential", 404, who="admin", credential="none", body={})
     tester.call("rotateCredential", 200, "alice's own", who="user",
                 body={"generate": {"kind": "password", "field": "token"}, "grace_seconds": 60})

@@ -859,6 +859,29 @@ TEST_F(ServiceRotation, AGivenValueNamesTheVersionThatItFollowsWhereThatIsRequir
   EXPECT_EQ(state("api").at("version"), 3);
 }
 
+TEST_F(ServiceRotation, SettingsAreChangedWhereNobodyChangedTheCredentialMeanwhile) {
+  put("/credentials/api", {{"fields", {{"token", "x"}}}});
+  const Json settings{{"kind", "password"}, {"field", "token"}};
+  const auto change = [&](const char* method, const char* tag, const Json& body = nullptr) {
+    return tenant.ask(method, "/api/v1/tenants/rotating/credentials/api/rotation",
+                      {{"Authorization", "Bearer " + tenant.admin},
+                       {"Content-Type", "application/json"},
+                       {"If-Match", tag}},
+                      body.is_null() ? "" : body.dump());
+  };
+  EXPECT_THAT(change("PUT", "\"2\"", settings), IsProblem(412, "precondition-failed"));
+  EXPECT_FALSE(state("api").contains("settings"));
+  EXPECT_THAT(change("PUT", "\"1\"", settings), HasStatus(200));
+  EXPECT_THAT(change("DELETE", "\"2\""), IsProblem(412, "precondition-failed"));
+  EXPECT_TRUE(state("api").contains("settings"));
+  EXPECT_THAT(change("DELETE", "\"1\""), HasStatus(200));
+  Json once{{"generate", settings}};
+  once["generate"]["interval_seconds"] = 86400;
+  const auto refused = rotate("api", once);
+  EXPECT_THAT(refused, HasStatus(400));
+  EXPECT_EQ(json_of(refused).at("pointer"), "/generate/interval_seconds");
+}
+
 TEST_F(ServiceRotation, TheReportSaysHowOldAValueIsAndWhetherItIsOverdue) {
   const auto now = SystemClock().now();
   const auto make = [&](const std::string& name, const Json& due) {

@@ -117,7 +117,10 @@ Result<Done> configure(const Endpoints& on, const Request& request,
   POSTERN_TRY(const auto settings, policy::read_rotation_settings(body));
   record.with("kind", to_string(settings.kind));
   if (settings.interval) record.with("interval", std::to_string(settings.interval->count()));
-  POSTERN_TRY(const auto stored, on.rotations.configure(snapshot.tenant(), key, settings, record));
+  POSTERN_TRY(const auto expected,
+              expected_by(on.services, request, snapshot, key, Absent::Refuse));
+  POSTERN_TRY(const auto stored,
+              on.rotations.configure(snapshot.tenant(), key, settings, record, expected));
   return Done{json_reply(200, state_json(stored, on.services.clock.now())),
               Done::Recorded::InStore};
 }
@@ -126,8 +129,10 @@ Result<Done> forget(const Endpoints& on, const Request& request,
                     const policy::TenantSnapshot& snapshot, const Caller& caller,
                     audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record));
+  POSTERN_TRY(const auto expected,
+              expected_by(on.services, request, snapshot, key, Absent::Refuse));
   POSTERN_TRY(const auto stored,
-              on.rotations.configure(snapshot.tenant(), key, std::nullopt, record));
+              on.rotations.configure(snapshot.tenant(), key, std::nullopt, record, expected));
   return Done{json_reply(200, state_json(stored, on.services.clock.now())),
               Done::Recorded::InStore};
 }
@@ -150,6 +155,7 @@ Result<std::optional<RotationSettings>> once_of(const Json& body) {
   if (settings.reaches_outside() || settings.kind == vault::RotationKind::Manual) {
     return at("/generate/kind", "must be one of: password, key_pair, ssh_key");
   }
+  if (settings.interval) return at("/generate/interval_seconds", "is for settings: this is once");
   return std::optional(settings);
 }
 
