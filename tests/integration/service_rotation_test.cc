@@ -993,6 +993,9 @@ TEST_F(ServiceRotation, AUserTakesNothingAwayFromARotationThatIsAnAdmins) {
   EXPECT_EQ(vault("DELETE", "data/github"), 403);
   EXPECT_EQ(vault("POST", "delete/github", latest), 403);
   EXPECT_EQ(vault("POST", "destroy/github", latest), 403);
+  // And so would another value.
+  EXPECT_EQ(by(alice, "PUT", "", {{"fields", {{"token", "x"}}}}), 403);
+  EXPECT_EQ(vault("POST", "data/github", {{"data", {{"token", "x"}}}}), 403);
   hook.answer("rotation.set", 200);
   phase_is("previous");
   // Without the credential nobody would be told to end the value before.
@@ -1014,8 +1017,10 @@ TEST_F(ServiceRotation, AUserTakesNothingAwayFromARotationThatIsAnAdmins) {
   EXPECT_EQ(by(alice, "DELETE", ""), 403);
   EXPECT_EQ(by(alice, "DELETE", "/versions/2"), 403);
   EXPECT_EQ(by(alice, "POST", "/rotate", {{"fields", {{"token", "x"}}}}), 403);
+  EXPECT_EQ(by(alice, "PUT", "", {{"fields", {{"token", "hers"}}}}), 200)
+      << "which is rotated as well";
   want(false);
-  EXPECT_EQ(by(alice, "DELETE", "/versions/2"), 200);
+  EXPECT_EQ(by(alice, "DELETE", "/versions/3"), 200);
   EXPECT_EQ(by(alice, "DELETE", ""), 204) << "her own, when nothing is under way";
 }
 

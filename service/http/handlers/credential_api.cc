@@ -18,6 +18,11 @@ Error malformed(std::string pointer, std::string detail) {
   return error;
 }
 
+/// A new value is being set outside, and would be given up.
+bool sets_outside(const vault::CredentialRotation& is) {
+  return vault::is_before_current(is.phase) && is.running.settings.reaches_outside();
+}
+
 /// @param matters  whether what is under way would end by what is asked
 template <class Matters>
 Status check_not_steered(const Services& services, const TenantId& tenant,
@@ -144,9 +149,13 @@ Status check_may_remove(const Services& services, const TenantId& tenant,
   return check_not_steered(services, tenant, key, caller, [&](const vault::CredentialRotation& is) {
     const bool latest = versions.empty() ||
                         std::find(versions.begin(), versions.end(), is.version) != versions.end();
-    return latest && (is.wanted || (vault::is_before_current(is.phase) &&
-                                    is.running.settings.reaches_outside()));
+    return latest && (is.wanted || sets_outside(is));
   });
+}
+
+Status check_may_replace(const Services& services, const TenantId& tenant,
+                         const vault::CredentialKey& key, const Caller& caller) {
+  return check_not_steered(services, tenant, key, caller, sets_outside);
 }
 
 Result<std::optional<vault::Expected>> expected_by(const Services& services, const Request& request,

@@ -44,6 +44,9 @@ Status check_may_remove(const Services& services, const TenantId& tenant,
 Status check_may_remove(const Services& services, const TenantId& tenant,
                         const vault::CredentialKey& key, const Caller& caller,
                         std::span<const std::uint32_t> versions);
+/// Likewise of a write: another value gives up one that is not handed out yet.
+Status check_may_replace(const Services& services, const TenantId& tenant,
+                         const vault::CredentialKey& key, const Caller& caller);
 
 /// What a change must find, once the request's conditions hold for what is there;
 /// nothing when it names no conditions.

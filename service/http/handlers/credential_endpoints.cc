@@ -194,6 +194,7 @@ Result<Done> put_credential(const Services& services, grants::CredentialRotation
   POSTERN_TRY(const auto description, Description::of(body));
   POSTERN_TRY(const auto said, version_metadata_of(body));
   POSTERN_CHECK(description.check_date(rotations, snapshot.tenant(), key, caller));
+  POSTERN_CHECK(check_may_replace(services, snapshot.tenant(), key, caller));
   std::string names;
   for (const auto& [name, value] : fields) names += (names.empty() ? "" : " ") + name;
   auto changed = description.named();

@@ -197,6 +197,7 @@ Result<vault::CredentialMetadata> write(const VaultCall& call, const vault::Cred
                                         const vault::Fields& fields,
                                         std::optional<sys_seconds> expires_at = {}) {
   POSTERN_CHECK(vault::validate_fields(fields));
+  POSTERN_CHECK(check_may_replace(call.services, call.tenant(), key, call.caller));
   const auto now = call.services.clock.now();
   const auto seal = [&](std::uint32_t version) {
     return call.services.envelope.seal(call.tenant(), key, version, fields, now, expires_at);
