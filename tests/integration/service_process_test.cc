@@ -715,8 +715,8 @@ TEST(Canaries, AreFoundNowhere) {
     granted(tenant.api("PUT", "/credentials/pair", tenant.admin,
                        {{"fields", given("before there was a key pair")}}));
     granted(tenant.api("POST", "/credentials/pair/rotate", tenant.admin,
-                       {{"generate", {{"kind", "key_pair"}}}}));
-    const auto pair = shown("pair", "private_key");
+                       {{"generate", {{"kind", "key_pair"}, {"field", "token"}}}}));
+    const auto pair = shown("pair", "token");
     // PKCS#8 of Ed25519: 16 bytes that every one begins with, then the key.
     canaries.plant("generated key", pair.substr(pair.find('\n') + 1 + 24, 40));
     refused(rotate(tenant.admin, {{"fields", {{"not a name", secret("under no name")}}}}));
