@@ -275,8 +275,13 @@ class HostReader {
 
   /// Why this is a secret; empty: it is none.
   std::string why(const std::string& name, std::string_view text) const {
+    return rules_.all && !contains(rules_.except, name) && !text.empty()
+               ? "you say so"
+               : why_by_itself(name, text);
+  }
+  std::string why_by_itself(const std::string& name, std::string_view text) const {
     if (contains(rules_.except, name) || text.empty()) return {};
-    if (rules_.all || contains(rules_.also, name)) return "you say so";
+    if (contains(rules_.also, name)) return "you say so";
     if (asks_for_password(text)) return "a password input";
     return std::string(refers(text) ? why_secret_name(name) : why_secret(name, text));
   }
@@ -449,16 +454,24 @@ class HostReader {
     return rewrite(entry, command, program, args, env, removed, passed, server);
   }
 
+  /// Whether the server runs postern already.
+  enum class Imported { No, Yes };
+
   /// Takes the secrets of an envFile, and calls `pass_on` with the variables that stay.
   /// @return  which lines they are
   template <class PassOn>
   std::set<std::string> take_lines(const EnvFile& file, const JsonMember* env, FoundServer& server,
-                                   bool& known, PassOn pass_on) const {
+                                   bool& known, PassOn pass_on,
+                                   Imported imported = Imported::No) const {
     std::set<std::string> out;
     for (const auto& line : file.entries) {
       if (env != nullptr && env->value.find(line.name) != nullptr) continue;  // env wins
+      // What was left, by whoever said what is a secret then, is no secret now.
+      const bool ours = imported == Imported::Yes && line.name.starts_with("POSTERN_");
       const auto text = as_text(line.value.readable());
-      auto reason = why(line.name, text);
+      auto reason = ours                        ? std::string()
+                    : imported == Imported::Yes ? why_by_itself(line.name, text)
+                                                : why(line.name, text);
       if (!reason.empty() && (!line.literal || !why_not_delivered(line.name).empty())) {
         server.notes.push_back(line.name + " stays in the envFile");
         reason.clear();
@@ -483,7 +496,8 @@ class HostReader {
     auto* file = env_file_of(entry, server);
     if (file == nullptr) return;
     bool known = true;
-    auto lines = take_lines(*file, env, server, known, [](const std::string&) {});
+    auto lines = take_lines(
+        *file, env, server, known, [](const std::string&) {}, Imported::Yes);
     if (lines.empty()) return;
     server.backend = backend_in(args);
     if (!known || server.backend.empty()) {

@@ -176,10 +176,12 @@ std::string shell_word(const std::string& text) {
 }
 
 /// Shows where the rotation of an item stands.
-std::string show_command(const Json& item) {
+std::string show_command(const Settings& settings, const Json& item) {
   const auto owner = item.find("owner");
   const bool user = owner != item.end() && member(*owner, "type") == "principal";
-  return "postern rotation show " + shell_word(member(item, "name")) +
+  const auto& tenant = settings.tenant;
+  return "postern " + (tenant.empty() ? std::string() : "--tenant " + shell_word(tenant) + " ") +
+         "rotation show " + shell_word(member(item, "name")) +
          (user ? " --issuer " + shell_word(member(*owner, "issuer")) + " --subject " +
                      shell_word(member(*owner, "subject"))
                : " --tenant-owned");
@@ -220,7 +222,7 @@ int each_page(
       table.add(std::move(row));
       any = true;
       const auto status = member(item, "status");
-      if (status == "begun") begun.push_back(show_command(item));
+      if (status == "begun") begun.push_back(show_command(settings, item));
       refused |= status == "refused" || (status == "begun" && item.contains("detail"));
     }
     const auto next = json.value()->value("next_cursor", std::string());

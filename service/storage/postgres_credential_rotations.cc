@@ -27,10 +27,12 @@ using Effect = vault::CredentialRotationStore::Effect;
   "c.type, c.max_versions, extract(epoch FROM c.rotation_due_at)::bigint, "                      \
   "r.name IS NOT NULL, r.settings, r.phase, r.rotation_id, r.running, r.new_version, "           \
   "r.old_version, r.new_role, r.old_role, extract(epoch FROM r.started_at)::bigint, "            \
-  "extract(epoch FROM r.retire_at)::bigint, r.attempts, r.problem, r.public_half, "              \
+  "extract(epoch FROM r.retire_at)::bigint, r.attempts, r.problem, "                             \
+  "CASE WHEN r.public_version IS NOT NULL THEN coalesce(r.current_public_half, '') "             \
+  "WHEN r.phase IN ('', 'previous') THEN r.public_half ELSE '' END, "                            \
   "extract(epoch FROM r.rotated_at)::bigint, extract(epoch FROM r.failed_at)::bigint, "          \
   "r.failures, extract(epoch FROM r.next_at)::bigint, r.lease, c.first_version, "                \
-  "r.sent, r.wanted, c.cas_required, coalesce(r.new_public_half, r.public_half), "               \
+  "r.sent, r.wanted, c.cas_required, r.public_half, "                                            \
   "coalesce(r.public_version, v.version) "                                                       \
   "FROM credential c JOIN credential_version v "                                                 \
   "ON v.tenant_id = c.tenant_id AND v.owner_issuer = c.owner_issuer "                            \
@@ -58,7 +60,7 @@ constexpr Statement kStore{"rotation.store", R"sql(
            (tenant_id, owner_issuer, owner_subject, name, settings, phase, rotation_id, running,
             new_version, old_version, new_role, old_role, started_at, retire_at, attempts, problem,
             public_half, rotated_at, failed_at, failures, next_at, due_at, sent, wanted,
-            new_public_half, public_version)
+            current_public_half, public_version)
     VALUES ($1, $2, $3, $4, nullif($5, '')::jsonb, $6, $7, nullif($8, '')::jsonb, $9, $10, $11,
             $12, to_timestamp(nullif($13, '')::bigint), to_timestamp(nullif($14, '')::bigint), $15,
             $16, $17, to_timestamp(nullif($18, '')::bigint),
@@ -75,7 +77,7 @@ constexpr Statement kStore{"rotation.store", R"sql(
                       failed_at = EXCLUDED.failed_at, failures = EXCLUDED.failures,
                       next_at = EXCLUDED.next_at, due_at = EXCLUDED.due_at,
                       sent = EXCLUDED.sent, wanted = EXCLUDED.wanted,
-                      new_public_half = EXCLUDED.new_public_half,
+                      current_public_half = EXCLUDED.current_public_half,
                       public_version = EXCLUDED.public_version)sql"};
 constexpr Statement kSetDue{"rotation.set_due", R"sql(
     UPDATE credential
@@ -155,7 +157,7 @@ constexpr Statement kDue{"rotation.due", R"sql(
      LIMIT $2)sql"};
 constexpr Statement kCounts{"rotation.counts", R"sql(
     SELECT phase, count(*), count(*) FILTER (WHERE due_at <= to_timestamp($1)),
-           count(*) FILTER (WHERE failures > 0 OR attempts > 0)
+           count(*) FILTER (WHERE (failures > 0 AND settings IS NOT NULL) OR attempts > 0)
       FROM credential_rotation
      GROUP BY phase)sql"};
 
@@ -254,9 +256,10 @@ class One {
         none ? std::string() : token::dump_json(policy::write(running.settings)),
         running.new_version, running.old_version, running.new_role, running.old_role,
         none ? std::string() : std::to_string(seconds_of(running.started_at)),
-        seconds_of(running.retire_at), is.attempts, is.problem, is.public_half,
+        seconds_of(running.retire_at), is.attempts, is.problem,
+        none ? is.public_half : running.public_half,  // also for a release of before
         seconds_of(is.rotated_at), seconds_of(is.failed_at), is.failures, seconds_of(is.next_at),
-        seconds_of(is.description.rotation_due_at), running.sent, is.wanted, running.public_half,
+        seconds_of(is.description.rotation_due_at), running.sent, is.wanted, is.public_half,
         is.public_version);
   }
 

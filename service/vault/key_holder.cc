@@ -10,23 +10,19 @@ namespace {
 
 Error no_key_holder() { return fail(ErrorCode::Conflict, "this tenant has no key holder"); }
 
-Error present_share_missing() {
-  return fail(ErrorCode::Conflict,
-              "this tenant has a key holder; to replace the share, send the present one too");
-}
-Error another_share() {
-  return fail(ErrorCode::Forbidden, "this is not the share of the tenant's key holder");
-}
-
-/// Whether `present` is the share that the newest KEK demands.
-Status check_present(const TenantId& tenant, const WrappedKek& newest, const HeldShare* present) {
-  if (!newest.held) {
-    if (present == nullptr) return {};
-    return no_key_holder();
+/// Whether a new KEK may take the place of one that demands a share, or none.
+/// @param held   whether the newest demands one
+/// @param meets  whether `present`, where there is one, is that
+template <class Meets>
+Status check_present(bool held, const HeldShare* present, const Meets& meets) {
+  if (!held) return present == nullptr ? Status() : no_key_holder();
+  if (present == nullptr) {
+    return fail(ErrorCode::Conflict,
+                "this tenant has a key holder; to replace the share, send the present one too");
   }
-  if (present == nullptr) return present_share_missing();
-  if (!crypto::equal(check_of(tenant, *present), newest.held->check)) return another_share();
-  return {};
+  POSTERN_TRY(const bool met, meets());
+  if (met) return {};
+  return fail(ErrorCode::Forbidden, "this is not the share of the tenant's key holder");
 }
 
 }  // namespace
@@ -42,10 +38,10 @@ Result<KeyHolder::State> KeyHolder::state(const TenantId& tenant) {
 Status KeyHolder::may_add_kek(const TenantId& tenant, const HeldShare* present) {
   keyring_.forget(tenant);  // another replica may have been asked a moment ago
   POSTERN_TRY(const auto is, keyring_.seal_of(tenant));
-  if (is == Keyring::Seal::NotHeld) return present == nullptr ? Status() : no_key_holder();
-  if (present == nullptr) return present_share_missing();
-  POSTERN_TRY(const auto by, keyring_.check_share(tenant, *present));
-  return by == Keyring::DemandedBy::Newest ? Status() : another_share();
+  return check_present(is != Keyring::Seal::NotHeld, present, [&]() -> Result<bool> {
+    POSTERN_TRY(const auto by, keyring_.check_share(tenant, *present));
+    return by == Keyring::DemandedBy::Newest;
+  });
 }
 
 Status KeyHolder::add_kek(const TenantId& tenant, const HeldShare* present,
@@ -57,7 +53,9 @@ Status KeyHolder::add_kek(const TenantId& tenant, const HeldShare* present,
   POSTERN_TRY(const auto shared, keyring_.make_share(tenant));
   POSTERN_CHECK(
       store_.add_kek(tenant, [&](const WrappedKek& newest) -> Result<RotationStore::KekChange> {
-        POSTERN_CHECK(check_present(tenant, newest, present));
+        POSTERN_CHECK(check_present(newest.held.has_value(), present, [&]() -> Result<bool> {
+          return crypto::equal(check_of(tenant, *present), newest.held->check);
+        }));
         POSTERN_CHECK(keeps_taking_a_share(newest, shared));
         auto kek = keyring_.create(tenant, after(newest.version), demand, shared);
         auto record = event;
@@ -97,6 +95,8 @@ Status KeyHolder::unseal(const TenantId& tenant, HeldShare share, audit::Event& 
   if (by == Keyring::DemandedBy::OlderOnly) {
     POSTERN_TRY(const auto backlog, store_.backlog_of(tenant));
     if (backlog.rows() == 0) {
+      POSTERN_TRY(const auto is, keyring_.seal_of(tenant));
+      if (is == Keyring::Seal::NotHeld) return no_key_holder();
       return fail(ErrorCode::Conflict,
                   "this share was replaced, and nothing needs it any more; send the present one");
     }

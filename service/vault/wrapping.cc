@@ -1,5 +1,6 @@
 #include "vault/wrapping.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "crypto/base64url.h"
@@ -64,8 +65,11 @@ Error Wrapping::not_valid() {
 
 bool Wrapping::has_form(std::string_view text) {
   if (!text.starts_with(kPrefix)) return false;
-  const auto rest = crypto::base64url_decode(text.substr(kPrefix.size()));
-  return rest.ok() && rest.value().size() == 32;
+  text.remove_prefix(kPrefix.size());
+  return text.size() == 43 && std::all_of(text.begin(), text.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                  c == '-' || c == '_';
+         });
 }
 
 Result<WrappedAnswer> Wrapping::seal(const TenantId& tenant, WrappedAnswer facts,

@@ -570,6 +570,26 @@ TEST(CredentialRotation, AServerThatIsAwayIsTriedAgainAndThenGivenUp) {
   expect_agreement(world, "db", "given up");
 }
 
+TEST(CredentialRotation, AFailureOfWhatHasNoSettingsIsNoStandingProblem) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  world.server.passwords["app"] = "old";
+  const auto key = world.key("db");
+  const auto process = world.process();
+  const auto failing_after = [&](const Order& order) {
+    world.server.failures["set"] =
+        std::vector<Error>(100, fail(ErrorCode::Unavailable, "the server is away"));
+    EXPECT_TRUE(process->rotate(world.tenant, key, order, world.record()).ok());
+    EXPECT_EQ(world.settle("db").problem, "the server is away");
+    return must(world.rows.counts(world.clock.now())).failing;
+  };
+  Order once;
+  once.once = world.settings({"app"});
+  EXPECT_EQ(failing_after(once), 0U) << "nothing is to be done about it any more";
+  ASSERT_TRUE(process->configure(world.tenant, key, world.settings({"app"}), world.record()).ok());
+  EXPECT_EQ(failing_after({}), 1U) << "it will be tried again, and fail again";
+}
+
 TEST(CredentialRotation, AValueThatCannotBeRetiredIsSaidSoUntilItIs) {
   RotationWorld world;
   world.put("db", "app", "old");

@@ -161,20 +161,28 @@ Status check_kind(const Caller& caller, std::span<const Caller::Kind> allowed) {
 
 namespace {
 
-/// What the throttle knows them by, who is no client's id.
+/// What the throttle knows them by, which are no clients' ids. What is worth an alarm is
+/// counted by itself, so that nothing else keeps it out of the trail.
 constexpr std::string_view kNobody = " ";
+constexpr std::string_view kAlarming = " !";
 
 std::vector<audit::Event> records_of_refusal(const Services& services, const Request& request,
                                              audit::Event record, const Error& error) {
+  using enum ErrorCode;
   record_error(record, error);
-  const auto names_caller = [](const auto& field) { return field.first == "caller"; };
-  const bool ours = error.code == ErrorCode::Unavailable || error.code == ErrorCode::Internal;
-  if (!ours && std::none_of(record.fields.begin(), record.fields.end(), names_caller)) {
+  const auto has = [&](std::string_view name) {
+    return std::any_of(record.fields.begin(), record.fields.end(),
+                       [&](const auto& field) { return field.first == name; });
+  };
+  const bool ours = error.code == Unavailable || error.code == Internal ||
+                    error.code == KeyUnavailable || error.code == TenantSealed;
+  if (!ours && !has("caller")) {
     auto& throttle = services.authentication.throttle;
     const auto source = source_of(services.authentication, request);
-    const auto only_counted = throttle.refuses(record.tenant, kNobody, source);
+    const auto who = has("alarm") ? kAlarming : kNobody;
+    const auto only_counted = throttle.refuses(record.tenant, who, source);
     const auto attempts =
-        only_counted ? only_counted->to_record : throttle.failed(record.tenant, kNobody, source);
+        only_counted ? only_counted->to_record : throttle.failed(record.tenant, who, source);
     if (only_counted && attempts == 0) return {};
     if (attempts > 0) record.with("attempts", std::to_string(attempts));
   }

@@ -79,7 +79,7 @@ Status check_kind(const Caller& caller, std::span<const Caller::Kind> allowed);
 
 /// Renders what `run` makes of the record, and has it recorded as Done says. Whoever
 /// proves to be nobody (`record` has no caller) fills no audit trail: after some refusals
-/// from one source there is a record a minute, with how many there were (`attempts`).
+/// from one source there are a few records a minute, with how many there were (`attempts`).
 /// @param scope  as of render(); looked at when `run` is over.
 Result<Answer> recorded(const Services& services, const Request& request, audit::Event record,
                         const std::function<Result<Done>(audit::Event& record)>& run,

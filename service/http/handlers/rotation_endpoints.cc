@@ -213,6 +213,7 @@ Result<Done> steer(const Endpoints& on, const Request& request,
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record));
   POSTERN_TRY(const auto abandon, abandons(request, caller));
   POSTERN_TRY(const auto found, on.rotations.find(snapshot.tenant(), key));
+  if (found.wanted && caller.kind == Kind::User) return not_for_users();
   if (found.phase != RotationPhase::None) {
     POSTERN_CHECK(check_may_steer(caller, found.running.settings));
   }

@@ -264,8 +264,11 @@ constexpr BatchForm form_of(TransitOperation operation) {
 
 /// What stands beside the items is said of each that does not say it itself.
 void spread(const Json& body, Json& item) {
-  for (const char* name :
-       {"key_version", "hash_algorithm", "algorithm", "marshaling_algorithm", "prehashed"}) {
+  const bool has_hash = has(item, "hash_algorithm") || has(item, "algorithm");
+  for (const char* name : {"hash_algorithm", "algorithm"}) {
+    if (has(body, name) && !has_hash) item[name] = body[name];
+  }
+  for (const char* name : {"key_version", "marshaling_algorithm", "prehashed"}) {
     if (has(body, name) && !has(item, name)) item[name] = body[name];
   }
 }
