@@ -392,7 +392,9 @@ TEST(KeyHolder, AShareIsReplacedAndGivenBack) {
               HasStatus(200));
   eventually([&] { return tenant.holder(port).at("rows_left") == 0; }, "all moved");
   ASSERT_THAT(tenant.seal(), HasStatus(200));
-  EXPECT_THAT(tenant.unseal(port, first), HasStatus(200)) << "an older KEK demands it";
+  const auto old = tenant.unseal(port, first);
+  EXPECT_THAT(old, IsProblem(409, "conflict")) << "nothing that is left demands it";
+  EXPECT_THAT(old.body, testing::HasSubstr("this share was replaced"));
   EXPECT_EQ(tenant.state(port), "sealed");
   ASSERT_THAT(tenant.unseal(port, second), HasStatus(200));
   EXPECT_EQ(tenant.state(port), "unsealed");
@@ -401,6 +403,9 @@ TEST(KeyHolder, AShareIsReplacedAndGivenBack) {
               HasStatus(200));
   eventually([&] { return tenant.holder(port).at("rows_left") == 0; }, "all moved");
   EXPECT_EQ(tenant.state(port), "not-held");
+  const auto released = tenant.unseal(port, second);
+  EXPECT_THAT(released, IsProblem(409, "conflict"));
+  EXPECT_THAT(released.body, testing::HasSubstr("this tenant has no key holder"));
   // The other, sealed as it is, opens what has been moved.
   const auto ask = tenant.doors().front().ask;
   eventually([&] { return ask(world().two.port()).status == 200; }, "the other opens it");

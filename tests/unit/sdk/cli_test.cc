@@ -1545,9 +1545,9 @@ TEST(CliRotation, WhatHasBegunIsNotDone) {
   EXPECT_EQ(begun.code, 0) << begun.err;
   EXPECT_THAT(begun.err,
               StartsWith("postern: begun, and not done yet: 2\n"
-                         "  next: postern rotation show db --tenant-owned\n"
-                         "  next: postern rotation show key --issuer https://idp --subject "
-                         "'o'\\''alice; x'\n"));
+                         "  next: postern --tenant acme rotation show db --tenant-owned\n"
+                         "  next: postern --tenant acme rotation show key --issuer https://idp "
+                         "--subject 'o'\\''alice; x'\n"));
   detail = R"(,"detail":"the webhook could not be reached")";
   const auto stuck = run();
   EXPECT_EQ(stuck.code, 1) << "one does not go on";
