@@ -273,15 +273,16 @@ class HostReader {
     return out;
   }
 
+  /// Whether the server runs postern already: what somebody called a secret is out of it then,
+  /// and what was left is a secret only where it looks like one.
+  enum class Imported { No, Yes };
+
   /// Why this is a secret; empty: it is none.
-  std::string why(const std::string& name, std::string_view text) const {
-    return rules_.all && !contains(rules_.except, name) && !text.empty()
-               ? "you say so"
-               : why_by_itself(name, text);
-  }
-  std::string why_by_itself(const std::string& name, std::string_view text) const {
+  std::string why(const std::string& name, std::string_view text,
+                  Imported imported = Imported::No) const {
     if (contains(rules_.except, name) || text.empty()) return {};
-    if (contains(rules_.also, name)) return "you say so";
+    const bool all = rules_.all && imported == Imported::No;
+    if (all || contains(rules_.also, name)) return "you say so";
     if (asks_for_password(text)) return "a password input";
     return std::string(refers(text) ? why_secret_name(name) : why_secret(name, text));
   }
@@ -454,9 +455,6 @@ class HostReader {
     return rewrite(entry, command, program, args, env, removed, passed, server);
   }
 
-  /// Whether the server runs postern already.
-  enum class Imported { No, Yes };
-
   /// Takes the secrets of an envFile, and calls `pass_on` with the variables that stay.
   /// @return  which lines they are
   template <class PassOn>
@@ -465,13 +463,10 @@ class HostReader {
                                    Imported imported = Imported::No) const {
     std::set<std::string> out;
     for (const auto& line : file.entries) {
-      if (env != nullptr && env->value.find(line.name) != nullptr) continue;  // env wins
-      // What was left, by whoever said what is a secret then, is no secret now.
-      const bool ours = imported == Imported::Yes && line.name.starts_with("POSTERN_");
+      if (env != nullptr && env->value.find(line.name) != nullptr) continue;         // env wins
+      if (imported == Imported::Yes && line.name.starts_with("POSTERN_")) continue;  // ours
       const auto text = as_text(line.value.readable());
-      auto reason = ours                        ? std::string()
-                    : imported == Imported::Yes ? why_by_itself(line.name, text)
-                                                : why(line.name, text);
+      auto reason = why(line.name, text, imported);
       if (!reason.empty() && (!line.literal || !why_not_delivered(line.name).empty())) {
         server.notes.push_back(line.name + " stays in the envFile");
         reason.clear();

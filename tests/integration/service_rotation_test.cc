@@ -231,6 +231,15 @@ class ServiceRotation : public testing::Test {
         {{"type", "basic"}, {"fields", {{"username", user}, {"password", "first-password"}}}});
     put("/credentials/" + name + "/rotation", settings_of_postgres(std::move(roles)));
   }
+  /// A key that a webhook is told of, made as `generate` says.
+  void prepare_key(const char* generate) {
+    put("/credentials/hook-secret", {{"fields", {{"secret", Hook::kSecret}}}});
+    put("/credentials/deploy", {{"fields", {{"private_key", "old"}}}});
+    put("/credentials/deploy/rotation", {{"kind", "webhook"},
+                                         {"generate", generate},
+                                         {"url", hook.url()},
+                                         {"secret_credential", "hook-secret"}});
+  }
   std::pair<std::string, std::string> value(const std::string& name) {
     const auto shown = json_of(tenant.api("POST", "/credentials/" + name + "/reveal", tenant.admin,
                                           {{"reason", "a test"}}));
@@ -665,13 +674,8 @@ TEST_F(ServiceRotation, ByWebhookThatRefusesTheTestIsRolledBack) {
 }
 
 TEST_F(ServiceRotation, ByWebhookOfAKeyPairTellsThePublicHalfAlone) {
-  put("/credentials/hook-secret", {{"fields", {{"secret", Hook::kSecret}}}});
-  const auto first = json_of(tenant.api("PUT", "/credentials/deploy", tenant.admin,
-                                        {{"fields", {{"private_key", "old"}}}}));
-  put("/credentials/deploy/rotation", {{"kind", "webhook"},
-                                       {"generate", "ssh_key"},
-                                       {"url", hook.url()},
-                                       {"secret_credential", "hook-secret"}});
+  prepare_key("ssh_key");
+  const auto first = state("deploy");
   EXPECT_THAT(rotate("deploy"), HasStatus(202));
   const auto ended = until(
       "deploy", [](const Json& is) { return is.contains("rotated_at"); }, "the key is told");
@@ -722,12 +726,7 @@ TEST_F(ServiceRotation, WhatItWorksWithIsTriedAsSettingsAreGiven) {
 }
 
 TEST_F(ServiceRotation, ThePublicKeyIsThatOfTheKeyInForce) {
-  put("/credentials/hook-secret", {{"fields", {{"secret", Hook::kSecret}}}});
-  put("/credentials/deploy", {{"fields", {{"private_key", "old"}}}});
-  put("/credentials/deploy/rotation", {{"kind", "webhook"},
-                                       {"generate", "key_pair"},
-                                       {"url", hook.url()},
-                                       {"secret_credential", "hook-secret"}});
+  prepare_key("key_pair");
   EXPECT_THAT(rotate("deploy"), HasStatus(202));
   const auto first = until(
       "deploy", [](const Json& is) { return phase(is).empty() && is.contains("rotated_at"); },

@@ -167,18 +167,16 @@ Status check_replaceable(const std::string& path) {
                   ", which is not replaced; give the path of a new or a regular file");
 }
 
-}  // namespace
-
-Status check_secret_target(const std::string& path) {
+/// What is there, in whose place another file may be put.
+Result<struct stat> file_to_replace(const std::string& path) {
   POSTERN_CHECK(check_replaceable(path));
-  std::string temporary = path + ".XXXXXX";
-  const Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));
-  if (file.get() < 0) return cannot("create", "secret", path);
-  ::unlink(temporary.c_str());
-  return {};
+  struct stat there {};
+  if (::lstat(path.c_str(), &there) != 0) return cannot("replace", "rewritten", path);
+  return there;
 }
 
-namespace {
+/// What a file is called that has the owner of another, or is ours alone.
+const char* kind_of(const struct stat* like) { return like == nullptr ? "secret" : "rewritten"; }
 
 /// With errno.
 bool give_owner(int file, const struct stat& like) {
@@ -192,7 +190,7 @@ bool give_owner(int file, const struct stat& like) {
 Status write_whole(const std::string& path, std::string_view content, const struct stat* like) {
   std::string temporary = path + ".XXXXXX";
   const Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));  // creates with mode 0600
-  const char* const what = like == nullptr ? "secret" : "rewritten";
+  const char* const what = kind_of(like);
   if (file.get() < 0) return cannot("create", what, path);
   const auto give_up = [&] {
     const auto error = cannot("write", what, path);
@@ -215,21 +213,12 @@ Status write_whole(const std::string& path, std::string_view content, const stru
   return {};
 }
 
-}  // namespace
-
-Status write_secret_file(const std::string& path, std::string_view content) {
-  POSTERN_CHECK(check_replaceable(path));
-  return write_whole(path, content, nullptr);
-}
-
-Status check_replace_target(const std::string& path) {
-  POSTERN_CHECK(check_replaceable(path));
-  struct stat there {};
-  if (::lstat(path.c_str(), &there) != 0) return cannot("replace", "rewritten", path);
+/// A file beside `path`, which is gone again. @param like  as of write_whole()
+Status try_to_create(const std::string& path, const struct stat* like) {
   std::string temporary = path + ".XXXXXX";
   const Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));
-  if (file.get() < 0) return cannot("create", "rewritten", path);
-  const bool given = give_owner(file.get(), there);
+  if (file.get() < 0) return cannot("create", kind_of(like), path);
+  const bool given = like == nullptr || give_owner(file.get(), *like);
   const int why = errno;
   ::unlink(temporary.c_str());
   if (given) return {};
@@ -238,10 +227,25 @@ Status check_replace_target(const std::string& path) {
                                     "; run this as its owner, or give it a group of yours first");
 }
 
-Status replace_file(const std::string& path, std::string_view content) {
+}  // namespace
+
+Status check_secret_target(const std::string& path) {
   POSTERN_CHECK(check_replaceable(path));
-  struct stat there {};
-  if (::lstat(path.c_str(), &there) != 0) return cannot("replace", "rewritten", path);
+  return try_to_create(path, nullptr);
+}
+
+Status write_secret_file(const std::string& path, std::string_view content) {
+  POSTERN_CHECK(check_replaceable(path));
+  return write_whole(path, content, nullptr);
+}
+
+Status check_replace_target(const std::string& path) {
+  POSTERN_TRY(const auto there, file_to_replace(path));
+  return try_to_create(path, &there);
+}
+
+Status replace_file(const std::string& path, std::string_view content) {
+  POSTERN_TRY(const auto there, file_to_replace(path));
   return write_whole(path, content, &there);
 }
 
