@@ -995,8 +995,22 @@ TEST_F(ServiceRotation, AUserTakesNothingAwayFromARotationThatIsAnAdmins) {
   // And so would another value.
   EXPECT_EQ(by(alice, "PUT", "", {{"fields", {{"token", "x"}}}}), 403);
   EXPECT_EQ(vault("POST", "data/github", {{"data", {{"token", "x"}}}}), 403);
+  // Without what it is signed with, nobody outside would be told anything more.
+  const auto secret = [&](const std::string& who, const char* method, const std::string& path) {
+    return tenant.api(method, "/credentials/hook-secret" + path, who).status;
+  };
+  const auto secret_stays = [&](const char* when) {
+    EXPECT_EQ(secret(alice, "DELETE", ""), 403) << when;
+    EXPECT_EQ(secret(alice, "DELETE", "/versions/1"), 403) << when;
+    EXPECT_EQ(secret(alice, "POST", "/versions/1/destroy"), 403) << when;
+    EXPECT_EQ(vault("DELETE", "metadata/hook-secret"), 403) << when;
+    EXPECT_EQ(vault("DELETE", "data/hook-secret"), 403) << when;
+    EXPECT_EQ(vault("POST", "destroy/hook-secret", latest), 403) << when;
+  };
+  secret_stays("while it is set");
   hook.answer("rotation.set", 200);
   phase_is("previous");
+  secret_stays("in its grace");
   // Without the credential nobody would be told to end the value before.
   EXPECT_EQ(by(alice, "DELETE", ""), 403);
   EXPECT_EQ(vault("DELETE", "metadata/github"), 403);
@@ -1015,12 +1029,14 @@ TEST_F(ServiceRotation, AUserTakesNothingAwayFromARotationThatIsAnAdmins) {
   want(true);
   EXPECT_EQ(by(alice, "DELETE", ""), 403);
   EXPECT_EQ(by(alice, "DELETE", "/versions/2"), 403);
+  secret_stays("while another one is wanted");
   EXPECT_EQ(by(alice, "POST", "/rotate", {{"fields", {{"token", "x"}}}}), 403);
   EXPECT_EQ(by(alice, "PUT", "", {{"fields", {{"token", "hers"}}}}), 200)
       << "which is rotated as well";
   want(false);
   EXPECT_EQ(by(alice, "DELETE", "/versions/3"), 200);
   EXPECT_EQ(by(alice, "DELETE", ""), 204) << "her own, when nothing is under way";
+  EXPECT_EQ(secret(alice, "DELETE", ""), 204);
 }
 
 TEST_F(ServiceRotation, AnEmergencyRotatesOrDisablesWhatWasTouchedAndNothingElse) {

@@ -23,17 +23,48 @@ bool sets_outside(const vault::CredentialRotation& is) {
   return vault::is_before_current(is.phase) && is.running.settings.reaches_outside();
 }
 
-/// @param matters  whether what is under way would end by what is asked
-template <class Matters>
+/// Whether a rotation under way of another one of the owner's works with this one: signs with
+/// it, or logs in.
+Result<bool> serves_a_rotation(grants::CredentialRotations& rotations, const TenantId& tenant,
+                               const vault::CredentialKey& key) {
+  const auto is_served = [&](const vault::CredentialRotation& is) {
+    const bool running = is.phase != vault::RotationPhase::None &&
+                         is.running.settings.secret_credential == key.name.str();
+    return running ||
+           (is.wanted && is.settings && is.settings->secret_credential == key.name.str());
+  };
+  std::string cursor;
+  do {
+    POSTERN_TRY(auto page, rotations.report(tenant, key.owner, cursor, 200));
+    for (const auto& each : page.items) {
+      if (is_served(each.rotation)) return true;
+    }
+    cursor = std::move(page.next);
+  } while (!cursor.empty());
+  return false;
+}
+
+/// @param versions  that are taken away; none: the latest one
+/// @param ends      whether what is under way of the credential itself would end by that
+template <class Ends>
 Status check_not_steered(const Services& services, const TenantId& tenant,
                          const vault::CredentialKey& key, const Caller& caller,
-                         const Matters& matters) {
+                         std::span<const std::uint32_t> versions, const Ends& ends) {
   if (caller.kind != Kind::User || services.rotations == nullptr) return {};
   const auto found = services.rotations->find(tenant, key);
   if (!found.ok()) {
     return found.error().code == ErrorCode::NotFound ? Status() : found.error();
   }
-  if (!matters(found.value())) return {};
+  const auto& is = found.value();
+  if (!versions.empty() &&
+      std::find(versions.begin(), versions.end(), is.version) == versions.end()) {
+    return {};
+  }
+  bool steered = ends(is);
+  if (!steered) {
+    POSTERN_TRY(steered, serves_a_rotation(*services.rotations, tenant, key));
+  }
+  if (!steered) return {};
   return fail(ErrorCode::Forbidden,
               "a rotation is under way that is for an admin of the tenant to end");
 }
@@ -137,25 +168,24 @@ Status check_may_store(const policy::TenantSnapshot& snapshot, const Caller& cal
 
 Status check_may_remove(const Services& services, const TenantId& tenant,
                         const vault::CredentialKey& key, const Caller& caller) {
-  return check_not_steered(services, tenant, key, caller, [](const vault::CredentialRotation& is) {
-    return is.wanted ||
-           (is.phase != vault::RotationPhase::None && is.running.settings.reaches_outside());
-  });
+  return check_not_steered(
+      services, tenant, key, caller, {}, [](const vault::CredentialRotation& is) {
+        return is.wanted ||
+               (is.phase != vault::RotationPhase::None && is.running.settings.reaches_outside());
+      });
 }
 
 Status check_may_remove(const Services& services, const TenantId& tenant,
                         const vault::CredentialKey& key, const Caller& caller,
                         std::span<const std::uint32_t> versions) {
-  return check_not_steered(services, tenant, key, caller, [&](const vault::CredentialRotation& is) {
-    const bool latest = versions.empty() ||
-                        std::find(versions.begin(), versions.end(), is.version) != versions.end();
-    return latest && (is.wanted || sets_outside(is));
-  });
+  return check_not_steered(
+      services, tenant, key, caller, versions,
+      [](const vault::CredentialRotation& is) { return is.wanted || sets_outside(is); });
 }
 
 Status check_may_replace(const Services& services, const TenantId& tenant,
                          const vault::CredentialKey& key, const Caller& caller) {
-  return check_not_steered(services, tenant, key, caller, sets_outside);
+  return check_not_steered(services, tenant, key, caller, {}, sets_outside);
 }
 
 Result<std::optional<vault::Expected>> expected_by(const Services& services, const Request& request,

@@ -36,7 +36,8 @@ Status check_may_store(const policy::TenantSnapshot& snapshot, const Caller& cal
 
 /// A user may not take away what a rotation that is an admin's works on: one that somebody
 /// outside is told of, and one that an emergency asked for. Without the credential it would
-/// never end outside, and the value before stay valid there. Errors: Forbidden.
+/// never end outside, and the value before stay valid there. The same holds for the credential
+/// that such a rotation works with. Errors: Forbidden.
 Status check_may_remove(const Services& services, const TenantId& tenant,
                         const vault::CredentialKey& key, const Caller& caller);
 /// Likewise of versions: without the latest one, the new value is given up.
