@@ -1382,6 +1382,8 @@ def check_rotation(tester: Tester, made: dict) -> None:
     tester.call("configureRotation", 200, "bob's webhook", who="admin", query=bob,
                 body={**webhook, "field": "token"})
     tester.call("rotateCredential", 202, "bob's webhook", who="admin", query=bob, body={})
+    of_bob = "credentials/github/rotation?" + urllib.parse.urlencode(bob)
+    eventually(lambda: "problem" in tester.seen(of_bob))  # before, nobody would have to be told
     tester.call("cancelRotation", 202, "bob's webhook", who="admin", query=bob)
     hook.status = 204
     shown = until_rotation(tester, "rotated", lambda state: "rotation" not in state)

@@ -585,7 +585,7 @@ TEST(MainJob, AnExpiringAdminTokenEnds) {
   TestTenant tenant("admin-expiry");
   const std::string token =
       json_of(tenant.api("POST", "/admin-tokens", tenant.operator_token(),
-                         {{"expires_at", format_time(SystemClock().now() + 2s)}}))
+                         {{"expires_at", format_time(SystemClock().now() + 4s)}}))
           .at("token");
   eventually([&] { return tenant.api("GET", "", token).status == 401; }, "expiry of the token");
 }

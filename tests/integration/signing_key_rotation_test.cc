@@ -47,7 +47,7 @@ TEST(SigningKeyRotation, K2_VerifiersNeverMeetATokenTheyCannotVerify) {
   EXPECT_EQ(verifier.fetches, 1);
 
   const auto reply = tenant.api("POST", "/signing-keys/rotation", tenant.admin,
-                                {{"algorithm", "ES256"}, {"publish_for", 2}});
+                                {{"algorithm", "ES256"}, {"publish_for", 5}});
   ASSERT_THAT(reply, HasStatus(201));
   const auto made = json_of(reply, "items");
   ASSERT_EQ(made.size(), 1u);

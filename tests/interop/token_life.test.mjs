@@ -53,7 +53,7 @@ test('a verifier never meets a token that it cannot verify', async () => {
   }
   const first = await kid()
   const { items } = await api('POST', '/tenants/token-life/signing-keys/rotation', {
-    body: { algorithm: 'ES256', publish_for: 2 },
+    body: { algorithm: 'ES256', publish_for: 10 },
   })
   assert.equal(await kid(), first)
   await eventually(async () => assert.equal(await kid(), items[0].kid))

@@ -844,7 +844,8 @@ def loads(ops: int) -> float:
 
 def start_forgetful(build: pathlib.Path, data: pathlib.Path, log: pathlib.Path) -> tuple:
     """A second replica, whose memory holds a few tenants."""
-    port, ops = free_port(), free_port()
+    port = free_port()
+    ops = port + 1
     passwords = dict(line.split() for line in
                      (data / "postgres/passwords").read_text().splitlines())
     def url(database: str) -> str:

@@ -141,7 +141,9 @@ TEST_F(HangTest, ACommitIsUnavailable) {
 
 TEST_F(HangTest, ALongerTimeIsKeptForTheRestOfTheLoan) {
   Database database(impatient());
+  std::uint64_t before = 0;
   const auto slow = [&] {
+    before = database.stats().client_timeouts;  // connecting has the short time, and may fail
     return named("test.slow", database.pool(), [&](Session& session) -> Status {
       session.allow(60s);
       pqxx::work tx(session.link());
@@ -152,7 +154,7 @@ TEST_F(HangTest, ALongerTimeIsKeptForTheRestOfTheLoan) {
     });
   };
   EXPECT_TRUE(eventually([&] { return slow().ok(); }));
-  EXPECT_EQ(database.stats().client_timeouts, 0U);
+  EXPECT_EQ(database.stats().client_timeouts, before);
 }
 
 TEST_F(HangTest, AConnectionThatNobodyUsesIsNotEnded) {
