@@ -53,6 +53,13 @@ std::optional<VaultSession> session_of(const Json& claims) {
     if (!time) return std::nullopt;
     *to = *time;
   }
+  const auto parents = claims.find("parents");
+  if (parents == claims.end()) return session;
+  if (!parents->is_array() || parents->size() > VaultSessions::kMostParents) return std::nullopt;
+  for (const auto& each : *parents) {
+    if (!each.is_string()) return std::nullopt;
+    session.parents.push_back(each.get<std::string>());
+  }
   return session;
 }
 
@@ -64,10 +71,12 @@ std::optional<VaultSession> read(std::string_view payload) {
 }
 
 Json claims_of(const VaultSession& session) {
-  return {{"client", session.client},
-          {"id", session.id},
-          {"iat", session.issued_at.time_since_epoch().count()},
-          {"exp", session.expires_at.time_since_epoch().count()}};
+  Json claims{{"client", session.client},
+              {"id", session.id},
+              {"iat", session.issued_at.time_since_epoch().count()},
+              {"exp", session.expires_at.time_since_epoch().count()}};
+  if (!session.parents.empty()) claims["parents"] = session.parents;
+  return claims;
 }
 
 /// The parts of a token of this tenant, after its prefix and its tenant.
@@ -142,16 +151,31 @@ Status VaultSessions::check_client(const policy::TenantSnapshot& snapshot,
 Result<VaultSessions::Started> VaultSessions::start(const policy::TenantSnapshot& snapshot,
                                                     const policy::Client& client) const {
   const auto now = clock_.now();
-  VaultSession session{client.id.str(), crypto::random_id(), now,
-                       now + snapshot.settings().lifetime_ceiling()};
+  return started(snapshot.tenant(), {client.id.str(), crypto::random_id(), now,
+                                     now + snapshot.settings().lifetime_ceiling()});
+}
+
+Result<VaultSessions::Started> VaultSessions::start_child(
+    const policy::TenantSnapshot& snapshot, const VaultSession& parent,
+    std::optional<std::chrono::seconds> lifetime) const {
+  if (parent.parents.size() >= kMostParents) {
+    return fail(ErrorCode::MalformedRequest, "a token that was made so makes no others; log in");
+  }
+  const auto now = clock_.now();
+  VaultSession session{parent.client, crypto::random_id(), now, parent.expires_at, parent.parents};
+  if (lifetime) session.expires_at = std::min(session.expires_at, now + *lifetime);
+  session.parents.push_back(parent.id);
+  return started(snapshot.tenant(), std::move(session));
+}
+
+Result<VaultSessions::Started> VaultSessions::started(const TenantId& tenant,
+                                                      VaultSession session) const {
   const auto payload = crypto::base64url(as_bytes(token::dump_json(claims_of(session))));
   std::string text;
-  POSTERN_CHECK(
-      keyring_.with_current(snapshot.tenant(), [&](KekVersion version, const Kek& kek) -> Status {
-        text = beginning(kPrefix, snapshot.tenant(), version) + payload + '.' +
-               mac_of(kek, snapshot.tenant(), payload);
-        return {};
-      }));
+  POSTERN_CHECK(keyring_.with_current(tenant, [&](KekVersion version, const Kek& kek) -> Status {
+    text = beginning(kPrefix, tenant, version) + payload + '.' + mac_of(kek, tenant, payload);
+    return {};
+  }));
   return Started{BearerToken(SecureBuffer::take(std::move(text))), std::move(session)};
 }
 
@@ -187,7 +211,9 @@ Status VaultSessions::check_live(const policy::TenantSnapshot& snapshot,
   if (session.expires_at <= now || session.issued_at > now + kSkew) return refused();
   const auto* client = snapshot.find_client(session.client);
   if (client == nullptr || !check_client(snapshot, *client, whom).ok()) return refused();
-  POSTERN_TRY(const auto revoked, revocations_.any_revoked(snapshot.tenant(), {&session.id, 1}));
+  auto ids = session.parents;
+  ids.push_back(session.id);
+  POSTERN_TRY(const auto revoked, revocations_.any_revoked(snapshot.tenant(), ids));
   if (revoked) return refused();
   return {};
 }

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/clock.h"
 #include "core/ids.h"
@@ -20,6 +23,7 @@ struct VaultSession {
   std::string id;  ///< by which it is revoked
   sys_seconds issued_at{};
   sys_seconds expires_at{};
+  std::vector<std::string> parents{};  ///< ids of the sessions that made it, which end it too
 };
 
 /// For whom a client is there.
@@ -34,14 +38,16 @@ enum class ActsFor {
 ///   postern_vt_{tenant}.{KEK version}.{base64url of JSON}.{base64url of MAC}
 ///   postern_vu_{tenant}.{KEK version}.{base64url of sealed JSON}
 ///
-/// with members client, id, iat and exp, under a key derived from the tenant's KEK.
-/// The second is for a client that acts for a user: sealed under the KEK, for it has
-/// the user's token as well (user), which counts for what it is at each use.
-/// A token does not outlive the KEK's version. Thread-safe; waits for the database.
+/// with members client, id, iat and exp, and parents where another session made it, under a key
+/// derived from the tenant's KEK. The second is for a client that acts for a user: sealed under the
+/// KEK, for it has the user's token as well (user), which counts for what it is at each use. A
+/// token does not outlive the KEK's version. Thread-safe; waits for the database.
 class VaultSessions {
  public:
   static constexpr std::string_view kPrefix = "postern_vt_";
   static constexpr std::string_view kUserPrefix = "postern_vu_";
+  /// How deep sessions make sessions.
+  static constexpr std::size_t kMostParents = 4;
   /// Of a user's token that a session can hold: it has to fit in a header.
   static constexpr std::size_t kMostUserBytes = 8 * 1024;
 
@@ -61,6 +67,12 @@ class VaultSessions {
   /// For as long as any token of the tenant may live.
   /// Errors: as vault::Keyring::with_current.
   Result<Started> start(const policy::TenantSnapshot& snapshot, const policy::Client& client) const;
+
+  /// Another session of the same client, which ends with its parent and when that would.
+  /// @param lifetime  none: as long as the parent's
+  /// Errors: MalformedRequest at more than kMostParents; as start().
+  Result<Started> start_child(const policy::TenantSnapshot& snapshot, const VaultSession& parent,
+                              std::optional<std::chrono::seconds> lifetime) const;
 
   /// For a user whose token was verified, until that expires at the latest.
   /// Errors: TooLarge; as start().
@@ -85,6 +97,8 @@ class VaultSessions {
   Status end(const TenantId& tenant, const VaultSession& session) const;
 
  private:
+  /// Its token. Errors: as vault::Keyring::with_current.
+  Result<Started> started(const TenantId& tenant, VaultSession session) const;
   /// Of a session that is genuine. Errors: as verify().
   Status check_live(const policy::TenantSnapshot& snapshot, const VaultSession& session,
                     ActsFor whom) const;

@@ -5,6 +5,7 @@
 #include "grants/client_authentication.h"
 #include "http/handlers/authenticate.h"
 #include "http/handlers/vault_api.h"
+#include "http/vault_duration.h"
 
 /// `auth` of the Vault subset: what a token is and to whom it belongs, and how a
 /// client gets one of its own (grants/vault_sessions.h): by its secret, or by an
@@ -21,13 +22,14 @@ struct TokenFacts {
   std::string policy;  ///< what that one is here
   std::optional<sys_seconds> issued_at;
   std::optional<sys_seconds> expires_at;
+  bool orphan = true;  ///< no other token ends it
 };
 
 constexpr const char* kClientPolicy = "client";
 constexpr const char* kViewsPolicy = "views";
 
 TokenFacts facts_of(const grants::VaultSession& session, const char* policy = kClientPolicy) {
-  return {session.client, policy, session.issued_at, session.expires_at};
+  return {session.client, policy, session.issued_at, session.expires_at, session.parents.empty()};
 }
 
 bool is_session(const VaultCall& call) {
@@ -77,7 +79,7 @@ Reply facts_reply(const VaultCall& call, const TokenFacts& facts, std::string id
        {"issue_time", facts.issued_at ? Json(format_time(*facts.issued_at)) : Json(nullptr)},
        {"meta", nullptr},
        {"num_uses", 0},
-       {"orphan", true},
+       {"orphan", facts.orphan},
        {"path", "auth/token"},
        {"policies", {facts.policy}},
        {"renewable", facts.policy == kClientPolicy || facts.policy == kViewsPolicy},
@@ -111,7 +113,7 @@ Reply session_reply(const Services& services, const Request& request,
                   {"renewable", true},
                   {"entity_id", ""},
                   {"token_type", "service"},
-                  {"orphan", true},
+                  {"orphan", session.parents.empty()},
                   {"mfa_requirement", nullptr},
                   {"num_uses", 0}};
   auto reply = json_reply(200, body);
@@ -214,9 +216,70 @@ Result<Done> revoke_accessor(const VaultCall& call) {
   return end_session(call, call.caller.session);
 }
 
-Result<Done> create(const VaultCall&) {
-  return fail(ErrorCode::MalformedRequest,
-              "tokens are not created here: a client gets one by logging in");
+bool is_nothing(const Json& value) {
+  return value.is_null() || value == "" || value == 0 || value == false ||
+         (value.is_structured() && value.empty()) ||
+         (value.is_string() &&
+          vault_duration(value.get_ref<const std::string&>()) == std::chrono::seconds(0));
+}
+
+/// What a token that is made may be asked to have: nothing that it would not have.
+/// Errors: MalformedRequest.
+Status check_creation(const Json& body) {
+  for (const auto* name :
+       {"id", "no_parent", "num_uses", "period", "entity_alias", "meta", "metadata"}) {
+    if (const auto it = body.find(name); it != body.end() && !is_nothing(*it)) {
+      return fail(ErrorCode::MalformedRequest, std::string(name) + " is not kept of a token here");
+    }
+  }
+  if (const auto it = body.find("type");
+      it != body.end() && !is_nothing(*it) && *it != "service" && *it != "default") {
+    return fail(ErrorCode::MalformedRequest, "type of a token is service");
+  }
+  const auto policies = body.find("policies");
+  if (policies == body.end() || is_nothing(*policies)) return {};
+  const bool own =
+      policies->is_array() && std::all_of(policies->begin(), policies->end(), [](const auto& each) {
+        return each == kClientPolicy || each == "default";
+      });
+  if (own) return {};
+  return fail(ErrorCode::MalformedRequest, "policies of a token are those of its parent: client");
+}
+
+/// The least of `ttl` and `explicit_max_ttl`; nothing when neither says any.
+Result<std::optional<std::chrono::seconds>> asked_lifetime(const Json& body) {
+  std::optional<std::chrono::seconds> least;
+  for (const auto* name : {"ttl", "explicit_max_ttl"}) {
+    const auto it = body.find(name);
+    if (it == body.end() || is_nothing(*it)) continue;
+    const auto time = it->is_string()            ? vault_duration(it->get_ref<const std::string&>())
+                      : it->is_number_unsigned() ? vault_duration(it->dump())
+                                                 : std::nullopt;
+    if (!time) {
+      return fail(ErrorCode::MalformedRequest,
+                  std::string(name) + " is a time, such as 300 or 5m, of a year at most");
+    }
+    least = std::min(least.value_or(*time), *time);
+  }
+  return least;
+}
+
+/// A token for a part of the work: of the same client, and no longer than one's own.
+Result<Done> create(const VaultCall& call) {
+  POSTERN_CHECK(Query::none(call.request));
+  if (call.caller.kind != Kind::Client) {
+    return fail(ErrorCode::MalformedRequest,
+                "tokens are made here of a client's: a client gets one by logging in");
+  }
+  POSTERN_TRY(const auto body, vault_json(call.request));
+  POSTERN_CHECK(check_creation(body));
+  POSTERN_TRY(const auto lifetime, asked_lifetime(body));
+  POSTERN_TRY(const auto made, call.services.vault_sessions->start_child(
+                                   call.snapshot, call.caller.session, lifetime));
+  call.record.with("created", made.session.id)
+      .with("created_until", std::to_string(made.session.expires_at.time_since_epoch().count()));
+  return Done{session_reply(call.services, call.request, made.session, made.token),
+              Done::Recorded::ByGate};
 }
 
 /// As at a tenant that does not know the client, and as at no tenant.
@@ -393,8 +456,8 @@ void add_vault_token_endpoints(Router& router, Gate& gate, Services& services) {
   add("PUT", "auth/token/revoke", "vault.logout", {Kind::Client}, revoke);
   add("POST", "auth/token/revoke-accessor", "vault.logout", {Kind::Client}, revoke_accessor);
   add("PUT", "auth/token/revoke-accessor", "vault.logout", {Kind::Client}, revoke_accessor);
-  add("POST", "auth/token/create", "vault.token", anybody, create);
-  add("PUT", "auth/token/create", "vault.token", anybody, create);
+  add("POST", "auth/token/create", "vault.token_create", anybody, create);
+  add("PUT", "auth/token/create", "vault.token_create", anybody, create);
 
   const auto add_login = [&](const char* method, const char* pattern, const Login& how) {
     add_vault_endpoint(router, gate, method, pattern, Pool::Database,
