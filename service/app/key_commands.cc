@@ -38,13 +38,18 @@ int say(const Error& error) {
 
 /// Why nothing was done for one tenant, while others go on.
 void say_why(const TenantId& tenant, const Error& error) {
-  const char* const why = error.code == ErrorCode::TenantSealed
-                              ? "its key demands a share; an unsealed replica moves its rows"
-                          : storage::is_being_erased(error)
-                              ? "it is being erased, and gets no new key"
-                          : vault::is_share_store_away(error)
-                              ? "the share store does not answer, or [share_store] is not set here"
-                              : "its key cannot be opened";
+  const char* const why =
+      error.code == ErrorCode::TenantSealed
+          ? "its key demands a share; an unsealed replica moves its rows"
+      : storage::is_being_erased(error) ? "it is being erased, and gets no new key"
+      : vault::is_share_store_away(error)
+          ? "the share store does not answer, or [share_store] is not set here"
+      : error.code == ErrorCode::NotFound
+          ? "its keys or its audit log are not as they were left; see postern "
+            "audit verify"
+      : error.code == ErrorCode::Unavailable || error.code == ErrorCode::Conflict
+          ? "others hold its rows; run it again"
+          : "its key cannot be opened";
   std::cerr << "posternd: tenant " << tenant << ": " << why << '\n';
 }
 
@@ -84,24 +89,54 @@ Result<std::unique_ptr<Tools>> open_tools(const Config& config, const KeyOptions
                                  std::move(rotation));
 }
 
-/// Tenants that the command is about, in order. Stops at the first error of `each`.
-Status for_tenants(Tools& tools, const KeyOptions& options,
-                   const std::function<Status(const TenantId&)>& each) {
+/// Tenants that the command is about, in order.
+Result<std::vector<TenantId>> tenants_of(Tools& tools, const KeyOptions& options) {
+  std::vector<TenantId> all;
   if (!options.tenant.empty()) {
-    POSTERN_TRY(const auto tenant, TenantId::parse(options.tenant));
-    return each(tenant);
+    POSTERN_TRY(auto tenant, TenantId::parse(options.tenant));
+    all.push_back(std::move(tenant));
+    return all;
   }
   std::string cursor;
   do {
     POSTERN_TRY(const auto page, tools.tenants.tenants(cursor, 500));
-    for (const auto& row : page.items) {
-      const auto done = each(row.tenant);
-      // Removed since the page was read.
-      if (!done.ok() && done.error().code != ErrorCode::NotFound) return done;
-    }
+    for (const auto& row : page.items) all.push_back(row.tenant);
     cursor = page.next;
   } while (!cursor.empty());
-  return {};
+  return all;
+}
+
+/// Whether a tenant of which something was not found was removed since the list was read.
+/// The head of an audit log that does not verify is not found either.
+bool is_removed(Tools& tools, const TenantId& tenant) {
+  const auto there = tools.tenants.load(tenant);
+  return !there.ok() && there.error().code == ErrorCode::NotFound;
+}
+
+/// Runs `each` for all of them, and returns how many failed: one tenant must not keep the
+/// others on their keys. Errors: that of a tenant which the operator named; Unavailable
+/// when it is the database that does not answer.
+Result<std::uint64_t> for_tenants(Tools& tools, const KeyOptions& options,
+                                  const std::vector<TenantId>& tenants,
+                                  const std::function<Status(const TenantId&)>& each) {
+  constexpr int kMostInARow = 5;  // each was tried several times
+  std::uint64_t failed = 0;
+  int unavailable = 0;
+  for (const auto& tenant : tenants) {
+    const auto done = each(tenant);
+    if (done.ok()) {
+      unavailable = 0;
+      continue;
+    }
+    const auto& error = done.error();
+    if (!options.tenant.empty()) return error;
+    if (error.code == ErrorCode::NotFound && is_removed(tools, tenant)) continue;
+    unavailable = error.code == ErrorCode::Unavailable ? unavailable + 1 : 0;
+    if (unavailable == kMostInARow || (unavailable > 0 && !tools.store.now().ok())) return error;
+    say_why(tenant, error);
+    if (!storage::is_being_erased(error)) ++failed;
+  }
+  return failed;
 }
 
 /// One line on standard error every second, for somebody who waits.
@@ -212,28 +247,33 @@ int show_keys(const Config& config, const KeyOptions& options) {
   json["tenants"] = Json::array();
   std::string lines;
   bool share_store_needed = false;
-  const auto listed = for_tenants(tools, options, [&](const TenantId& tenant) -> Status {
-    POSTERN_TRY(const auto keks, tools.store.kek_uses(tenant));
-    Json versions = Json::array();
-    for (const auto& kek : keks) {
-      share_store_needed = share_store_needed || kek.takes_share;
-      versions.push_back({{"version", number(kek.version)},
-                          {"root_key_id", shown(kek.root_key_id)},
-                          {"credential_versions", kek.credential_versions},
-                          {"signing_keys", kek.signing_keys},
-                          {"others", kek.others},
-                          {"share", kek.takes_share}});
-      lines += "  " + tenant.str() + "  KEK " + std::to_string(number(kek.version)) +
-               (&kek == &keks.front() ? " (current)" : "") +
-               (kek.takes_share ? " with a share" : "") + "  root key " + shown(kek.root_key_id) +
-               "  " + plural(kek.credential_versions, "credential version") + ", " +
-               plural(kek.signing_keys, "signing key") +
-               (kek.others > 0 ? ", " + plural(kek.others, "other row") : "") + "\n";
-    }
-    json["tenants"].push_back({{"tenant", tenant.str()}, {"keks", std::move(versions)}});
-    return {};
-  });
-  if (!listed.ok()) return say(listed.error());
+  const auto tenants = tenants_of(tools, options);
+  if (!tenants.ok()) return say(tenants.error());
+  const auto failed =
+      for_tenants(tools, options, tenants.value(), [&](const TenantId& tenant) -> Status {
+        POSTERN_TRY(const auto keks, tools.store.kek_uses(tenant));
+        Json versions = Json::array();
+        for (const auto& kek : keks) {
+          share_store_needed = share_store_needed || kek.takes_share;
+          versions.push_back({{"version", number(kek.version)},
+                              {"root_key_id", shown(kek.root_key_id)},
+                              {"credential_versions", kek.credential_versions},
+                              {"signing_keys", kek.signing_keys},
+                              {"others", kek.others},
+                              {"share", kek.takes_share}});
+          lines += "  " + tenant.str() + "  KEK " + std::to_string(number(kek.version)) +
+                   (&kek == &keks.front() ? " (current)" : "") +
+                   (kek.takes_share ? " with a share" : "") + "  root key " +
+                   shown(kek.root_key_id) + "  " +
+                   plural(kek.credential_versions, "credential version") + ", " +
+                   plural(kek.signing_keys, "signing key") +
+                   (kek.others > 0 ? ", " + plural(kek.others, "other row") : "") + "\n";
+        }
+        json["tenants"].push_back({{"tenant", tenant.str()}, {"keks", std::move(versions)}});
+        return {};
+      });
+  if (!failed.ok()) return say(failed.error());
+  const int code = failed.value() == 0 ? kOk : kFailed;
   auto* const shares = tools.shares.store();
   const char* const share_store = shares == nullptr     ? "none"
                                   : shares->ping().ok() ? "ok"
@@ -246,7 +286,7 @@ int show_keys(const Config& config, const KeyOptions& options) {
   }
   if (options.json) {
     std::cout << token::dump_json(json) << '\n';
-    return kOk;
+    return code;
   }
   std::cout << "root keys\n";
   for (const auto& key : json["root_keys"]) {
@@ -259,7 +299,7 @@ int show_keys(const Config& config, const KeyOptions& options) {
   std::cout << "to do\n";
   for (const auto& line : json["advice"]) std::cout << "  " << line.get<std::string>() << '\n';
   if (json["advice"].empty()) std::cout << "  nothing\n";
-  return kOk;
+  return code;
 }
 
 int rotate_root(const Config& config, const KeyOptions& options) {
@@ -310,42 +350,34 @@ int rotate_tenants(const Config& config, const KeyOptions& options) {
   const auto opened = open_tools(config, options, WithoutKeys::Fail);
   if (!opened.ok()) return say(opened.error());
   auto& tools = *opened.value();
-  std::uint64_t rotated = 0, failed = 0;
+  const auto tenants = tenants_of(tools, options);
+  if (!tenants.ok()) return say(tenants.error());
+  std::uint64_t rotated = 0;
   const auto begun = steady_clock::now();
-  const auto all = for_tenants(tools, options, [&](const TenantId& tenant) -> Status {
-    const auto version = tools.rotation.rotate_tenant(tenant);
-    if (!version.ok()) {
-      // One tenant whose key does not open must not keep the others on theirs.
-      const auto code = version.error().code;
-      const bool erased = storage::is_being_erased(version.error());
-      const bool its_own =
-          erased || code == ErrorCode::Internal || code == ErrorCode::KeyUnavailable;
-      if (!options.tenant.empty() || !its_own) return version.error();
-      say_why(tenant, version.error());
-      if (!erased) ++failed;
-      return {};
-    }
-    ++rotated;
-    if (options.json) {
-      std::cout << token::dump_json(
-                       {{"tenant", tenant.str()}, {"kek_version", number(version.value())}})
-                << '\n';
-    } else {
-      std::cout << "tenant " << tenant << ": KEK " << number(version.value())
-                << " is current for what is sealed from now on\n";
-    }
-    if (options.per_second.value_or(0) > 0) {
-      std::this_thread::sleep_until(
-          begun + std::chrono::milliseconds(rotated * 1000 / *options.per_second));
-    }
-    return {};
-  });
-  if (!all.ok()) return say(all.error());
+  const auto failed =
+      for_tenants(tools, options, tenants.value(), [&](const TenantId& tenant) -> Status {
+        POSTERN_TRY(const auto version, tools.rotation.rotate_tenant(tenant));
+        ++rotated;
+        if (options.json) {
+          std::cout << token::dump_json(
+                           {{"tenant", tenant.str()}, {"kek_version", number(version)}})
+                    << '\n';
+        } else {
+          std::cout << "tenant " << tenant << ": KEK " << number(version)
+                    << " is current for what is sealed from now on\n";
+        }
+        if (options.per_second.value_or(0) > 0) {
+          std::this_thread::sleep_until(
+              begun + std::chrono::milliseconds(rotated * 1000 / *options.per_second));
+        }
+        return {};
+      });
+  if (!failed.ok()) return say(failed.error());
   if (!options.json && rotated > 0) {
     std::cout << "older KEKs still open; move what is under them with: posternd keys rewrap "
               << (options.tenant.empty() ? "--all" : options.tenant) << '\n';
   }
-  return failed == 0 ? kOk : kFailed;
+  return failed.value() == 0 ? kOk : kFailed;
 }
 
 int rewrap_tenants(const Config& config, const KeyOptions& options) {
@@ -353,49 +385,45 @@ int rewrap_tenants(const Config& config, const KeyOptions& options) {
       open_tools(config, options, WithoutKeys::Fail, vault::Rotation::kRowsPerSecond);
   if (!opened.ok()) return say(opened.error());
   auto& tools = *opened.value();
+  const auto tenants = tenants_of(tools, options);
+  if (!tenants.ok()) return say(tenants.error());
   std::uint64_t moved = 0, left = 0;
-  bool failed = false;
-  const auto all = for_tenants(tools, options, [&](const TenantId& tenant) -> Status {
-    ProgressLine line("tenant " + tenant.str() + ": rows moved:");
-    const auto done = tools.rotation.rewrap(tenant, std::ref(line));
-    if (!done.ok()) {
-      const auto code = done.error().code;
-      const bool its_own = code == ErrorCode::Internal || code == ErrorCode::KeyUnavailable ||
-                           code == ErrorCode::TenantSealed;
-      if (!options.tenant.empty() || !its_own) return done.error();
-      say_why(tenant, done.error());
-      failed = true;
-      const auto backlog = tools.store.backlog_of(tenant);
-      if (backlog.ok()) left += backlog.value().rows();
-      return {};
-    }
-    const auto& progress = done.value();
-    moved += progress.done;
-    left += progress.left;
-    if (progress.total == 0) return {};
-    if (options.json) {
-      std::cout << token::dump_json({{"tenant", tenant.str()},
-                                     {"moved", progress.done},
-                                     {"failed", progress.failed},
-                                     {"left", progress.left}})
-                << '\n';
-    } else {
-      std::cout << "tenant " << tenant << ": " << plural(progress.done, "row") << " moved, "
-                << progress.left << " left";
-      if (progress.failed > 0) {
-        std::cout << "; " << plural(progress.failed, "row") << " cannot be opened, see the log";
-      }
-      std::cout << '\n';
-    }
-    return {};
-  });
-  if (!all.ok()) {
-    say(all.error());
+  const auto failed =
+      for_tenants(tools, options, tenants.value(), [&](const TenantId& tenant) -> Status {
+        ProgressLine line("tenant " + tenant.str() + ": rows moved:");
+        const auto done = tools.rotation.rewrap(tenant, std::ref(line));
+        if (!done.ok()) {
+          const auto backlog = tools.store.backlog_of(tenant);
+          if (backlog.ok()) left += backlog.value().rows();
+          return done.error();
+        }
+        const auto& progress = done.value();
+        moved += progress.done;
+        left += progress.left;
+        if (progress.total == 0) return {};
+        if (options.json) {
+          std::cout << token::dump_json({{"tenant", tenant.str()},
+                                         {"moved", progress.done},
+                                         {"failed", progress.failed},
+                                         {"left", progress.left}})
+                    << '\n';
+        } else {
+          std::cout << "tenant " << tenant << ": " << plural(progress.done, "row") << " moved, "
+                    << progress.left << " left";
+          if (progress.failed > 0) {
+            std::cout << "; " << plural(progress.failed, "row") << " cannot be opened, see the log";
+          }
+          std::cout << '\n';
+        }
+        return {};
+      });
+  if (!failed.ok()) {
+    say(failed.error());
     std::cerr << "posternd: what was done stays done; run it again\n";
     return kFailed;
   }
   if (!options.json) std::cout << plural(moved, "row") << " moved, " << left << " left in all\n";
-  return left == 0 && !failed ? kOk : kFailed;
+  return left == 0 && failed.value() == 0 ? kOk : kFailed;
 }
 
 int create_root_key(const std::filesystem::path& file, const RootKeySource& source) {

@@ -34,6 +34,7 @@ constexpr Statement kReplicasWithout{"replica.without_root_key", R"sql(
      WHERE datname = current_database() AND usename = current_user
        AND starts_with(application_name, $1)
        AND NOT $2 = ANY (string_to_array(substr(application_name, length($1) + 2), ',')))sql"};
+constexpr Statement kNow{"kek.now", "SELECT extract(epoch FROM clock_timestamp())::bigint"};
 constexpr Statement kBacklog{"kek.backlog", R"sql(
     SELECT tenants, credential_versions, signing_keys, others FROM key_backlog())sql"};
 
@@ -223,6 +224,13 @@ Result<std::uint64_t> PostgresRotationStore::replicas_without(const std::string&
                  return number<std::uint64_t>(
                      session.run(tx, kReplicasWithout, kEpochSessions, root_key_id)[0][0]);
                });
+}
+
+Result<sys_seconds> PostgresRotationStore::now() {
+  return named(kNow.name, database_.pool(), [&](Session& session) -> Result<sys_seconds> {
+    pqxx::nontransaction tx(session.link());
+    return instant(session.run(tx, kNow)[0][0]);
+  });
 }
 
 Result<vault::Backlog> PostgresRotationStore::backlog() {

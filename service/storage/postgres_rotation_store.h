@@ -24,6 +24,9 @@ class PostgresRotationStore final : public vault::RotationStore {
   /// label of their EpochWatcher). Errors: Unavailable.
   Result<std::uint64_t> replicas_without(const std::string& root_key_id);
 
+  /// The database's time, which the age of a KEK is by. Errors: Unavailable.
+  Result<sys_seconds> now();
+
   Result<std::vector<vault::RootKeyUse>> root_key_uses() override;
   Result<vault::Backlog> backlog() override;
   Result<std::vector<vault::KekPlace>> keks_not_under(const std::string& root_key_id,

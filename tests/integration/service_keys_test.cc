@@ -115,6 +115,17 @@ class Keys : public ::testing::Test {
     tx.exec("SET search_path = postern");
     return tx.exec(sql)[0][0].c_str();
   }
+  void change(const std::string& sql) {
+    pqxx::connection connection(database_.superuser());
+    pqxx::nontransaction tx(connection);
+    tx.exec("SET search_path = postern");
+    tx.exec(sql);
+  }
+  std::string newest_keks() {
+    return one(
+        "SELECT string_agg(tenant_id || ' ' || version, ', ' ORDER BY tenant_id)"
+        "  FROM (SELECT tenant_id, max(version) AS version FROM kek GROUP BY tenant_id) newest");
+  }
   static std::string released(const TestTenant& tenant, const std::string& token) {
     const auto reply = tenant.release(token, {{{"backend", "github"}}});
     if (reply.status != 200) return "status " + std::to_string(reply.status);
@@ -607,6 +618,34 @@ TEST_F(Keys, AreRotatedWhileTheServiceRuns) {
   until_metrics({"postern_rows_to_rewrap{kind=\"credential_version\"} 0",
                  "postern_rows_to_rewrap{kind=\"signing_key\"} 0",
                  "postern_rows_to_rewrap{kind=\"other\"} 0", "postern_rows_rewrapped_total 3"});
+}
+
+TEST_F(Keys, ATenantWhoseAuditLogCannotBeContinuedIsNamedAndHoldsUpNoOther) {
+  for (const char* name : {"acme", "beta", "gamma"}) {
+    TestTenant(service_.endpoint(), name).store("alice", "github", {{"token", name}});
+  }
+  service_.stop();
+  auto done = run({"rotate-tenant", "--all"});
+  ASSERT_EQ(done.status, 0) << done.output;
+  change(
+      "UPDATE audit_head SET mac = set_byte(mac, 0, get_byte(mac, 0) # 1)"
+      " WHERE tenant_id = 'beta'");
+  const auto named = HasSubstr("tenant beta: its keys or its audit log are not as they were left");
+
+  done = run({"rotate-tenant", "--all"});
+  EXPECT_EQ(done.status, 1) << done.output;
+  EXPECT_THAT(done.output, AllOf(named, HasSubstr("tenant gamma: KEK 3")));
+  EXPECT_EQ(newest_keks(), "acme 3, beta 2, gamma 3");
+  done = run({"rewrap", "--all"});
+  EXPECT_EQ(done.status, 1) << done.output;
+  EXPECT_THAT(done.output, AllOf(named, HasSubstr("tenant gamma: 3 rows moved, 0 left"),
+                                 HasSubstr("6 rows moved, 3 left in all")));
+
+  // Nor without any head.
+  change("DELETE FROM audit_head WHERE tenant_id = 'gamma'");
+  done = run({"rotate-tenant", "--all"});
+  EXPECT_EQ(done.status, 1) << done.output;
+  EXPECT_THAT(done.output, HasSubstr("tenant gamma: its keys or its audit log are not"));
 }
 
 TEST_F(Keys, TheRootKeyIsNotRotatedAwayFromAReplicaThatHasNotTheNewOne) {
