@@ -2,10 +2,10 @@
 
 #include <unistd.h>
 
-#include <charconv>
 #include <cstdlib>
+#include <string_view>
 
-#include "core/time_format.h"
+#include "core/instant.h"
 #include "postern/secret_file.h"
 
 namespace postern::cli {
@@ -25,26 +25,13 @@ std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-/// @param sign  1: a duration from now; -1: back from now
-sdk::Result<std::optional<sys_seconds>> parse_instant(const std::string& text, std::int64_t sign) {
+using Read = std::optional<sys_seconds> (*)(std::string_view text, sys_seconds now);
+
+sdk::Result<std::optional<sys_seconds>> parse_instant(const std::string& text, Read read) {
   if (text.empty()) return std::optional<sys_seconds>();
-  if (const auto time = parse_time(text)) return std::optional<sys_seconds>(time);
-  std::int64_t count = 0;
-  const auto end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data(), end, count);
-  constexpr std::int64_t kTenYears = 3650LL * 86400;
-  if (parsed.ec == std::errc() && parsed.ptr + 1 == end && count > 0) {
-    const std::string_view units = "smhd";
-    constexpr std::int64_t kSeconds[] = {1, 60, 3600, 86400};
-    const auto unit = units.find(*parsed.ptr);
-    if (unit != units.npos && count <= kTenYears / kSeconds[unit]) {
-      return std::optional<sys_seconds>(SystemClock().now() +
-                                        std::chrono::seconds(sign * count * kSeconds[unit]));
-    }
-  }
-  return sdk::fail(ErrorKind::Usage, "\"" + text +
-                                         "\" is neither a time such as 2027-01-31T00:00:00Z nor "
-                                         "a duration such as 90d, 12h, 30m or 45s");
+  const auto time = read(text, SystemClock().now());
+  if (time) return time;
+  return sdk::fail(ErrorKind::Usage, "\"" + text + "\" " + std::string(kInstantExpected));
 }
 
 }  // namespace
@@ -121,10 +108,10 @@ sdk::Result<sdk::Client> oauth_client(const Settings& settings) {
 }
 
 sdk::Result<std::optional<sys_seconds>> parse_expiry(const std::string& text) {
-  return parse_instant(text, 1);
+  return parse_instant(text, instant_after);
 }
 sdk::Result<std::optional<sys_seconds>> parse_since(const std::string& text) {
-  return parse_instant(text, -1);
+  return parse_instant(text, instant_before);
 }
 
 }  // namespace postern::cli
