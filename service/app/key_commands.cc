@@ -13,6 +13,7 @@
 #include "app/plural.h"
 #include "app/root_keys.h"
 #include "app/stores.h"
+#include "core/instant.h"
 #include "core/log.h"
 #include "storage/postgres_erasure_store.h"
 #include "storage/postgres_rotation_store.h"
@@ -352,10 +353,40 @@ int rotate_tenants(const Config& config, const KeyOptions& options) {
   auto& tools = *opened.value();
   const auto tenants = tenants_of(tools, options);
   if (!tenants.ok()) return say(tenants.error());
-  std::uint64_t rotated = 0;
+  const auto now = tools.store.now();
+  if (!now.ok()) return say(now.error());
+  const bool all = options.tenant.empty();
+  std::optional<sys_seconds> older_than;
+  if (!options.older_than.empty()) {
+    older_than = instant_before(options.older_than, now.value());
+    if (!older_than) {
+      return say(fail(ErrorCode::MalformedRequest,
+                      "--older-than: " + options.older_than + " " + std::string(kInstantExpected)));
+    }
+    older_than = std::min(*older_than, now.value());
+  }
+  // What begins now is what is younger, so nothing else has to say which tenants are done.
+  const auto how_to_go_on = "posternd keys rotate-tenant --all --older-than " +
+                            format_time(older_than.value_or(now.value()));
+  if (all) {
+    std::cerr << "posternd: should this be interrupted, go on with: " << how_to_go_on << '\n';
+  }
+  std::uint64_t rotated = 0, younger = 0;
+  vault::Rotation::Progress progress;
+  progress.total = tenants.value().size();
+  ProgressLine line("tenants:");
   const auto begun = steady_clock::now();
   const auto failed =
       for_tenants(tools, options, tenants.value(), [&](const TenantId& tenant) -> Status {
+        ++progress.done;
+        if (all) line(progress);
+        if (older_than) {
+          POSTERN_TRY(const auto made_at, tools.store.newest_kek_made_at(tenant));
+          if (made_at >= *older_than) {
+            ++younger;
+            return {};
+          }
+        }
         POSTERN_TRY(const auto version, tools.rotation.rotate_tenant(tenant));
         ++rotated;
         if (options.json) {
@@ -372,7 +403,14 @@ int rotate_tenants(const Config& config, const KeyOptions& options) {
         }
         return {};
       });
-  if (!failed.ok()) return say(failed.error());
+  if (!failed.ok()) say(failed.error());
+  if (all && (!failed.ok() || failed.value() > 0)) {
+    std::cerr << "posternd: what was done stays done; go on with: " << how_to_go_on << '\n';
+  }
+  if (!failed.ok()) return kFailed;
+  if (!options.json && younger > 0) {
+    std::cout << plural(younger, "tenant") << " with a KEK that is not older: left as they are\n";
+  }
   if (!options.json && rotated > 0) {
     std::cout << "older KEKs still open; move what is under them with: posternd keys rewrap "
               << (options.tenant.empty() ? "--all" : options.tenant) << '\n';
@@ -387,10 +425,11 @@ int rewrap_tenants(const Config& config, const KeyOptions& options) {
   auto& tools = *opened.value();
   const auto tenants = tenants_of(tools, options);
   if (!tenants.ok()) return say(tenants.error());
-  std::uint64_t moved = 0, left = 0;
+  std::uint64_t nth = 0, moved = 0, left = 0;
   const auto failed =
       for_tenants(tools, options, tenants.value(), [&](const TenantId& tenant) -> Status {
-        ProgressLine line("tenant " + tenant.str() + ": rows moved:");
+        ProgressLine line("tenant " + tenant.str() + " (" + std::to_string(++nth) + " of " +
+                          std::to_string(tenants.value().size()) + "): rows moved:");
         const auto done = tools.rotation.rewrap(tenant, std::ref(line));
         if (!done.ok()) {
           const auto backlog = tools.store.backlog_of(tenant);

@@ -19,15 +19,16 @@ namespace postern::app {
 struct KeyOptions {
   std::string tenant;  ///< empty: all of them
   bool json = false;
-  std::optional<std::uint32_t> per_second;  ///< 0: as fast as it goes; not given: as it is fit
-  bool force = false;  ///< also when replicas are there that have not the root key
+  std::optional<std::uint32_t> per_second;  ///< 0: as fast as it goes; not given: a default
+  std::string older_than;  ///< rotate_tenants(): as instant_before() reads it; empty: of any age
+  bool force = false;      ///< also when replicas are there that have not the root key
 };
 
 /// Which root key wraps how many KEKs, which KEK how many rows, and what is left to do.
 int show_keys(const Config& config, const KeyOptions& options);
 /// Wraps every KEK under the active root key.
 int rotate_root(const Config& config, const KeyOptions& options);
-/// Gives tenants a new KEK for what is sealed from now on.
+/// Gives tenants a new KEK for what is sealed from now on, those whose newest is older than asked.
 int rotate_tenants(const Config& config, const KeyOptions& options);
 /// Wraps what is under tenants' older KEKs under their newest.
 int rewrap_tenants(const Config& config, const KeyOptions& options);

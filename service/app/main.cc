@@ -24,6 +24,7 @@
 #include "app/process_memory.h"
 #include "app/tenant_archive.h"
 #include "app/wiring.h"
+#include "core/instant.h"
 #include "core/log.h"
 #include "policy/erasure_statement.h"
 #include "storage/migrator.h"
@@ -297,6 +298,13 @@ int run(int argc, char** argv) {
                              "Also when a replica is there that has not the active root key");
   auto* keys_rotate_tenant =
       on_database("rotate-tenant", "A new KEK for what is sealed from now on", true, true);
+  keys_rotate_tenant
+      ->add_option("--older-than", key_options.older_than,
+                   "Only tenants whose newest KEK is from before this time, or older than so long, "
+                   "such as 30d")
+      ->check([](const std::string& text) {
+        return instant_before(text, SystemClock().now()) ? "" : std::string(kInstantExpected);
+      });
   auto* keys_rewrap =
       on_database("rewrap", "Wrap what is under older KEKs under the newest", true, true);
   app::DrillOptions drill_options;

@@ -66,6 +66,13 @@ constexpr Statement kBacklogOf{"kek.backlog_of", R"sql(
       FROM newest
      WHERE NOT EXISTS (SELECT FROM tenant_erasure t WHERE t.tenant_id = $1))sql"};
 
+constexpr Statement kNewestMadeAt{"kek.newest_made_at", R"sql(
+    SELECT extract(epoch FROM created_at)::bigint
+      FROM kek
+     WHERE tenant_id = $1
+     ORDER BY version DESC
+     LIMIT 1)sql"};
+
 constexpr Statement kLockKek{"kek.lock", R"sql(
     SELECT k.root_key_id, k.wrapped, k.held_check, t.seals, k.share_id
       FROM kek k JOIN tenant t ON t.tenant_id = k.tenant_id
@@ -283,6 +290,15 @@ Result<vault::Backlog> PostgresRotationStore::backlog_of(const TenantId& tenant)
                        number<std::uint64_t>(rows[0][2])};
     out.tenants = out.rows() > 0 ? 1 : 0;
     return out;
+  });
+}
+
+Result<sys_seconds> PostgresRotationStore::newest_kek_made_at(const TenantId& tenant) {
+  return named(kNewestMadeAt.name, database_.pool(), [&](Session& session) -> Result<sys_seconds> {
+    TenantTransaction tx(session, tenant);
+    const auto rows = tx.run(kNewestMadeAt, tenant.str());
+    if (rows.empty()) return absent();
+    return instant(rows[0][0]);
   });
 }
 

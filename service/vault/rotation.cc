@@ -142,7 +142,7 @@ Status keeps_taking_a_share(const WrappedKek& newest, const std::optional<ShareI
 Result<KekVersion> Rotation::rotate_tenant(const TenantId& tenant) {
   POSTERN_CHECK(keyring_.may_create());
   // Before a share is made, which stays: that there is such a tenant.
-  POSTERN_CHECK(persistently([&] { return store_.kek_uses(tenant); }));
+  POSTERN_CHECK(persistently([&] { return store_.newest_kek_made_at(tenant); }));
   POSTERN_TRY(const auto share, keyring_.make_share(tenant));
   const auto make = [&](const WrappedKek& newest) -> Result<RotationStore::KekChange> {
     POSTERN_CHECK(keeps_taking_a_share(newest, share));

@@ -68,6 +68,8 @@ class RotationStore {
   /// Newest first. Errors: NotFound.
   virtual Result<std::vector<KekUse>> kek_uses(const TenantId& tenant) = 0;
   virtual Result<Backlog> backlog_of(const TenantId& tenant) = 0;
+  /// When the tenant got its newest KEK. Errors: NotFound.
+  virtual Result<sys_seconds> newest_kek_made_at(const TenantId& tenant) = 0;
 
   struct KekChange {
     WrappedKek kek;

@@ -280,10 +280,13 @@ class Keys:
 def rotate(keys: Keys, kills: int, rewrap: list, rewrap_seconds: float, stage) -> list:
     """All three, each begun again, after a rest, as often as it was killed. Returns which ones
     were. `stage` is told what begins."""
-    steps = [("rotate-root",), ("rotate-tenant", "--all"), ("rewrap", "--all", *rewrap)]
     killed = []
     keys.run("add", keys.file)
     time.sleep(3)  # until the service has read it, or rotate-root refuses
+    # One new KEK for each tenant, however often it is begun again.
+    begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    steps = [("rotate-root",), ("rotate-tenant", "--all", "--older-than", begun),
+             ("rewrap", "--all", *rewrap)]
     for index, step in enumerate(steps):
         # Most of the time goes into the last one, and so do most of the kills: all that are
         # left, for the others may end before they are killed.
@@ -301,7 +304,6 @@ def rotate(keys: Keys, kills: int, rewrap: list, rewrap_seconds: float, stage) -
             killed.append(step[0])
             stage("rest")
             time.sleep(REST)
-        # Killed beyond this point it would be made anew: a second KEK for each tenant.
         stage("rotation")
         keys.run(*step)
     return killed

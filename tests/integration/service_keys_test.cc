@@ -648,6 +648,47 @@ TEST_F(Keys, ATenantWhoseAuditLogCannotBeContinuedIsNamedAndHoldsUpNoOther) {
   EXPECT_THAT(done.output, HasSubstr("tenant gamma: its keys or its audit log are not"));
 }
 
+TEST_F(Keys, TenantsGetANewKekOnceHoweverOftenTheRunIsBegunAgain) {
+  for (const char* name : {"acme", "beta", "gamma"}) TestTenant(service_.endpoint(), name);
+  const auto a_day_passes = [&] {
+    change("UPDATE kek SET created_at = created_at - interval '1 day'");
+  };
+  const auto older_than = [&](const std::string& what) {
+    return run({"rotate-tenant", "--all", "--older-than", what});
+  };
+  EXPECT_EQ(older_than("a while").status, 2);
+  EXPECT_EQ(newest_keks(), "acme 1, beta 1, gamma 1");
+
+  a_day_passes();
+  auto done = run({"rotate-tenant", "--all", "--older-than", "1h", "--rate", "1"});
+  EXPECT_EQ(done.status, 0) << done.output;
+  EXPECT_THAT(done.output, HasSubstr("posternd: tenants: 2 of 3\n"));
+  EXPECT_EQ(newest_keks(), "acme 2, beta 2, gamma 2");
+  done = older_than("1h");
+  EXPECT_EQ(done.status, 0) << done.output;
+  EXPECT_THAT(done.output, HasSubstr("3 tenants with a KEK that is not older"));
+  EXPECT_EQ(newest_keks(), "acme 2, beta 2, gamma 2");
+  EXPECT_THAT(older_than("30d").output, HasSubstr("3 tenants with a KEK that is not older"));
+
+  // Somebody holds one tenant: the others are done, and the run says how to go on.
+  a_day_passes();
+  {
+    pqxx::connection connection(database_.superuser());
+    pqxx::work holding(connection);
+    holding.exec("SELECT 1 FROM postern.tenant WHERE tenant_id = 'beta' FOR UPDATE");
+    done = run({"rotate-tenant", "--all"});
+  }
+  EXPECT_EQ(done.status, 1) << done.output;
+  EXPECT_THAT(done.output, HasSubstr("tenant beta: others hold its rows"));
+  EXPECT_EQ(newest_keks(), "acme 3, beta 2, gamma 3");
+  const std::string told = "go on with: posternd keys rotate-tenant --all --older-than ";
+  const auto at = done.output.rfind(told);
+  ASSERT_NE(at, std::string::npos) << done.output;
+  done = older_than(done.output.substr(at + told.size(), 20));
+  EXPECT_EQ(done.status, 0) << done.output;
+  EXPECT_EQ(newest_keks(), "acme 3, beta 3, gamma 3");
+}
+
 TEST_F(Keys, TheRootKeyIsNotRotatedAwayFromAReplicaThatHasNotTheNewOne) {
   TestTenant tenant(service_.endpoint(), "acme");
   const auto old_line = read_text(root_key());

@@ -313,6 +313,17 @@ TEST_F(KeyRotation, ANewKekIsForWhatIsSealedFromThenOn) {
   EXPECT_TRUE(verified.value().intact) << verified.value().problem;
 }
 
+TEST_F(KeyRotation, TheAgeOfATenantsKeyIsThatOfItsNewestKek) {
+  const auto begun = rotator_.store.now();
+  ASSERT_TRUE(begun.ok());
+  as_superuser("UPDATE kek SET created_at = created_at - interval '30 days'");
+  EXPECT_LT(rotator_.store.newest_kek_made_at(a_).value(), begun.value() - std::chrono::days(29));
+  ASSERT_TRUE(rotator_.rotation.rotate_tenant(a_).ok());
+  EXPECT_GE(rotator_.store.newest_kek_made_at(a_).value(), begun.value());
+  EXPECT_LT(rotator_.store.newest_kek_made_at(b_).value(), begun.value() - std::chrono::days(29));
+  EXPECT_EQ(code_of(rotator_.store.newest_kek_made_at(TenantId("nobody"))), ErrorCode::NotFound);
+}
+
 TEST_F(KeyRotation, AWriterThatHasNotHeardOfItSealsAgain) {
   Replica unaware(database_, new_ + old_);
   ASSERT_TRUE(unaware.put(a_, key_of(0), "before").ok());

@@ -42,6 +42,9 @@ class SaidUses final : public RotationStore {
   Result<std::vector<KekUse>> kek_uses(const TenantId&) override {
     throw std::logic_error("not asked");
   }
+  Result<sys_seconds> newest_kek_made_at(const TenantId&) override {
+    throw std::logic_error("not asked");
+  }
   Result<Backlog> backlog_of(const TenantId&) override { throw std::logic_error("not asked"); }
   Status rewrap_kek(const TenantId&, KekVersion, const ChangeKek&) override {
     throw std::logic_error("not asked");
