@@ -150,6 +150,7 @@ class ProgressLine {
     next_ = now + std::chrono::seconds(1);
     std::cerr << "posternd: " << what_ << ' ' << progress.done << " of " << progress.total;
     if (progress.failed > 0) std::cerr << ", " << progress.failed << " failed";
+    if (progress.shares > 0) std::cerr << ", " << progress.shares << " shares made";
     std::cerr << '\n';
   }
 

@@ -207,7 +207,8 @@ class TenantRewrapper final : public RotationStore::Rewrapper {
 }  // namespace
 
 /// Before the rows are moved: no transaction may wait for it.
-Status Rotation::make_shares(const TenantId& tenant) {
+Status Rotation::make_shares(const TenantId& tenant, Progress& progress, Pace& pace,
+                             const Report& report) {
   if (!keyring_.has_share_store()) return {};
   for (;;) {
     POSTERN_TRY(const auto principals,
@@ -217,6 +218,10 @@ Status Rotation::make_shares(const TenantId& tenant) {
       // Being erased since they were read; then the next page is without them.
       const bool erased = !made.ok() && made.error().code == ErrorCode::Conflict;
       if (!made.ok() && !erased) return made.error();
+      if (!erased) ++progress.shares;
+      report(progress);
+      if (stopped()) return {};
+      pace.after(1);
     }
     if (principals.size() < kPage) return {};
   }
@@ -233,8 +238,9 @@ Result<Rotation::Progress> Rotation::rewrap(const TenantId& tenant, const Report
   Progress progress;
   POSTERN_TRY(progress.total, count_left());
   progress.left = progress.total;
-  if (progress.left > 0) POSTERN_CHECK(make_shares(tenant));
   Pace pace(options_);
+  if (progress.left > 0) POSTERN_CHECK(make_shares(tenant, progress, pace, report));
+  if (stopped()) return progress;
   for (int idle = 0; progress.left > 0 && idle < kIdlePasses;) {
     progress.failed = 0;
     const auto before = progress.done;
@@ -249,7 +255,7 @@ Result<Rotation::Progress> Rotation::rewrap(const TenantId& tenant, const Report
       progress.failed += batch.failed;
       end = batch.end;
       report(progress);
-      if (options_.stopped && options_.stopped()) return progress;
+      if (stopped()) return progress;
       pace.after(batch.moved);
     }
     POSTERN_TRY(progress.left, count_left());

@@ -147,19 +147,20 @@ class Rotation {
   static constexpr std::uint32_t kRowsPerSecond = 500;
 
   struct Options {
-    std::uint32_t per_second = 0;  ///< KEKs, or rows; 0: as fast as it goes
+    std::uint32_t per_second = 0;  ///< KEKs, shares or rows; 0: as fast as it goes
     std::uint32_t batch = 50;      ///< rows in one transaction
     /// Waits; replaced by tests.
     std::function<void(std::chrono::milliseconds)> pause;
-    /// Asked after each batch of rewrap(), which then ends with what is left.
+    /// Asked after each share and batch of rewrap(), which then ends with what is left.
     std::function<bool()> stopped = {};
   };
   Rotation(RotationStore& store, Keyring& keyring, const Clock& clock, Options options);
 
   struct Progress {
     std::uint64_t done = 0, failed = 0;
-    std::uint64_t total = 0;  ///< as counted at the beginning
-    std::uint64_t left = 0;   ///< counted at the end
+    std::uint64_t total = 0;   ///< as counted at the beginning
+    std::uint64_t left = 0;    ///< counted at the end
+    std::uint64_t shares = 0;  ///< made by rewrap() for principals that had none
   };
   using Report = std::function<void(const Progress&)>;
 
@@ -178,7 +179,8 @@ class Rotation {
 
  private:
   class Pace;
-  Status make_shares(const TenantId& tenant);
+  Status make_shares(const TenantId& tenant, Progress& progress, Pace& pace, const Report& report);
+  bool stopped() const { return options_.stopped && options_.stopped(); }
   audit::Event event(const TenantId& tenant, std::string action) const;
   /// Runs it again while it is Unavailable or in Conflict, a few times.
   template <class Step>

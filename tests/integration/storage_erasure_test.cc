@@ -1203,6 +1203,43 @@ TEST_F(ErasureInTheDatabase, RowsFromBeforeOpenAndAreMovedUnderShares) {
       << "copies of before they were moved: the statement's `since` says so";
 }
 
+TEST_F(ErasureInTheDatabase, SharesOfPrincipalsAreMadeAtTheRateOfRowsAndNotAfterAStop) {
+  constexpr int kPrincipals = 12;
+  Replica plain(database_, root_key_, nullptr);
+  const auto tenant = plain.add_tenant();
+  for (int i = 0; i < kPrincipals; ++i) {
+    fill(plain, tenant, key_of({"https://idp.example", "user-" + std::to_string(i)}));
+  }
+  Replica replica(database_, root_key_, &shares_);
+  ASSERT_TRUE(replica.rotation.rotate_tenant(tenant).ok());
+  const auto count = [&] {
+    return scalar("SELECT count(*) FROM principal_share WHERE tenant_id = '" + tenant.str() + "'");
+  };
+  // One a second, and nobody waits: what comes is ahead of the rate.
+  int pauses = 0;
+  bool stop = false;
+  vault::Rotation slow(replica.rotation_store, replica.keyring, kClock,
+                       {1, 1, [&](std::chrono::milliseconds) { ++pauses; }, [&] { return stop; }});
+  std::uint64_t reported = 0;
+  const auto stopped = slow.rewrap(tenant, [&](const vault::Rotation::Progress& progress) {
+    reported = progress.shares;
+    stop = progress.shares == 5;
+  });
+  ASSERT_TRUE(stopped.ok()) << stopped.error().detail << stopped.error().diagnostic;
+  EXPECT_EQ(count(), "5");
+  EXPECT_EQ(reported, 5u);
+  EXPECT_EQ(stopped.value().done, 0u);
+  EXPECT_GT(pauses, 0) << "no row was moved, so it is the shares that are paced";
+  EXPECT_GT(stopped.value().left, 0u);
+
+  stop = false;
+  const auto done = slow.rewrap(tenant, [](const vault::Rotation::Progress&) {});
+  ASSERT_TRUE(done.ok()) << done.error().detail << done.error().diagnostic;
+  EXPECT_EQ(count(), std::to_string(kPrincipals));
+  EXPECT_EQ(done.value().shares, kPrincipals - 5u);
+  EXPECT_EQ(done.value().left, 0u);
+}
+
 TEST_F(ErasureInTheDatabase, AKekThatTakesAShareHasNoSuccessorThatTakesNone) {
   Replica without(database_, root_key_, nullptr);
   const auto refused = without.rotation.rotate_tenant(acme_);
