@@ -74,7 +74,7 @@ struct Tools : Stores {
 enum class WithoutKeys { Fail, GoOn };
 
 Result<std::unique_ptr<Tools>> open_tools(const Config& config, const KeyOptions& options,
-                                          WithoutKeys without, std::uint32_t rate = 0) {
+                                          WithoutKeys without, std::uint32_t rate) {
   log::set_level(config.log_level);
   auto root_keys = root_key_provider(config)->load();
   if (!root_keys.ok()) {
@@ -238,7 +238,7 @@ std::string key_summary(const std::vector<std::string>& given,
 }
 
 int show_keys(const Config& config, const KeyOptions& options) {
-  const auto opened = open_tools(config, options, WithoutKeys::GoOn);
+  const auto opened = open_tools(config, options, WithoutKeys::GoOn, 0);
   if (!opened.ok()) return say(opened.error());
   auto& tools = *opened.value();
   const auto uses = tools.store.root_key_uses();
@@ -305,7 +305,8 @@ int show_keys(const Config& config, const KeyOptions& options) {
 }
 
 int rotate_root(const Config& config, const KeyOptions& options) {
-  const auto opened = open_tools(config, options, WithoutKeys::Fail);
+  const auto opened =
+      open_tools(config, options, WithoutKeys::Fail, vault::Rotation::kKeksPerSecond);
   if (!opened.ok()) return say(opened.error());
   auto& tools = *opened.value();
   const auto without = tools.store.replicas_without(tools.ids.front());
@@ -349,7 +350,8 @@ int rotate_root(const Config& config, const KeyOptions& options) {
 }
 
 int rotate_tenants(const Config& config, const KeyOptions& options) {
-  const auto opened = open_tools(config, options, WithoutKeys::Fail);
+  const auto rate = options.per_second.value_or(vault::Rotation::kTenantsPerSecond);
+  const auto opened = open_tools(config, options, WithoutKeys::Fail, rate);
   if (!opened.ok()) return say(opened.error());
   auto& tools = *opened.value();
   const auto tenants = tenants_of(tools, options);
@@ -398,9 +400,8 @@ int rotate_tenants(const Config& config, const KeyOptions& options) {
           std::cout << "tenant " << tenant << ": KEK " << number(version)
                     << " is current for what is sealed from now on\n";
         }
-        if (options.per_second.value_or(0) > 0) {
-          std::this_thread::sleep_until(
-              begun + std::chrono::milliseconds(rotated * 1000 / *options.per_second));
+        if (rate > 0) {
+          std::this_thread::sleep_until(begun + std::chrono::milliseconds(rotated * 1000 / rate));
         }
         return {};
       });

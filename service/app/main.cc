@@ -272,9 +272,12 @@ int run(int argc, char** argv) {
     token->needs(module);
     pin->needs(module);
   }
+  using vault::Rotation;
   app::KeyOptions key_options;
   bool all_tenants = false;
-  const auto on_database = [&](const char* name, const char* help, bool tenants, bool paced) {
+  /// @param rate  how many a second without --rate; 0: it has no such option.
+  const auto on_database = [&](const char* name, const char* help, bool tenants,
+                               std::uint32_t rate) {
     auto* command = keys_command->add_subcommand(name, help);
     command->add_option("-c,--config", config_file, "TOML file; keys also as POSTERND_…");
     command->add_flag("--json", key_options.json, "JSON on standard output");
@@ -282,22 +285,25 @@ int run(int argc, char** argv) {
       auto* one = command->add_option("TENANT", key_options.tenant, "Tenant");
       command->add_flag("--all", all_tenants, "Every tenant")->excludes(one);
     }
-    if (paced) {
+    if (rate > 0) {
       command
           ->add_option("--rate", key_options.per_second,
-                       "At most so many a second; 0: as fast as it goes (rewrap: 500)")
+                       "At most so many a second (default " + std::to_string(rate) +
+                           "); 0: as fast as it goes")
           ->check(CLI::Range(0, 1'000'000));
     }
     return command;
   };
   auto* keys_status =
-      on_database("status", "Where keys are in use, and what is left to do", false, false);
+      on_database("status", "Where keys are in use, and what is left to do", false, 0);
   auto* keys_rotate_root =
-      on_database("rotate-root", "Wrap every tenant's KEKs under the active root key", false, true);
+      on_database("rotate-root", "Wrap every tenant's KEKs under the active root key", false,
+                  Rotation::kKeksPerSecond);
   keys_rotate_root->add_flag("--force", key_options.force,
                              "Also when a replica is there that has not the active root key");
   auto* keys_rotate_tenant =
-      on_database("rotate-tenant", "A new KEK for what is sealed from now on", true, true);
+      on_database("rotate-tenant", "A new KEK for what is sealed from now on", true,
+                  Rotation::kTenantsPerSecond);
   keys_rotate_tenant
       ->add_option("--older-than", key_options.older_than,
                    "Only tenants whose newest KEK is from before this time, or older than so long, "
@@ -305,8 +311,8 @@ int run(int argc, char** argv) {
       ->check([](const std::string& text) {
         return instant_before(text, SystemClock().now()) ? "" : std::string(kInstantExpected);
       });
-  auto* keys_rewrap =
-      on_database("rewrap", "Wrap what is under older KEKs under the newest", true, true);
+  auto* keys_rewrap = on_database("rewrap", "Wrap what is under older KEKs under the newest", true,
+                                  Rotation::kRowsPerSecond);
   app::DrillOptions drill_options;
   bool drill = false;
   auto* restore_command = program.add_subcommand("restore", "Prove that a backup can be restored");

@@ -145,6 +145,10 @@ class Rotation {
  public:
   /// At which releases beside it hardly notice, on two processors with their database.
   static constexpr std::uint32_t kRowsPerSecond = 500;
+  /// Likewise; each is a transaction of its own.
+  static constexpr std::uint32_t kKeksPerSecond = 100;
+  /// Each is a change of the tenant, which every replica then loads anew.
+  static constexpr std::uint32_t kTenantsPerSecond = 20;
 
   struct Options {
     std::uint32_t per_second = 0;  ///< KEKs, shares or rows; 0: as fast as it goes

@@ -579,6 +579,10 @@ TEST_F(Keys, AreRotatedWhileTheServiceRuns) {
   EXPECT_EQ(run({"rotate-tenant", "acme", "--all"}).status, 2);
   EXPECT_EQ(run({"rotate-tenant", "nobody"}).status, 1);
   EXPECT_EQ(run({"rotate-tenant", "../etc"}).status, 1);
+  for (const auto& [command, rate] :
+       {std::pair{"rotate-root", "100"}, {"rotate-tenant", "20"}, {"rewrap", "500"}}) {
+    EXPECT_THAT(run({command, "--help"}).output, HasSubstr(std::string("default ") + rate));
+  }
   done = run({"rotate-tenant", "acme"});
   EXPECT_EQ(done.status, 0) << done.output;
   EXPECT_THAT(done.output, HasSubstr("tenant acme: KEK 2"));
