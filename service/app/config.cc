@@ -350,7 +350,11 @@ std::variant<Config, ConfigProblems> load_config(const std::filesystem::path& fi
     }
   };
   if (config.root_key_file.empty() && config.root_key_command.empty()) {
-    config.root_key_file = systemd_credential(environment, "postern-root-key").value_or("");
+    // Also one that is not there: a missing root key is no reason not to start.
+    const auto directory = environment("CREDENTIALS_DIRECTORY").value_or("");
+    if (!directory.empty()) {
+      config.root_key_file = std::filesystem::path(directory) / "postern-root-key";
+    }
   }
   if (config.passphrase_file.empty() && config.root_key_command.empty()) {
     config.passphrase_file =

@@ -383,20 +383,25 @@ TEST_F(Keys, MayComeFromASystemdCredential) {
   environment_.emplace_back("CREDENTIALS_DIRECTORY", credentials.string());
   service_.set_variable("CREDENTIALS_DIRECTORY", credentials.string());
 
-  // A directory without it is as none: what is asked for is said, and nothing starts.
+  // A directory without it: the service starts, and names what it looked for.
   put(key);
   fs::rename(credential, credentials / "another");
-  const auto configuration = (directory_.path() / "posternd.toml").string();
-  for (const char* command : {"serve", "check-config"}) {
-    const auto output = directory_.path() / (std::string(command) + ".log");
-    Process process({program("posternd"), command, "-c", configuration}, environment_, output);
-    const auto done = Finished::wait_for(process);
-    EXPECT_NE(done.status, 0);
-    EXPECT_THAT(read_text(output),
-                HasSubstr("keys.root_key_file: is required: make one with: posternd keys create"));
-  }
+  service_.start();
+  EXPECT_EQ(state(), "missing");
+  EXPECT_EQ(readyz().status, 503);
+  expect_nothing_released(tenant);
+  EXPECT_THAT(service_.logs(), HasSubstr("the root key file " + credential.string()));
+  const auto output = directory_.path() / "check-config.log";
+  Process process(
+      {program("posternd"), "check-config", "-c", (directory_.path() / "posternd.toml").string()},
+      environment_, output);
+  EXPECT_EQ(Finished::wait_for(process).status, 1);
+  EXPECT_THAT(read_text(output), HasSubstr("the root key file " + credential.string()));
 
   fs::rename(credentials / "another", credential);
+  until("ok");
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
+  service_.stop();
   service_.start();
   EXPECT_EQ(state(), "ok");
   EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");

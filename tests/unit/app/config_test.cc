@@ -65,6 +65,14 @@ TEST(LoadConfig, RootKeysComeFromOnePlace) {
               Contains(HasSubstr("goes with root_key_file")));
 }
 
+TEST(LoadConfig, ARootKeyThatSystemdDidNotGiveIsLookedForWhereItWouldBe) {
+  const auto problems = [](const std::map<std::string, std::string>& variables) {
+    return testing::Value(problems_of(variables), Contains(HasSubstr("keys.root_key_file")));
+  };
+  EXPECT_FALSE(problems({{"CREDENTIALS_DIRECTORY", "/no/such/directory"}}));
+  EXPECT_TRUE(problems({{"CREDENTIALS_DIRECTORY", ""}}));
+}
+
 TEST(LoadConfig, TheShareStoreIsAnotherDatabaseThanTheOneThatIsBackedUp) {
   const auto about_shares = [](const std::map<std::string, std::string>& variables) {
     std::vector<std::string> found;
