@@ -91,6 +91,16 @@ class Keys : public ::testing::Test {
     auto process = begin(std::move(command));
     return Finished::wait_for(*process);
   }
+  /// Until the replica shows that it has this root key as the active one.
+  void until_shown(const std::string& id) {
+    eventually(
+        [&] {
+          return one("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE"
+                     " 'posternd-epochs " +
+                     id + "%'") == "1";
+        },
+        "the replica shows it");
+  }
   /// Once the replica shows that it has the new root key.
   Finished rotate_root() {
     Finished done;
@@ -698,6 +708,39 @@ TEST_F(Keys, TenantsGetANewKekOnceHoweverOftenTheRunIsBegunAgain) {
   EXPECT_EQ(newest_keks(), "acme 3, beta 3, gamma 3");
 }
 
+TEST_F(Keys, AreCountedByTheRootKeyTheyAreUnderWhileItIsReplaced) {
+  for (const char* name : {"acme", "beta"}) TestTenant(service_.endpoint(), name);
+  const auto until_keks = [&](int active, int old, int missing) {
+    const auto line = [](const char* under, int count) {
+      return "postern_keks{root_key=\"" + std::string(under) + "\"} " + std::to_string(count);
+    };
+    until_metrics({line("active", active), line("old", old), line("missing", missing)});
+  };
+  until_keks(2, 0, 0);
+  const auto old_line = read_text(root_key());
+  ASSERT_EQ(run({"add", root_key().string()}).status, 0);
+  const auto both = read_text(root_key());
+  until_keks(0, 2, 0);
+  until_shown(id_in(both));
+
+  // Halfway: somebody holds the second.
+  {
+    pqxx::connection connection(database_.superuser());
+    pqxx::work holding(connection);
+    holding.exec("SELECT 1 FROM postern.kek WHERE tenant_id = 'beta' FOR UPDATE");
+    const auto process = begin({"rotate-root"});
+    until_keks(1, 1, 0);
+    holding.abort();
+    Finished::wait_for(*process);
+  }
+  EXPECT_EQ(run({"rotate-root"}).status, 0);
+  until_keks(2, 0, 0);
+  put_root_key(old_line);
+  until_keks(0, 0, 2);
+  put_root_key(both);
+  until_keks(2, 0, 0);
+}
+
 TEST_F(Keys, TheRootKeyIsNotRotatedAwayFromAReplicaThatHasNotTheNewOne) {
   TestTenant tenant(service_.endpoint(), "acme");
   const auto old_line = read_text(root_key());
@@ -806,13 +849,7 @@ TEST_F(Keys, AreRotatedUnderLoadThoughTheRotationIsKilledAgainAndAgain) {
         return service_.logs().find("root_key.loaded active=" + id_in(text)) != std::string::npos;
       },
       "the new root key noticed");
-  eventually(
-      [&] {
-        return one("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE"
-                   " 'posternd-epochs " +
-                   id_in(text) + "%'") == "1";
-      },
-      "the replica shows it");
+  until_shown(id_in(text));
   killed_on_the_way({"rotate-root", "--rate", "20"}, 5);
   killed_on_the_way({"rotate-tenant", "acme"}, 3);
   killed_on_the_way({"rewrap", "--all", "--rate", "100"}, 6);
