@@ -15,6 +15,7 @@
 #include "app/stores.h"
 #include "core/instant.h"
 #include "core/log.h"
+#include "core/time_format.h"
 #include "storage/postgres_erasure_store.h"
 #include "storage/postgres_rotation_store.h"
 #include "token/json.h"
@@ -184,7 +185,7 @@ std::vector<vault::RootKeyUse> all_root_keys(const std::vector<std::string>& giv
 /// What an operator should do next; nothing when all is done.
 std::vector<std::string> advice(const std::vector<std::string>& given,
                                 const std::vector<vault::RootKeyUse>& uses,
-                                const vault::Backlog& backlog) {
+                                const vault::Backlog& backlog, const vault::Backlog& held) {
   std::vector<std::string> out;
   std::uint64_t old = 0;
   for (const auto& key : all_root_keys(given, uses)) {
@@ -200,14 +201,20 @@ std::vector<std::string> advice(const std::vector<std::string>& given,
     if (state == "old") old += key.keks;
   }
   if (old > 0) out.push_back(plural(old, "KEK") + " to wrap: posternd keys rotate-root");
-  if (backlog.rows() > 0) {
-    out.push_back(plural(backlog.rows(), "row") + " to move: posternd keys rewrap --all");
+  if (backlog.rows() > held.rows()) {
+    out.push_back(plural(backlog.rows() - held.rows(), "row") +
+                  " to move: posternd keys rewrap --all");
+  }
+  if (held.rows() > 0) {
+    out.push_back(plural(held.rows(), "row") + " of " + plural(held.tenants, "tenant") +
+                  " with a key holder to move: a replica does so where the tenant is unsealed, "
+                  "rewrap has not its share");
   }
   return out;
 }
 
 Json summary(const std::vector<std::string>& given, const std::vector<vault::RootKeyUse>& uses,
-             const vault::Backlog& backlog) {
+             const vault::Backlog& backlog, const vault::Backlog& held) {
   Json keys = Json::array();
   std::uint64_t to_rotate = 0, rewrapped = 0;
   for (const auto& key : all_root_keys(given, uses)) {
@@ -227,14 +234,15 @@ Json summary(const std::vector<std::string>& given, const std::vector<vault::Roo
             {"signing_keys", backlog.signing_keys},
             {"others", backlog.others}}},
           {"rows_rewrapped", rewrapped},
-          {"advice", advice(given, uses, backlog)}};
+          {"advice", advice(given, uses, backlog, held)}};
 }
 
 }  // namespace
 
 std::string key_summary(const std::vector<std::string>& given,
-                        const std::vector<vault::RootKeyUse>& uses, const vault::Backlog& backlog) {
-  return token::dump_json(summary(given, uses, backlog));
+                        const std::vector<vault::RootKeyUse>& uses, const vault::Backlog& backlog,
+                        const vault::Backlog& held) {
+  return token::dump_json(summary(given, uses, backlog, held));
 }
 
 int show_keys(const Config& config, const KeyOptions& options) {
@@ -245,7 +253,9 @@ int show_keys(const Config& config, const KeyOptions& options) {
   if (!uses.ok()) return say(uses.error());
   const auto backlog = tools.store.backlog();
   if (!backlog.ok()) return say(backlog.error());
-  auto json = summary(tools.ids, uses.value(), backlog.value());
+  const auto held = vault::held_backlog(tools.store);
+  if (!held.ok()) return say(held.error());
+  auto json = summary(tools.ids, uses.value(), backlog.value(), held.value());
   json["tenants"] = Json::array();
   std::string lines;
   bool share_store_needed = false;
@@ -328,7 +338,7 @@ int rotate_root(const Config& config, const KeyOptions& options) {
   const auto& progress = done.value();
   const auto uses = tools.store.root_key_uses();
   if (!uses.ok()) return say(uses.error());
-  const auto todo = advice(tools.ids, uses.value(), {});
+  const auto todo = advice(tools.ids, uses.value(), {}, {});
   if (options.json) {
     std::cout << token::dump_json({{"root_key_id", tools.ids.front()},
                                    {"wrapped", progress.done},
@@ -415,7 +425,7 @@ int rotate_tenants(const Config& config, const KeyOptions& options) {
   }
   if (!options.json && rotated > 0) {
     std::cout << "older KEKs still open; move what is under them with: posternd keys rewrap "
-              << (options.tenant.empty() ? "--all" : options.tenant) << '\n';
+              << (all ? "--all" : options.tenant) << '\n';
   }
   return failed.value() == 0 ? kOk : kFailed;
 }

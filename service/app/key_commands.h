@@ -45,7 +45,9 @@ int add_root_key(const std::filesystem::path& file, const RootKeySource& source)
 
 /// What both `posternd keys status --json` and GET /api/v1/keys say, as JSON text.
 /// @param given  ids of the root keys that are here, the active one first.
+/// @param held  of `backlog`: held_backlog().
 std::string key_summary(const std::vector<std::string>& given,
-                        const std::vector<vault::RootKeyUse>& uses, const vault::Backlog& backlog);
+                        const std::vector<vault::RootKeyUse>& uses, const vault::Backlog& backlog,
+                        const vault::Backlog& held);
 
 }  // namespace postern::app

@@ -90,6 +90,8 @@ std::string metrics_text(const Service::Stats& stats, const audit::GroupWriter::
         keys.state == vault::RootKeyState::Ok ? 1 : 0);
   labelled("postern_keks", "KEKs in the database, by the root key they are under", "root_key",
            {{"active", active}, {"old", old}, {"missing", missing}});
+  gauge("postern_tenants_held", "Tenants whose key demands the share of a key holder", keys.held);
+  gauge("postern_tenants_sealed", "Of them, those that are sealed at this replica", keys.sealed);
   if (keys.backlog) {
     labelled("postern_rows_to_rewrap", "Rows under an older KEK than their tenant's newest", "kind",
              {{"credential_version", keys.backlog->credential_versions},

@@ -378,7 +378,8 @@ struct Service::Impl {
   Result<std::string> keys() {
     POSTERN_TRY(const auto uses, rotation_store.root_key_uses());
     POSTERN_TRY(const auto backlog, rotation_store.backlog());
-    return key_summary(root_keys.facts().given, uses, backlog);
+    POSTERN_TRY(const auto held, vault::held_backlog(rotation_store));
+    return key_summary(root_keys.facts().given, uses, backlog, held);
   }
 
   Stats stats() const {

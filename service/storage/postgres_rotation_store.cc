@@ -28,6 +28,12 @@ constexpr Statement kKeksNotUnder{"kek.not_under", R"sql(
      WHERE root_key_id <> $1 AND (tenant_id, version) > ($2, $3)
      ORDER BY tenant_id, version
      LIMIT $4)sql"};
+constexpr Statement kHeldTenants{"kek.held_tenants", R"sql(
+    SELECT tenant_id, (array_agg(held_check IS NOT NULL ORDER BY version DESC))[1]
+      FROM kek
+     GROUP BY tenant_id
+    HAVING bool_or(held_check IS NOT NULL)
+     ORDER BY tenant_id)sql"};
 constexpr Statement kReplicasWithout{"replica.without_root_key", R"sql(
     SELECT count(*)
       FROM pg_stat_activity
@@ -48,7 +54,7 @@ constexpr Statement kKekUses{"kek.uses", R"sql(
              WHERE w.tenant_id = k.tenant_id AND w.kek_version = k.version)
              + (SELECT count(*) FROM transit_key_version t
                  WHERE t.tenant_id = k.tenant_id AND t.kek_version = k.version),
-           k.share_id IS NOT NULL
+           k.share_id IS NOT NULL, k.held_check IS NOT NULL
       FROM kek k
      WHERE k.tenant_id = $1
      ORDER BY k.version DESC)sql"};
@@ -266,6 +272,17 @@ Result<std::vector<vault::KekPlace>> PostgresRotationStore::keks_not_under(
       });
 }
 
+Result<std::vector<vault::HeldTenant>> PostgresRotationStore::held_tenants() {
+  return named(kHeldTenants.name, database_.pool(),
+               [&](Session& session) -> Result<std::vector<vault::HeldTenant>> {
+                 std::vector<vault::HeldTenant> out;
+                 for (const auto& row : across_tenants(session, kHeldTenants)) {
+                   out.push_back({TenantId(text(row[0])), number<bool>(row[1])});
+                 }
+                 return out;
+               });
+}
+
 Result<std::vector<vault::KekUse>> PostgresRotationStore::kek_uses(const TenantId& tenant) {
   return named(kKekUses.name, database_.pool(),
                [&](Session& session) -> Result<std::vector<vault::KekUse>> {
@@ -274,7 +291,7 @@ Result<std::vector<vault::KekUse>> PostgresRotationStore::kek_uses(const TenantI
                  for (const auto& row : tx.run(kKekUses, tenant.str())) {
                    out.push_back({version_in(row[0]), text(row[1]), number<std::uint64_t>(row[2]),
                                   number<std::uint64_t>(row[3]), number<std::uint64_t>(row[4]),
-                                  number<bool>(row[5])});
+                                  number<bool>(row[5]), number<bool>(row[6])});
                  }
                  if (out.empty()) return absent();
                  return out;

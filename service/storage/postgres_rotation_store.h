@@ -32,6 +32,7 @@ class PostgresRotationStore final : public vault::RotationStore {
   Result<std::vector<vault::KekPlace>> keks_not_under(const std::string& root_key_id,
                                                       const std::optional<vault::KekPlace>& after,
                                                       std::uint32_t limit) override;
+  Result<std::vector<vault::HeldTenant>> held_tenants() override;
   Result<std::vector<vault::KekUse>> kek_uses(const TenantId& tenant) override;
   Result<vault::Backlog> backlog_of(const TenantId& tenant) override;
   Result<sys_seconds> newest_kek_made_at(const TenantId& tenant) override;

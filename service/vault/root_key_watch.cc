@@ -52,12 +52,29 @@ void RootKeyWatch::load() {
   log::info("root_key.loaded", {{"active", ids.front()}, {"all", root_key_ids(ids)}});
 }
 
+/// Tenants with a key holder, as this process has their shares.
+void RootKeyWatch::count_held() {
+  const auto tenants = store_.held_tenants();
+  if (!tenants.ok()) return;
+  std::uint64_t held = 0, sealed = 0;
+  for (const auto& each : tenants.value()) {
+    if (!each.newest) continue;
+    ++held;
+    const auto seal = keyring_.seal_of(each.tenant);
+    if (seal.ok() && seal.value() == Keyring::Seal::Sealed) ++sealed;
+  }
+  const std::lock_guard lock(mutex_);
+  facts_.held = held;
+  facts_.sealed = sealed;
+}
+
 void RootKeyWatch::read_database() {
   const auto now = steady_clock::now();
   auto uses = store_.root_key_uses();
   if (!uses.ok()) return;  // as it was; /readyz speaks of the database itself
   uses_ = std::move(uses).value();
   next_reading_ = now + options_.when_ok;
+  count_held();
   if (now < next_backlog_) return;
   next_backlog_ = now + options_.for_backlog;
   auto backlog = store_.backlog();

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -58,7 +59,9 @@ class RootKeyWatch {
     std::vector<std::string> wanted;  ///< ids that the database needs and that are not here
     std::vector<RootKeyUse> uses;
     std::optional<Backlog> backlog;
-    std::string problem;  ///< why the provider gave none, when it last failed; for operators
+    std::uint64_t held = 0;    ///< tenants whose newest KEK demands its key holder's share
+    std::uint64_t sealed = 0;  ///< of them, those whose share is not here
+    std::string problem;       ///< why the provider gave none, when it last failed; for operators
   };
   Facts facts() const;
 
@@ -66,6 +69,7 @@ class RootKeyWatch {
   void run();
   void load();
   void read_database();
+  void count_held();
   void conclude();
 
   const std::unique_ptr<RootKeyProvider> provider_;

@@ -135,6 +135,25 @@ Result<Rotation::Progress> Rotation::rotate_root(const Report& report) {
   return progress;
 }
 
+Result<Backlog> held_backlog(RotationStore& store) {
+  Backlog out;
+  POSTERN_TRY(const auto held, store.held_tenants());
+  for (const auto& each : held) {
+    const auto keks = store.kek_uses(each.tenant);
+    if (!keks.ok() && keks.error().code == ErrorCode::NotFound) continue;  // removed meanwhile
+    if (!keks.ok()) return keks.error();
+    const auto before = out.rows();
+    for (const auto& kek : keks.value()) {
+      if (&kek == &keks.value().front() || !(each.newest || kek.held)) continue;
+      out.credential_versions += kek.credential_versions;
+      out.signing_keys += kek.signing_keys;
+      out.others += kek.others;
+    }
+    if (out.rows() > before) ++out.tenants;
+  }
+  return out;
+}
+
 Status keeps_taking_a_share(const WrappedKek& newest, const std::optional<ShareId>& share) {
   return newest.share && !share ? Status(no_share_store()) : Status();
 }

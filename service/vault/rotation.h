@@ -33,6 +33,7 @@ struct KekUse {
   std::uint64_t credential_versions = 0, signing_keys = 0;
   std::uint64_t others = 0;  ///< answers that wait wrapped, versions of transit keys
   bool takes_share = false;  ///< of the share store
+  bool held = false;         ///< demands the share of the tenant's key holder
 };
 
 /// The version after this one.
@@ -44,6 +45,12 @@ inline KekVersion after(KekVersion version) {
 struct Backlog {
   std::uint64_t tenants = 0, credential_versions = 0, signing_keys = 0, others = 0;
   std::uint64_t rows() const noexcept { return credential_versions + signing_keys + others; }
+};
+
+/// A tenant with a KEK that demands its key holder's share.
+struct HeldTenant {
+  TenantId tenant;
+  bool newest = false;  ///< the newest one does
 };
 
 struct KekPlace {
@@ -64,6 +71,8 @@ class RotationStore {
   virtual Result<std::vector<KekPlace>> keks_not_under(const std::string& root_key_id,
                                                        const std::optional<KekPlace>& after,
                                                        std::uint32_t limit) = 0;
+
+  virtual Result<std::vector<HeldTenant>> held_tenants() = 0;
 
   /// Newest first. Errors: NotFound.
   virtual Result<std::vector<KekUse>> kek_uses(const TenantId& tenant) = 0;
@@ -133,6 +142,9 @@ class RotationStore {
   /// Notes that nothing is left under the KEKs that are not the newest and take no share.
   virtual Status note_emptied(const TenantId& tenant) = 0;
 };
+
+/// Of the backlog, what only a process with the share of the tenant's key holder can move.
+Result<Backlog> held_backlog(RotationStore& store);
 
 /// Whether a KEK with `share` may follow the newest one. Without a share after one with it,
 /// what is stored from then on would open without, and its erasure be none. Errors:

@@ -16,6 +16,8 @@
 #include <sstream>
 #include <thread>
 
+#include "crypto/base64url.h"
+#include "crypto/random.h"
 #include "support/finished.h"
 #include "support/from_environment.h"
 #include "support/service_fixture.h"
@@ -739,6 +741,35 @@ TEST_F(Keys, AreCountedByTheRootKeyTheyAreUnderWhileItIsReplaced) {
   until_keks(0, 0, 2);
   put_root_key(both);
   until_keks(2, 0, 0);
+}
+
+TEST_F(Keys, OfATenantWithAKeyHolderRowsAreLeftToAReplicaWithTheShare) {
+  TestTenant tenant(service_.endpoint(), "acme");
+  tenant.store("alice", "github", {{"token", "s3cret"}});
+  until_metrics({"postern_tenants_held 0", "postern_tenants_sealed 0"});
+  Bytes bytes(32);
+  crypto::random_bytes(bytes);
+  const Json share{{"share", crypto::base64url(bytes)}};
+  ASSERT_THAT(tenant.api("PUT", "/key-holder", tenant.admin, share), HasStatus(200));
+  eventually([&] { return status().at("advice").empty(); }, "all moved by the replica");
+  until_metrics({"postern_tenants_held 1", "postern_tenants_sealed 0"});
+
+  ASSERT_THAT(tenant.api("POST", "/key-holder/seal", tenant.admin, Json::object()), HasStatus(200));
+  until_metrics({"postern_tenants_held 1", "postern_tenants_sealed 1"});
+  ASSERT_EQ(run({"rotate-tenant", "acme"}).status, 0);
+  const auto now = status();
+  ASSERT_EQ(now.at("advice").size(), 1u) << now;
+  EXPECT_THAT(now.at("advice").at(0).get<std::string>(),
+              HasSubstr("3 rows of 1 tenant with a key holder to move: a replica does so"));
+  EXPECT_EQ(json_of(tenant.ask("GET", "/api/v1/keys",
+                               {{"Authorization", bearer(tenant.operator_token())}}))
+                .at("advice"),
+            now.at("advice"));
+
+  ASSERT_THAT(tenant.api("POST", "/key-holder/unseal", tenant.admin, share), HasStatus(200));
+  eventually([&] { return status().at("advice").empty(); }, "all moved by the replica again");
+  until_metrics({"postern_tenants_held 1", "postern_tenants_sealed 0"});
+  EXPECT_EQ(released(tenant, tenant.user_token("alice")), "s3cret");
 }
 
 TEST_F(Keys, TheRootKeyIsNotRotatedAwayFromAReplicaThatHasNotTheNewOne) {

@@ -418,6 +418,8 @@ TEST_F(RowLevelSecurity, APooledConnectionCarriesNothingOver) {
   expect_blind("backlog");
   ASSERT_TRUE(rotation.keks_not_under("x", std::nullopt, 10).ok());
   expect_blind("keks_not_under");
+  ASSERT_TRUE(rotation.held_tenants().ok());
+  expect_blind("held_tenants");
   ASSERT_TRUE(rotation.kek_uses(a()).ok());
   expect_blind("kek_uses");
   ASSERT_TRUE(rotation.backlog_of(a()).ok());

@@ -42,6 +42,7 @@ class SaidUses final : public RotationStore {
   Result<std::vector<KekUse>> kek_uses(const TenantId&) override {
     throw std::logic_error("not asked");
   }
+  Result<std::vector<HeldTenant>> held_tenants() override { return held; }
   Result<sys_seconds> newest_kek_made_at(const TenantId&) override {
     throw std::logic_error("not asked");
   }
@@ -65,6 +66,7 @@ class SaidUses final : public RotationStore {
   Status note_emptied(const TenantId&) override { throw std::logic_error("not asked"); }
 
   std::vector<RootKeyUse> uses;
+  std::vector<HeldTenant> held;
   bool down = false, throws = false;
   int readings = 0;
 };
@@ -130,6 +132,30 @@ TEST_F(Watched, AMissingFileIsMissingUntilItIsThere) {
   EXPECT_EQ(watched->facts().problem, "");
   EXPECT_TRUE(watched->facts().wanted.empty());
   EXPECT_TRUE(may_create());
+}
+
+TEST_F(Watched, TenantsAreCountedThatAreHeldAndThoseThatAreSealedHere) {
+  const auto share = [](char of) { return HeldShare(SecureBuffer::copy_of(std::string(32, of))); };
+  const TenantId free("free"), held("held"), lost("lost");
+  keyring.replace_root_keys(RootKeys::parse(line("a")).value());
+  keks.add(free, keyring.create(free, KekVersion{1}));
+  for (const auto& tenant : {held, lost}) {
+    keks.add(tenant, keyring.create(tenant, KekVersion{1},
+                                    HeldShareDemand{check_of(tenant, share('s')), 0}));
+  }
+  store.held = {{free, false}, {held, true}, {lost, true}};
+  put(line("a"));
+  const auto watched = watch();
+  watched->check();
+  EXPECT_EQ(watched->facts().held, 2u);
+  EXPECT_EQ(watched->facts().sealed, 2u);
+  ASSERT_TRUE(keyring.unseal(held, share('s')).ok());
+  watched->check();
+  EXPECT_EQ(watched->facts().held, 2u);
+  EXPECT_EQ(watched->facts().sealed, 1u);
+  keyring.seal(held);
+  watched->check();
+  EXPECT_EQ(watched->facts().sealed, 2u);
 }
 
 TEST_F(Watched, AnotherKeyIsWrongAndNothingIsMadeUnderIt) {
