@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -129,6 +130,17 @@ TEST_F(TenantArchive, WhatATenantHasIsInTheOtherInstallation) {
               HasStatus(200));
   ASSERT_THAT(tenant_->api("DELETE", "/credentials/github/versions/2", alice), HasStatus(200));
   tenant_->store("carol", "github", {{"token", value + "-carol"}});
+  const Json typed{{"type", "api_key"},
+                   {"fields", {{"api_key", value + "-key"}, {"username", "reports"}}},
+                   {"description", "of the reports"},
+                   {"labels", {{"team", "data"}, {"env", "prod"}}},
+                   {"metadata", {{"cost", "7"}}},
+                   {"expires_at", "2099-01-02T03:04:05Z"},
+                   {"rotation_due_at", "2098-01-02T03:04:05Z"},
+                   {"max_versions", 3},
+                   {"cas_required", true},
+                   {"version_metadata", {{"ticket", "OPS-9"}}}};
+  ASSERT_THAT(tenant_->api("PUT", "/credentials/reports", tenant_->admin, typed), HasStatus(201));
   const Json emergency{{"principal", {{"issuer", tenant_->idp.issuer()}, {"subject", "carol"}}},
                        {"since", "2020-01-01T00:00:00Z"},
                        {"action", "disable"},
@@ -139,7 +151,16 @@ TEST_F(TenantArchive, WhatATenantHasIsInTheOtherInstallation) {
     EXPECT_EQ(versions.at("items").at(at).at("metadata").at("ticket"),
               "OPS-" + std::to_string(at + 1));
   }
+  const auto reports = [&] {
+    return json_of(tenant_->api("GET", "/credentials/reports/versions", tenant_->admin));
+  };
+  const auto versions_of_reports = reports();
   const auto listed = json_of(tenant_->api("GET", "/credentials", tenant_->admin));
+  const auto is_typed = [&](const Json& item) {
+    return item.value("labels", Json()) == typed.at("labels") && item.at("cas_required") == true;
+  };
+  const auto& items = listed.at("items");
+  ASSERT_EQ(std::count_if(items.begin(), items.end(), is_typed), 1);
   tenant_->manifest["settings"]["vault_api"] = {
       {"clients", {"gw-01"}},
       {"transit",
@@ -162,11 +183,13 @@ TEST_F(TenantArchive, WhatATenantHasIsInTheOtherInstallation) {
   ASSERT_EQ(::stat(file_.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600u);
 
-  EXPECT_EQ(released("alice"), value + "-3");
-  EXPECT_EQ(released("bob"), value + "-bob");
+  // Before anything is released here, which is written down as its last use.
   EXPECT_EQ(json_of(tenant_->api("GET", "/credentials/github/versions", alice)), versions);
+  EXPECT_EQ(reports(), versions_of_reports);
   EXPECT_EQ(json_of(tenant_->api("GET", "/credentials", tenant_->admin)).at("items"),
             listed.at("items"));
+  EXPECT_EQ(released("alice"), value + "-3");
+  EXPECT_EQ(released("bob"), value + "-bob");
   ASSERT_THAT(tenant_->api("POST", "/credentials/github/versions/2/undelete", alice),
               HasStatus(200));
   const auto carol = tenant_->user_token("carol");
