@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "storage/embedded_migrations.h"
 #include "support/finished.h"
 #include "support/postgres_tools.h"
 #include "support/service_fixture.h"
@@ -63,9 +64,12 @@ class BackupDrill : public ::testing::Test {
     return done;
   }
   fs::path dump(const std::string& format = "custom") {
+    return dump_of(database_.superuser(), format);
+  }
+  fs::path dump_of(const std::string& database, const std::string& format = "custom") {
     const auto file = directory_.path() / ("dump." + std::to_string(++runs_));
     Process process({postgres_tool("pg_dump"), "--format=" + format, "--file=" + file.string(),
-                     "--dbname=" + database_.superuser()},
+                     "--dbname=" + database},
                     {}, directory_.path() / "dump.log");
     EXPECT_EQ(process.wait(), 0) << read_text(directory_.path() / "dump.log");
     return file;
@@ -269,6 +273,30 @@ TEST_F(BackupDrill, AnEmptyDatabaseProvesNothing) {
   const auto done = drill();
   EXPECT_EQ(done.status, 1);
   EXPECT_THAT(done.output, HasSubstr("not proven: there is no tenant in it"));
+}
+
+TEST_F(BackupDrill, ABackupOfTheReleaseBeforeIsBroughtUpToDate) {
+  const auto name = empty_database();
+  const auto& migrations = storage::embedded_migrations();
+  {
+    pqxx::connection connection(shared_postgres().owner_conninfo(name));
+    pqxx::work tx(connection);
+    tx.exec(
+        "CREATE SCHEMA postern; SET LOCAL search_path = postern; "
+        "CREATE TABLE schema_migration (version integer PRIMARY KEY, name text NOT NULL, "
+        "checksum bytea NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())");
+    for (std::size_t i = 0; i + 1 < migrations.size(); ++i) {
+      tx.exec(migrations[i].sql);
+      tx.exec_params(
+          "INSERT INTO schema_migration (version, name, checksum) "
+          "VALUES ($1, $2, sha256(convert_to($3, 'UTF8')))",
+          i + 1, migrations[i].name, migrations[i].sql);
+    }
+    tx.commit();
+  }
+  const auto done = drill(dump_of(shared_postgres().superuser_conninfo(name)));
+  EXPECT_THAT(done.output,
+              AllOf(HasSubstr("not proven: there is no tenant in it"), Not(HasSubstr("schema"))));
 }
 
 TEST_F(BackupDrill, AnArchiveIsAProgramThatMayDoNothing) {
