@@ -1,6 +1,7 @@
 #include "cli/import_sources.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 
 #include "cli/environment.h"
@@ -146,6 +147,17 @@ void warn_of_copies(std::vector<FoundServer>& servers, std::string_view rewritte
                              " once more, in line " + std::to_string(line + 1) + " of the new one");
     }
   }
+}
+
+/// What a server lacks to be imported.
+std::string needed(const std::set<std::string>& variables) {
+  std::string names;
+  for (const auto& name : variables) names += (names.empty() ? "" : ", ") + name;
+  const bool one = variables.size() == 1;
+  return "nothing of it is imported: " + names + (one ? " is" : " are") +
+         " needed and not known; give " + (one ? "it" : "them") +
+         " with --from-env or --from-file, or leave " + (one ? "it" : "them") +
+         " out with --except";
 }
 
 class HostReader {
@@ -806,6 +818,8 @@ sdk::Result<Found> read_docker_catalog(std::string_view text, const std::string&
                                                                        : std::string();
   };
   Found found;
+  std::vector<FoundServer> others;  // of which nothing is known: most of a catalogue's
+  bool known = false;
   for (auto listed = registry->begin(); listed != registry->end(); ++listed) {
     const auto& name = listed.key();
     const Json& entry = listed.value();
@@ -818,14 +832,22 @@ sdk::Result<Found> read_docker_catalog(std::string_view text, const std::string&
       for (const auto& item : *it) use(item);
     };
     std::set<std::string> seen;
+    std::set<std::string> unknown;
     const auto add = [&](const std::string& variable, const std::string& why,
                          std::optional<SecureBuffer> value) {
-      if (!seen.insert(variable).second) return;
-      if (const auto not_that = why_not_delivered(variable); !not_that.empty()) {
-        server.notes.push_back("a variable of it is not imported: " + not_that);
+      if (seen.count(variable) != 0) return;
+      const auto not_that = why_not_delivered(variable);
+      if (not_that.empty() && !value) {
+        unknown.insert(variable);
         return;
       }
-      if (value) add_secret(server, {variable, variable, {}, why, FieldValue(std::move(*value))});
+      seen.insert(variable);
+      unknown.erase(variable);
+      if (!not_that.empty()) {
+        server.notes.push_back("a variable of it is not imported: " + not_that);
+      } else {
+        add_secret(server, {variable, variable, {}, why, FieldValue(std::move(*value))});
+      }
     };
     each("secrets", [&](const Json& item) {
       const auto variable = text_in(item, "env");
@@ -844,12 +866,21 @@ sdk::Result<Found> read_docker_catalog(std::string_view text, const std::string&
       }
       wipe(value);
     });
+    known = known || !server.secrets.empty();
+    if (!unknown.empty()) {
+      const bool meant = !rules.servers.empty() || !server.secrets.empty();
+      server.secrets.clear();  // half a credential starts no server
+      server.notes = {needed(unknown)};
+      (meant ? found.servers : others).push_back(std::move(server));
+      continue;
+    }
     if (server.secrets.empty() && server.notes.empty()) continue;
     if (!server.secrets.empty()) {
       POSTERN_TRY(server.backend, backend_of(name, rules));
     }
     found.servers.push_back(std::move(server));
   }
+  if (!known) std::move(others.begin(), others.end(), std::back_inserter(found.servers));
   return found;
 }
 

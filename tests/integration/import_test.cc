@@ -82,9 +82,12 @@ class Import : public ::testing::Test {
     return done;
   }
 
-  Finished import_of(std::vector<std::string> arguments) const {
+  Finished import_of(std::vector<std::string> arguments,
+                     const std::vector<std::string>& variables = {}) const {
     arguments.insert(arguments.begin(), {program("postern"), "import"});
-    auto done = run_program(arguments, environment());
+    auto with = environment();
+    with.insert(with.end(), variables.begin(), variables.end());
+    auto done = run_program(arguments, with);
     for (const char* canary : {kToken, kPassword}) {
       EXPECT_THAT(done.out + done.err, Not(HasSubstr(canary)));
     }
@@ -103,6 +106,12 @@ class Import : public ::testing::Test {
       variables.push_back(name + "=" + value.get<std::string>());
     }
     return run_program(command, variables);
+  }
+
+  /// The variables that alice's servers of this backend are given.
+  Json delivered(const std::string& backend) const {
+    return item_of(tenant_.release(tenant_.user_token("alice"), {{{"backend", backend}}}))
+        .at("env");
   }
 
   TempFolder folder_;
@@ -151,6 +160,34 @@ TEST_F(Import, AFileOfNothingButSecrets) {
   const auto back = import_of({folder_.path(".env"), "--restore", "--yes"});
   EXPECT_EQ(back.code, 0) << back.err;
   EXPECT_EQ(folder_.read(".env"), before);
+}
+
+TEST_F(Import, ACatalogueSaysWhatItsServersNeed) {
+  const auto catalogue = folder_.write("catalog.yaml", R"(registry:
+  pair: {secrets: [{env: PAIR_TOKEN}, {env: PAIR_KEY}]}
+  other: {secrets: [{env: OTHER_TOKEN}]}
+)");
+  const auto none = import_of({catalogue, "--yes", "--apply"});
+  EXPECT_EQ(none.code, 0) << none.err;
+  EXPECT_THAT(none.err, AllOf(HasSubstr("pair: nothing of it is imported: PAIR_KEY, PAIR_TOKEN are "
+                                        "needed and not known"),
+                              HasSubstr("OTHER_TOKEN is needed and not known")));
+  EXPECT_THAT(none.out, AllOf(HasSubstr("said above"), Not(HasSubstr("as it is"))));
+
+  const std::vector<std::string> known{std::string("ONE=") + kToken, "TWO=canary-two"};
+  const auto half =
+      import_of({catalogue, "--from-env", "PAIR_TOKEN=ONE", "--yes", "--apply"}, known);
+  EXPECT_EQ(half.code, 0) << half.err;
+  EXPECT_THAT(half.err, AllOf(HasSubstr("PAIR_KEY is needed and not known"),
+                              HasSubstr("--from-env"), Not(HasSubstr("OTHER_TOKEN"))));
+  const auto owner = "?issuer=" + percent_encoded(tenant_.idp.issuer()) + "&subject=alice";
+  EXPECT_THAT(tenant_.api("GET", "/credentials/pair" + owner, tenant_.admin), HasStatus(404));
+
+  const auto both = import_of(
+      {catalogue, "--from-env", "PAIR_TOKEN=ONE", "--from-env", "PAIR_KEY=TWO", "--yes", "--apply"},
+      known);
+  EXPECT_EQ(both.code, 0) << both.err;
+  EXPECT_EQ(delivered("pair"), (Json{{"PAIR_KEY", "canary-two"}, {"PAIR_TOKEN", kToken}}));
 }
 
 /// VS Code's, with a file of variables beside it.

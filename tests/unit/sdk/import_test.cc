@@ -715,6 +715,65 @@ TEST(ImportDockerCatalog, TakesWhatItsServersNeed) {
   EXPECT_FALSE(read_docker_catalog("registry: {a: 1, a: 2}", "c.yaml", reader.rules).ok());
 }
 
+constexpr const char* kNeedsTwo = R"(registry:
+  pair: {secrets: [{env: FIRST_TOKEN}, {env: SECOND_TOKEN}]}
+  other: {secrets: [{env: OTHER_TOKEN}]}
+)";
+
+TEST(ImportDockerCatalog, WithNothingKnownSaysWhatIsNeeded) {
+  const Reader reader;
+  const auto found = read_docker_catalog(kNeedsTwo, "catalog.yaml", reader.rules);
+  ASSERT_TRUE(found.ok()) << found.error().detail;
+  EXPECT_THAT(notes_of(found.value(), "pair"),
+              ElementsAre(HasSubstr("FIRST_TOKEN, SECOND_TOKEN are needed and not known")));
+  EXPECT_THAT(notes_of(found.value(), "other"),
+              ElementsAre(AllOf(HasSubstr("OTHER_TOKEN is needed and not known"),
+                                HasSubstr("--from-env"), HasSubstr("--from-file"))));
+}
+
+TEST(ImportDockerCatalog, ImportsNoHalfOfACredential) {
+  Reader reader;
+  reader.environment["FIRST_TOKEN"] = "canary-first";
+  const auto half = read_docker_catalog(kNeedsTwo, "catalog.yaml", reader.rules);
+  ASSERT_TRUE(half.ok()) << half.error().detail;
+  ASSERT_EQ(half.value().servers.size(), 1u) << "who has one of a server's does not mean others";
+  EXPECT_THAT(half.value().servers[0].secrets, IsEmpty());
+  EXPECT_THAT(notes_of(half.value(), "pair"),
+              ElementsAre(AllOf(HasSubstr("SECOND_TOKEN is needed and not known"),
+                                Not(HasSubstr("FIRST_TOKEN")))));
+
+  reader.environment["OTHER_TOKEN"] = "canary-other";
+  const auto one = read_docker_catalog(kNeedsTwo, "catalog.yaml", reader.rules);
+  ASSERT_TRUE(one.ok());
+  EXPECT_THAT(secrets_of(one.value(), "pair"), IsEmpty());
+  EXPECT_EQ(secrets_of(one.value(), "other").size(), 1u);
+
+  reader.rules.except = {"SECOND_TOKEN"};
+  const auto left_out = read_docker_catalog(kNeedsTwo, "catalog.yaml", reader.rules);
+  ASSERT_TRUE(left_out.ok());
+  EXPECT_EQ(secrets_of(left_out.value(), "pair"),
+            (std::map<std::string, std::string>{{"FIRST_TOKEN", "canary-first"}}));
+
+  // A server that is named is meant, others known or not.
+  reader.rules.except.clear();
+  reader.environment.clear();
+  reader.rules.servers = {"other"};
+  const auto named = read_docker_catalog(kNeedsTwo, "catalog.yaml", reader.rules);
+  ASSERT_TRUE(named.ok());
+  ASSERT_EQ(named.value().servers.size(), 1u);
+  EXPECT_THAT(notes_of(named.value(), "other"), ElementsAre(HasSubstr("OTHER_TOKEN is needed")));
+}
+
+TEST(ImportDockerCatalog, AValueInTheCatalogueIsKnown) {
+  const Reader reader;
+  const auto found = read_docker_catalog(
+      "registry: {a: {secrets: [{env: A_TOKEN}], env: [{name: A_TOKEN, value: canary-a}]}}",
+      "catalog.yaml", reader.rules);
+  ASSERT_TRUE(found.ok());
+  EXPECT_EQ(secrets_of(found.value(), "a"),
+            (std::map<std::string, std::string>{{"A_TOKEN", "canary-a"}}));
+}
+
 // ---- Vault ----
 
 /// KV version 2 as Vault answers: a list for folders, data for secrets.
