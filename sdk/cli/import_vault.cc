@@ -56,6 +56,14 @@ bool is_plain_path(std::string_view path) {
   return true;
 }
 
+/// Others could be anything, and are not shown.
+bool is_plain_name(std::string_view name) {
+  return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '.' || c == '-';
+  });
+}
+
 std::string encoded(std::string_view path) {
   std::string out;
   while (true) {
@@ -113,26 +121,39 @@ class Walk {
     }
     POSTERN_TRY(const auto answer, get("metadata", path, "?list=true"));
     if (!answer) {
+      if (depth > 0) return {};  // somebody emptied it meanwhile
       // A prefix may name one secret.
-      return depth == 0 && !path.empty() ? secret(path) : sdk::Status();
+      bool there = false;
+      if (!path.empty()) {
+        POSTERN_TRY(there, secret(path));
+      }
+      if (there) return {};
+      return sdk::fail(ErrorKind::Usage, "there is nothing to read at " + source_.mount + "/" +
+                                             path + ", or no KV version 2 is mounted at " +
+                                             source_.mount + "; see --mount and --prefix");
     }
     POSTERN_TRY(const auto keys, parse_vault_list(sdk::view(answer->body)));
     for (const auto& key : keys) {
       const bool below = key.back() == '/';
       const auto name = below ? key.substr(0, key.size() - 1) : key;
       const auto child = path.empty() ? name : path + "/" + name;
-      POSTERN_CHECK(below ? folder(child, depth + 1) : secret(child));
+      if (below) {
+        POSTERN_CHECK(folder(child, depth + 1));
+      } else {
+        POSTERN_CHECK(secret(child));
+      }
     }
     return {};
   }
 
-  sdk::Status secret(const std::string& path) {
+  /// False: there is none, or its latest version is deleted.
+  sdk::Result<bool> secret(const std::string& path) {
     if (++secrets_ > kMaxVaultSecrets) {
       return sdk::fail(ErrorKind::Usage, "more than " + std::to_string(kMaxVaultSecrets) +
                                              " secrets; name a folder with --prefix");
     }
     POSTERN_TRY(const auto answer, get("data", path, ""));
-    if (!answer) return {};  // its latest version is deleted
+    if (!answer) return false;
     POSTERN_TRY(auto server, parse_vault_secret(sdk::view(answer->body), path, rules_));
     if (!server.secrets.empty()) {
       const auto same = [&](const auto& other) { return other.backend == server.backend; };
@@ -143,7 +164,7 @@ class Walk {
     }
     if (!server.secrets.empty() || !server.notes.empty())
       found_.servers.push_back(std::move(server));
-    return {};
+    return true;
   }
 
   sdk::Transport transport_;
@@ -181,10 +202,11 @@ sdk::Result<FoundServer> parse_vault_secret(std::string_view body, const std::st
   FoundServer server;
   server.name = path;
   for (const auto& [name, value] : data->items()) {
-    // Not quoted when it could be anything.
-    const auto shown = is_field_name(name) ? name : std::string("a key");
-    if (!value.is_string() || !is_field_name(name)) {
-      server.notes.push_back(shown + " stays: it is no text, or no field can have its name");
+    const auto shown = is_plain_name(name) ? name : std::string("a key");
+    if (!value.is_string()) {
+      server.notes.push_back(shown + " stays: it is no text");
+    } else if (!is_field_name(name)) {
+      server.notes.push_back(shown + " stays: no credential can have a field of that name");
     } else if (server.secrets.size() >= kMaxImportFields) {
       server.notes.push_back(shown + " stays: a credential has at most " +
                              std::to_string(kMaxImportFields) + " fields");

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "support/service_fixture.h"
 #include "unit/sdk/fake_server.h"
@@ -489,6 +490,53 @@ TEST_F(ImportOfVault, TheReleaseIsTried) {
   const auto refused = import_vault({"--yes"});
   EXPECT_EQ(refused.code, 1);
   EXPECT_THAT(refused.err, HasSubstr("its credential is stored"));
+}
+
+/// Another tenant of this service, by its own subset of Vault's API.
+TEST_F(Import, WhatThisServiceHasInVaultsPlace) {
+  TestTenant source(tenant_.name + "-source");
+  source.manifest["settings"]["vault_api"] = Json::object();
+  source.manifest["settings"]["reveal"] = true;
+  ASSERT_THAT(source.apply(), HasStatus(200));
+  folder_.write("vault", source.admin);
+  const auto ask = [&](const char* method, const std::string& path, const Json& data = nullptr) {
+    return source.ask(method, "/t/" + source.name + "/v1/secret/data/team/" + path,
+                      {{"X-Vault-Token", source.admin}, {"X-Vault-Request", "true"}},
+                      data.is_null() ? "" : Json{{"data", data}}.dump());
+  };
+  const std::map<std::string, Json> stored{{"github", {{"api_key", "canary-older"}}},
+                                           {"db/main", {{"login", "app"}, {"password", kPassword}}},
+                                           {"gone", {{"api_key", "canary-gone"}}}};
+  for (const auto& [path, data] : stored) ASSERT_THAT(ask("PUT", path, data), HasStatus(200));
+  ASSERT_THAT(ask("PUT", "github", {{"api_key", kToken}}), HasStatus(200));
+  ASSERT_THAT(ask("DELETE", "gone"), HasStatus(204));
+
+  const std::vector<std::string> arguments{
+      "--vault",
+      "http://127.0.0.1:" + std::to_string(shared_service().port()),
+      "--vault-token-file",
+      folder_.path("vault"),
+      "--yes",
+      "--apply"};
+  const auto import_with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), arguments.begin(), arguments.end());
+    auto done = import_of(more);
+    EXPECT_THAT(done.out + done.err, Not(HasSubstr("canary")));
+    return done;
+  };
+  const auto done = import_with({"--vault-namespace", source.name, "--prefix", "team"});
+  ASSERT_EQ(done.code, 0) << done.err;
+  EXPECT_THAT(done.out, AllOf(HasSubstr("credential team..db..main"), Not(HasSubstr("gone"))));
+  EXPECT_EQ(delivered("team-github"), (Json{{"API_KEY", kToken}}));
+  EXPECT_EQ(delivered("team-db-main"), (Json{{"LOGIN", "app"}, {"PASSWORD", kPassword}}));
+
+  for (const auto& [mount, prefix] :
+       {std::pair("secret", "teem"), std::pair("kv", "team"), std::pair("kv", "")}) {
+    const auto wrong =
+        import_with({"--vault-namespace", source.name, "--mount", mount, "--prefix", prefix});
+    EXPECT_EQ(wrong.code, 2) << wrong.out;
+    EXPECT_THAT(wrong.err, HasSubstr(std::string("nothing to read at ") + mount + "/" + prefix));
+  }
 }
 
 TEST_F(Import, TheTenantsOwn) {

@@ -812,7 +812,9 @@ TEST(ImportVault, ReadsAllBelowAPath) {
             (std::map<std::string, std::string>{{"api_key", "canary-root"}}));
   EXPECT_EQ(secrets_of(found.value(), "team/my db"),
             (std::map<std::string, std::string>{{"password", "canary-db"}}));
-  EXPECT_EQ(notes_of(found.value(), "team/my db").size(), 2u);
+  EXPECT_THAT(notes_of(found.value(), "team/my db"),
+              UnorderedElementsAre("port stays: it is no text",
+                                   "ssl-mode stays: no credential can have a field of that name"));
   for (const auto& request : vault.server.requests()) {
     EXPECT_EQ(request.method, "GET");
     EXPECT_EQ(request.header("authorization"), "Bearer hvs.canary-vault-token");
@@ -820,6 +822,36 @@ TEST(ImportVault, ReadsAllBelowAPath) {
   const auto one = vault.read("root");
   ASSERT_TRUE(one.ok());
   EXPECT_EQ(one.value().servers.size(), 1u);
+}
+
+TEST(ImportVault, WhereNothingIsIsAnError) {
+  Vault vault;
+  vault.answers.erase("/v1/secret/metadata/?list=true");
+  for (const char* prefix : {"", "wrong", "wrong/", "team/gone"}) {
+    const auto found = vault.read(prefix);
+    ASSERT_FALSE(found.ok()) << prefix;
+    EXPECT_EQ(found.error().kind, sdk::ErrorKind::Usage);
+    EXPECT_THAT(found.error().detail, AllOf(HasSubstr("nothing to read at secret/"),
+                                            HasSubstr("no KV version 2"), HasSubstr("--mount")));
+  }
+  EXPECT_TRUE(vault.read("team").ok());
+}
+
+TEST(ImportVault, NamesAKeyThatStaysUnlessItCouldBeAnything) {
+  const auto long_key = std::string(65, 'k') + "-";
+  const auto body = json{{"data",
+                          {{"data",
+                            {{"client-id", "canary"},
+                             {"port", 5432},
+                             {"canary key", "canary"},
+                             {long_key, "canary"}}}}}};
+  const auto server = parse_vault_secret(body.dump(), "db", {}).value();
+  EXPECT_THAT(server.secrets, IsEmpty());
+  EXPECT_THAT(server.notes,
+              UnorderedElementsAre("client-id stays: no credential can have a field of that name",
+                                   "port stays: it is no text",
+                                   "a key stays: no credential can have a field of that name",
+                                   "a key stays: no credential can have a field of that name"));
 }
 
 TEST(ImportVault, APathIsTheNameThatItsClientsUse) {
