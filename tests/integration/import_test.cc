@@ -3,7 +3,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pty.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <utmp.h>
 
 #include <filesystem>
 #include <fstream>
@@ -161,6 +165,85 @@ TEST_F(Import, AFileOfNothingButSecrets) {
   const auto back = import_of({folder_.path(".env"), "--restore", "--yes"});
   EXPECT_EQ(back.code, 0) << back.err;
   EXPECT_EQ(folder_.read(".env"), before);
+}
+
+/// VS Code's, whose values are asked for when a server starts.
+class ImportOfInputs : public Import {
+ protected:
+  ImportOfInputs() : Import("import-inputs-" + unique()) {
+    fs::create_directory(folder_.path(".vscode"));
+    folder_.write(kHost, R"({
+  // asked once
+  "inputs": [{"type": "promptString", "id": "gh-token", "description": "GitHub", "password": true}],
+  "servers": {"hub": {"command": "x", "env": {"GITHUB_TOKEN": "${input:gh-token}", "MODE": "fast"}}}
+})");
+  }
+  static constexpr const char* kHost = ".vscode/mcp.json";
+};
+
+TEST_F(ImportOfInputs, TheirValuesComeFromOutside) {
+  const auto before = folder_.read(kHost);
+  const auto unknown = import_of({folder_.path(kHost), "--yes", "--apply"});
+  EXPECT_EQ(unknown.code, 0) << unknown.err;
+  EXPECT_THAT(unknown.err, HasSubstr("give it with --from-env or --from-file"));
+  EXPECT_EQ(folder_.read(kHost), before);
+
+  const auto done =
+      import_of({folder_.path(kHost), "--from-env", "gh-token=MY_TOKEN", "--yes", "--apply"},
+                {std::string("MY_TOKEN=") + kToken});
+  ASSERT_EQ(done.code, 0) << done.err;
+  EXPECT_THAT(folder_.read(kHost),
+              AllOf(HasSubstr("// asked once"), HasSubstr(R"("MODE": "fast"}})"),
+                    Not(HasSubstr("${input:gh-token}"))));
+  EXPECT_EQ(delivered("hub"), (Json{{"GITHUB_TOKEN", kToken}}));
+}
+
+TEST_F(ImportOfInputs, OrFromFilesAndThisEnvironment) {
+  folder_.write(kHost, R"({"servers": {"hub": {"command": "x", "env": {
+    "GITHUB_TOKEN": "${input:gh-token}", "DB_PASSWORD": "${env:HUB_PASSWORD}"}}}})");
+  folder_.write("value", std::string(kToken) + "\n");
+  const auto done = import_of({folder_.path(kHost), "--from-file",
+                               "GITHUB_TOKEN=" + folder_.path("value"), "--yes", "--apply"},
+                              {std::string("HUB_PASSWORD=") + kPassword});
+  ASSERT_EQ(done.code, 0) << done.err;
+  EXPECT_EQ(delivered("hub"), (Json{{"DB_PASSWORD", kPassword}, {"GITHUB_TOKEN", kToken}}));
+}
+
+TEST_F(ImportOfInputs, OrAreTypedAtATerminal) {
+  const auto command = program("postern");
+  const auto host = folder_.path(kHost);
+  const auto with = environment();
+  std::vector<char*> variables;
+  for (const auto& entry : with) variables.push_back(const_cast<char*>(entry.c_str()));
+  variables.push_back(nullptr);
+  int terminal = -1;
+  int slave = -1;
+  ASSERT_EQ(::openpty(&terminal, &slave, nullptr, nullptr, nullptr), 0);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::close(terminal);
+    ::login_tty(slave);
+    ::execle(command.c_str(), command.c_str(), "import", host.c_str(), "--yes", "--apply", nullptr,
+             variables.data());
+    ::_exit(125);
+  }
+  ::close(slave);
+  std::string shown;
+  bool typed = false;
+  for (char byte = 0; ::read(terminal, &byte, 1) == 1;) {
+    shown += byte;
+    if (typed || shown.find("Value of gh-token (not shown): ") == shown.npos) continue;
+    const auto line = std::string(kToken) + "\n";
+    EXPECT_EQ(::write(terminal, line.data(), line.size()), static_cast<ssize_t>(line.size()));
+    typed = true;
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  ::close(terminal);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << shown;
+  EXPECT_THAT(shown, Not(HasSubstr(kToken)));
+  EXPECT_EQ(delivered("hub"), (Json{{"GITHUB_TOKEN", kToken}}));
 }
 
 TEST_F(Import, ACatalogueSaysWhatItsServersNeed) {
@@ -547,6 +630,23 @@ TEST_F(Import, TheTenantsOwn) {
   const auto stored = tenant_.api("GET", "/credentials/issues", tenant_.admin);
   EXPECT_EQ(json_of(stored).at("owner").at("type"), "tenant");
   EXPECT_EQ(json_of(stored).at("fields"), Json::array({"DB_PASSWORD", "ISSUES_TOKEN"}));
+
+  const auto before = text();
+  auto manifest = Json::parse(import({"--tenant-owned", "--manifest"}).out);
+  for (const auto& role : manifest.at("roles")) {
+    manifest["bindings"].push_back(
+        {{"name", role.at("name")},
+         {"role", role.at("name")},
+         {"subjects", {{{"issuer", tenant_.idp.issuer()}, {"subject", "alice"}}}}});
+  }
+  ASSERT_THAT(tenant_.api("PUT", "/manifest", tenant_.operator_token(), manifest), HasStatus(200));
+  const auto again = import({"--yes", "--tenant-owned", "--keep-stored"});
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_THAT(text(), AllOf(Not(HasSubstr(kToken)), Not(HasSubstr(kPassword))));
+  EXPECT_EQ(start("Issues").out, std::string(kToken) + "," + kPassword + ",fast,.\n");
+  const auto back = import({"--tenant-owned", "--restore", "--yes"});
+  EXPECT_EQ(back.code, 0) << back.err;
+  EXPECT_EQ(text(), before);
 }
 
 TEST_F(Import, TheAuditTrailHasNoValue) {

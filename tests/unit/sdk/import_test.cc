@@ -556,8 +556,14 @@ TEST(ImportCursor, TakesWhatTheEnvironmentHas) {
   constexpr const char* kText =
       R"({"mcpServers": {"github": {"command": "npx", "args": ["-y", "x"],
          "env": {"GITHUB_TOKEN": "${env:GH}", "HOME_DIR": "${userHome}"}}}})";
-  EXPECT_EQ(secrets_of(reader.must(kText, ImportFormat::Cursor), "github"),
+  const auto found = reader.must(kText, ImportFormat::Cursor);
+  EXPECT_EQ(secrets_of(found, "github"),
             (std::map<std::string, std::string>{{"GITHUB_TOKEN", "ghp_canary"}}));
+  ASSERT_EQ(found.files.size(), 1u);
+  EXPECT_EQ(text_of(found.files[0].rewritten),
+            R"({"mcpServers": {"github": {"command": "postern", "args": ["exec", "github", )"
+            R"("--pass", "HOME_DIR", "--", "npx", "-y", "x"],
+         "env": {"HOME_DIR": "${userHome}"}}}})");
   reader.environment.clear();
   EXPECT_THAT(reader.must(kText, ImportFormat::Cursor).files, IsEmpty());
 }
@@ -570,6 +576,10 @@ TEST(ImportMcpJson, KnowsDefaultsOfReferences) {
       ImportFormat::McpJson);
   EXPECT_EQ(secrets_of(found, "a"), (std::map<std::string, std::string>{
                                         {"API_KEY", "from-environment"}, {"B_TOKEN", "fallback"}}));
+  ASSERT_EQ(found.files.size(), 1u);
+  EXPECT_EQ(text_of(found.files[0].rewritten),
+            R"({"mcpServers": {"a": {"command": "postern", "args": ["exec", "a", "--", "x"], )"
+            R"("env": {}}}})");
 }
 
 TEST(ImportSecrets, AreKnownByNameValueOrUrl) {
