@@ -116,6 +116,7 @@ struct ImportOptions {
   std::string file;
   std::string format;  ///< empty: by the file's name and shape
   bool restore = false;
+  std::string backup;  ///< to restore from; empty: by this machine and the file's path
 
   // Or from Vault.
   std::string vault_url;

@@ -844,8 +844,21 @@ class Import {
 sdk::Status restore(const Settings& settings, const ImportOptions& options,
                     const TenantId& tenant) {
   POSTERN_TRY(const auto file, read_host(options.file, kMaxImportBytes));
-  const auto name = backup_of(file.path);
-  POSTERN_TRY(const auto backup, backup_named(settings, options, tenant, name));
+  const auto name = options.backup.empty() ? backup_of(file.path) : options.backup;
+  if (!CredentialName::parse(name).ok() || name.substr(0, 7) != "import-") {
+    return sdk::fail(ErrorKind::Usage, "--backup takes the import-… that the import showed");
+  }
+  const auto stored = backup_named(settings, options, tenant, name);
+  if (!stored.ok()) {
+    auto error = stored.error();
+    if (options.backup.empty() && error.kind == ErrorKind::Refused) {
+      error.detail += "; asked for was " + name +
+                      ", named after this machine and this path. If either was another at the "
+                      "import, give the name that it showed with --backup";
+    }
+    return error;
+  }
+  const auto& backup = stored.value();
   const auto& imports = backup.imports;
   const auto text = sdk::view(file.text);
   const auto changed = [&](const std::string& since) {

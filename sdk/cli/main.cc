@@ -378,9 +378,16 @@ void add_import(CLI::App& app, Options& options, Action& action) {
       ->excludes(overwrite);
   command->add_flag("--no-settings", import.no_settings,
                     "Leave POSTERN_ variables out of the rewritten file");
-  command->add_flag("--restore", import.restore, "Put the file back as it was before its import")
-      ->needs(file)
-      ->excludes(manifest);
+  auto* restore =
+      command
+          ->add_flag("--restore", import.restore, "Put the file back as it was before its import")
+          ->needs(file)
+          ->excludes(manifest);
+  command
+      ->add_option(
+          "--backup", import.backup,
+          "import-…, as the import showed it: of a file or machine with another name since")
+      ->needs(restore);
   command->callback([&] { action = [&] { return run_import(options.settings, options.import); }; });
 }
 

@@ -274,6 +274,29 @@ TEST_F(Import, ACatalogueSaysWhatItsServersNeed) {
   EXPECT_EQ(delivered("pair"), (Json{{"PAIR_KEY", "canary-two"}, {"PAIR_TOKEN", kToken}}));
 }
 
+TEST_F(Import, AFileThatWasMovedComesBackFromTheBackupThatIsNamed) {
+  const auto before = text();
+  const auto done = import({"--yes", "--apply"});
+  ASSERT_EQ(done.code, 0) << done.err;
+  const auto at = done.out.find("becomes credential import-");
+  ASSERT_NE(at, std::string::npos);
+  const auto backup = done.out.substr(at + 19, 23);
+  fs::create_directory(folder_.path("moved"));
+  fs::rename(file(), folder_.path("moved/mcp.json"));
+
+  const auto moved = folder_.path("moved/mcp.json");
+  const auto lost = import_of({moved, "--restore", "--yes"});
+  EXPECT_EQ(lost.code, 1);
+  EXPECT_THAT(lost.err, AllOf(HasSubstr("asked for was import-"), HasSubstr("--backup")));
+  EXPECT_EQ(import_of({moved, "--restore", "--yes", "--backup", "issues"}).code, 2);
+  EXPECT_EQ(import_of({moved, "--backup", backup}).code, 2) << "--restore is missing";
+  EXPECT_THAT(folder_.read("moved/mcp.json"), Not(HasSubstr(kToken)));
+
+  const auto back = import_of({moved, "--restore", "--yes", "--backup", backup});
+  EXPECT_EQ(back.code, 0) << back.err;
+  EXPECT_EQ(folder_.read("moved/mcp.json"), before);
+}
+
 /// VS Code's, with a file of variables beside it.
 class ImportOfTwoFiles : public Import {
  protected:
