@@ -531,6 +531,10 @@ class Import {
       POSTERN_CHECK(
           tell(printable(file.path) + " rewritten; postern import --restore puts it back"));
     }
+    const auto starts_postern = [](const FileChange& file) {
+      return sdk::view(file.rewritten).find("\"postern\"") != std::string_view::npos;
+    };
+    if (std::any_of(found_.files.begin(), found_.files.end(), starts_postern)) warn_of_path();
     return found_.unfinished ? unfinished() : sdk::Status();
   }
 
@@ -538,6 +542,17 @@ class Import {
   static sdk::Status unfinished() {
     return sdk::fail(ErrorKind::Usage,
                      "secrets stay in an envFile of an earlier import, as it says above");
+  }
+
+  /// Hosts that a desktop starts have little more than these in their PATH.
+  static void warn_of_path() {
+    const auto has_it = [](const char* folder) {
+      return ::access((std::string(folder) + "/postern").c_str(), X_OK) == 0;
+    };
+    if (has_it("/usr/local/bin") || has_it("/usr/bin") || has_it("/bin")) return;
+    say_note(
+        "postern is in none of /usr/local/bin, /usr/bin and /bin: see that it is in the PATH of "
+        "the program that starts the servers");
   }
 
   /// What was done. Standard output has the plan alone when that is JSON.

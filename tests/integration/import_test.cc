@@ -297,6 +297,16 @@ TEST_F(Import, AFileThatWasMovedComesBackFromTheBackupThatIsNamed) {
   EXPECT_EQ(folder_.read("moved/mcp.json"), before);
 }
 
+TEST_F(Import, WhereHostsWouldNotFindPosternIsSaid) {
+  bool found = false;
+  for (const char* usual : {"/usr/local/bin/postern", "/usr/bin/postern", "/bin/postern"}) {
+    found = found || ::access(usual, X_OK) == 0;
+  }
+  EXPECT_EQ(
+      import({"--yes", "--apply"}).err.find("see that it is in the PATH") == std::string::npos,
+      found);
+}
+
 /// VS Code's, with a file of variables beside it.
 class ImportOfTwoFiles : public Import {
  protected:
