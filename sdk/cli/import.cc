@@ -10,6 +10,7 @@
 
 #include "cli/commands.h"
 #include "cli/credential_input.h"
+#include "cli/import_backup.h"
 #include "cli/import_sources.h"
 #include "cli/manifest.h"
 #include "cli/output.h"
@@ -290,12 +291,6 @@ class Releases {
 
 // ---- what comes back ----
 
-/// What one import made of a file.
-struct Kept {
-  sdk::SecretBytes original;
-  sdk::SecretBytes rewritten;
-};
-
 /// The imports of a file, the last one first. As a credential: `original` and `rewritten` of the
 /// last one, the others as JSON in `earlier`, [[original, rewritten], …], and in `path` this
 /// file and those that the same import rewrites, one in a line.
@@ -303,33 +298,6 @@ struct Backup {
   std::vector<Kept> imports;
   std::vector<std::string> others;
 };
-
-sdk::SecretBytes copy_of(std::string_view text) {
-  sdk::SecretBytes out;
-  sdk::append(out, text);
-  return out;
-}
-
-sdk::SecretBytes earlier_text(const std::vector<Kept>& imports) {
-  sdk::SecretJson json(Json::array());
-  for (std::size_t i = 1; i < imports.size(); ++i) {
-    json->push_back({sdk::view(imports[i].original), sdk::view(imports[i].rewritten)});
-  }
-  return sdk::dump_secret(*json);
-}
-
-bool add_earlier(std::vector<Kept>& imports, std::string_view text) {
-  const auto json = sdk::parse_json(text);
-  if (!json.ok() || !(*json.value()).is_array()) return false;
-  for (const auto& entry : *json.value()) {
-    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_string()) {
-      return false;
-    }
-    imports.push_back({copy_of(entry[0].get_ref<const std::string&>()),
-                       copy_of(entry[1].get_ref<const std::string&>())});
-  }
-  return true;
-}
 
 sdk::Result<Backup> backup_named(const Settings& settings, const ImportOptions& options,
                                  const TenantId& tenant, const std::string& name) {

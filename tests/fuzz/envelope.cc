@@ -3,6 +3,7 @@
 //   'r'  a root key file
 //   'p'  how passphrases are stretched to root keys
 //   'o'  a sealed version, cut at the second byte: it must not open
+//   'k'  the private box of a signing key: it must not open
 //   'c'  a text for the audit log: its canonical form must be printable ASCII
 #include <algorithm>
 #include <cstddef>
@@ -59,6 +60,13 @@ void open(ByteView input) {
   require(!opened.ok() && opened.error().code == ErrorCode::Internal);
 }
 
+void private_box(ByteView input) {
+  static test::TestKeyring keys{"acme"};
+  const auto opened = keys.keyring.unwrap_private(TenantId("acme"), vault::kTokenSigning, "k1",
+                                                  {KekVersion{1}, {input.begin(), input.end()}});
+  require(!opened.ok() && opened.error().code == ErrorCode::Internal);
+}
+
 void canonical(ByteView input) {
   audit::Event event{TenantId("acme"), {}, "x", audit::Outcome::Allowed, "", {}};
   event.with(as_text(input), as_text(input));
@@ -75,6 +83,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 'r': root_keys(input); break;
     case 'p': passphrase_parameters(input); break;
     case 'o': open(input); break;
+    case 'k': private_box(input); break;
     case 'c': canonical(input); break;
     default: break;
   }
