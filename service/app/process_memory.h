@@ -7,7 +7,8 @@ namespace postern::app {
 /// From here on memory is overwritten as it is freed: that of C++ (in every
 /// program that links this), of OpenSSL and of libcurl. Copies that a parser or
 /// a growing buffer leaves behind do not wait in the heap for whoever reads it
-/// next. What libpq frees is not among it: sealed bytes, and the database's password.
+/// next. What libpq frees is overwritten within a WipingScope (core/wiping_memory.h):
+/// elsewhere it has sealed bytes, and the database's password.
 ///
 /// Before the first call of OpenSSL and libcurl; ends the program otherwise.
 /// Does nothing where a sanitizer watches the heap.

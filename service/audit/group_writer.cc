@@ -7,6 +7,7 @@
 #include <typeinfo>
 
 #include "core/log.h"
+#include "core/wipe_stack.h"
 
 namespace postern::audit {
 namespace {
@@ -92,6 +93,7 @@ class GroupWriter::Impl {
         write(batch);
       }
       taken.clear();
+      wipe_stack();
     }
   }
 

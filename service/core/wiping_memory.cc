@@ -1,8 +1,10 @@
 #include "core/wiping_memory.h"
 
+#include <dlfcn.h>
 #include <malloc.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -10,9 +12,50 @@
 
 #include "core/secret.h"
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// Whether a sanitizer watches the heap, with an allocator of its own.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define POSTERN_HEAP_IS_WATCHED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer)
+#define POSTERN_HEAP_IS_WATCHED
+#endif
+#endif
 
 namespace {
+
+constinit thread_local int g_scopes = 0;  // of WipingScope, on this thread
+
+}  // namespace
+
+#ifdef POSTERN_HEAP_IS_WATCHED
+
+namespace {
+
+void give_back(void* memory) noexcept { std::free(memory); }
+
+}  // namespace
+
+#else
+
+namespace {
+
+/// The allocator's own function: the C library's, unless another was put before it
+/// (LD_PRELOAD). The first call is before main().
+template <class Function>
+Function* behind(std::atomic<Function*>& known, const char* name) noexcept {
+  auto* found = known.load(std::memory_order_relaxed);
+  if (found != nullptr) return found;
+  found = reinterpret_cast<Function*>(::dlsym(RTLD_NEXT, name));
+  if (found == nullptr) std::abort();
+  known.store(found, std::memory_order_relaxed);
+  return found;
+}
+
+constinit std::atomic<void (*)(void*)> g_free{nullptr};
+constinit std::atomic<void* (*)(void*, std::size_t)> g_realloc{nullptr};
+
+void give_back(void* memory) noexcept { behind(g_free, "free")(memory); }
 
 void* allocate(std::size_t size, std::size_t alignment) {
   for (;;) {
@@ -42,14 +85,31 @@ void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
   postern::free_wiped(memory);
 }
 
+// Before the C library's, for all that is in this process. These two are how memory goes back
+// to it; its own reallocarray() calls the second.
+extern "C" void free(void* memory) noexcept {
+  if (g_scopes > 0) {
+    postern::free_wiped(memory);
+  } else {
+    give_back(memory);
+  }
+}
+extern "C" void* realloc(void* memory, std::size_t size) noexcept {
+  return g_scopes > 0 ? postern::resize_wiped(memory, size)
+                      : behind(g_realloc, "realloc")(memory, size);
+}
+
 #endif
 
 namespace postern {
 
+WipingScope::WipingScope() noexcept { ++g_scopes; }
+WipingScope::~WipingScope() { --g_scopes; }
+
 void free_wiped(void* memory) noexcept {
   if (memory == nullptr) return;
   wipe({static_cast<std::byte*>(memory), ::malloc_usable_size(memory)});
-  std::free(memory);
+  give_back(memory);
 }
 
 void* resize_wiped(void* memory, std::size_t size) noexcept {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/log.h"
+#include "core/wipe_stack.h"
 #include "crypto/random.h"
 #include "grants/webhook_rotator.h"
 #include "policy/credential_type.h"
@@ -844,6 +845,7 @@ void CredentialRotations::work() {
   while (!stopping_) {
     lock.unlock();
     const auto moved = tick();
+    wipe_stack();
     const bool counts_now = !counted || steady_clock::now() - *counted > kCounted;
     auto counts = counts_now
                       ? store_.counts(clock_.now())

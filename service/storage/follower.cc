@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "core/log.h"
+#include "core/wipe_stack.h"
 #include "storage/session.h"
 
 namespace postern::storage {
@@ -119,6 +120,7 @@ class Follower::Impl {
         connection_->get_notifs();
         announced_ = false;
         read(Reading::Again);
+        wipe_stack();  // a change of a tenant may open its keys
       } catch (...) {
         const auto error = describe_failure(options_.statement, nullptr);
         disconnect();

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "core/wiping_memory.h"
 #include "storage/scram_verifier.h"
 #include "storage/session.h"
 
@@ -43,6 +44,15 @@ Result<LogIn> admin_of(const Fields* secret) {
 
 Result<std::string> verifier_of(const LogIn& log_in) {
   return scram_verifier(as_text(log_in.password.readable()));
+}
+
+/// Runs `body(session)` on a connection of its own, of which nothing is left in memory: libpq
+/// keeps the password while it is open.
+template <class Body>
+Status connected(const DatabaseOptions& options, std::string_view name, Body&& body) {
+  const WipingScope wiping;
+  Database database(options);
+  return named(name, database.pool(), std::forward<Body>(body));
 }
 
 /// Its words are for whoever configured the rotation.
@@ -111,8 +121,8 @@ Status PostgresRotator::set_password(const Step& step, const std::string& role,
   if (admin.user == role) {
     return fail(ErrorCode::Conflict, "the admin credential is of the role that is rotated");
   }
-  Database database(server(step.running.settings, admin));
-  const auto done = named("rotator.set", database.pool(), [&](Session& session) -> Status {
+  const auto options = server(step.running.settings, admin);
+  const auto done = connected(options, "rotator.set", [&](Session& session) -> Status {
     pqxx::nontransaction tx(session.link());
     if (number<int>(session.run(tx, kRole, role)[0][0]) == 0) {
       return fail(ErrorCode::Conflict, "the PostgreSQL server has no such role");
@@ -146,8 +156,7 @@ Status PostgresRotator::set(const Step& step) {
 Status PostgresRotator::test(const Step& step) {
   const auto& settings = step.running.settings;
   const auto log_in_works = [&](const LogIn& log_in) {
-    Database database(server(settings, log_in));
-    return named("rotator.test", database.pool(), [&](Session& session) -> Status {
+    return connected(server(settings, log_in), "rotator.test", [&](Session& session) -> Status {
       pqxx::nontransaction tx(session.link());
       if (!number<bool>(session.run(tx, kWho, log_in.user)[0][0])) {
         return fail(ErrorCode::Conflict, "the log-in is another user's");

@@ -1,8 +1,10 @@
 #include "storage/postgres_share_store.h"
 
 #include <cstdint>
+#include <string>
 #include <utility>
 
+#include "core/wiping_memory.h"
 #include "storage/session.h"
 
 namespace postern::storage {
@@ -34,6 +36,32 @@ Bytes joined(std::span<const vault::ShareId> ids) {
   return all;
 }
 
+constexpr Statement kEcho{"share.echo", "SELECT $1::text"};
+
+/// Runs `body(session)`, which sends or reads a share, and leaves nothing of it in memory
+/// that libpq freed, nor in the buffers that the connection keeps.
+template <class Body>
+auto with_share(std::string_view name, ConnectionPool& pool, Body&& body)
+    -> decltype(body(std::declval<Session&>())) {
+  const WipingScope wiping;
+  return named(name, pool, [&](Session& session) -> decltype(body(session)) {
+    try {
+      auto done = body(session);
+      try {
+        // Each message begins where the one before did. A share's are of a few hundred bytes.
+        pqxx::nontransaction tx(session.link());
+        session.run(tx, kEcho, std::string(4096, '.'));
+      } catch (...) {
+        session.discard();
+      }
+      return done;
+    } catch (...) {
+      session.discard();  // it keeps the server's words too, which may quote the row
+      throw;
+    }
+  });
+}
+
 Status known(TenantTransaction& tx, const TenantId& tenant, const Bytes& ids) {
   const auto there = number<std::uint64_t>(tx.run(kKnow, tenant.str(), ByteView(ids))[0][0]);
   return there == ids.size() / sizeof(vault::ShareId) ? Status() : absent();
@@ -43,7 +71,7 @@ Status known(TenantTransaction& tx, const TenantId& tenant, const Bytes& ids) {
 
 Status PostgresShareStore::add(const TenantId& tenant, const vault::ShareId& id,
                                const vault::KeyShare& share) {
-  return named(kAdd.name, database_.pool(), [&](Session& session) -> Status {
+  return with_share(kAdd.name, database_.pool(), [&](Session& session) -> Status {
     TenantTransaction tx(session, tenant);
     share.expose([&](ByteView bytes) { tx.run(kAdd, tenant.str(), ByteView(id), bytes); });
     tx.commit();
@@ -52,7 +80,7 @@ Status PostgresShareStore::add(const TenantId& tenant, const vault::ShareId& id,
 }
 
 Result<vault::KeyShare> PostgresShareStore::find(const TenantId& tenant, const vault::ShareId& id) {
-  return named(kFind.name, database_.pool(), [&](Session& session) -> Result<vault::KeyShare> {
+  return with_share(kFind.name, database_.pool(), [&](Session& session) -> Result<vault::KeyShare> {
     TenantTransaction tx(session, tenant);
     const auto rows = tx.run(kFind, tenant.str(), ByteView(id));
     if (rows.empty()) return absent();

@@ -6,6 +6,7 @@
 
 #include "core/log.h"
 #include "core/time_format.h"
+#include "core/wipe_stack.h"
 #include "crypto/random.h"
 #include "vault/share_errors.h"
 
@@ -223,6 +224,7 @@ void Erasures::run(std::chrono::milliseconds interval) {
     } catch (const std::exception& e) {
       log::error("erasure.threw", {{"type", typeid(e).name()}});
     }
+    wipe_stack();
     lock.lock();
     wake_.wait_for(lock, interval, [this] { return stopping_; });
   }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/log.h"
+#include "core/wipe_stack.h"
 
 namespace postern::vault {
 
@@ -150,6 +151,7 @@ void RootKeyWatch::run() {
     if (stopping_) return;
     lock.unlock();
     check();
+    wipe_stack();
     lock.lock();
   }
 }

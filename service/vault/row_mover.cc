@@ -5,6 +5,7 @@
 #include <typeinfo>
 
 #include "core/log.h"
+#include "core/wipe_stack.h"
 
 namespace postern::vault {
 namespace {
@@ -94,6 +95,7 @@ void RowMover::run() {
     due_.erase(next);
     lock.unlock();
     const bool settled = move(tenant);
+    wipe_stack();
     lock.lock();
     if (!settled) due_.emplace(tenant, steady_clock::now() + kAgain);
   }

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <chrono>
 #include <fstream>
+#include <iomanip>
 #include <map>
 #include <mutex>
 #include <pqxx/pqxx>
@@ -20,6 +21,7 @@
 #include "crypto/base64url.h"
 #include "crypto/random.h"
 #include "support/service_fixture.h"
+#include "support/tcp_door.h"
 #include "unit/outbound/local_server.h"
 
 namespace postern::test {
@@ -146,6 +148,14 @@ class Canaries {
   std::vector<std::pair<std::string, std::string>> pieces_;
 };
 
+std::string in_hex(ByteView bytes) {
+  std::ostringstream out;
+  for (const auto byte : bytes) {
+    out << std::hex << std::setw(2) << std::setfill('0') << std::to_integer<int>(byte);
+  }
+  return out.str();
+}
+
 /// What of the canaries stands in the memory that a process can write to. It lets
 /// nobody look but root.
 [[maybe_unused]] std::set<std::string> found_in_memory(pid_t pid, const Canaries& canaries,
@@ -154,8 +164,8 @@ class Canaries {
 import re, sys
 pid, needles = sys.argv[1], sys.argv[2]
 pieces = [line.rstrip("\n").split("\t") for line in open(needles)]
-wanted = re.compile(b"|".join(sorted({re.escape(p[1].encode()) for p in pieces})))
-names = {piece.encode(): what for what, piece in pieces}
+names = {bytes.fromhex(piece): what for what, piece in pieces}
+wanted = re.compile(b"|".join(sorted(re.escape(piece) for piece in names)))
 read = 0
 with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
     for line in maps:
@@ -177,11 +187,14 @@ print(f"read\t{read}")
   {
     std::ofstream out(needles);
     fs::permissions(needles, fs::perms(0600));
-    for (const auto& [what, piece] : canaries.pieces()) out << what << '\t' << piece << '\n';
+    for (const auto& [what, piece] : canaries.pieces()) {
+      out << what << '\t' << in_hex(as_bytes(piece)) << '\n';
+    }
   }
   const auto script = directory / "search.py";
   std::ofstream(script) << kSearch;
   const auto output = directory / "found";
+  fs::remove(output);  // of the search before
   std::vector<std::string> command{"/usr/bin/python3", script, std::to_string(pid), needles};
   if (::geteuid() != 0) command.insert(command.begin(), {"/usr/bin/sudo", "-n"});
   Process search(command, {{"PATH", "/usr/bin:/bin"}}, output);
@@ -801,6 +814,101 @@ TEST(Canaries, AreFoundNowhere) {
   }
   EXPECT_GT(searched, 500u);
   EXPECT_GT(canaries.size(), 200u);
+}
+
+/// Where libpq carries them in the clear: shares to and from the share store, passwords
+/// to the server that a rotator works on.
+TEST(Canaries, OfTheShareStoreAndOfRotatedRolesAreLeftNowhereInMemory) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "freed memory is the sanitizer's";
+#endif
+  auto& postgres = shared_postgres();
+  const auto superuser = postgres.superuser_conninfo();
+  const auto socket = superuser.substr(6, superuser.find('\'', 6) - 6);  // host='…'
+  const TcpDoor door(socket + "/.s.PGSQL.5432");
+  const PostgresDatabase database;
+  const ShareDatabase shares;
+  const TempDirectory directory;
+  ServiceProcess service(
+      directory.path(), database.service(),
+      {{"share_store.url", '"' + shares.service() + '"'},
+       {"rotation.postgres_hosts", "[\"127.0.0.1:" + std::to_string(door.port()) + "\"]"},
+       {"rotation.allow_insecure_loopback", "true"}});
+  service.start();
+  Canaries canaries;
+  const auto secret = [&](const std::string& what) {
+    auto value = crypto::random_token();
+    canaries.plant(what, value);
+    return value;
+  };
+  const auto of_admin = secret("password of the admin");
+  const auto first = secret("password of the role");
+  {
+    pqxx::connection connection(superuser);
+    pqxx::nontransaction tx(connection);
+    tx.exec("CREATE ROLE canary_admin LOGIN SUPERUSER PASSWORD " + tx.quote(of_admin));
+    tx.exec("CREATE ROLE canary_role LOGIN PASSWORD " + tx.quote(first));
+  }
+  TestTenant tenant(service.endpoint(), "forgotten");
+  tenant.store("alice", "github", {{"token", secret("credential of alice")}});
+  service.stop();
+  service.start();
+  // One share is read from the store, one is put there.
+  ASSERT_THAT(tenant.exchange(tenant.user_token("alice"), "files"), HasStatus(200));
+  const auto released = tenant.release(tenant.user_token("alice"), {{{"backend", "github"}}});
+  ASSERT_EQ(item_of(released).at("status"), "allowed");
+  tenant.store("bob", "github", {{"token", secret("credential of bob")}});
+  {
+    pqxx::connection connection(shares.superuser());
+    pqxx::nontransaction tx(connection);
+    const auto rows = tx.exec("SELECT encode(share, 'hex') FROM postern.key_share");
+    ASSERT_GE(rows.size(), 3u);  // the tenant's and the users'
+    for (const auto& row : rows) {
+      const std::string hex = row[0].c_str();
+      std::string bytes;
+      for (std::size_t i = 0; i < hex.size(); i += 2) {
+        bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+      }
+      canaries.plant("share in hex", hex);
+      canaries.plant("share as bytes", bytes);
+    }
+  }
+  const auto memory = World::made(directory.path() / "memory");
+  EXPECT_EQ(found_in_memory(service.process().pid(), canaries, memory),
+            std::set<std::string>{"share as bytes"});  // while keys are in use
+
+  tenant.manifest["settings"]["reveal"] = true;
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  const auto put = [&](const std::string& path, const Json& body) {
+    const auto reply = tenant.api("PUT", "/credentials/" + path, tenant.admin, body);
+    EXPECT_THAT(reply.status, AnyOf(200, 201)) << reply.body;
+  };
+  put("pg-admin", {{"fields", {{"username", "canary_admin"}, {"password", of_admin}}}});
+  put("db", {{"type", "basic"}, {"fields", {{"username", "canary_role"}, {"password", first}}}});
+  put("db/rotation", {{"kind", "postgres"},
+                      {"host", "127.0.0.1"},
+                      {"port", door.port()},
+                      {"database", "postgres"},
+                      {"roles", {"canary_role"}},
+                      {"admin_credential", "pg-admin"},
+                      {"grace_seconds", 3600}});
+  ASSERT_THAT(tenant.api("POST", "/credentials/db/rotate", tenant.admin, Json::object()),
+              HasStatus(202));
+  eventually(
+      [&] {
+        const auto is = json_of(tenant.api("GET", "/credentials/db/rotation", tenant.admin));
+        return is.contains("rotation") && is.at("rotation").at("phase") == "previous";
+      },
+      "the role is rotated");
+  const auto shown =
+      json_of(tenant.api("POST", "/credentials/db/reveal", tenant.admin, {{"reason", "a test"}}));
+  canaries.plant("new password of the role", shown.at("fields").at("password"));
+
+  const auto erased =
+      tenant.api("POST", "/erase", tenant.operator_token(), Json{{"confirm", tenant.name}});
+  ASSERT_THAT(erased, HasStatus(200));
+  EXPECT_EQ(json_of(erased).at("state"), "done");
+  EXPECT_EQ(found_in_memory(service.process().pid(), canaries, memory), std::set<std::string>());
 }
 
 // ---- kill -9 ----
