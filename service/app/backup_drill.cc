@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "app/plural.h"
+#include "app/process_memory.h"
 #include "app/root_keys.h"
 #include "app/stores.h"
 #include "crypto/base64url.h"
@@ -324,6 +325,10 @@ int prove(const std::string& database_url, const Config& config, const DrillOpti
 /// Restores the dump and proves what came of it.
 int restore_and_prove(const Config& config, const DrillOptions& options,
                       const fs::path& directory) {
+  // A process of its own has no lock of its parent's. What there is to say was said there.
+  if (const auto locked = lock_memory(config); !locked.ok()) {
+    return not_proven(locked.error(), options);
+  }
   storage::EmbeddedPostgres::Options settings;
   settings.directory = directory / "postgres";
   settings.durability = storage::EmbeddedPostgres::Options::Durability::None;
@@ -365,6 +370,8 @@ bool remove_directory(const fs::path& directory) {
 }  // namespace
 
 int prove_backup(const Config& config, const DrillOptions& options) {
+  if (const auto locked = lock_memory(config); !locked.ok())
+    return not_proven(locked.error(), options);
   log::set_level(log::Level::Error);
   if (options.dump.empty()) return prove(config.database_url, config, options);
   if (::access(options.dump.c_str(), R_OK) != 0) {

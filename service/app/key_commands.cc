@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "app/plural.h"
+#include "app/process_memory.h"
 #include "app/root_keys.h"
 #include "app/stores.h"
 #include "core/instant.h"
@@ -77,6 +78,7 @@ enum class WithoutKeys { Fail, GoOn };
 Result<std::unique_ptr<Tools>> open_tools(const Config& config, const KeyOptions& options,
                                           WithoutKeys without, std::uint32_t rate) {
   log::set_level(config.log_level);
+  POSTERN_CHECK(lock_memory(config));
   auto root_keys = root_key_provider(config)->load();
   if (!root_keys.ok()) {
     if (without == WithoutKeys::Fail) return root_keys.error();

@@ -8,7 +8,9 @@
 
 #include <array>
 #include <cstdlib>
+#include <string>
 
+#include "core/log.h"
 #include "crypto/wiping_memory.h"
 #include "outbound/wiping_memory.h"
 
@@ -42,13 +44,17 @@ void wipe_freed_memory() {
   if (!crypto::wipe_freed_memory() || !outbound::wipe_freed_memory()) std::abort();
 }
 
-Status lock_memory() {
+Status lock_memory(const Config& config) {
   // Where a limit holds, MCL_FUTURE would make allocations fail that need no lock.
   if (may_lock_everything() && ::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0) return {};
-  if (may_lock(kLockedBytes)) return {};
-  return fail(ErrorCode::Unavailable,
-              "secrets may be written to swap: raise RLIMIT_MEMLOCK (systemd: LimitMEMLOCK) to "
-              "64 MiB, or give CAP_IPC_LOCK");
+  const bool partly = may_lock(kLockedBytes);
+  const auto advice =
+      std::string(partly ? "signing keys, and what requests hold, may be written to swap: "
+                         : "secrets may be written to swap: ") +
+      "raise RLIMIT_MEMLOCK to unlimited (systemd: LimitMEMLOCK=infinity), or give CAP_IPC_LOCK";
+  if (config.require_locked_memory) return fail(ErrorCode::Unavailable, advice);
+  log::warning(partly ? "memory.partly_locked" : "memory.not_locked", {{"advice", advice}});
+  return {};
 }
 
 }  // namespace postern::app

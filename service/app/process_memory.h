@@ -1,5 +1,6 @@
 #pragma once
 
+#include "app/config.h"
 #include "core/result.h"
 
 namespace postern::app {
@@ -16,9 +17,11 @@ void wipe_freed_memory();
 
 /// Keeps memory from being swapped out: all of it where the limit allows
 /// (CAP_IPC_LOCK, or RLIMIT_MEMLOCK unlimited), else that of SecureBuffer, which
-/// locks itself. Errors: Unavailable, when not even `kLockedBytes` of that may be
-/// locked; says what to raise.
-Status lock_memory();
+/// locks itself. When that is not all, says so and what to raise: in the log, as
+/// `memory.partly_locked`, or as `memory.not_locked` where not even `kLockedBytes`
+/// of it may be locked. Errors: Unavailable, with the same words, where
+/// `keys.require_locked_memory` is set. A child process has no lock of its parent's.
+Status lock_memory(const Config& config);
 inline constexpr std::size_t kLockedBytes = 4 * 1024 * 1024;
 
 }  // namespace postern::app

@@ -14,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "app/process_memory.h"
 #include "app/root_keys.h"
 #include "app/stores.h"
 #include "app/tenant_record.h"
@@ -70,6 +71,7 @@ struct Tools : Stores {
 };
 
 Result<std::unique_ptr<Tools>> open_tools(const Config& config) {
+  POSTERN_CHECK(lock_memory(config));
   log::set_level(log::Level::Error);
   POSTERN_TRY(auto root_keys, root_key_provider(config)->load());
   POSTERN_CHECK(check_schema(config.database_url));

@@ -489,10 +489,7 @@ Result<std::unique_ptr<Service>> Service::create(Config config) {
                     std::to_string(schema.known) + "); run: posternd migrate");
   }
   POSTERN_CHECK(check_share_store(config.share_store_url));
-  if (auto locked = lock_memory(); !locked.ok()) {
-    if (config.require_locked_memory) return locked.error();
-    log::warning("memory.not_locked", {{"advice", locked.error().detail}});
-  }
+  POSTERN_CHECK(lock_memory(config));
   auto root_key_source = root_key_provider(config);
   auto impl = std::make_unique<Impl>(std::move(config), std::move(root_key_source),
                                      std::move(tokens), std::move(networks),
