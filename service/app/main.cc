@@ -85,6 +85,7 @@ int run_until_signalled(
     const timespec second{1, 0};
     const int signal = ::sigtimedwait(&signals, nullptr, &second);
     if (signal < 0) {
+      app::keep_memory_locked();
       tick();
       continue;
     }

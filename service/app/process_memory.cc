@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <string>
 
+#include "core/locked_memory.h"
 #include "core/log.h"
 #include "crypto/wiping_memory.h"
 #include "outbound/wiping_memory.h"
@@ -55,6 +57,18 @@ Status lock_memory(const Config& config) {
   if (config.require_locked_memory) return fail(ErrorCode::Unavailable, advice);
   log::warning(partly ? "memory.partly_locked" : "memory.not_locked", {{"advice", advice}});
   return {};
+}
+
+void keep_memory_locked() {
+  static std::atomic<bool> was_locked{true};
+  const bool locked = lock_secure_memory();
+  if (was_locked.exchange(locked) == locked) return;
+  if (locked) {
+    log::info("memory.locked_again");
+  } else {
+    log::warning("memory.lock_failed",
+                 {{"advice", "secrets may be written to swap: raise RLIMIT_MEMLOCK"}});
+  }
 }
 
 }  // namespace postern::app

@@ -24,4 +24,8 @@ void wipe_freed_memory();
 Status lock_memory(const Config& config);
 inline constexpr std::size_t kLockedBytes = 4 * 1024 * 1024;
 
+/// To be called now and then. Tries again to lock what could not be locked when it was
+/// taken, and logs when that is so (`memory.lock_failed`) and when it is over.
+void keep_memory_locked();
+
 }  // namespace postern::app

@@ -3,6 +3,7 @@
 #include <sodium.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -11,12 +12,11 @@
 #include <new>
 #include <vector>
 
+#include "core/locked_memory.h"
 #include "core/wipe_stack.h"
 
 namespace postern {
 namespace {
-
-std::atomic<bool> g_all_locked{true};
 
 void ensure_sodium() {
   static const int initialised = sodium_init();
@@ -37,13 +37,56 @@ constexpr std::size_t slot_class(std::size_t size) {
 }
 constexpr std::size_t kClasses = slot_class(kMaxSlot) + 1;
 
+/// Regions that could not be locked. Thread-safe.
+class Unlocked {
+ public:
+  void add(void* region, std::size_t size) {
+    const std::lock_guard lock(mutex_);
+    regions_.push_back({region, size});
+    count_ = regions_.size();
+  }
+  /// Before the region is freed.
+  void remove(void* region) noexcept {
+    if (count_ == 0) return;
+    const std::lock_guard lock(mutex_);
+    std::erase_if(regions_, [&](const Region& each) { return each.begin == region; });
+    count_ = regions_.size();
+  }
+  void try_again() noexcept {
+    if (count_ == 0) return;
+    const std::lock_guard lock(mutex_);
+    std::erase_if(regions_, [](const Region& each) { return mlock(each.begin, each.size) == 0; });
+    count_ = regions_.size();
+  }
+  bool empty() const noexcept { return count_ == 0; }
+
+ private:
+  struct Region {
+    void* begin;
+    std::size_t size;
+  };
+  std::mutex mutex_;
+  std::vector<Region> regions_;
+  std::atomic<std::size_t> count_{0};
+};
+
+Unlocked& unlocked() {
+  static auto* const instance = ::new Unlocked;  // never destroyed, as the arena
+  return *instance;
+}
+
 void* locked_region(std::size_t size) {
   ensure_sodium();
   void* region = sodium_malloc(size);
   if (region == nullptr) throw std::bad_alloc();
   // sodium_malloc ignores a failed mlock, so ask again where the answer shows.
-  if (mlock(region, size) != 0) g_all_locked.store(false, std::memory_order_relaxed);
+  if (mlock(region, size) != 0) unlocked().add(region, size);
   return region;
+}
+
+void free_region(void* region) noexcept {
+  unlocked().remove(region);
+  sodium_free(region);  // wipes first
 }
 
 /// Slots are all zero while nobody has them.
@@ -152,7 +195,7 @@ void SecureBuffer::give_back() noexcept {
     sodium_memzero(data_, size_);
     give_slot(data_, size_);
   } else {
-    sodium_free(data_);  // wipes first
+    free_region(data_);
   }
 }
 
@@ -181,6 +224,11 @@ void wipe(std::string& text) noexcept {
 
 void wipe_stack() noexcept { sodium_stackzero(32 * 1024); }
 
-bool secure_memory_locked() noexcept { return g_all_locked.load(std::memory_order_relaxed); }
+bool secure_memory_locked() noexcept { return unlocked().empty(); }
+
+bool lock_secure_memory() noexcept {
+  unlocked().try_again();
+  return secure_memory_locked();
+}
 
 }  // namespace postern

@@ -395,6 +395,29 @@ TEST_F(Keys, MemoryThatMayNotBeLockedIsSaidOrRefused) {
   }
 }
 
+TEST_F(Keys, MemoryIsLockedOnceThereIsRoomForIt) {
+  service_.stop();
+  const auto configuration = (directory_.path() / "posternd.toml").string();
+  Process process(limited("65536:8388608", {"serve", "-c", configuration}), {},
+                  directory_.path() / "limited.log");
+  const auto port =
+      static_cast<std::uint16_t>(std::stoi(log_field(process, "service.started", "ops_port")));
+  const auto locked = [&](const char* value) {
+    return http_ask(port, "GET", "/metrics")
+               .body.find(std::string("\npostern_memory_locked ") + value) != std::string::npos;
+  };
+  EXPECT_TRUE(locked("0"));
+  eventually([&] { return process.output().find("memory.lock_failed") != std::string::npos; },
+             "the failure in the log");
+  rlimit limit{8388608, 8388608};
+  ASSERT_EQ(::prlimit(process.pid(), RLIMIT_MEMLOCK, &limit, nullptr), 0);
+  eventually([&] { return locked("1"); }, "locked memory");
+  const auto log = process.output();
+  EXPECT_NE(log.find("memory.locked_again"), log.npos);
+  const auto first = log.find("memory.lock_failed");
+  EXPECT_EQ(log.find("memory.lock_failed", first + 1), log.npos) << "said once";
+}
+
 // ---- where root keys come from ----
 
 TEST_F(Keys, MayComeFromACommand) {

@@ -1,8 +1,13 @@
 #include "core/secret.h"
 
 #include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <concepts>
 #include <cstring>
 #include <initializer_list>
@@ -14,6 +19,8 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
+
+#include "core/locked_memory.h"
 
 namespace postern {
 namespace {
@@ -141,6 +148,39 @@ TEST(SecureBuffer, TakesAStringAndWipesIt) {
   EXPECT_TRUE(text.empty());  // NOLINT: take() leaves it wiped, still owning its memory
   ASSERT_EQ(text.data(), data);
   EXPECT_EQ(std::string(data, 100), std::string(100, '\0'));
+}
+
+TEST(SecureMemory, IsLockedOnceThereIsRoomForIt) {
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_MEMLOCK, &before), 0);
+  constexpr std::size_t kLarge = 1 << 20;
+  if (before.rlim_max < 4 * kLarge) GTEST_SKIP() << "nothing may be locked here";
+  std::thread([&] {
+    // Of this thread alone: with it no limit holds.
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};
+    ASSERT_EQ(::syscall(SYS_capget, &header, sets.data()), 0);
+    sets[CAP_TO_INDEX(CAP_IPC_LOCK)].effective &= ~CAP_TO_MASK(CAP_IPC_LOCK);
+    ASSERT_EQ(::syscall(SYS_capset, &header, sets.data()), 0);
+    const auto allow = [&](rlim_t size) {
+      const rlimit limit{size, before.rlim_max};
+      ASSERT_EQ(::setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+    };
+    EXPECT_TRUE(lock_secure_memory());
+    allow(0);
+    {
+      const SecureBuffer large(kLarge);
+      EXPECT_FALSE(secure_memory_locked());
+      EXPECT_FALSE(lock_secure_memory());
+    }
+    EXPECT_TRUE(secure_memory_locked()) << "what was not locked is gone";
+    const SecureBuffer first(kLarge), second(kLarge);
+    EXPECT_FALSE(secure_memory_locked());
+    allow(before.rlim_max);
+    EXPECT_TRUE(lock_secure_memory());
+    EXPECT_TRUE(secure_memory_locked());
+  }).join();
+  EXPECT_EQ(::setrlimit(RLIMIT_MEMLOCK, &before), 0);
 }
 
 TEST(Wipe, ClearsBytesAndShortStrings) {
