@@ -111,6 +111,11 @@ class Canaries {
     if (value.size() < kPiece) throw std::logic_error("too short to look for");
     pieces_.emplace_back(what, value.substr(value.size() - kPiece));
   }
+  /// Also what the text stands for in base64url.
+  void plant_key(const std::string& what, const std::string& text) {
+    plant(what, text);
+    plant(what + " as bytes", std::string(as_text(must(crypto::base64url_decode(text)))));
+  }
   /// A JWT: its header is no secret, the rest is.
   void plant_token(const std::string& what, const std::string& token) {
     const auto payload = token.find('.') + 1;
@@ -220,7 +225,7 @@ TEST(Canaries, AreFoundNowhere) {
   canaries.plant("operator token", service.operator_token().substr(11));
   const auto root_key = read_text(world.directory.path() / "service/keys/root.key");
   const auto begin = root_key.find(':', root_key.find(':') + 1) + 1;  // after the key's id
-  canaries.plant("root key", root_key.substr(begin, root_key.find('\n', begin) - begin));
+  canaries.plant_key("root key", root_key.substr(begin, root_key.find('\n', begin) - begin));
   const auto conninfo = world.postgres->service_conninfo();
   canaries.plant("database password", conninfo.substr(conninfo.find("password='") + 10, 43));
 
@@ -676,7 +681,7 @@ TEST(Canaries, AreFoundNowhere) {
     const auto config = (directory / "posternd.toml").string();
     keys({"add", (directory / "keys/root.key").string()});
     const auto line = read_text(directory / "keys/root.key");
-    canaries.plant("new root key", line.substr(37, 43));
+    canaries.plant_key("new root key", line.substr(37, 43));
     eventually(
         [&] {
           return service.logs().find("root_key.loaded active=" + line.substr(20, 16)) !=
@@ -691,7 +696,9 @@ TEST(Canaries, AreFoundNowhere) {
   }
   // A key holder's share, and what is taken for one.
   {
-    const Json share{{"share", secret("share")}};
+    const auto text = crypto::random_token();
+    canaries.plant_key("share", text);
+    const Json share{{"share", text}};
     granted(tenant.api("PUT", "/key-holder", tenant.admin, share));
     for (const auto& wrong : {secret("another share"), secret("no share") + "A"}) {
       refused(tenant.api("PUT", "/key-holder", tenant.admin, {{"share", wrong}}));
@@ -783,10 +790,15 @@ TEST(Canaries, AreFoundNowhere) {
   EXPECT_EQ(tenant.verification().at("intact"), true);
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  // What the service keeps of all that, now that nothing is under way.
-  EXPECT_EQ(found_in_memory(service.process().pid(), canaries,
-                            World::made(world.directory.path() / "memory")),
-            std::set<std::string>{"database password"});  // for the next connection
+  // What the service keeps of all that, now that nothing is under way: the password for the
+  // next connection, the root keys; and the share for as long as the tenant is unsealed.
+  std::set<std::string> kept{"database password", "root key as bytes", "new root key as bytes",
+                             "share as bytes"};
+  const auto memory = World::made(world.directory.path() / "memory");
+  EXPECT_EQ(found_in_memory(service.process().pid(), canaries, memory), kept);
+  granted(tenant.api("POST", "/key-holder/seal", tenant.admin, Json::object()));
+  kept.erase("share as bytes");
+  EXPECT_EQ(found_in_memory(service.process().pid(), canaries, memory), kept);
 #endif
 
   // No core file, though the limit allows one.
