@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -801,7 +802,8 @@ TEST(Canaries, AreFoundNowhere) {
   EXPECT_EQ(found_in_memory(service.process().pid(), canaries, memory), kept);
 #endif
 
-  // No core file, though the limit allows one.
+  // No core file, though the limit allowed one; nor one that is sent elsewhere, as the system
+  // may be set to (core_pattern): see IsClosedToOthersAndLeavesNoCoreFromItsFirstMoment.
   service.process().signal(SIGSEGV);
   // (AddressSanitizer takes the signal and ends the program itself.)
   EXPECT_THAT(service.process().wait(), AnyOf(-SIGSEGV, 1));
@@ -921,6 +923,40 @@ TEST(Canaries, OfTheShareStoreAndOfRotatedRolesAreLeftNowhereInMemory) {
   ASSERT_THAT(erased, HasStatus(200));
   EXPECT_EQ(json_of(erased).at("state"), "done");
   EXPECT_EQ(found_in_memory(service.process().pid(), canaries, memory), std::set<std::string>());
+}
+
+/// Before it reads anything: here a configuration that never comes.
+TEST(ServiceProcess, IsClosedToOthersAndLeavesNoCoreFromItsFirstMoment) {
+  const TempDirectory directory;
+  const auto executable = directory.path() / "posternd";  // where another user may run it
+  fs::copy_file(program("posternd"), executable);
+  const auto configuration = directory.path() / "posternd.toml";
+  ASSERT_EQ(::mkfifo(configuration.c_str(), 0644), 0);
+  std::vector<std::string> command{executable, "check-config", "-c", configuration};
+  if (::geteuid() == 0) {  // whose are its files in /proc in any case
+    command.insert(command.begin(),
+                   {"/usr/bin/setpriv", "--reuid", "65534", "--clear-groups", "--"});
+  }
+  Process process(command, {}, directory.path() / "log");
+  const auto proc = fs::path("/proc") / std::to_string(process.pid());
+  eventually(
+      [&] {
+        struct stat of_memory {};
+        // Those who may not look are not its user's any more (PR_SET_DUMPABLE).
+        return read_text(proc / "comm") == "posternd\n" &&
+               ::stat((proc / "mem").c_str(), &of_memory) == 0 && of_memory.st_uid == 0;
+      },
+      "its memory closed");
+  std::istringstream limits(read_text(proc / "limits"));
+  std::string core;
+  for (std::string line; std::getline(limits, line);) {
+    if (line.starts_with("Max core file size")) core = line.substr(18);
+  }
+  std::istringstream words(core);
+  std::string soft, hard;
+  words >> soft >> hard;
+  EXPECT_EQ(soft, "0");
+  EXPECT_EQ(hard, "0");
 }
 
 // ---- kill -9 ----
