@@ -97,7 +97,7 @@ TEST_F(RootKeyPkcs11Test, WhatIsAlteredOrOfAnotherTokenDoesNotOpen) {
   const auto whole = text();
   const auto changed = [&](std::size_t at, char with) {
     auto copy = whole;
-    copy[at] = copy[at] == with ? 'A' : with;
+    copy[at] = copy[at] == with ? 'a' : with;  // a digit of an id too
     return copy;
   };
   const auto box = whole.rfind(':') + 1;
