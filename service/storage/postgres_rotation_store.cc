@@ -128,14 +128,17 @@ constexpr Statement kOlderSigningKeys{"signing_key.older", R"sql(
 constexpr Statement kRewrapSigningKey{"signing_key.rewrap", R"sql(
     UPDATE signing_key SET kek_version = $3, wrapped = $4
      WHERE tenant_id = $1 AND kid = $2)sql"};
-constexpr Statement kOlderAnswers{"wrapped_answer.older", "SELECT " WRAPPED_ANSWER_COLUMNS R"sql(
-      FROM wrapped_answer
+constexpr Statement kOlderAnswers{"wrapped_answer.older", "SELECT " WRAPPED_ANSWER_COLUMNS R"sql(,
+           (SELECT p.share_id FROM principal_share p
+             WHERE p.tenant_id = w.tenant_id AND p.owner_issuer = w.owner_issuer
+               AND p.owner_subject = w.owner_subject)
+      FROM wrapped_answer w
      WHERE tenant_id = $1 AND kek_version < $2 AND accessor > $3
      ORDER BY accessor
      LIMIT $4
        FOR NO KEY UPDATE SKIP LOCKED)sql"};
 constexpr Statement kRewrapAnswer{"wrapped_answer.rewrap", R"sql(
-    UPDATE wrapped_answer SET kek_version = $3, sealed = $4
+    UPDATE wrapped_answer SET kek_version = $3, sealed = $4, share_id = nullif($5, ''::bytea)
      WHERE tenant_id = $1 AND accessor = $2)sql"};
 // A row's key here is its key's id and its version; neither has a slash.
 constexpr Statement kOlderTransitKeys{"transit.older", R"sql(
@@ -173,9 +176,13 @@ constexpr Statement kRewrapDek{"credential_version.rewrap", R"sql(
      WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3 AND name = $4
        AND version = $5)sql"};
 constexpr Statement kWithoutShare{"principal_share.without", R"sql(
-    SELECT DISTINCT v.owner_issuer, v.owner_subject
-      FROM credential_version v
-     WHERE v.tenant_id = $1 AND v.owner_issuer <> ''
+    SELECT v.owner_issuer, v.owner_subject
+      FROM (SELECT tenant_id, owner_issuer, owner_subject, kek_version FROM credential_version
+             WHERE tenant_id = $1
+             UNION ALL
+            SELECT tenant_id, owner_issuer, owner_subject, kek_version FROM wrapped_answer
+             WHERE tenant_id = $1) v
+     WHERE v.owner_issuer <> ''
        AND v.kek_version < (SELECT max(k.version) FROM kek k WHERE k.tenant_id = $1)
        AND NOT EXISTS (SELECT FROM principal_share p
                         WHERE p.tenant_id = v.tenant_id AND p.owner_issuer = v.owner_issuer
@@ -184,6 +191,7 @@ constexpr Statement kWithoutShare{"principal_share.without", R"sql(
                         WHERE e.tenant_id = v.tenant_id AND e.owner_issuer = v.owner_issuer
                           AND e.owner_subject = v.owner_subject AND e.done_at IS NULL)
        AND NOT EXISTS (SELECT FROM tenant_erasure t WHERE t.tenant_id = v.tenant_id)
+     GROUP BY v.owner_issuer, v.owner_subject
      LIMIT $2)sql"};
 // Not while a row is under it, such as one that was passed over since it is being erased.
 constexpr Statement kNoteEmptied{"kek.note_emptied", R"sql(
@@ -414,12 +422,9 @@ using Batch = vault::RotationStore::Batch;
 using Position = vault::RotationStore::Position;
 using Rewrapper = vault::RotationStore::Rewrapper;
 
-/// One of the rows whose content is wrapped as it is (Keyring::wrap_private).
-struct Box {
-  std::string row;     ///< its key here
-  std::string key_id;  ///< what it is bound to
-  std::string name;    ///< for the log
-  vault::Keyring::WrappedPrivateKey wrapped;
+/// One of the rows whose content is wrapped as it is.
+struct Box : Rewrapper::Box {
+  std::string row;  ///< its key here
 };
 struct BoxTable {
   const Statement& older;
@@ -427,27 +432,33 @@ struct BoxTable {
   std::string_view purpose;
   Box (*read)(const pqxx::row& row);
   Position::In next;
+  bool owned = false;  ///< by principals too: `rewrap` sets which share it takes
 };
 
 const BoxTable kSigningKeys{kOlderSigningKeys, kRewrapSigningKey, vault::kTokenSigning,
                             [](const pqxx::row& row) -> Box {
                               const auto kid = text(row[0]);
-                              return {kid, kid, kid, {version_in(row[1]), bytes(row[2])}};
+                              return {{kid, kid, {version_in(row[1]), bytes(row[2])}}, kid};
                             },
                             Position::In::WrappedAnswers};
-const BoxTable kWrappedAnswers{
-    kOlderAnswers, kRewrapAnswer, vault::kWrappedAnswer,
-    [](const pqxx::row& row) -> Box {
-      auto answer = wrapped_answer_in(row);
-      return {answer.accessor, vault::box_id(answer), answer.accessor, std::move(answer.sealed)};
-    },
-    Position::In::TransitKeys};
+const BoxTable kWrappedAnswers{kOlderAnswers,
+                               kRewrapAnswer,
+                               vault::kWrappedAnswer,
+                               [](const pqxx::row& row) -> Box {
+                                 auto answer = wrapped_answer_in(row);
+                                 return {
+                                     {vault::box_id(answer), answer.accessor,
+                                      std::move(answer.sealed), answer.owner, share_in(row[11])},
+                                     answer.accessor};
+                               },
+                               Position::In::TransitKeys,
+                               true};
 const BoxTable kTransitKeys{
     kOlderTransitKeys, kRewrapTransitKey, vault::kTransitKey,
     [](const pqxx::row& row) -> Box {
       const auto id = vault::transit_box_id(text(row[1]), text(row[3]), text(row[2]),
                                             number<std::uint32_t>(row[4]));
-      return {text(row[0]), id, text(row[1]), {version_in(row[5]), bytes(row[6])}};
+      return {{id, text(row[1]), {version_in(row[5]), bytes(row[6])}}, text(row[0])};
     },
     Position::In::Credentials};
 
@@ -471,10 +482,16 @@ Status move_boxes(TenantTransaction& tx, const TenantId& tenant, const BoxTable&
   for (const auto& row : rows) {
     const auto box = table.read(row);
     position.other = box.row;
-    const auto result = rewrapper.box(table.purpose, box.key_id, box.name, box.wrapped, to);
+    const auto result = rewrapper.box(table.purpose, box, to);
     POSTERN_TRY(const bool done, moved(result, batch));
     if (!done) continue;
-    tx.run(table.rewrap, tenant.str(), box.row, number_of(to), ByteView(result.value().wrapped));
+    const ByteView wrapped(result.value().wrapped);
+    if (table.owned) {
+      tx.run(table.rewrap, tenant.str(), box.row, number_of(to), wrapped,
+             bytes_of(result.value().share));
+    } else {
+      tx.run(table.rewrap, tenant.str(), box.row, number_of(to), wrapped);
+    }
   }
   if (std::cmp_less(rows.size(), limit)) {
     position.in = table.next;

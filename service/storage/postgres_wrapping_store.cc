@@ -27,8 +27,9 @@ constexpr Statement kSweep{"wrapped_answer.sweep", R"sql(
 constexpr Statement kAdd{"wrapped_answer.add", R"sql(
     INSERT INTO wrapped_answer
            (tenant_id, token_hash, accessor, maker, creation_path, created_at, expires_at,
-            kek_version, sealed)
-    VALUES ($1, $2, $3, $4, $5, to_timestamp($6), to_timestamp($7), $8, $9))sql"};
+            kek_version, sealed, owner_issuer, owner_subject, share_id)
+    VALUES ($1, $2, $3, $4, $5, to_timestamp($6), to_timestamp($7), $8, $9, $10, $11,
+            nullif($12, ''::bytea)))sql"};
 constexpr Statement kFind{"wrapped_answer.find", "SELECT " WRAPPED_ANSWER_COLUMNS R"sql(
       FROM wrapped_answer
      WHERE tenant_id = $1 AND token_hash = $2 AND expires_at > to_timestamp($3))sql"};
@@ -43,7 +44,9 @@ Error absent() { return fail(ErrorCode::NotFound, "no such wrapping token"); }
 void insert(TenantTransaction& tx, const TenantId& tenant, const vault::WrappedAnswer& answer) {
   tx.run(kAdd, tenant.str(), ByteView(answer.token_hash), answer.accessor, answer.maker,
          answer.creation_path, seconds_of(answer.created_at), seconds_of(answer.expires_at),
-         static_cast<std::uint32_t>(answer.sealed.kek_version), ByteView(answer.sealed.wrapped));
+         static_cast<std::uint32_t>(answer.sealed.kek_version), ByteView(answer.sealed.wrapped),
+         answer.owner.principal().issuer, answer.owner.principal().subject,
+         bytes_of(answer.sealed.share));
 }
 
 Status status_of(const Result<bool>& result) {

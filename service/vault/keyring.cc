@@ -47,16 +47,24 @@ Aad kek_aad(const TenantId& tenant, KekVersion version, std::string_view root_ke
   return aad;
 }
 
-Aad private_key_aad(const TenantId& tenant, std::string_view purpose, std::string_view key_id,
-                    KekVersion version) {
-  Aad aad("postern-private-key-v1");
-  aad.tenant(tenant).text(purpose).text(key_id).number(number(version));
+/// What is kept of a private key, beside its bytes.
+struct PrivateKeyRow {
+  const TenantId& tenant;
+  const Owner& owner;
+  std::string_view purpose, key_id;
+};
+
+Aad private_key_aad(const PrivateKeyRow& row, KekVersion version,
+                    const std::optional<ShareId>& share) {
+  Aad aad(share ? "postern-private-key-v2" : "postern-private-key-v1");
+  aad.tenant(row.tenant).text(row.purpose).text(row.key_id).number(number(version));
+  if (share) aad.owner(row.owner).text(as_text(*share));
   return aad;
 }
 
-Bytes seal_private(const Kek& kek, KekVersion version, const TenantId& tenant,
-                   std::string_view purpose, std::string_view key_id, const PrivateKey& key) {
-  const auto aad = private_key_aad(tenant, purpose, key_id, version);
+Bytes seal_private(const Kek& kek, KekVersion version, const std::optional<ShareId>& share,
+                   const PrivateKeyRow& row, const PrivateKey& key) {
+  const auto aad = private_key_aad(row, version, share);
   return key.expose([&](ByteView bytes) { return crypto::seal(kek, bytes, aad.bytes()); });
 }
 
@@ -640,23 +648,15 @@ Result<Keyring::WrappedPrivateKey> Keyring::wrap_private(const TenantId& tenant,
                                                          std::string_view purpose,
                                                          std::string_view key_id,
                                                          const PrivateKey& key) {
-  return impl_->with(
-      tenant, nullptr, &OpenedKek::kek, [&](const OpenedKek& opened) -> Result<WrappedPrivateKey> {
-        return WrappedPrivateKey{opened.version, seal_private(opened.kek.value(), opened.version,
-                                                              tenant, purpose, key_id, key)};
-      });
+  POSTERN_TRY(auto made, wrap_private(tenant, Owner::tenant(), purpose, key_id, key));
+  return WrappedPrivateKey{made.kek_version, std::move(made.wrapped)};
 }
 
 Result<PrivateKey> Keyring::unwrap_private(const TenantId& tenant, std::string_view purpose,
                                            std::string_view key_id,
                                            const WrappedPrivateKey& wrapped) {
-  const auto& version = wrapped.kek_version;
-  return impl_->with(
-      tenant, &version, &OpenedKek::kek, [&](const OpenedKek& opened) -> Result<PrivateKey> {
-        const auto aad = private_key_aad(tenant, purpose, key_id, version);
-        POSTERN_TRY(auto bytes, crypto::open(opened.kek.value(), wrapped.wrapped, aad.bytes()));
-        return PrivateKey(std::move(bytes));
-      });
+  const OwnedPrivateKey of_tenant{wrapped.kek_version, wrapped.wrapped};
+  return unwrap_private(tenant, Owner::tenant(), purpose, key_id, of_tenant);
 }
 
 Result<Keyring::WrappedPrivateKey> Keyring::rewrap_private(const TenantId& tenant,
@@ -664,12 +664,53 @@ Result<Keyring::WrappedPrivateKey> Keyring::rewrap_private(const TenantId& tenan
                                                            std::string_view key_id,
                                                            const WrappedPrivateKey& wrapped,
                                                            KekVersion to) {
-  POSTERN_TRY(const auto key, unwrap_private(tenant, purpose, key_id, wrapped));
-  return impl_->with(
-      tenant, &to, &OpenedKek::kek, [&](const OpenedKek& opened) -> Result<WrappedPrivateKey> {
-        return WrappedPrivateKey{opened.version, seal_private(opened.kek.value(), opened.version,
-                                                              tenant, purpose, key_id, key)};
-      });
+  const OwnedPrivateKey of_tenant{wrapped.kek_version, wrapped.wrapped};
+  POSTERN_TRY(auto moved, rewrap_private(tenant, Owner::tenant(), purpose, key_id, of_tenant, to,
+                                         std::nullopt));
+  return WrappedPrivateKey{moved.kek_version, std::move(moved.wrapped)};
+}
+
+Result<Keyring::OwnedPrivateKey> Keyring::wrap_private(const TenantId& tenant, const Owner& owner,
+                                                       std::string_view purpose,
+                                                       std::string_view key_id,
+                                                       const PrivateKey& key) {
+  OwnedPrivateKey made;
+  const auto seal = [&](KekVersion version, const std::optional<ShareId>& share,
+                        const Kek& kek) -> Status {
+    made = {version, seal_private(kek, version, share, {tenant, owner, purpose, key_id}, key),
+            share};
+    return {};
+  };
+  POSTERN_CHECK(with_current(tenant, owner, std::ref(seal)));
+  return made;
+}
+
+Result<PrivateKey> Keyring::unwrap_private(const TenantId& tenant, const Owner& owner,
+                                           std::string_view purpose, std::string_view key_id,
+                                           const OwnedPrivateKey& wrapped) {
+  std::optional<PrivateKey> key;
+  const auto open = [&](KekVersion version, const Kek& kek) -> Status {
+    const auto aad = private_key_aad({tenant, owner, purpose, key_id}, version, wrapped.share);
+    POSTERN_TRY(auto bytes, crypto::open(kek, wrapped.wrapped, aad.bytes()));
+    key.emplace(std::move(bytes));
+    return {};
+  };
+  POSTERN_CHECK(with_version(tenant, wrapped.kek_version, owner, wrapped.share, std::ref(open)));
+  return std::move(*key);
+}
+
+Result<Keyring::OwnedPrivateKey> Keyring::rewrap_private(
+    const TenantId& tenant, const Owner& owner, std::string_view purpose, std::string_view key_id,
+    const OwnedPrivateKey& wrapped, KekVersion to, const std::optional<ShareId>& share) {
+  POSTERN_TRY(const auto key, unwrap_private(tenant, owner, purpose, key_id, wrapped));
+  OwnedPrivateKey moved;
+  const auto seal = [&](KekVersion version, const Kek& kek) -> Status {
+    moved = {version, seal_private(kek, version, share, {tenant, owner, purpose, key_id}, key),
+             share};
+    return {};
+  };
+  POSTERN_CHECK(with_version(tenant, to, owner, share, std::ref(seal)));
+  return moved;
 }
 
 Result<Keyring::WrappedPrivateKey> Keyring::wrap_private_under(const WrappedKek& kek,
@@ -683,8 +724,9 @@ Result<Keyring::WrappedPrivateKey> Keyring::wrap_private_under(const WrappedKek&
     POSTERN_TRY(const auto share, impl_->find_share(tenant, *kek.share));
     opened = with_share(opened, tenant, kek.version, share);
   }
-  return WrappedPrivateKey{kek.version,
-                           seal_private(opened, kek.version, tenant, purpose, key_id, key)};
+  const auto owner = Owner::tenant();
+  return WrappedPrivateKey{kek.version, seal_private(opened, kek.version, std::nullopt,
+                                                     {tenant, owner, purpose, key_id}, key)};
 }
 
 Result<audit::ChainKey> Keyring::chain_key_under(const WrappedKek& kek,

@@ -161,6 +161,26 @@ class Keyring : public audit::ChainKeys {
                                            std::string_view key_id,
                                            const WrappedPrivateKey& wrapped, KekVersion to);
 
+  /// The same three of what is an owner's: a principal's takes the share that their
+  /// credentials take. AAD: with a share "postern-private-key-v2", the same, issuer,
+  /// subject, share id. Errors: also as with_current() and with_version() of an owner.
+  struct OwnedPrivateKey {
+    KekVersion kek_version{};
+    Bytes wrapped;
+    std::optional<ShareId> share = std::nullopt;
+  };
+  Result<OwnedPrivateKey> wrap_private(const TenantId& tenant, const Owner& owner,
+                                       std::string_view purpose, std::string_view key_id,
+                                       const PrivateKey& key);
+  Result<PrivateKey> unwrap_private(const TenantId& tenant, const Owner& owner,
+                                    std::string_view purpose, std::string_view key_id,
+                                    const OwnedPrivateKey& wrapped);
+  /// @param share  the owner's own, when it has one.
+  Result<OwnedPrivateKey> rewrap_private(const TenantId& tenant, const Owner& owner,
+                                         std::string_view purpose, std::string_view key_id,
+                                         const OwnedPrivateKey& wrapped, KekVersion to,
+                                         const std::optional<ShareId>& share);
+
   /// As wrap_private, but under a KEK made by create() that is not stored yet:
   /// a new tenant's first signing key is committed with the tenant itself.
   Result<WrappedPrivateKey> wrap_private_under(const WrappedKek& kek, const TenantId& tenant,

@@ -191,12 +191,11 @@ class TenantRewrapper final : public RotationStore::Rewrapper {
     return wrapped;
   }
 
-  Result<Keyring::WrappedPrivateKey> box(std::string_view purpose, const std::string& key_id,
-                                         const std::string& name,
-                                         const Keyring::WrappedPrivateKey& wrapped,
-                                         KekVersion to) override {
-    auto moved = keyring_.rewrap_private(tenant_, purpose, key_id, wrapped, to);
-    if (!moved.ok()) report(purpose, name, moved.error());
+  Result<Keyring::OwnedPrivateKey> box(std::string_view purpose, const Box& box,
+                                       KekVersion to) override {
+    auto moved = keyring_.rewrap_private(tenant_, box.owner, purpose, box.key_id, box.wrapped, to,
+                                         box.share);
+    if (!moved.ok()) report(purpose, box.name, moved.error());
     return moved;
   }
 

@@ -107,12 +107,16 @@ class RotationStore {
     virtual Result<WrappedDek> dek(const CredentialKey& key, std::uint32_t version,
                                    const WrappedDek& from, KekVersion to,
                                    const std::optional<ShareId>& share) = 0;
-    /// Of what Keyring::wrap_private() made. @param name  for the log.
-    virtual Result<Keyring::WrappedPrivateKey> box(std::string_view purpose,
-                                                   const std::string& key_id,
-                                                   const std::string& name,
-                                                   const Keyring::WrappedPrivateKey& wrapped,
-                                                   KekVersion to) = 0;
+    /// What Keyring::wrap_private() made.
+    struct Box {
+      std::string key_id;
+      std::string name;  ///< for the log
+      Keyring::OwnedPrivateKey wrapped;
+      Owner owner = Owner::tenant();
+      std::optional<ShareId> share = std::nullopt;  ///< the owner's own, when it has one
+    };
+    virtual Result<Keyring::OwnedPrivateKey> box(std::string_view purpose, const Box& box,
+                                                 KekVersion to) = 0;
     struct Moved {
       std::uint64_t credential_versions = 0, signing_keys = 0, others = 0;
     };

@@ -13,8 +13,9 @@ namespace {
 crypto::Hash256 hash_of(std::string_view token) { return crypto::sha256(as_bytes(token)); }
 
 /// A fresh token, and what is kept of it.
-std::pair<BearerToken, WrappedAnswer> fresh(std::string maker, std::string creation_path,
-                                            sys_seconds now, std::chrono::seconds expires_in) {
+std::pair<BearerToken, WrappedAnswer> fresh(Owner owner, std::string maker,
+                                            std::string creation_path, sys_seconds now,
+                                            std::chrono::seconds expires_in) {
   auto text = std::string(Wrapping::kPrefix) + crypto::random_token();
   WrappedAnswer facts{hash_of(text),
                       crypto::random_id(),
@@ -22,7 +23,8 @@ std::pair<BearerToken, WrappedAnswer> fresh(std::string maker, std::string creat
                       std::move(creation_path),
                       now,
                       now + expires_in,
-                      {}};
+                      {},
+                      std::move(owner)};
   return {BearerToken(SecureBuffer::take(std::move(text))), std::move(facts)};
 }
 
@@ -74,17 +76,22 @@ bool Wrapping::has_form(std::string_view text) {
 
 Result<WrappedAnswer> Wrapping::seal(const TenantId& tenant, WrappedAnswer facts,
                                      const PrivateKey& answer) const {
-  POSTERN_TRY(facts.sealed, keyring_.wrap_private(tenant, kWrappedAnswer, box_id(facts), answer));
+  POSTERN_TRY(facts.sealed,
+              keyring_.wrap_private(tenant, facts.owner, kWrappedAnswer, box_id(facts), answer));
   return facts;
 }
 
-Result<Wrapping::Made> Wrapping::wrap(const TenantId& tenant, const std::string& maker,
-                                      const std::string& creation_path,
+Result<PrivateKey> Wrapping::opened(const TenantId& tenant, const WrappedAnswer& row) const {
+  return keyring_.unwrap_private(tenant, row.owner, kWrappedAnswer, box_id(row), row.sealed);
+}
+
+Result<Wrapping::Made> Wrapping::wrap(const TenantId& tenant, const Owner& owner,
+                                      const std::string& maker, const std::string& creation_path,
                                       std::chrono::seconds expires_in, Plaintext answer,
                                       audit::Event& record) const {
   if (answer.size() > kMostBytes) return fail(ErrorCode::TooLarge, "too much to be wrapped");
   const auto now = clock_.now();
-  auto [token, facts] = fresh(maker, creation_path, now, expires_in);
+  auto [token, facts] = fresh(owner, maker, creation_path, now, expires_in);
   describe(facts, record);
   const auto bytes =
       answer.expose([](ByteView view) { return PrivateKey(SecureBuffer::copy_of(view)); });
@@ -98,8 +105,7 @@ Result<Plaintext> Wrapping::unwrap(const TenantId& tenant, std::string_view toke
   std::optional<Plaintext> answer;
   const auto before = record;  // it may be done again, after a rotation
   const auto open = [&](const WrappedAnswer& row) -> Result<std::optional<WrappedAnswer>> {
-    POSTERN_TRY(const auto bytes,
-                keyring_.unwrap_private(tenant, kWrappedAnswer, box_id(row), row.sealed));
+    POSTERN_TRY(const auto bytes, opened(tenant, row));
     answer = bytes.expose([](ByteView view) { return Plaintext(SecureBuffer::copy_of(view)); });
     record = before;
     describe(row, record);
@@ -126,10 +132,9 @@ Result<Wrapping::Made> Wrapping::rewrap(const TenantId& tenant, std::string_view
   std::optional<Made> made;
   const auto before = record;
   const auto replace = [&](const WrappedAnswer& row) -> Result<std::optional<WrappedAnswer>> {
-    POSTERN_TRY(const auto bytes,
-                keyring_.unwrap_private(tenant, kWrappedAnswer, box_id(row), row.sealed));
+    POSTERN_TRY(const auto bytes, opened(tenant, row));
     auto [fresh_token, facts] =
-        fresh(row.maker, row.creation_path, now, row.expires_at - row.created_at);
+        fresh(row.owner, row.maker, row.creation_path, now, row.expires_at - row.created_at);
     record = before;
     describe(row, record);
     record.with("rewrapped", facts.accessor);

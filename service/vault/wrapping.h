@@ -30,11 +30,13 @@ struct WrappedAnswer {
   std::string maker;             ///< who had it wrapped
   std::string creation_path;     ///< whose answer it is, below `v1/`
   sys_seconds created_at{}, expires_at{};
-  Keyring::WrappedPrivateKey sealed;
+  Keyring::OwnedPrivateKey sealed;
+  Owner owner = Owner::tenant();  ///< whose share it takes, besides the tenant's key
 };
 
 /// All that is said of an answer beside its bytes: the key id it is sealed for, so
-/// that none of it can be changed and no row is taken for another's.
+/// that none of it can be changed and no row is taken for another's. Its owner is bound by
+/// the share.
 std::string box_id(const WrappedAnswer& answer);
 
 /// Where they wait. A change is one transaction with its audit events. What has
@@ -78,8 +80,10 @@ class Wrapping {
     WrappedAnswer answer;  ///< but for its bytes
   };
   /// The record is committed with it, and names it.
+  /// @param owner  a principal when the answer is of what is theirs: it goes with their
+  ///               erasure, in backups too.
   /// Errors: RateLimited, TooLarge; as WrappingStore::add.
-  Result<Made> wrap(const TenantId& tenant, const std::string& maker,
+  Result<Made> wrap(const TenantId& tenant, const Owner& owner, const std::string& maker,
                     const std::string& creation_path, std::chrono::seconds expires_in,
                     Plaintext answer, audit::Event& record) const;
 
@@ -105,6 +109,7 @@ class Wrapping {
  private:
   Result<WrappedAnswer> seal(const TenantId& tenant, WrappedAnswer facts,
                              const PrivateKey& answer) const;
+  Result<PrivateKey> opened(const TenantId& tenant, const WrappedAnswer& row) const;
 
   Keyring& keyring_;
   WrappingStore& store_;

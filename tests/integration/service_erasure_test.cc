@@ -5,6 +5,7 @@
 
 #include <pqxx/pqxx>
 #include <string>
+#include <vector>
 
 #include "policy/erasure_statement.h"
 #include "support/service_fixture.h"
@@ -80,6 +81,47 @@ TEST(ServiceErasure, AnErasedUsersCredentialIsReleasedByNoReplica) {
   ASSERT_TRUE(said.ok());
   EXPECT_EQ(said.value().at("backups").at("covered"), true);
   EXPECT_EQ(tenant.verification().at("intact"), true);
+}
+
+TEST(ServiceErasure, AnswersThatWaitForAUserAreUnderTheirShareAndGo) {
+  ErasingTenant tenant("erase-answers");
+  tenant.manifest["settings"]["vault_api"] = {
+      {"clients", {"gw-01"}}, {"views", {{{"path", "mcp-gateway/{sub}"}, {"backend", "github"}}}}};
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  const auto vault = [&](const std::string& token, const char* method, const std::string& path,
+                         const Json& body = nullptr, Pairs headers = {}) {
+    if (!token.empty()) headers.emplace_back("X-Vault-Token", token);
+    return tenant.ask(method, "/t/" + tenant.name + "/v1/" + path, headers,
+                      body.is_null() ? "" : body.dump());
+  };
+  const auto wrapped = [&](const WireReply& reply) -> std::string {
+    EXPECT_THAT(reply, HasStatus(200));
+    return json_of(reply).at("wrap_info").at("token");
+  };
+  const Pairs wrap{{"X-Vault-Wrap-TTL", "5m"}};
+  const auto login = vault("", "POST", "auth/jwt/login", {{"role", "gw-01"}, {"jwt", tenant.alice}},
+                           {{"Authorization", basic("gw-01", tenant.secret)}});
+  ASSERT_THAT(login, HasStatus(200));
+  const std::string session = json_of(login).at("auth").at("client_token");
+  const std::vector<std::string> hers{
+      wrapped(vault(tenant.alice, "POST", "sys/wrapping/wrap", {{"a", "b"}}, wrap)),
+      wrapped(vault(session, "GET", "secret/data/mcp-gateway/alice", nullptr, wrap))};
+  const auto admins = wrapped(vault(tenant.admin, "POST", "sys/wrapping/wrap", {{"a", "b"}}, wrap));
+  {
+    pqxx::connection connection(world().one.database_url());
+    pqxx::work tx(connection);
+    tx.exec("SELECT set_config('postern.tenant_id', " + tx.quote(tenant.name) + ", true)");
+    const auto rows = tx.exec(
+        "SELECT count(*) FROM postern.wrapped_answer a JOIN postern.principal_share p"
+        " USING (tenant_id, owner_issuer, owner_subject, share_id)"
+        " WHERE owner_subject = 'alice'");
+    EXPECT_STREQ(rows[0][0].c_str(), "2");
+  }
+  ASSERT_THAT(tenant.erase("alice", tenant.admin), HasStatus(200));
+  for (const auto& token : hers) {
+    EXPECT_THAT(vault(token, "PUT", "sys/wrapping/unwrap"), HasStatus(400));
+  }
+  EXPECT_THAT(vault(admins, "PUT", "sys/wrapping/unwrap"), HasStatus(200));
 }
 
 TEST(ServiceErasure, AUserErasesWhatIsTheirOwnAndNobodyElses) {

@@ -40,6 +40,7 @@
 #include "vault/rotation.h"
 #include "vault/share_errors.h"
 #include "vault/share_store.h"
+#include "vault/wrapping.h"
 
 namespace postern::test {
 namespace {
@@ -158,8 +159,27 @@ struct Replica : StoreSet {
     return rotation.rewrap(tenant, [](const vault::Rotation::Progress&) {});
   }
 
+  /// Has an answer wait, and names it.
+  Result<crypto::Hash256> wrap(const TenantId& tenant, const Owner& owner,
+                               const std::string& maker) {
+    auto record = event(tenant, "vault.wrap");
+    POSTERN_TRY(const auto made,
+                wrapping.wrap(tenant, owner, maker, "x", std::chrono::hours(1),
+                              Plaintext(SecureBuffer::copy_of("the answer")), record));
+    return made.answer.token_hash;
+  }
+  /// Opens one that waits, and leaves it there.
+  Result<std::string> answer(const TenantId& tenant, const crypto::Hash256& token_hash) {
+    POSTERN_TRY(const auto row, answers.find(tenant, token_hash, kClock.now()));
+    POSTERN_TRY(const auto opened, keyring.unwrap_private(tenant, row.owner, vault::kWrappedAnswer,
+                                                          vault::box_id(row), row.sealed));
+    return opened.expose([](ByteView bytes) { return std::string(as_text(bytes)); });
+  }
+
   vault::ShareStore* shares;
   vault::Envelope envelope{keyring};
+  storage::PostgresWrappingStore answers{database, log};
+  vault::Wrapping wrapping{keyring, answers, kClock};
   storage::PostgresRotationStore rotation_store{database, log};
   vault::Rotation rotation{rotation_store, keyring, kClock, {0, 3, {}, {}}};  // small batches
   storage::PostgresErasureStore erasure_store{database, log};
@@ -475,6 +495,142 @@ TEST_F(ErasureInTheDatabase, AnswersThatWaitWrappedGoToo) {
     EXPECT_TRUE(storage::is_being_erased(late.error())) << late.error().diagnostic;
   }
   for (const auto& maker : others) EXPECT_TRUE(wrap(acme_, maker).ok()) << maker;
+}
+
+class AnswersOfTheErased : public ErasureInTheDatabase {
+ protected:
+  /// Of alice, by herself and by a client; and of others.
+  struct Waiting {
+    std::vector<crypto::Hash256> hers, others;
+  };
+  static Waiting wrapped(Replica& replica, const TenantId& tenant) {
+    const auto alice = Owner::principal(kAlice), bob = Owner::principal(kBob);
+    return {{replica.wrap(tenant, alice, "user https://idp.example alice").value(),
+             replica.wrap(tenant, alice, "client gw-01 for https://idp.example alice").value()},
+            {replica.wrap(tenant, bob, "user https://idp.example bob").value(),
+             replica.wrap(tenant, Owner::tenant(), "operator").value()}};
+  }
+  static int opened(Replica& replica, const TenantId& tenant,
+                    const std::vector<crypto::Hash256>& waiting) {
+    int count = 0;
+    for (const auto& hash : waiting) {
+      const auto answer = replica.answer(tenant, hash);
+      if (!answer.ok()) continue;
+      EXPECT_EQ(answer.value(), "the answer");
+      ++count;
+    }
+    return count;
+  }
+  std::string without_share(const TenantId& tenant) {
+    return scalar("SELECT count(*) FROM wrapped_answer WHERE share_id IS NULL AND tenant_id = '" +
+                  tenant.str() + "'");
+  }
+};
+
+TEST_F(AnswersOfTheErased, ADumpOfWhileTheyWaitedAndTheRootKeyOpenNothing) {
+  const auto waiting = wrapped(replica_, acme_);
+  const auto begun = restored(dump());
+  ASSERT_TRUE(replica_.rotation.rotate_tenant(acme_).ok());
+  ASSERT_EQ(replica_.rewrap(acme_).value().left, 0u);
+  const auto moved = restored(dump());
+  ASSERT_EQ(opened(replica_, acme_, waiting.hers), 2);
+  for (const auto* copy : {&begun, &moved}) {
+    Replica control(**copy, root_key_, &shares_);
+    ASSERT_EQ(opened(control, acme_, waiting.hers), 2) << "while the share is there";
+  }
+
+  const auto erasure = replica_.erase(acme_, kAlice).value().erasure;
+  ASSERT_TRUE(erasure.done_at);
+  EXPECT_EQ(claims(erasure.statement).at("backups").at("covered"), true);
+  for (const auto* copy : {&begun, &moved}) {
+    Replica thief(**copy, root_key_, &shares_);
+    EXPECT_EQ(opened(thief, acme_, waiting.hers), 0);
+    EXPECT_EQ(opened(thief, acme_, waiting.others), 2);
+    EXPECT_TRUE(vault::is_share_destroyed(thief.answer(acme_, waiting.hers[0]).error()));
+    for (const auto* attempt :
+         {"share_id = NULL",
+          "share_id = (SELECT share_id FROM principal_share p WHERE p.owner_subject = 'bob'"
+          " AND p.tenant_id = w.tenant_id)",
+          "owner_subject = 'bob'", "share_id = NULL, owner_issuer = '', owner_subject = ''"}) {
+      scalar(**copy, std::string("SET session_replication_role = replica;"
+                                 "UPDATE wrapped_answer w SET ") +
+                         attempt + " WHERE maker LIKE '% alice'");
+      EXPECT_EQ(opened(thief, acme_, waiting.hers), 0) << attempt;
+    }
+  }
+}
+
+TEST_F(AnswersOfTheErased, WhoHasNothingElseIsErasedAsWell) {
+  const Principal carol{"https://idp.example", "carol"};
+  const auto hers = replica_.wrap(acme_, Owner::principal(carol), "user https://idp.example carol");
+  ASSERT_TRUE(hers.ok());
+  const auto copy = restored(dump());
+  const auto erasure = replica_.erase(acme_, carol).value().erasure;
+  ASSERT_TRUE(erasure.done_at);
+  EXPECT_EQ(erasure.shares, 1u);
+  EXPECT_EQ(code_of(replica_.answer(acme_, hers.value())), ErrorCode::NotFound);
+  Replica thief(*copy, root_key_, &shares_);
+  EXPECT_FALSE(thief.answer(acme_, hers.value()).ok());
+}
+
+TEST_F(AnswersOfTheErased, ThoseFromBeforeThereWasAShareStoreOpenAndAreMovedUnderShares) {
+  Replica plain(database_, root_key_, nullptr);
+  const auto tenant = plain.add_tenant();
+  const auto waiting = wrapped(plain, tenant);
+  ASSERT_EQ(without_share(tenant), "4");
+  Replica replica(database_, root_key_, &shares_);
+  EXPECT_EQ(opened(replica, tenant, waiting.hers), 2);
+  ASSERT_TRUE(replica.rotation.rotate_tenant(tenant).ok());
+  const auto moved = replica.rewrap(tenant);
+  ASSERT_TRUE(moved.ok()) << moved.error().diagnostic;
+  ASSERT_EQ(moved.value().left, 0u);
+  EXPECT_EQ(without_share(tenant), "1") << "the operator's";
+  EXPECT_EQ(opened(replica, tenant, waiting.hers), 2);
+  const auto after = restored(dump());
+  ASSERT_TRUE(replica.erase(tenant, kAlice).value().erasure.done_at);
+  Replica thief(*after, root_key_, &shares_);
+  EXPECT_EQ(opened(thief, tenant, waiting.hers), 0);
+}
+
+TEST_F(AnswersOfTheErased, CopiesAreSaidToBeCoveredFromWhenTheLastOneWithoutAShareWent) {
+  // As the release before stores them: who it is for is in the name of the maker alone.
+  const auto long_ago = kClock.now() - std::chrono::hours(48);
+  scalar("UPDATE principal_share SET created_at = now() - interval '2 days' RETURNING 1");
+  const auto hash = replica_.wrap(acme_, Owner::tenant(), "user https://idp.example alice").value();
+  const auto before = kClock.now();
+  ASSERT_TRUE(replica_.answers
+                  .take(acme_, hash, kClock.now(),
+                        [](const auto&) { return std::optional<vault::WrappedAnswer>(); }, {})
+                  .ok());
+  EXPECT_GE(*replica_.erase(acme_, kAlice).value().erasure.covered_since, before);
+  EXPECT_LE(*replica_.erase(acme_, kBob).value().erasure.covered_since,
+            long_ago + std::chrono::hours(1))
+      << "nothing of his was ever without";
+}
+
+TEST_F(AnswersOfTheErased, NoneIsStoredUnderAShareThatIsNotTheirs) {
+  const auto insert = [&](const std::string& subject, const std::string& share) {
+    return refused(
+        "INSERT INTO wrapped_answer (tenant_id, token_hash, accessor, maker, creation_path,"
+        " created_at, expires_at, kek_version, sealed, owner_issuer, owner_subject, share_id)"
+        " VALUES ('" +
+        acme_.str() +
+        "', decode(repeat('01', 32), 'hex'), 'a', 'm', 'p', now(), 'infinity', 1,"
+        " decode('00', 'hex'), 'https://idp.example', '" +
+        subject + "', " + share + ")");
+  };
+  const auto alices = "(SELECT share_id FROM principal_share" + of_alice() + ")";
+  EXPECT_EQ(insert("alice", alices), "");
+  EXPECT_EQ(insert("bob", alices), "SHR01");
+  EXPECT_EQ(insert("alice", "decode(repeat('02', 32), 'hex')"), "SHR01");
+}
+
+TEST_F(AnswersOfTheErased, WithTheShareStoreAwayNoneBeginsToWait) {
+  shares_.away = true;
+  Replica cold(database_, root_key_, &shares_);
+  EXPECT_EQ(code_of(cold.wrap(acme_, Owner::principal(kAlice), "user https://idp.example alice")),
+            ErrorCode::KeyUnavailable);
+  EXPECT_EQ(scalar("SELECT count(*) FROM wrapped_answer"), "0");
 }
 
 TEST_F(ErasureInTheDatabase, AskedAgainItIsTheSameErasure) {

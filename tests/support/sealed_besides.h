@@ -43,8 +43,8 @@ class SealedBesides {
     auto event = record();
     const auto wrapped =
         made(vault::Wrapping(stores.keyring, answers, clock_)
-                 .wrap(tenant_, "maker", "sys/wrapping/wrap", std::chrono::hours(1),
-                       Plaintext(SecureBuffer::copy_of(kText)), event));
+                 .wrap(tenant_, Owner::tenant(), "maker", "sys/wrapping/wrap",
+                       std::chrono::hours(1), Plaintext(SecureBuffer::copy_of(kText)), event));
     token_hash_ = wrapped.answer.token_hash;
   }
 
@@ -67,8 +67,8 @@ class SealedBesides {
 
     storage::PostgresWrappingStore answers(stores.database, stores.log);
     const auto answer = made(answers.find(tenant_, token_hash_, clock_.now()));
-    if (is_text(stores.keyring.unwrap_private(tenant_, vault::kWrappedAnswer, vault::box_id(answer),
-                                              answer.sealed))) {
+    if (is_text(stores.keyring.unwrap_private(tenant_, answer.owner, vault::kWrappedAnswer,
+                                              vault::box_id(answer), answer.sealed))) {
       out.insert("wrapped answer");
     }
     return out;

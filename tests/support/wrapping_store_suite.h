@@ -98,6 +98,8 @@ TEST_P(WrappingStoreSuite, WhatIsAddedIsFoundAsItIsAndTakenOnce) {
     EXPECT_EQ(found.value().expires_at, kNow + kSoon);
     EXPECT_EQ(found.value().token_hash, hash("one"));
     EXPECT_EQ(found.value().sealed.kek_version, KekVersion{1});
+    EXPECT_EQ(found.value().sealed.share, std::nullopt);
+    EXPECT_EQ(found.value().owner, Owner::tenant());
   }
   EXPECT_EQ(take(a_, "one"), "box of one");
   EXPECT_EQ(take(a_, "one"), "NotFound");

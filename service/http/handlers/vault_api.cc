@@ -111,6 +111,11 @@ std::string maker_of(const Caller& caller) {
   return "operator";
 }
 
+/// What a user has wrapped, or a client reads for them, is theirs.
+Owner owner_of(const Caller& caller) {
+  return caller.user ? Owner::principal(caller.user->principal) : Owner::tenant();
+}
+
 /// The path below `v1/`, as it was sent.
 std::string creation_path(const Request& request) {
   constexpr std::string_view kBegin = "/v1/";
@@ -122,9 +127,10 @@ std::string creation_path(const Request& request) {
 /// with it.
 Result<Done> wrapped(const VaultCall& call, const Done& done, std::chrono::seconds ttl) {
   POSTERN_TRY(const auto made,
-              call.services.wrapping->wrap(
-                  call.tenant(), maker_of(call.caller), creation_path(call.request), ttl,
-                  Plaintext(SecureBuffer::copy_of(done.reply.body())), call.record));
+              call.services.wrapping->wrap(call.tenant(), owner_of(call.caller),
+                                           maker_of(call.caller), creation_path(call.request), ttl,
+                                           Plaintext(SecureBuffer::copy_of(done.reply.body())),
+                                           call.record));
   return Done{wrap_reply(call.request, made), Done::Recorded::InStore};
 }
 

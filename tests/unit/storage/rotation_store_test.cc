@@ -477,7 +477,7 @@ TEST_F(KeyRotation, AnswersThatWaitWrappedAreMovedAndTaken) {
   for (int i = 0; i < 7; ++i) {
     auto event = record;
     const auto made =
-        wrapping.wrap(a_, "operator", "sys/wrapping/wrap", std::chrono::hours(1),
+        wrapping.wrap(a_, Owner::tenant(), "operator", "sys/wrapping/wrap", std::chrono::hours(1),
                       Plaintext(SecureBuffer::copy_of("answer " + std::to_string(i))), event);
     ASSERT_TRUE(made.ok());
     tokens.push_back(
@@ -502,7 +502,7 @@ TEST_F(KeyRotation, AnswersThatWaitWrappedAreMovedAndTaken) {
   // Wrapped by who has not heard of the new key: it is under the new one all the same.
   auto event = record;
   ASSERT_TRUE(wrapping
-                  .wrap(a_, "operator", "x", std::chrono::hours(1),
+                  .wrap(a_, Owner::tenant(), "operator", "x", std::chrono::hours(1),
                         Plaintext(SecureBuffer::copy_of("late")), event)
                   .ok());
   const auto progress = rotator_.rewrap(a_);
@@ -637,10 +637,7 @@ TEST_F(KeyRotation, AReleaseWaitsForNoLockOfARewrap) {
       if (++rows == 3) release();
       return vault::WrappedDek{to, share, Bytes(105)};
     }
-    Result<vault::Keyring::WrappedPrivateKey> box(std::string_view, const std::string&,
-                                                  const std::string&,
-                                                  const vault::Keyring::WrappedPrivateKey&,
-                                                  KekVersion) override {
+    Result<vault::Keyring::OwnedPrivateKey> box(std::string_view, const Box&, KekVersion) override {
       return fail(ErrorCode::Internal, "");
     }
     audit::Event event(KekVersion, const Moved&) override {

@@ -41,7 +41,7 @@ TEST(PostgresWrappingStore, WhoAddsOneClearsAwayWhatExpiredOfTheTenant) {
   const auto wrap = [&](const TenantId& of) {
     audit::Event record{of, clock.now(), "vault.wrap", {}, "r", {}};
     return wrapping
-        .wrap(of, "operator", "sys/wrapping/wrap", std::chrono::minutes(1),
+        .wrap(of, Owner::tenant(), "operator", "sys/wrapping/wrap", std::chrono::minutes(1),
               Plaintext(SecureBuffer::copy_of("{}")), record)
         .ok();
   };

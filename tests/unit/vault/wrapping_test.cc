@@ -57,7 +57,7 @@ struct WrappingTest : ::testing::Test {
   }
   Result<vault::Wrapping::Made> wrap(const std::string& text, std::chrono::seconds ttl = 60s) {
     auto record = record_of(acme);
-    return wrapping.wrap(acme, "client gw", "secret/data/db", ttl,
+    return wrapping.wrap(acme, Owner::tenant(), "client gw", "secret/data/db", ttl,
                          Plaintext(SecureBuffer::copy_of(text)), record);
   }
   static std::string text_of(const BearerToken& token) {
