@@ -593,6 +593,17 @@ TEST(VaultWrapping, AReadWaitsForWhoHasTheTokenAndIsGivenOnce) {
   }
 }
 
+TEST(VaultWrapping, SaysWhatPathWasReadWhateverTheTenantIsCalled) {
+  VaultTenant tenant("v1");
+  ASSERT_THAT(tenant.put("v1/db", {{"v", "the-value"}}), HasStatus(200));
+  const auto path_of = [](const WireReply& reply) { return wrap_info(reply).at("creation_path"); };
+  EXPECT_EQ(path_of(tenant.vault("GET", "secret/data/v1/db", nullptr, kFiveMinutes)),
+            "secret/data/v1/db");
+  Pairs headers{{"X-Vault-Token", tenant.admin}, {"X-Vault-Namespace", "v1"}};
+  headers.push_back(kFiveMinutes.front());
+  EXPECT_EQ(path_of(tenant.ask("GET", "/v1/secret/data/v1/db", headers)), "secret/data/v1/db");
+}
+
 TEST(VaultWrapping, AnyObjectIsWrappedAndWrappedAnew) {
   VaultTenant tenant("vault-wrap-any");
   const Json data{{"a", "b"}, {"n", 1}, {"deep", {{"x", nullptr}}}};

@@ -120,7 +120,9 @@ Owner owner_of(const Caller& caller) {
 std::string creation_path(const Request& request) {
   constexpr std::string_view kBegin = "/v1/";
   const std::string_view path = request.path;
-  return std::string(path.substr(path.find(kBegin) + kBegin.size(), 1000));
+  // A tenant may be called `v1` as well.
+  const auto after_tenant = path.starts_with("/t/") ? path.find('/', 3) : 0;
+  return std::string(path.substr(path.find(kBegin, after_tenant) + kBegin.size(), 1000));
 }
 
 /// The answer waits; what goes out is the token. The record of the call is committed
