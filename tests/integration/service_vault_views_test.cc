@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/clock.h"
+#include "crypto/random.h"
 #include "support/mtls_fixture.h"
 #include "support/service_fixture.h"
 
@@ -402,6 +404,61 @@ TEST(VaultViews, AClientLogsInForItselfOrForItsUserByWhatItShows) {
       EXPECT_THAT(reply.body, Not(HasSubstr("of-alice"))) << path;
     }
   }
+}
+
+TEST(VaultViews, AnAssertionOfItsOwnProvesTheClientOnce) {
+  ViewsTenant tenant("views-asserted");
+  const Idp keyed("keyed"), stranger("keyed");
+  tenant.manifest["settings"]["vault_api"]["clients"] = {"gw-01", "keyed"};
+  tenant.manifest["clients"].push_back(
+      {{"id", "keyed"},
+       {"grants", {"client_credentials", "token-exchange"}},
+       {"audiences", {"gw-01"}},
+       {"backends", {"*"}},
+       {"scopes", {"*"}},
+       {"authentication", {{"method", "private_key_jwt"}, {"jwks", keyed.jwks()}}}});
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  const auto assertion = [&](const Idp& by) {
+    return by.sign({{"iss", "keyed"},
+                    {"sub", "keyed"},
+                    {"aud", std::string(kBaseUrlOfTests) + "/t/" + tenant.name},
+                    {"jti", crypto::random_id()},
+                    {"exp", seconds_of(SystemClock().now() + 60s)}});
+  };
+  const auto alone = [&](const std::string& proof) {
+    return tenant.login_with({{"role", "keyed"}, {"jwt", proof}});
+  };
+  const auto for_alice = [&](const std::string& proof) {
+    return tenant.login_with(
+        {{"role", "keyed"},
+         {"jwt", tenant.alice()},
+         {"client_assertion", proof},
+         {"client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}});
+  };
+  const auto first = assertion(keyed), second = assertion(keyed);
+  const auto by_itself = alone(first);
+  ASSERT_THAT(by_itself, HasStatus(200));
+  auto auth = json_of(by_itself).at("auth");
+  EXPECT_EQ(auth.at("policies"), Json({"client"}));
+  EXPECT_EQ(auth.at("metadata").at("client"), "keyed");
+  EXPECT_THAT(tenant.as(auth.at("client_token"), "GET", "auth/token/lookup-self"), HasStatus(200));
+  const auto for_user = for_alice(second);
+  ASSERT_THAT(for_user, HasStatus(200));
+  auth = json_of(for_user).at("auth");
+  EXPECT_EQ(auth.at("policies"), Json({"views"}));
+  EXPECT_EQ(tenant.value(auth.at("client_token"), "alice/github"), "of-alice");
+
+  const auto expect_refused = [](const WireReply& reply) {
+    EXPECT_EQ(reply.status, 403);
+    EXPECT_EQ(json_of(reply), Json({{"errors", {"client authentication failed"}}}));
+  };
+  for (const auto& used : {first, second}) {
+    expect_refused(alone(used));
+    expect_refused(for_alice(used));
+  }
+  expect_refused(alone(assertion(stranger)));
+  expect_refused(for_alice(assertion(stranger)));
+  EXPECT_THAT(alone(assertion(keyed)), HasStatus(200)) << "another one";
 }
 
 TEST(VaultViews, ACertificateProvesTheClient) {
