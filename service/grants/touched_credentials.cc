@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <charconv>
 #include <functional>
+#include <map>
 #include <set>
 
 #include "core/time_format.h"
 #include "token/json.h"
+#include "vault/wrapping.h"
 
 namespace postern::grants {
 namespace {
@@ -81,22 +83,62 @@ bool counts(const Json& event, const Json& fields) {
 /// Sessions of Vault's API that were used, by their ids.
 using Sessions = std::set<std::string, std::less<>>;
 
+/// Answers that waited wrapped and were given away, or passed on, by the id of what waited;
+/// the credential is named where they were read, which is before.
+class Unwrapped {
+ public:
+  /// Follows one back. @param since  of what a suspect does; earlier is none of theirs.
+  /// @return when a suspect was given what this record reads, if one was.
+  std::optional<sys_seconds> follow(const Json& event, const Json& fields, sys_seconds at,
+                                    bool is_suspects, sys_seconds since) {
+    const auto wrapped = text_of(fields, "wrapped");
+    const auto action = text_of(event, "action");
+    if (wrapped.empty() || action == "vault.wrapping_lookup") return std::nullopt;
+    const bool is_rewrap = action == "vault.rewrap";
+    auto given = is_rewrap ? taken(text_of(fields, "rewrapped")) : std::nullopt;
+    if (!is_rewrap && action != "vault.unwrap") return taken(wrapped);
+    // Who passes one on has the token of what comes in its place.
+    if (is_suspects && at >= since) given = std::max(at, given.value_or(at));
+    if (!given) return std::nullopt;
+    given_.insert_or_assign(wrapped, *given);
+    read_after_ = std::min(read_after_, at - vault::Wrapping::kLongest);
+    return std::nullopt;
+  }
+  /// From when on there may be a read that is looked for.
+  sys_seconds oldest(sys_seconds otherwise) const {
+    return given_.empty() ? otherwise : std::min(otherwise, read_after_);
+  }
+
+ private:
+  std::optional<sys_seconds> taken(const std::string& id) {
+    const auto found = given_.extract(id);
+    return found ? std::optional(found.mapped()) : std::nullopt;
+  }
+
+  std::map<std::string, sys_seconds, std::less<>> given_;
+  sys_seconds read_after_ = sys_seconds::max();
+};
+
 /// Newest first, so a session is in `used` before its login comes, which may say nothing
 /// of what it was used for, and alone has when it ends.
 void take(const Json& event, sys_seconds at, const Suspect& suspect, sys_seconds since,
-          sys_seconds now, Sessions& used, Touched& out) {
+          sys_seconds now, Sessions& used, Unwrapped& unwrapped, Touched& out) {
   const auto fields = event.find("fields");
   if (fields == event.end() || !counts(event, *fields)) return;
   const auto session = text_of(*fields, "session");
   const bool is_suspects = is_of(*fields, suspect);
-  if (!is_suspects && !used.contains(session)) return;
-  if (auto token = token_in(*fields, now)) out.tokens.push_back(std::move(*token));
-  if (!is_suspects) return;
-  if (!session.empty()) used.insert(session);
-  if (const auto key = at >= since ? credential_in(*fields) : std::nullopt) {
+  const auto given = unwrapped.follow(event, *fields, at, is_suspects, since);
+  const bool is_theirs = is_suspects || used.contains(session);
+  if (!is_theirs && !given) return;
+  if (auto token = is_theirs ? token_in(*fields, now) : std::nullopt) {
+    out.tokens.push_back(std::move(*token));
+  }
+  if (is_suspects && !session.empty()) used.insert(session);
+  const auto when = given || !is_suspects || at < since ? given : std::optional(at);
+  if (const auto key = when ? credential_in(*fields) : std::nullopt) {
     auto& touched = out.credentials[*key];
     ++touched.uses;
-    touched.last_at = std::max(touched.last_at, at);
+    touched.last_at = std::max(touched.last_at, *when);
   }
 }
 
@@ -106,6 +148,7 @@ Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const S
                            sys_seconds since, sys_seconds now) {
   Touched out;
   Sessions used;
+  Unwrapped unwrapped;
   audit::Query query;
   query.limit = kPage;
   query.newest_first = true;
@@ -120,8 +163,9 @@ Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const S
       if (!at) continue;
       // Records are in the order of their commits, and so nearly, but not wholly, in time;
       // one from a replica whose clock is wrong says nothing about the others.
-      older = older && *at + std::chrono::minutes(5) < oldest;
-      if (*at >= oldest) take(event.value(), *at, suspect, since, now, used, out);
+      const auto begin = unwrapped.oldest(oldest);
+      older = older && *at + std::chrono::minutes(5) < begin;
+      if (*at >= begin) take(event.value(), *at, suspect, since, now, used, unwrapped, out);
     }
     if (older || records.size() < kPage) return out;
     query.after = records.back().sequence;

@@ -1070,6 +1070,76 @@ TEST_F(ServiceRotation, AnEmergencySaysWhyWhatHasBegunDoesNotGoOn) {
   EXPECT_THAT(item.value("detail", ""), HasSubstr("answered with status 503"));
 }
 
+TEST_F(ServiceRotation, AnEmergencyFindsWhatWasUnwrapped) {
+  tenant.manifest["settings"]["vault_api"] = {{"clients", {"gw-01", "other"}}};
+  tenant.manifest["settings"]["reveal"] = true;
+  auto other = tenant.part("clients", "gw-01");
+  other["id"] = "other";
+  tenant.manifest["clients"].push_back(other);
+  const auto applied = tenant.apply();
+  ASSERT_THAT(applied, HasStatus(200));
+  const std::string secret_of_other =
+      json_of(applied).at("client_secrets").at(0).at("client_secret");
+  for (const auto* name : {"unwrapped", "changed", "passed-on", "looked-up", "waiting"}) {
+    put(std::string("/credentials/") + name, {{"fields", {{"token", "of-the-tenant"}}}});
+  }
+  const auto vault = [&](const char* method, const std::string& path, const std::string& token,
+                         const Json& body = nullptr, Pairs headers = {}) {
+    if (!token.empty()) headers.emplace_back("X-Vault-Token", token);
+    return tenant.ask(method, "/t/rotating/v1/" + path, headers, body.is_null() ? "" : body.dump());
+  };
+  const auto log_in = [&](const char* client, const std::string& secret) -> std::string {
+    const auto reply =
+        vault("POST", "auth/approle/login", "", {{"role_id", client}, {"secret_id", secret}});
+    return json_of(reply).at("auth").at("client_token");
+  };
+  const auto suspect = log_in("gw-01", tenant.secret), nobody = log_in("other", secret_of_other);
+  const auto use = [&](const std::string& how, const std::string& who, const std::string& token) {
+    const auto reply = vault("POST", "sys/wrapping/" + how, who, {{"token", token}});
+    EXPECT_THAT(reply, HasStatus(200)) << how;
+    return json_of(reply);
+  };
+  const auto token_in = [](const Json& answer) -> std::string {
+    return answer.at("wrap_info").at("token");
+  };
+  const auto wrapped = [&](const std::string& name) {
+    const auto reply =
+        vault("GET", "secret/data/" + name, tenant.admin, nullptr, {{"X-Vault-Wrap-TTL", "5m"}});
+    EXPECT_THAT(reply, HasStatus(200));
+    return token_in(json_of(reply));
+  };
+  use("unwrap", suspect, wrapped("unwrapped"));
+  // Changed by somebody else, twice, before the suspect had it.
+  auto token = token_in(use("rewrap", nobody, wrapped("changed")));
+  token = token_in(use("rewrap", tenant.admin, token));
+  use("unwrap", suspect, token);
+  // Whoever changed it has the token, and unwraps without saying who.
+  token = token_in(use("rewrap", suspect, wrapped("passed-on")));
+  EXPECT_THAT(vault("POST", "sys/wrapping/unwrap", token), HasStatus(200));
+  // None of the suspect's.
+  token = wrapped("looked-up");
+  use("lookup", suspect, token);
+  use("unwrap", nobody, token);
+  wrapped("waiting");
+
+  const auto found = [&](const std::string& client) {
+    std::vector<std::string> names;
+    const auto answer = json_of(tenant.api("POST", "/emergency", tenant.admin,
+                                           {{"client", client},
+                                            {"since", "2020-01-01T00:00:00Z"},
+                                            {"action", "disable"},
+                                            {"dry_run", true},
+                                            {"reason", "a drill"}}));
+    for (const auto& item : answer.at("items")) {
+      EXPECT_EQ(item.at("uses"), 1);
+      names.push_back(item.at("name"));
+    }
+    return names;
+  };
+  EXPECT_THAT(found("gw-01"), ElementsAre("changed", "passed-on", "unwrapped"));
+  EXPECT_THAT(found("other"), ElementsAre("changed", "looked-up"));
+}
+
 TEST_F(ServiceRotation, AnEmergencyOfABackendFindsWhatVaultsApiShowed) {
   tenant.manifest["settings"]["vault_api"] = {{"clients", {"gw-01"}}};
   ASSERT_THAT(tenant.apply(), HasStatus(200));
