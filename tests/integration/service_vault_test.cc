@@ -1189,6 +1189,38 @@ struct TransitTenant : LoginTenant {
   std::string client, pod;
 };
 
+TEST(VaultTransit, IsAMountOfWhoeverMayUseIt) {
+  TransitTenant tenant("transit-mount");
+  const auto alice = tenant.user_token("alice");
+  const std::string ui = "sys/internal/ui/mounts";
+  for (const auto& who : {tenant.admin, tenant.client, tenant.pod}) {
+    const auto mounts = json_of(tenant.as(who, "GET", "sys/mounts"));
+    EXPECT_EQ(mounts.at("data").at("transit/").at("type"), "transit");
+    EXPECT_EQ(mounts.at("transit/"), mounts.at("data").at("transit/"));
+    EXPECT_EQ(mounts.at("data").at("secret/").at("type"), "kv");
+    EXPECT_EQ(json_of(tenant.as(who, "GET", ui)).at("data").at("secret").at("transit/").at("type"),
+              "transit");
+    for (const auto* path : {"/transit", "/transit/", "/transit/keys/orders"}) {
+      const auto data = json_of(tenant.as(who, "GET", ui + path)).at("data");
+      EXPECT_EQ(data.at("path"), "transit/") << path;
+      EXPECT_EQ(data.at("type"), "transit") << path;
+    }
+  }
+  EXPECT_THAT(tenant.vault("GET", ui + "/transits"), IsVaultError(403));
+  const auto expect_none = [&](const std::string& who) {
+    EXPECT_EQ(json_of(tenant.as(who, "GET", "sys/mounts")).at("data").size(), 1u);
+    EXPECT_EQ(json_of(tenant.as(who, "GET", ui)).at("data").at("secret").size(), 1u);
+    EXPECT_THAT(tenant.as(who, "GET", ui + "/transit/keys"), IsVaultError(403));
+  };
+  expect_none(alice);
+  tenant.manifest["settings"]["vault_api"]["transit"]["rules"].erase(1);
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  expect_none(tenant.pod);
+  tenant.manifest["settings"]["vault_api"].erase("transit");
+  ASSERT_THAT(tenant.apply(), HasStatus(200));
+  expect_none(tenant.admin);
+}
+
 TEST(VaultTransit, IsOffUntilTheTenantSaysSo) {
   LoginTenant tenant("transit-off");
   for (const auto& [method, path] : Pairs{{"GET", "transit/keys/orders"},

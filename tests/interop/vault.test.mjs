@@ -240,7 +240,7 @@ describe('hvac', () => {
       health: false,
       head: 200,
       sealed: false,
-      mounts: ['secret/'],
+      mounts: ['secret/', 'transit/'],
       first: 1,
       conflict: { errors: ['check-and-set parameter did not match the current version'] },
       second: 2,

@@ -1,7 +1,10 @@
-#include "core/time_format.h"
+#include <algorithm>
+#include <string>
+#include <utility>
+
 #include "http/handlers/vault_api.h"
 
-/// `sys` of the Vault subset: how the service is, and which mount there is.
+/// `sys` of the Vault subset: how the service is, and which mounts there are.
 namespace postern::http {
 namespace {
 
@@ -44,25 +47,41 @@ Result<Answer> seal_status(const Services& services) {
                                  {"storage_type", "postgresql"}})};
 }
 
-std::string mount_of(const VaultCall& call) {
-  return call.snapshot.settings().vault()->mount + '/';
-}
-
-Json mount_json() {
-  return {{"type", "kv"},
-          {"description", "stored credentials"},
+Json mount_json(const char* type, const char* description, Json options) {
+  return {{"type", type},
+          {"description", description},
           {"accessor", ""},
           {"uuid", ""},
           {"config", {{"default_lease_ttl", 0}, {"max_lease_ttl", 0}, {"force_no_cache", false}}},
-          {"options", {{"version", "2"}}},
+          {"options", std::move(options)},
           {"local", false},
           {"seal_wrap", false},
           {"external_entropy_access", false}};
 }
 
+bool may_use_transit(const VaultCall& call) {
+  const auto& transit = call.snapshot.settings().vault()->transit;
+  if (!transit) return false;
+  if (is_admin(call.caller)) return true;
+  return call.caller.kind == Kind::Client &&
+         std::any_of(transit->rules.begin(), transit->rules.end(), [&](const auto& rule) {
+           return rule.clients.contains(call.caller.session.client);
+         });
+}
+
+/// Those that this caller may use, by their paths.
+Json mounts_of(const VaultCall& call) {
+  Json mounts{{call.snapshot.settings().vault()->mount + '/',
+               mount_json("kv", "stored credentials", {{"version", "2"}})}};
+  if (may_use_transit(call)) {
+    mounts["transit/"] = mount_json("transit", "keys that do not leave", nullptr);
+  }
+  return mounts;
+}
+
 Result<Done> mounts(const VaultCall& call) {
   POSTERN_CHECK(Query::none(call.request));
-  const Json mounted{{mount_of(call), mount_json()}};
+  const auto mounted = mounts_of(call);
   auto body = vault_body(call.request, mounted);
   body.update(mounted);  // older clients read them beside `data`
   return Done{json_reply(200, body)};
@@ -70,20 +89,21 @@ Result<Done> mounts(const VaultCall& call) {
 
 Result<Done> visible_mounts(const VaultCall& call) {
   POSTERN_CHECK(Query::none(call.request));
-  return Done{vault_reply(
-      call.request, {{"auth", Json::object()}, {"secret", {{mount_of(call), mount_json()}}}})};
+  return Done{vault_reply(call.request, {{"auth", Json::object()}, {"secret", mounts_of(call)}})};
 }
 
 /// By which mount a path is served: what Vault's command asks before each `kv`.
 Result<Done> mount_of_path(const VaultCall& call) {
   POSTERN_CHECK(Query::none(call.request));
-  const auto mount = mount_of(call);
-  if (!(call.parameters.at(0) + '/').starts_with(mount)) {
-    return fail(ErrorCode::Forbidden, "no mount of this tenant serves this path");
+  const auto path = call.parameters.at(0) + '/';
+  const auto all = mounts_of(call);
+  for (const auto& [mount, facts] : all.items()) {
+    if (!path.starts_with(mount)) continue;
+    auto json = facts;
+    json["path"] = mount;
+    return Done{vault_reply(call.request, std::move(json))};
   }
-  auto json = mount_json();
-  json["path"] = mount;
-  return Done{vault_reply(call.request, std::move(json))};
+  return fail(ErrorCode::Forbidden, "no mount of this tenant serves this path");
 }
 
 }  // namespace
