@@ -183,6 +183,90 @@ class Keys : public ::testing::Test {
 
 // ---- missing, wrong, put right ----
 
+TEST_F(Keys, WithoutARootKeyVaultsClientsAreToldThatItIsSealed) {
+  const auto ask = [&](const char* method, const std::string& path) {
+    return http_ask(service_.port(), method, "/v1/sys/" + path);
+  };
+  const auto right = read_text(root_key());
+  service_.stop();
+  fs::remove(root_key());
+  service_.start();
+  // As Go's client asks: it takes what is from 400 on for an error.
+  const std::string of_go =
+      "health?drsecondarycode=299&performancestandbycode=299&sealedcode=299"
+      "&standbycode=299&uninitcode=299";
+  const std::vector<std::pair<std::string, int>> expected{{"health", 503},
+                                                          {of_go, 299},
+                                                          {"health?standbyok=true", 503},
+                                                          {"health?activecode=299", 503},
+                                                          {"health?sealedcode=200", 200}};
+  for (const auto& [path, status] : expected) {
+    const auto reply = ask("GET", path);
+    EXPECT_EQ(reply.status, status) << path;
+    const auto body = json_of(reply);
+    EXPECT_EQ(body.at("sealed"), true) << path;
+    EXPECT_EQ(body.at("standby"), false) << path;
+    EXPECT_EQ(body.at("initialized"), true) << path;
+    const auto head = ask("HEAD", path);
+    EXPECT_EQ(head.status, status) << path;
+    EXPECT_EQ(head.body, "") << path;
+  }
+  EXPECT_EQ(json_of(ask("GET", "seal-status")).at("sealed"), true);
+  EXPECT_EQ(ask("HEAD", "seal-status").status, 200);
+  for (const auto* query :
+       {"sealedcode=", "sealedcode=x", "sealedcode=99", "sealedcode=600", "sealedcode=+299",
+        "sealedcode=299.0", "sealedcode=4294967596", "sealedcode=299&sealedcode=299",
+        // Of these a reply has no body.
+        "sealedcode=100", "activecode=204", "standbycode=304", "uninitcode=0", "standbyok=perhaps",
+        "standbyok=true&standbyok=true", "sealedcode=%zz"}) {
+    EXPECT_EQ(ask("GET", std::string("health?") + query).status, 400) << query;
+    EXPECT_EQ(ask("HEAD", std::string("health?") + query).status, 400) << query;
+  }
+
+  put_root_key(right);
+  until("ok");
+  EXPECT_EQ(ask("GET", of_go).status, 200);
+  EXPECT_EQ(ask("HEAD", "health?activecode=299").status, 299);
+  EXPECT_EQ(json_of(ask("GET", "health")).at("sealed"), false);
+  EXPECT_EQ(json_of(ask("GET", "seal-status")).at("sealed"), false);
+}
+
+TEST_F(Keys, WithoutItsDatabaseVaultsClientsAreToldThatItIsStandby) {
+  const auto ask = [&](const char* method, const std::string& path) {
+    return http_ask(service_.port(), method, "/v1/sys/" + path);
+  };
+  const auto allow_connections = [&](bool allowed) {
+    pqxx::connection connection(shared_postgres().superuser_conninfo());
+    pqxx::nontransaction tx(connection);
+    tx.exec("ALTER DATABASE " + database_.name() + " ALLOW_CONNECTIONS " +
+            (allowed ? "true" : "false"));
+    if (allowed) return;
+    tx.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = " +
+            tx.quote(database_.name()));
+  };
+  EXPECT_EQ(ask("GET", "health").status, 200);
+  allow_connections(false);
+  eventually([&] { return ask("GET", "health").status == 429; }, "standby");
+  const std::vector<std::pair<std::string, int>> expected{
+      {"health?standbycode=299", 299},
+      {"health?sealedcode=299", 429},
+      {"health?standbyok=true", 200},
+      {"health?standbyok", 200},
+      {"health?standbyok=false", 429},
+      {"health?activecode=298", 429},
+      {"health?standbyok=True&activecode=298", 298}};
+  for (const auto& [path, status] : expected) {
+    const auto reply = ask("GET", path);
+    EXPECT_EQ(reply.status, status) << path;
+    EXPECT_EQ(json_of(reply).at("standby"), true) << path;
+    EXPECT_EQ(json_of(reply).at("sealed"), false) << path;
+    EXPECT_EQ(ask("HEAD", path).status, status) << path;
+  }
+  EXPECT_EQ(json_of(ask("GET", "seal-status")).at("sealed"), false);
+  allow_connections(true);
+  eventually([&] { return ask("GET", "health").status == 200; }, "current");
+}
+
 TEST_F(Keys, AMissingRootKeyStartsReleasesNothingAndRecovers) {
   EXPECT_THAT(readyz(), HasStatus(200));
   EXPECT_EQ(json_of(readyz()), (Json{{"status", "ready"},

@@ -1,7 +1,10 @@
 #include <algorithm>
+#include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 
+#include "http/form.h"
 #include "http/handlers/vault_api.h"
 
 /// `sys` of the Vault subset: how the service is, and which mounts there are.
@@ -11,22 +14,64 @@ namespace {
 using token::Json;
 using Kind = Caller::Kind;
 
+/// The status that a caller wants for a state, Vault's otherwise. Go's client asks so, for
+/// it takes 4xx and 5xx for errors. Errors: MalformedRequest.
+Result<int> wanted_status(const Form& query, std::string_view name, int otherwise) {
+  POSTERN_TRY(const auto text, query.optional_single(name));
+  if (!text) return otherwise;
+  int status = 0;
+  for (const char c : *text) {
+    if (c < '0' || c > '9' || status > 99) status = 600;
+    if (status < 600) status = status * 10 + (c - '0');
+  }
+  // With the others a reply has no body, or is none yet: a proxy would take it for the next.
+  const bool has_body =
+      status >= 200 && status <= 599 && status != 204 && status != 205 && status != 304;
+  if (has_body) return status;
+  return fail(ErrorCode::MalformedRequest,
+              std::string(name) + " is a status from 200 to 599 of an answer with a body");
+}
+
+/// As Go reads it; by its name alone it is true. Errors: MalformedRequest.
+Result<bool> wanted_flag(const Form& query, std::string_view name) {
+  static const std::set<std::string_view> yes{"", "1", "t", "T", "true", "TRUE", "True"};
+  static const std::set<std::string_view> no{"0", "f", "F", "false", "FALSE", "False"};
+  POSTERN_TRY(const auto text, query.optional_single(name));
+  if (!text || no.contains(*text)) return false;
+  if (yes.contains(*text)) return true;
+  return fail(ErrorCode::MalformedRequest, std::string(name) + " is true or false");
+}
+
+/// By the parameters of Vault's sys/health; others are passed over.
+Result<int> health_status(const Request& request, bool sealed, bool standby) {
+  POSTERN_TRY(const auto query, Form::parse(request.query, Form::Source::Query));
+  POSTERN_TRY(const auto active, wanted_status(query, "activecode", 200));
+  POSTERN_TRY(const auto when_standby, wanted_status(query, "standbycode", 429));
+  POSTERN_TRY(const auto when_sealed, wanted_status(query, "sealedcode", 503));
+  POSTERN_CHECK(wanted_status(query, "uninitcode", 501));  // which it never is
+  POSTERN_TRY(const bool standby_ok, wanted_flag(query, "standbyok"));
+  if (sealed) return when_sealed;
+  return standby && !standby_ok ? when_standby : active;
+}
+
 /// The same for every tenant and for none: nobody has proven anything.
-Result<Answer> health(const Services& services) {
+Result<Answer> health(const Services& services, const Request& request) {
   const auto is = services.health();
-  const bool well = is.has_root_key && is.current;
-  // Vault's 503 is "sealed"; without a database there is nothing to open either.
-  return Answer{json_reply(well ? 200 : 503,
-                           {{"initialized", true},
-                            {"sealed", !is.has_root_key},
-                            {"standby", is.has_root_key && !is.current},
-                            {"performance_standby", false},
-                            {"replication_performance_mode", "disabled"},
-                            {"replication_dr_mode", "disabled"},
-                            {"server_time_utc", services.clock.now().time_since_epoch().count()},
-                            {"version", is.version},
-                            {"cluster_name", "postern"},
-                            {"cluster_id", ""}})};
+  const bool sealed = !is.has_root_key;
+  // It opens nothing until it knows what is current.
+  const bool standby = !sealed && !is.current;
+  POSTERN_TRY(const int status, health_status(request, sealed, standby));
+  return Answer{
+      json_reply(status, {{"initialized", true},
+                          {"sealed", sealed},
+                          {"standby", standby},
+                          {"performance_standby", false},
+                          {"replication_performance_mode", "disabled"},
+                          {"replication_dr_mode", "disabled"},
+                          {"server_time_utc", services.clock.now().time_since_epoch().count()},
+                          {"version", is.version},
+                          {"cluster_name", "postern"},
+                          {"cluster_id", ""}})};
 }
 
 Result<Answer> seal_status(const Services& services) {
@@ -109,8 +154,9 @@ Result<Done> mount_of_path(const VaultCall& call) {
 }  // namespace
 
 void add_vault_system_endpoints(Router& router, Gate& gate, Services& services) {
-  add_vault_endpoint(router, gate, "GET", "sys/health", Pool::Inline,
-                     [&services](const Request&, bool) { return health(services); });
+  add_vault_endpoint(
+      router, gate, "GET", "sys/health", Pool::Inline,
+      [&services](const Request& request, bool) { return health(services, request); });
   add_vault_endpoint(router, gate, "GET", "sys/seal-status", Pool::Inline,
                      [&services](const Request&, bool) { return seal_status(services); });
   const auto add = [&](const char* method, const char* pattern,
