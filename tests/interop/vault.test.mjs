@@ -346,6 +346,85 @@ describe('requests of', () => {
     assert.equal((await ask('GET', 'auth/token/lookup-self', { token: login.json.auth.client_token })).json.data.type, 'service')
   })
 
+  it("Go's client, which writes by PUT: transit", async () => {
+    const { auth } = (await ask('PUT', 'auth/approle/login', { token: '', body: { role_id: 'gw-01', secret_id: secret } })).json
+    const write = async (path, body = {}, token = auth.client_token) => {
+      const reply = await ask('PUT', `transit/${path}`, { token, body })
+      assert.ok([200, 204].includes(reply.status), `${path}: ${reply.status}`)
+      return reply.json?.data
+    }
+    const mounts = (await ask('GET', 'sys/mounts', { token: auth.client_token })).json.data
+    assert.equal(mounts['transit/'].type, 'transit')
+    const text = Buffer.from('text').toString('base64')
+    await write('keys/go', {}, admin)
+    const { ciphertext } = await write('encrypt/go', { plaintext: text })
+    assert.match(ciphertext, /^vault:v1:/)
+    await write('keys/go/rotate', {}, admin)
+    const again = await write('rewrap/go', { ciphertext })
+    assert.match(again.ciphertext, /^vault:v2:/)
+    await write('keys/go/config', { min_decryption_version: 2, deletion_allowed: true }, admin)
+    assert.equal((await write('decrypt/go', { ciphertext: again.ciphertext })).plaintext, text)
+    assert.equal((await ask('PUT', 'transit/decrypt/go', { token: auth.client_token, body: { ciphertext } })).status, 400)
+    for (const hash of ['', '/sha2-512']) {
+      const { hmac } = await write(`hmac/go${hash}`, { input: text })
+      assert.deepEqual(await write(`verify/go${hash}`, { input: text, hmac }), { valid: true }, hash)
+    }
+    const shown = await write('datakey/plaintext/go')
+    assert.equal((await write('decrypt/go', { ciphertext: shown.ciphertext })).plaintext, shown.plaintext)
+    const hidden = await write('datakey/wrapped/go')
+    assert.equal(hidden.plaintext, undefined)
+    assert.equal(Buffer.from((await write('decrypt/go', { ciphertext: hidden.ciphertext })).plaintext, 'base64').length, 32)
+    await write('keys/go-sign', { type: 'ecdsa-p256' }, admin)
+    await write('keys/go-sign/config', { deletion_allowed: true }, admin)
+    for (const hash of ['', '/sha2-256']) {
+      const { signature } = await write(`sign/go-sign${hash}`, { input: text })
+      assert.deepEqual(await write(`verify/go-sign${hash}`, { input: text, signature }), { valid: true }, hash)
+    }
+    for (const key of ['go', 'go-sign']) {
+      assert.equal((await ask('DELETE', `transit/keys/${key}`)).status, 204, key)
+    }
+  })
+
+  it("Go's client, which writes by PUT: logins and tokens", async () => {
+    const log_in = async (how, body) => {
+      const reply = await ask('PUT', `auth/${how}/login`, { token: '', body })
+      assert.equal(reply.status, 200, how)
+      return reply.json.auth
+    }
+    const approle = () => log_in('approle', { role_id: 'gw-01', secret_id: secret })
+    const alive = async ({ client_token: token }) => (await ask('GET', 'auth/token/lookup-self', { token })).status
+    for (const how of ['jwt', 'kubernetes']) {
+      assert.equal(await alive(await log_in(how, { role: 'pod', jwt: await issuer.token(pod) })), 200, how)
+    }
+    const one = await approle()
+    const other = await approle()
+    const put = (what, body, token = one.client_token) => ask('PUT', `auth/token/${what}`, { token, body })
+    for (const [what, body] of [['renew-self', { increment: 60 }], ['renew', { token: other.client_token }]]) {
+      const renewed = await put(what, body)
+      assert.equal(renewed.status, 200, what)
+      assert.ok(renewed.json.auth.lease_duration > 0, what)
+    }
+    assert.equal((await put('lookup', { token: other.client_token })).json.data.type, 'service')
+    assert.equal((await put('lookup-accessor', { accessor: one.accessor })).json.data.accessor, one.accessor)
+    assert.equal((await put('create', {})).status, 400)
+    assert.equal((await put('revoke', { token: other.client_token })).status, 204)
+    assert.deepEqual([await alive(other), await alive(one)], [403, 200])
+    assert.equal((await put('revoke-accessor', { accessor: one.accessor })).status, 204)
+    assert.equal(await alive(one), 403)
+    const last = await approle()
+    assert.equal((await put('revoke-self', null, last.client_token)).status, 204)
+    assert.equal(await alive(last), 403)
+  })
+
+  it("Go's client, which asks how it is", async () => {
+    // Sys().Health(): it takes 4xx and 5xx for errors.
+    const query = 'uninitcode=299&sealedcode=299&standbycode=299&drsecondarycode=299&performancestandbycode=299'
+    const well = await ask('GET', `sys/health?${query}`, { token: '' })
+    assert.equal(well.status, 200)
+    assert.equal(well.json.sealed, false)
+    assert.equal((await ask('HEAD', `sys/health?${query}&activecode=299`, { token: '' })).status, 299)
+  })
+
   it('vault kv get -wrap-ttl, vault unwrap, vault write sys/wrapping', async () => {
     const wrapped = { headers: { 'X-Vault-Wrap-TTL': '2m0s' } }
     const unwrap = (token, body) => ask('PUT', 'sys/wrapping/unwrap', { token, body })
