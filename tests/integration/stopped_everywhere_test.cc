@@ -113,12 +113,15 @@ std::string outcome(const WireReply& reply) {
     return json.at("status") == "allowed" ? "issued" : "item " + json.value("error", "?");
   }
   if (json.contains("active")) return json.at("active") == true ? "issued" : "inactive";
+  if (json.contains("data") && reply.status == 200) return "issued";
+  if (json.contains("warnings") && json.at("data").is_null()) return "404 and what to do";
+  if (json.contains("errors")) return std::to_string(reply.status) + " errors";
   if (reply.status == 200) return json.contains("access_token") ? "issued" : "nothing";
   const auto name = json.value("error", json.value("type", "?"));
   return std::to_string(reply.status) + " " + name.substr(name.rfind(':') + 1);
 }
 
-enum class Kind { Token, Assertion, Batch, Release, Introspection };
+enum class Kind { Token, Assertion, Batch, Release, Introspection, VaultRead, View, Transit };
 
 /// A way to a token or a stored value, and all that it rests on.
 struct Path {
@@ -157,6 +160,7 @@ class Tenant : public TestTenant {
     issued = json_of(exchange(warm, "files"), "access_token");
     actor = json_of(token({{"grant_type", "client_credentials"}, {"audience", "files"}}),
                     "access_token");
+    begin_sessions();
   }
 
   std::vector<Path> paths() const;
@@ -181,8 +185,31 @@ class Tenant : public TestTenant {
   Json registered;
   std::string warm, opaque, issued;
   std::string actor;  ///< a token of gw-01's own
+  /// Of gw-01 at Vault's API: by itself, and for alice.
+  std::string session, session_for_alice;
+
+  WireReply vault(std::uint16_t port, const char* method, const std::string& path,
+                  const std::string& as, const Json& body = nullptr) const {
+    Pairs headers;
+    if (!as.empty()) headers.emplace_back("X-Vault-Token", as);
+    return http_ask(port, method, "/t/" + name + "/v1/" + path, headers,
+                    body.is_null() ? "" : body.dump());
+  }
 
  private:
+  void begin_sessions() {
+    const auto one = world().one.port();
+    EXPECT_THAT(vault(one, "POST", "secret/data/shared-db", admin, {{"data", {{"url", "db"}}}}),
+                HasStatus(200));
+    EXPECT_THAT(vault(one, "POST", "transit/keys/orders", admin, Json::object()), HasStatus(200));
+    const auto begun = [&](const std::string& method, const Json& login) -> std::string {
+      const auto reply = vault(one, "POST", "auth/" + method + "/login", "", login);
+      EXPECT_THAT(reply, HasStatus(200));
+      return json_of(reply).at("auth").at("client_token");
+    };
+    session = begun("approle", {{"role_id", "gw-01"}, {"secret_id", secret}});
+    session_for_alice = begun("jwt", {{"role", "gw-01"}, {"jwt", warm}, {"client_secret", secret}});
+  }
   void add_issuers() {
     part("issuers", "corp")["token_types"] = {"access_token", "jwt", "jwt_bearer", "id_jag"};
     manifest["issuers"].push_back({{"name", "hydra"},
@@ -220,6 +247,12 @@ class Tenant : public TestTenant {
     add("self-signed",
         {{"method", "self_signed_tls_client_auth"}, {"certificate_sha256", {x5t(world().own)}}});
     add("vouched", {{"method", "tls_client_auth"}, {"tls_subject", {{"dn", "CN=vouched"}}}});
+    manifest["settings"]["vault_api"] = {
+        {"clients", {"gw-01"}},
+        {"views", {{{"path", "mcp-gateway/{sub}"}, {"backend", "github"}}}},
+        {"transit",
+         {{"rules",
+           {{{"clients", {"gw-01"}}, {"keys", {"orders"}}, {"operations", {"encrypt"}}}}}}}};
     manifest["settings"]["registration"] = {
         {"dynamic", true},
         {"client_id_metadata", {world().outside.url(kDocument)}},
@@ -413,6 +446,24 @@ std::vector<Path> Tenant::paths() const {
        [=, this](auto port) {
          return post(port, "/introspect", {{"token", issued}}, as("files-rs"));
        }},
+      // Of a session that has begun: its client's secret proves no more than that.
+      {"Vault's API, read",
+       Kind::VaultRead,
+       {"tenant", "gw-01", "db", "vault", "session"},
+       [=, this](auto port) { return vault(port, "GET", "secret/data/shared-db", session); }},
+      {"Vault's API, view",
+       Kind::View,
+       {"tenant", "corp", "alice", "role", "gw-01", "github", "alice's token", "credential",
+        "vault", "session"},
+       [=, this](auto port) {
+         return vault(port, "GET", "secret/data/mcp-gateway/alice", session_for_alice);
+       }},
+      {"Vault's API, transit",
+       Kind::Transit,
+       {"tenant", "gw-01", "vault", "transit", "session"},
+       [=, this](auto port) {
+         return vault(port, "POST", "transit/encrypt/orders", session, {{"plaintext", ""}});
+       }},
   };
 }
 
@@ -510,21 +561,26 @@ std::vector<Switch> switches() {
       {"on_behalf_of, of our own token", "400 invalid_request"},
       {"batch, of our own token", "422 invalid-token"}};
   const std::string client = "401 invalid_client";
+  const std::string denied = "403 errors", not_there = "404 errors";  // Vault's
   const std::map<Kind, std::string> no_client{{Kind::Token, client},
                                               {Kind::Assertion, client},
                                               {Kind::Batch, "401 invalid-client"},
                                               {Kind::Release, "401 invalid-client"},
-                                              {Kind::Introspection, "inactive"}};
-  const std::map<Kind, std::string> no_token{{Kind::Token, "400 invalid_request"},
-                                             {Kind::Assertion, "400 invalid_grant"},
-                                             {Kind::Batch, "422 invalid-token"},
-                                             {Kind::Release, "422 invalid-token"},
-                                             {Kind::Introspection, "inactive"}};
+                                              {Kind::Introspection, "inactive"},
+                                              {Kind::VaultRead, denied},
+                                              {Kind::View, denied},
+                                              {Kind::Transit, denied}};
+  const std::map<Kind, std::string> no_token{
+      {Kind::Token, "400 invalid_request"}, {Kind::Assertion, "400 invalid_grant"},
+      {Kind::Batch, "422 invalid-token"},   {Kind::Release, "422 invalid-token"},
+      {Kind::Introspection, "inactive"},    {Kind::View, denied}};
   const std::map<Kind, std::string> no_target{{Kind::Token, "400 invalid_target"},
                                               {Kind::Assertion, "400 invalid_target"},
                                               {Kind::Batch, "item invalid_target"},
                                               {Kind::Release, "item invalid_target"},
-                                              {Kind::Introspection, "inactive"}};
+                                              {Kind::Introspection, "inactive"},
+                                              {Kind::VaultRead, denied},
+                                              {Kind::View, not_there}};
   return {
       {"tenant",
        {"tenant"},
@@ -536,7 +592,10 @@ std::vector<Switch> switches() {
         {Kind::Assertion, "404 invalid_request"},
         {Kind::Batch, "401 invalid-client"},
         {Kind::Release, "401 invalid-client"},
-        {Kind::Introspection, "404 invalid_request"}}},
+        {Kind::Introspection, "404 invalid_request"},
+        {Kind::VaultRead, denied},
+        {Kind::View, denied},
+        {Kind::Transit, denied}}},
       {"issuer of JWTs", {"corp"}, disable("issuers", {"corp"}), no_token},
       {"issuer of opaque tokens", {"hydra"}, disable("issuers", {"hydra"}), no_token},
       {"issuer of workloads", {"ci"}, disable("issuers", {"ci"}), no_client},
@@ -602,6 +661,30 @@ std::vector<Switch> switches() {
        no_client},
       {"backend", {"files"}, disable("backends", {"files"}), no_target, void_tokens},
       {"backend with stored credentials", {"github"}, disable("backends", {"github"}), no_target},
+      {"backend with the tenant's credential", {"db"}, disable("backends", {"db"}), no_target},
+      {"Vault's API",
+       {"vault"},
+       [](Tenant& t) {
+         t.manifest["settings"].erase("vault_api");
+         apply(t);
+       },
+       no_client},
+      {"transit",
+       {"transit"},
+       [](Tenant& t) {
+         t.manifest["settings"]["vault_api"].erase("transit");
+         apply(t);
+       },
+       {{Kind::Transit, not_there}}},
+      {"sessions of Vault's API",
+       {"session"},
+       [](Tenant& t) {
+         for (const auto& each : {t.session, t.session_for_alice}) {
+           EXPECT_THAT(t.vault(world().one.port(), "POST", "auth/token/revoke-self", each),
+                       HasStatus(204));
+         }
+       },
+       no_client},
       {"role, its permissions",
        {"role"},
        [](Tenant& t) {
@@ -655,7 +738,8 @@ std::vector<Switch> switches() {
        },
        {{Kind::Token, "400 interaction_required"},
         {Kind::Batch, "item interaction_required"},
-        {Kind::Release, "item interaction_required"}}},
+        {Kind::Release, "item interaction_required"},
+        {Kind::View, "404 and what to do"}}},
       {"user's token, revoked", {"alice's token"}, [](Tenant& t) { t.revoke(t.warm); }, no_token},
       {"opaque token, revoked", {"opaque token"}, [](Tenant& t) { t.revoke(t.opaque); }, no_token},
       {"tokens of ours, revoked",
