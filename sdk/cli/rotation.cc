@@ -5,6 +5,8 @@
 #include <fstream>
 #include <functional>
 #include <iostream>
+#include <limits>
+#include <map>
 #include <sstream>
 #include <thread>
 
@@ -187,30 +189,46 @@ std::string show_command(const Settings& settings, const Json& item) {
                : " --tenant-owned");
 }
 
+/// What was said of each, in the order in which it came; what another search names again is
+/// there once, as it is now, with all of its uses.
+class Items {
+ public:
+  void add(const Json& item) {
+    const auto [at, added] = at_.try_emplace(
+        member(item, "name") + '\n' + owner_of(item) + '\n' + member(item, "owner"), items_.size());
+    if (added) {
+      items_.push_back(item);
+      return;
+    }
+    Json again = item;
+    const auto& before = items_[at->second];
+    if (before.contains("uses")) {
+      again["uses"] = before.value("uses", std::uint64_t{0}) + item.value("uses", std::uint64_t{0});
+      again["last_used_at"] = before.value("last_used_at", std::string());  // newest first
+    }
+    items_[at->second] = std::move(again);
+  }
+  const std::vector<Json>& all() const { return items_; }
+
+ private:
+  std::vector<Json> items_;
+  std::map<std::string, std::size_t> at_;
+};
+
 /// What was done to each, page after page; also what was done before a page that failed.
 /// What has begun is not done: it is said how to follow it, and one that does not go on
 /// counts as refused.
 /// @param nothing  what is said when there is no item
-/// @param look     at each page besides its items
+/// @param look     at each page besides its items; whether something follows the last one
 template <class Ask>
 int each_page(
     const Settings& settings, const std::string& doing, Table table, const char* nothing,
     const Ask& ask, const std::vector<const char*>& columns,
-    const std::function<void(const Json&)>& look = [](const Json&) {}) {
-  std::string lines;
-  std::string cursor;
-  std::vector<std::string> begun;
-  bool refused = false, any = false;
-  const auto show_all = [&] { return print(settings.json ? lines : table.text()); };
-  do {
-    const auto answer = ask(cursor);
-    const auto json = answer.ok() ? sdk::parse_json(answer.value()) : answer.error();
-    if (!json.ok()) {
-      if (!cursor.empty()) static_cast<void>(show_all());
-      return report(json.error(), doing);
-    }
-    look(*json.value());
-    for (const auto& item : json.value()->value("items", Json::array())) {
+    const std::function<bool(const Json&)>& look = [](const Json&) { return false; }) {
+  Items items;
+  const auto show_all = [&] {
+    std::string lines;
+    for (const auto& item : items.all()) {
       lines += item.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n";
       std::vector<std::string> row{member(item, "name"), owner_of(item)};
       for (const auto* column : columns) {
@@ -220,17 +238,33 @@ int each_page(
                                               : member(item, column));
       }
       table.add(std::move(row));
-      any = true;
-      const auto status = member(item, "status");
-      if (status == "begun") begun.push_back(show_command(settings, item));
-      refused |= status == "refused" || (status == "begun" && item.contains("detail"));
     }
+    return print(settings.json ? lines : table.text());
+  };
+  std::string cursor;
+  bool first = true;
+  for (bool more = true; more; first = false) {
+    const auto answer = ask(cursor);
+    const auto json = answer.ok() ? sdk::parse_json(answer.value()) : answer.error();
+    if (!json.ok()) {
+      if (!first) static_cast<void>(show_all());
+      return report(json.error(), doing);
+    }
+    for (const auto& item : json.value()->value("items", Json::array())) items.add(item);
     const auto next = json.value()->value("next_cursor", std::string());
-    if (next == cursor) break;
+    const bool follows = look(*json.value());
+    more = next.empty() ? follows : next != cursor;
     cursor = next;
-  } while (!cursor.empty());
+  }
   if (const auto shown = show_all(); !shown.ok()) return report(shown.error(), "");
-  if (!any) say_error(nothing);
+  if (items.all().empty()) say_error(nothing);
+  std::vector<std::string> begun;
+  bool refused = false;
+  for (const auto& item : items.all()) {
+    const auto status = member(item, "status");
+    if (status == "begun") begun.push_back(show_command(settings, item));
+    refused |= status == "refused" || (status == "begun" && item.contains("detail"));
+  }
   if (!begun.empty()) {
     say_error("begun, and not done yet: " + std::to_string(begun.size()));
     for (const auto& command : begun) say_note("next: " + command);
@@ -360,27 +394,39 @@ int run_rotation_emergency(const Settings& settings, const RotationOptions& opti
   }
   if (!options.client.empty()) request["client"] = options.client;
   if (!options.backend.empty()) request["backend"] = options.backend;
-  bool answered = false, complete = true;
+  bool answered = false, complete = false;
   std::uint64_t tokens = 0, revoked = 0;
+  std::uint64_t ended_at = std::numeric_limits<std::uint64_t>::max();
   const int done = each_page(
       settings, kDoing, Table({"NAME", "OWNER", "USES", "LAST USED", "STATUS", "DETAIL"}),
       "no credential was touched since then, so none was rotated or disabled",
       [&](const std::string& cursor) {
+        request.erase("cursor");
         if (!cursor.empty()) request["cursor"] = cursor;
         return client.value().contain(tenant.value(), request.dump());
       },
       {"uses", "last_used_at", "status", "detail"},
       [&](const Json& page) {
         answered = true;
-        complete = complete && page.value("complete", false);
+        complete = page.value("complete", false);
         tokens += page.value("tokens", std::uint64_t{0});
         revoked += page.value("tokens_revoked", std::uint64_t{0});
+        if (complete || !page.contains("next_search")) return false;
+        if (page.contains("next_cursor")) return true;
+        // Each search ends before the one before, or there would be no end.
+        const auto& next = page.at("next_search");
+        const auto before = next.value("before", std::uint64_t{0});
+        if (before == 0 || before >= ended_at) return false;
+        ended_at = before;
+        request["search"] = next;
+        say_note("searched back to " + member(page, "searched_back_to") + ", going on");
+        return true;
       });
   if (!answered) return done;  // and said why
   std::cerr << "tokens and sessions: " << tokens << (options.yes ? ", revoked: " : ", to revoke: ")
             << (options.yes ? revoked : tokens) << '\n';
   if (!complete) {
-    std::cerr << "not all was looked at: there are more audit records than one search reads\n";
+    std::cerr << "not all was looked at: there are more audit records\n";
   }
   const bool all = complete && (!options.yes || revoked == tokens);
   return done == exit_code::kOk && !all ? exit_code::kRefused : done;

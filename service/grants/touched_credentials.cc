@@ -16,8 +16,10 @@ namespace {
 using token::Json;
 
 constexpr std::uint32_t kPage = 1000;
-constexpr std::uint64_t kMostRecords = 500'000;
 constexpr std::chrono::seconds kLongestToken(3600);  ///< that a tenant can configure
+/// Records are in the order of their commits, and so nearly, but not wholly, in time; one
+/// from a replica whose clock is wrong says nothing about the others.
+constexpr std::chrono::minutes kOutOfOrder(5);
 
 std::string text_of(const Json& json, const char* name) {
   const auto it = json.find(name);
@@ -142,35 +144,49 @@ void take(const Json& event, sys_seconds at, const Suspect& suspect, sys_seconds
   }
 }
 
+/// Sessions that were used here, and began where the next part looks.
+void add_sessions_of_before(const Sessions& used, sys_seconds now, Touched& out) {
+  const auto latest_end = out.reached + kOutOfOrder + kLongestToken;
+  if (latest_end <= now) return;
+  Sessions known;
+  for (const auto& token : out.tokens) known.insert(token.id);
+  for (const auto& session : used) {
+    if (!known.contains(session)) out.tokens.push_back({session, latest_end});
+  }
+}
+
 }  // namespace
 
 Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const Suspect& suspect,
-                           sys_seconds since, sys_seconds now) {
+                           sys_seconds since, sys_seconds now, const SearchPart& part) {
   Touched out;
   Sessions used;
   Unwrapped unwrapped;
   audit::Query query;
-  query.limit = kPage;
   query.newest_first = true;
+  query.after = part.before;
   // What was issued before may be in the same hands.
   const auto oldest = std::min(since, now - kLongestToken);
-  for (std::uint64_t seen = 0; seen < kMostRecords; seen += kPage) {
+  for (std::uint64_t seen = 0; seen < part.most_records; seen += query.limit) {
+    query.limit =
+        static_cast<std::uint32_t>(std::min<std::uint64_t>(kPage, part.most_records - seen));
     POSTERN_TRY(const auto records, log.read(tenant, query));
     bool older = true;
     for (const auto& record : records) {
       const auto event = token::parse_json(record.body);
       const auto at = event.ok() ? parse_time(text_of(event.value(), "at")) : std::nullopt;
       if (!at) continue;
-      // Records are in the order of their commits, and so nearly, but not wholly, in time;
-      // one from a replica whose clock is wrong says nothing about the others.
+      out.reached = *at;
       const auto begin = unwrapped.oldest(oldest);
-      older = older && *at + std::chrono::minutes(5) < begin;
+      older = older && *at + kOutOfOrder < begin;
       if (*at >= begin) take(event.value(), *at, suspect, since, now, used, unwrapped, out);
     }
-    if (older || records.size() < kPage) return out;
+    if (older || records.size() < query.limit) return out;
     query.after = records.back().sequence;
   }
   out.complete = false;
+  out.ended_at = query.after;
+  add_sessions_of_before(used, now, out);
   return out;
 }
 

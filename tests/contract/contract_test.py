@@ -52,6 +52,10 @@ UNPROVOKED = {
 UNSEEN = {
     "AuditVerification.first_bad": "needs an altered database",
     "AuditVerification.problem": "needs an altered database",
+    ".next_search": "needs more audit records than one search reads",
+    ".searched_back_to": "needs more audit records than one search reads",
+    "EmergencySearch.before": "needs more audit records than one search reads",
+    "EmergencySearch.begun_at": "needs more audit records than one search reads",
     "Readiness.root_keys": "needs another root key than the database's",
     "Readiness.root_keys.given": "needs another root key than the database's",
     "Readiness.root_keys.wanted": "needs another root key than the database's",
@@ -1431,6 +1435,10 @@ def check_rotation(tester: Tester, made: dict) -> None:
     page = tester.call("contain", 200, "a page", who="admin", body=of_client).json
     tester.call("contain", 200, "the page after it", who="admin",
                 body={**of_client, "cursor": page["next_cursor"]})
+    newest = tester.call("readAudit", 200, "the newest", who="admin",
+                         query={"order": "desc", "limit": 1}).json["items"][0]
+    tester.call("contain", 200, "what is older", who="admin", body={
+        **of_client, "search": {"before": newest["sequence"], "begun_at": since}})
     tester.call("contain", 400, "nobody's", who="admin",
                 body={"since": since, "action": "rotate", "reason": "a drill"})
     shown = tester.call("contain", 200, "what cannot be rotated", who="admin",

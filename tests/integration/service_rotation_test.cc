@@ -510,6 +510,63 @@ TEST_F(ServiceRotation, AnEmergencyGoesPageByPageAndEndsSessions) {
   EXPECT_THAT(tenant.api("POST", "/emergency", tenant.admin, order), HasStatus(400));
 }
 
+TEST_F(ServiceRotation, AnEmergencyGoesOnInAnOlderPartAndRotatesNothingTwice) {
+  for (const char* who : {"alice", "bob"}) {
+    tenant.store(who, "github", {{"token", "x"}});
+    put("/credentials/github/rotation?issuer=" + percent_encoded(tenant.idp.issuer()) +
+            "&subject=" + who,
+        {{"kind", "password"}, {"field", "token"}});
+    ASSERT_THAT(tenant.release(tenant.user_token(who), {{{"backend", "github"}}}), HasStatus(200));
+  }
+  std::vector<std::uint64_t> releases;
+  for (const auto& each : tenant.audit("limit=1000&action=credential.release")) {
+    releases.push_back(each.at("sequence"));
+  }
+  ASSERT_EQ(releases.size(), 2U);
+  Json order{{"client", "gw-01"},
+             {"since", "2020-01-01T00:00:00Z"},
+             {"action", "rotate"},
+             {"reason", "a drill"}};
+  const auto contain = [&] { return tenant.api("POST", "/emergency", tenant.admin, order); };
+  const auto version = [&](const char* who) {
+    return json_of(tenant.api("GET",
+                              "/credentials/github?issuer=" + percent_encoded(tenant.idp.issuer()) +
+                                  "&subject=" + who,
+                              tenant.admin))
+        .at("version");
+  };
+  const auto begun_at = format_time(SystemClock().now());
+  // Before the second release there is only the first one.
+  order["search"] = {{"before", releases[1]}, {"begun_at", begun_at}};
+  auto page = json_of(contain());
+  ASSERT_EQ(page.at("items").size(), 1U) << page;
+  EXPECT_EQ(page.at("items").at(0).at("owner").at("subject"), "alice");
+  EXPECT_EQ(version("alice"), 2);
+  EXPECT_EQ(version("bob"), 1);
+  // What one of these searches gave a new value is as it was said, and not rotated again.
+  const auto status = page.at("items").at(0).at("status");
+  page = json_of(contain());
+  EXPECT_EQ(page.at("items").at(0).at("status"), status);
+  EXPECT_EQ(version("alice"), 2);
+  // A new emergency does.
+  order.erase("search");
+  page = json_of(contain());
+  EXPECT_EQ(page.at("items").size(), 2U);
+  EXPECT_EQ(version("alice"), 3);
+  EXPECT_EQ(version("bob"), 2);
+
+  for (const auto& bad :
+       {Json(nullptr), Json("8"), Json::object(), Json{{"before", 8}},
+        Json{{"before", 0}, {"begun_at", begun_at}}, Json{{"before", -1}, {"begun_at", begun_at}},
+        Json{{"before", "8"}, {"begun_at", begun_at}},
+        Json{{"before", 8}, {"begun_at", "2126-01-01T00:00:00Z"}},
+        Json{{"before", 8}, {"begun_at", "yesterday"}},
+        Json{{"before", 8}, {"begun_at", begun_at}, {"more", 1}}}) {
+    order["search"] = bad;
+    EXPECT_THAT(contain(), HasStatus(400)) << bad;
+  }
+}
+
 TEST_F(ServiceRotation, NothingSecretIsInLogsAnswersOrRecords) {
   prepare_postgres("db", "app_one", {"app_one"});
   std::string answers = rotate("db").body;

@@ -60,7 +60,7 @@ NO_IDS = set("""
     tls_client_auth_san_ip tls_client_auth_san_email dpop_bound_access_tokens
     tls_client_certificate_bound_access_tokens version_metadata
     kind interval_seconds grace_seconds retired field public_field length alphabet require generate
-    host port database roles url since abandon
+    host port database roles url since abandon search before begun_at
 """.split())
 # Of an operator, who may see every tenant; or of nobody's.
 FOR_OPERATORS = {"status", "keyStatus", "listTenants", "getTenantErasure"}

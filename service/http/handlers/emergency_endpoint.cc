@@ -34,6 +34,9 @@ struct Order {
   std::string reason;
   std::optional<vault::CredentialKey> after{};  ///< the last of the page before
   std::uint32_t limit = 0;
+  // When another search goes on where one ended.
+  std::uint64_t before = 0;               ///< audit sequences lesser than this
+  std::optional<sys_seconds> begun_at{};  ///< the first of them
 };
 
 // What one page ends with; the record names as many, and holds no more than 1 MiB.
@@ -63,6 +66,21 @@ Result<std::optional<vault::CredentialKey>> cursor_in(const Json& body) {
   auto owner =
       issuer.empty() ? Owner::tenant() : Owner::principal({std::move(issuer), std::move(subject)});
   return After(vault::CredentialKey{std::move(owner), std::move(name).value()});
+}
+
+/// `next_search` of the answer before.
+Status read_search(const Json& body, sys_seconds now, Order& order) {
+  const auto it = body.find("search");
+  if (it == body.end()) return {};
+  const auto malformed = at("/search", "must be the next_search of an answer");
+  if (!it->is_object() || it->size() != 2 || !it->contains("before")) return malformed;
+  const auto& before = it->at("before");
+  if (!before.is_number_unsigned() || before.get<std::uint64_t>() == 0) return malformed;
+  order.before = before.get<std::uint64_t>();
+  POSTERN_TRY(const auto begun, text_member(*it, "begun_at", 40));
+  order.begun_at = begun ? parse_time(*begun) : std::nullopt;
+  if (!order.begun_at || *order.begun_at > now) return malformed;
+  return {};
 }
 
 Result<std::optional<Principal>> principal_in(const Json& body) {
@@ -109,6 +127,7 @@ Result<Order> read_order(const Json& body, sys_seconds now) {
   if (order.reason.empty()) return at("/reason", "must say in one line what has happened");
   POSTERN_TRY(order.after, cursor_in(body));
   POSTERN_TRY(order.limit, limit_in(body));
+  POSTERN_CHECK(read_search(body, now, order));
   const auto dry_run = body.find("dry_run");
   if (dry_run == body.end()) return order;
   if (!dry_run->is_boolean()) return at("/dry_run", "must be true or false");
@@ -160,6 +179,10 @@ struct Acting {
   };
   Result<Rotated> rotate(const vault::CredentialKey& key) const {
     POSTERN_TRY(const auto before, rotations.find(tenant, key));
+    // What was found in a newer part of the trail has its new value already.
+    if (order.begun_at && before.rotated_at && *before.rotated_at >= *order.begun_at) {
+      return keep_rotated(key, before);
+    }
     if (before.phase != RotationPhase::None) return rotate_again(key, before);
     POSTERN_CHECK(rotations.may_rotate(before));
     CredentialRotations::Order at_once;
@@ -168,6 +191,14 @@ struct Acting {
                 rotations.rotate(tenant, key, at_once, record("credential.rotate", key)));
     if (is.version != before.version) return Rotated{"rotated"};
     return Rotated{"begun", is.problem};
+  }
+
+  Result<Rotated> keep_rotated(const vault::CredentialKey& key,
+                               const vault::CredentialRotation& is) const {
+    const auto hurried = hurry(key, is.wanted ? Again::Yes : Again::No);
+    // One that has ended meanwhile has no grace either.
+    if (!hurried.ok() && hurried.error().code != ErrorCode::Conflict) return hurried.error();
+    return Rotated{"rotated"};
   }
 
   /// What is handed out may be stolen, and one that is under way may not replace it.
@@ -228,7 +259,7 @@ Result<Done> contain(const Services& services, CredentialRotations& rotations,
   POSTERN_CHECK(Query::none(request));
   POSTERN_TRY(const auto body,
               json_body(request, {"principal", "client", "backend", "since", "action", "dry_run",
-                                  "reason", "cursor", "limit"}));
+                                  "reason", "cursor", "limit", "search"}));
   const auto now = services.clock.now();
   POSTERN_TRY(auto order, read_order(body, now));
   order.suspect.configured = snapshot.find_backend(order.suspect.backend);
@@ -238,20 +269,26 @@ Result<Done> contain(const Services& services, CredentialRotations& rotations,
       .with("of_client", order.suspect.client)
       .with("of_backend", order.suspect.backend)
       .with("dry_run", order.dry_run ? "true" : "false");
+  if (order.before != 0) record.with("before_sequence", std::to_string(order.before));
   if (order.suspect.principal) {
     record.with("of_issuer", order.suspect.principal->issuer)
         .with("of_subject", order.suspect.principal->subject);
   }
   const auto act = record;
   const auto& tenant = snapshot.tenant();
-  POSTERN_TRY(const auto touched,
-              grants::touched_by(services.audit_log, tenant, order.suspect, order.since, now));
+  POSTERN_TRY(const auto touched, grants::touched_by(services.audit_log, tenant, order.suspect,
+                                                     order.since, now, {.before = order.before}));
   const Acting acting{services, rotations, tenant, order, act, now};
   Json answer{{"items", Json::array()},
               {"dry_run", order.dry_run},
               {"complete", touched.complete},
               {"tokens", touched.tokens.size()},
               {"tokens_revoked", 0}};
+  if (!touched.complete) {
+    answer["searched_back_to"] = format_time(touched.reached);
+    answer["next_search"] = {{"before", touched.ended_at},
+                             {"begun_at", format_time(order.begun_at.value_or(now))}};
+  }
   // First, and with the first page: a token is used within minutes.
   std::uint64_t revoked = 0;
   for (const auto& token : touched.tokens) {

@@ -1477,6 +1477,68 @@ TEST(CliRotation, AnEmergencySaysWhenItWasNotComplete) {
   EXPECT_EQ(json::parse(requests[3].body).at("backend"), "github");
 }
 
+TEST(CliRotation, AnEmergencyGoesOnUntilAllWasLookedAt) {
+  const auto item = [](const char* name, int uses, const char* status, const char* last) {
+    return json{{"name", name},
+                {"owner", {{"type", "tenant"}}},
+                {"uses", uses},
+                {"last_used_at", last},
+                {"status", status}};
+  };
+  const auto part = [](int before) {
+    return json{{"before", before}, {"begun_at", "2026-11-22T22:00:00Z"}};
+  };
+  std::vector<json> answers{
+      {{"items", {item("a", 2, "begun", "2026-11-22T21:50:00Z")}}, {"next_cursor", "c1"}},
+      {{"items", {item("b", 1, "rotated", "2026-11-22T21:40:00Z")}}},
+      {{"items", json::array()}},
+      {{"items", {item("a", 3, "rotated", "2026-11-20T10:00:00Z")}}}};
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    answers[i]["complete"] = i == 3;
+    answers[i]["tokens"] = answers[i]["tokens_revoked"] = i == 0 ? 4 : 0;
+    if (i < 3) {
+      answers[i]["next_search"] = part(i < 2 ? 9000 : 50);
+      answers[i]["searched_back_to"] = i < 2 ? "2026-11-22T21:30:00Z" : "2026-11-21T00:00:00Z";
+    }
+  }
+  std::size_t next = 0;
+  const Cli cli([&](const SeenRequest&) { return json_reply(200, answers.at(next++ % 4).dump()); });
+  const auto run = [&](std::vector<std::string> more) {
+    std::vector<std::string> words{
+        "rotation", "emergency", "--client", "gw-01", "--since", "2026-11-01T00:00:00Z",
+        "--action", "rotate",    "--reason", "INC-7", "--yes"};
+    words.insert(words.end(), more.begin(), more.end());
+    return cli.run(words);
+  };
+  const auto done = run({});
+  EXPECT_EQ(done.code, 0) << done.err;
+  EXPECT_THAT(done.err, AllOf(HasSubstr("searched back to 2026-11-22T21:30:00Z, going on"),
+                              HasSubstr("searched back to 2026-11-21T00:00:00Z, going on"),
+                              HasSubstr("revoked: 4"), Not(HasSubstr("not all was looked at"))));
+  const auto requests = cli.server.requests();
+  ASSERT_EQ(requests.size(), 4u);
+  const auto sent = [&](std::size_t i, const char* name) {
+    return json::parse(requests[i].body).value(name, json());
+  };
+  EXPECT_EQ(sent(0, "search"), json());
+  EXPECT_EQ(sent(1, "cursor"), "c1");
+  EXPECT_EQ(sent(1, "search"), json()) << "a page of the same search";
+  EXPECT_EQ(sent(2, "search"), part(9000));
+  EXPECT_EQ(sent(2, "cursor"), json());
+  EXPECT_EQ(sent(3, "search"), part(50));
+  // Each once, as it is now, with all of its uses.
+  const auto lines = run({"--json"});
+  EXPECT_EQ(lines.out, item("a", 5, "rotated", "2026-11-22T21:50:00Z").dump() + "\n" +
+                           item("b", 1, "rotated", "2026-11-22T21:40:00Z").dump() + "\n");
+
+  // One that does not come further has an end too, and is no all-clear.
+  answers[3] = answers[2];
+  const auto stuck = run({});
+  EXPECT_NE(stuck.code, 0);
+  EXPECT_THAT(stuck.err, HasSubstr("not all was looked at"));
+  EXPECT_EQ(cli.server.requests().size(), 12u);
+}
+
 TEST(CliRotation, AnEmergencySaysWhatItWasAskedAndWhatItFound) {
   std::string answer = R"({"items":[],"complete":true,"tokens":0,"tokens_revoked":0})";
   int status = 200;
