@@ -217,7 +217,7 @@ class Items {
 
 /// What was done to each, page after page; also what was done before a page that failed.
 /// What has begun is not done: it is said how to follow it, and one that does not go on
-/// counts as refused.
+/// counts as refused. So does, in an emergency, what nobody outside was told of.
 /// @param nothing  what is said when there is no item
 /// @param look     at each page besides its items; whether something follows the last one
 template <class Ask>
@@ -260,16 +260,22 @@ int each_page(
   if (items.all().empty()) say_error(nothing);
   std::vector<std::string> begun;
   bool refused = false;
+  std::size_t here = 0;
   for (const auto& item : items.all()) {
     const auto status = member(item, "status");
     if (status == "begun") begun.push_back(show_command(settings, item));
+    here += status == "rotated_here" ? 1 : 0;
     refused |= status == "refused" || (status == "begun" && item.contains("detail"));
   }
   if (!begun.empty()) {
     say_error("begun, and not done yet: " + std::to_string(begun.size()));
     for (const auto& command : begun) say_note("next: " + command);
   }
-  return refused ? exit_code::kRefused : exit_code::kOk;
+  if (here > 0) {
+    say_error("rotated here alone: " + std::to_string(here));
+    say_note("next: end the values before where they are checked; they are still taken there");
+  }
+  return refused || here > 0 ? exit_code::kRefused : exit_code::kOk;
 }
 
 }  // namespace

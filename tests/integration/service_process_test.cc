@@ -760,7 +760,7 @@ TEST(Canaries, AreFoundNowhere) {
     const auto emergency = [&] {
       return granted(tenant.api("POST", "/emergency", tenant.admin, order)).body;
     };
-    EXPECT_THAT(emergency(), HasSubstr("\"status\":\"rotated\""));
+    EXPECT_THAT(emergency(), HasSubstr("\"status\":\"rotated_here\""));
     canaries.plant("made after a theft", of_alice_now().at("env").at("GITHUB_TOKEN"));
     order["action"] = "disable";
     EXPECT_THAT(emergency(), HasSubstr("\"status\":\"disabled\""));

@@ -1057,7 +1057,7 @@ TEST_F(ServiceRotation, AnEmergencyRotatesOrDisablesWhatWasTouchedAndNothingElse
 
   order["dry_run"] = false;
   answer = json_of(tenant.api("POST", "/emergency", tenant.admin, order));
-  EXPECT_EQ(answer.at("items").at(0).at("status"), "rotated") << answer;
+  EXPECT_EQ(answer.at("items").at(0).at("status"), "rotated_here") << answer;
   EXPECT_EQ(answer.at("tokens_revoked"), 1);
   EXPECT_EQ(of_alice("").at("version"), 3);
   std::vector<std::string> states;
@@ -1091,6 +1091,38 @@ TEST_F(ServiceRotation, AnEmergencyRotatesOrDisablesWhatWasTouchedAndNothingElse
     ++acts;
   }
   EXPECT_EQ(acts, 3U);
+}
+
+TEST_F(ServiceRotation, AnEmergencySaysWhereNobodyOutsideWasTold) {
+  tenant.store("alice", "github", {{"token", "of-alice"}});
+  const auto query = "?issuer=" + percent_encoded(tenant.idp.issuer()) + "&subject=alice";
+  put("/credentials/github/rotation" + query, {{"kind", "ssh_key"}, {"field", "token"}});
+  ASSERT_THAT(tenant.release(tenant.user_token("alice"), {{{"backend", "github"}}}),
+              HasStatus(200));
+  Json order{{"client", "gw-01"},
+             {"since", "2020-01-01T00:00:00Z"},
+             {"action", "rotate"},
+             {"dry_run", true},
+             {"reason", "a drill"}};
+  const auto contain = [&] {
+    return json_of(tenant.api("POST", "/emergency", tenant.admin, order)).at("items").at(0);
+  };
+  auto item = contain();
+  EXPECT_EQ(item.at("status"), "would_rotate");
+  EXPECT_EQ(item.at("detail"), "nobody outside would be told");
+  order["dry_run"] = false;
+  item = contain();
+  EXPECT_EQ(item.at("status"), "rotated_here");
+  EXPECT_EQ(item.at("detail"), "nobody outside was told: end the value before there");
+  // Whoever is told ends it.
+  put("/credentials/hook-secret" + query, {{"fields", {{"secret", Hook::kSecret}}}});
+  put("/credentials/github/rotation" + query, {{"kind", "webhook"},
+                                               {"generate", "ssh_key"},
+                                               {"field", "token"},
+                                               {"url", hook.url()},
+                                               {"secret_credential", "hook-secret"}});
+  order["dry_run"] = true;
+  EXPECT_FALSE(contain().contains("detail"));
 }
 
 TEST_F(ServiceRotation, AnEmergencySaysWhyWhatHasBegunDoesNotGoOn) {

@@ -172,11 +172,16 @@ struct Acting {
     return deleted.error();
   }
 
-  /// "rotated" or "begun", and why it does not go on.
+  /// What came of it, and why it does not go on, or is not enough.
   struct Rotated {
     std::string status;
-    std::string problem{};
+    std::string detail{};
   };
+  /// Where nobody outside was told the value before goes on being taken: that is no all-clear.
+  static Rotated rotated(const vault::RotationSettings& settings) {
+    if (settings.reaches_outside()) return {"rotated"};
+    return {"rotated_here", "nobody outside was told: end the value before there"};
+  }
   Result<Rotated> rotate(const vault::CredentialKey& key) const {
     POSTERN_TRY(const auto before, rotations.find(tenant, key));
     // What was found in a newer part of the trail has its new value already.
@@ -189,7 +194,7 @@ struct Acting {
     at_once.grace = std::chrono::seconds(0);
     POSTERN_TRY(const auto is,
                 rotations.rotate(tenant, key, at_once, record("credential.rotate", key)));
-    if (is.version != before.version) return Rotated{"rotated"};
+    if (is.version != before.version) return rotated(*before.settings);
     return Rotated{"begun", is.problem};
   }
 
@@ -198,7 +203,8 @@ struct Acting {
     const auto hurried = hurry(key, is.wanted ? Again::Yes : Again::No);
     // One that has ended meanwhile has no grace either.
     if (!hurried.ok() && hurried.error().code != ErrorCode::Conflict) return hurried.error();
-    return Rotated{"rotated"};
+    if (is.phase != RotationPhase::None) return rotated(is.running.settings);
+    return rotated(is.settings.value_or(vault::RotationSettings()));
   }
 
   /// What is handed out may be stolen, and one that is under way may not replace it.
@@ -207,7 +213,11 @@ struct Acting {
     const auto may = rotations.may_begin(tenant, before);
     POSTERN_TRY(const auto is, hurry(key, may.ok() ? Again::Yes : Again::No));
     POSTERN_CHECK(may);
-    if (is.version != before.version) return Rotated{"rotated"};
+    // Its own new value, or that of another one when it waited only to be retired.
+    const bool own = before.phase != RotationPhase::Previous;
+    if (is.version != before.version) {
+      return rotated(own ? before.running.settings : *before.settings);
+    }
     if (is.phase != RotationPhase::None || is.wanted) return Rotated{"begun", is.problem};
     return fail(ErrorCode::Conflict, is.problem);
   }
@@ -234,6 +244,9 @@ struct Acting {
       const auto may = order.disable ? Status() : rotations.may_begin(tenant, found.value());
       if (!may.ok()) return refuse(may.error());
       item["status"] = order.disable ? "would_disable" : "would_rotate";
+      if (!order.disable && !found.value().settings->reaches_outside()) {
+        item["detail"] = "nobody outside would be told";
+      }
     } else if (order.disable) {
       if (const auto done = disable(key); !done.ok()) return refuse(done.error());
       item["status"] = "disabled";
@@ -241,7 +254,7 @@ struct Acting {
       const auto done = rotate(key);
       if (!done.ok()) return refuse(done.error());
       item["status"] = done.value().status;
-      if (!done.value().problem.empty()) item["detail"] = done.value().problem;
+      if (!done.value().detail.empty()) item["detail"] = done.value().detail;
     }
     return item;
   }

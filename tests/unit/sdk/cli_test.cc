@@ -1573,6 +1573,21 @@ TEST(CliRotation, AnEmergencySaysWhatItWasAskedAndWhatItFound) {
               HasSubstr("no credential has these labels"));
 }
 
+TEST(CliRotation, WhatIsRotatedHereAloneIsNoAllClear) {
+  const Cli cli([&](const SeenRequest&) {
+    return json_reply(200, R"({"items":[{"name":"key","owner":{"type":"tenant"},"uses":1,)"
+                           R"("status":"rotated_here","detail":"nobody outside was told"}],)"
+                           R"("complete":true,"tokens":0,"tokens_revoked":0})");
+  });
+  const auto done =
+      cli.run({"rotation", "emergency", "--client", "gw-01", "--since", "2026-11-01T00:00:00Z",
+               "--action", "rotate", "--reason", "INC-7", "--yes"});
+  EXPECT_EQ(done.code, 1);
+  EXPECT_THAT(done.out, HasSubstr("nobody outside was told"));
+  EXPECT_THAT(done.err, AllOf(HasSubstr("rotated here alone: 1\n"),
+                              HasSubstr("end the values before where they are checked")));
+}
+
 TEST(CliRotation, AnAgeIsInAUnitThatCanBeRead) {
   std::string seconds;
   const Cli cli([&](const SeenRequest&) {
