@@ -158,6 +158,8 @@ void add_rotate(CLI::App& credential, Options& options, Action& action) {
   rotate->add_option("--field", rotation.credential.fields, "FIELD: ask for it")
       ->allow_extra_args(false);
   rotate->add_option("--grace", rotation.grace, "How long the value before is kept, such as 1h");
+  rotate->add_option("--expires", rotation.credential.expires,
+                     "Of a given value: time, or duration such as 90d (else as the one before)");
   rotate->add_option("--only-version", rotation.credential.only_version,
                      "Fail unless this version is the current one");
   rotate->add_flag("--wait", rotation.wait, "Until it is handed out, or was given up");

@@ -290,6 +290,7 @@ int run_credential_rotate(const Settings& settings, const RotationOptions& optio
     }
     POSTERN_TRY(request.generate, generate_of(options.generate));
     POSTERN_TRY(request.grace, duration_of(options.grace));
+    POSTERN_TRY(request.expires_at, parse_expiry(given.expires));
     POSTERN_TRY(request.only_version, only_version(given));
     POSTERN_TRY(auto answer,
                 call.client.rotate_credential(call.tenant, call.name, call.owner, request));

@@ -70,6 +70,10 @@ std::string passed_by_words(const CredentialRotation& is) {
                                               : "the value was deleted meanwhile";
 }
 
+bool has_expired(const CredentialRotation& is, sys_seconds now) {
+  return is.expires_at && *is.expires_at <= now;
+}
+
 /// Its next step asks somebody outside.
 bool asks_outside(const CredentialRotation& is) {
   if (is.phase == RotationPhase::None || !is.running.settings.reaches_outside()) return false;
@@ -274,13 +278,14 @@ Status CredentialRotations::try_on(const TenantId& tenant, const Key& key, const
 
 Result<CredentialRotations::Rotation> CredentialRotations::begin(
     const TenantId& tenant, const Key& key, const Rotation& is, RotationSettings settings,
-    const Fields* given, const CredentialRotationStore::Lease& lease, audit::Event record) {
-  POSTERN_TRY(const auto made, make(tenant, key, is, settings, given));
+    const Order& order, const CredentialRotationStore::Lease& lease, audit::Event record) {
+  POSTERN_TRY(const auto made, make(tenant, key, is, settings, order.given));
   const auto now = clock_.now();
+  const auto expires_at = order.expires_at ? order.expires_at : is.expires_at;
   return store_.begin(
       tenant, key, {is.version, is.revision}, lease,
       [&](std::uint32_t version) {
-        return envelope_.seal(tenant, key, version, made.value.fields, now, std::nullopt);
+        return envelope_.seal(tenant, key, version, made.value.fields, now, expires_at);
       },
       [&](Rotation& begun) -> Result<Effect> {
         begun.phase = RotationPhase::Pending;
@@ -320,6 +325,9 @@ Status CredentialRotations::can_rotate(const Rotation& rotation) const {
   if (rotation.state != vault::VersionState::Live) {
     return fail(ErrorCode::Conflict, "the credential has no live value");
   }
+  if (has_expired(rotation, clock_.now())) {
+    return fail(ErrorCode::Conflict, "the value has expired, and is not revived; store another");
+  }
   if (!rotation.settings || rotation.settings->made_as() == RotationKind::Manual) return no_way();
   return {};
 }
@@ -341,6 +349,12 @@ Result<CredentialRotations::Rotation> CredentialRotations::rotate(const TenantId
     if (is.description.cas_required && !(order.expected && order.expected->named)) {
       return vault::cas_is_required();
     }
+    if (has_expired(is, clock_.now()) && !order.expires_at) {
+      Error error =
+          fail(ErrorCode::MalformedRequest, "is required, because the value before has expired");
+      error.pointer = "/expires_at";
+      return error;
+    }
     settings.kind = RotationKind::Manual;  // whoever gives a value has set it where it counts
   } else {
     auto meant = is;
@@ -350,8 +364,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::rotate(const TenantId
   }
   if (order.grace) settings.grace = *order.grace;
   const auto lease = new_lease();
-  POSTERN_TRY(is,
-              begin(tenant, key, is, std::move(settings), order.given, lease, std::move(record)));
+  POSTERN_TRY(is, begin(tenant, key, is, std::move(settings), order, lease, std::move(record)));
   const auto version = is.running.new_version;
   auto result = run(tenant, key, lease, std::move(is), Outside::Stop);
   wake();
@@ -528,8 +541,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::begin_scheduled(const
     POSTERN_CHECK(check_settings(tenant, key, *is.settings));
     auto settings = *is.settings;
     if (is.wanted) settings.grace = seconds(0);
-    return begin(tenant, key, is, std::move(settings), nullptr, {lease, clock_.now() + kLease},
-                 record);
+    return begin(tenant, key, is, std::move(settings), {}, {lease, clock_.now() + kLease}, record);
   }();
   if (begun.ok()) return begun;
   // Somebody changed it meanwhile: looked at again the next time.
@@ -787,6 +799,7 @@ Result<CredentialRotations::Page> CredentialRotations::report(
     Rotation rotation{item.key};
     rotation.version = item.version;
     rotation.state = item.state();
+    rotation.expires_at = item.expires_at;
     while (next != rotations.end() && next->key < item.key) ++next;
     if (next != rotations.end() && next->key == item.key) rotation = std::move(*next++);
     out.items.push_back({std::move(item), std::move(rotation)});

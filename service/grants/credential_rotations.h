@@ -57,11 +57,16 @@ class CredentialRotations {
     const vault::Fields* given = nullptr;           ///< this value
     std::optional<vault::RotationSettings> once{};  ///< made so
     std::optional<std::chrono::seconds> grace{};
+    std::optional<sys_seconds> expires_at{};  ///< of a given value; none: as the one before
     std::optional<vault::Expected> expected{};
   };
   /// Begins a rotation. One that reaches outside goes on by itself; any other is done when
   /// this answers, but for its grace. The record is committed with it.
-  /// Errors: Conflict when one is under way, or nothing says how; PreconditionFailed, also when
+  /// A new value expires when the one before would have, unless it is given with a time. One
+  /// that has expired is not replaced by a made one, which would revive it.
+  /// Errors: Conflict when one is under way, nothing says how, or the value has expired;
+  /// MalformedRequest when one that has expired is followed by a given one without a time;
+  /// PreconditionFailed, also when
   /// a value is given, the credential has cas_required and no version is named; as configure().
   Result<Rotation> rotate(const TenantId& tenant, const Key& key, const Order& order,
                           audit::Event record);
@@ -139,7 +144,7 @@ class CredentialRotations {
   Status try_on(const TenantId& tenant, const Key& key, const Rotation& is,
                 vault::RotationSettings settings);
   Result<Rotation> begin(const TenantId& tenant, const Key& key, const Rotation& is,
-                         vault::RotationSettings settings, const vault::Fields* given,
+                         vault::RotationSettings settings, const Order& order,
                          const vault::CredentialRotationStore::Lease& lease, audit::Event record);
 
   Status can_rotate(const Rotation& rotation) const;

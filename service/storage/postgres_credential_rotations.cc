@@ -33,7 +33,7 @@ using Effect = vault::CredentialRotationStore::Effect;
   "extract(epoch FROM r.rotated_at)::bigint, extract(epoch FROM r.failed_at)::bigint, "          \
   "r.failures, extract(epoch FROM r.next_at)::bigint, r.lease, c.first_version, "                \
   "r.sent, r.wanted, c.cas_required, r.public_half, "                                            \
-  "coalesce(r.public_version, v.version) "                                                       \
+  "coalesce(r.public_version, v.version), extract(epoch FROM v.expires_at)::bigint "             \
   "FROM credential c JOIN credential_version v "                                                 \
   "ON v.tenant_id = c.tenant_id AND v.owner_issuer = c.owner_issuer "                            \
   "AND v.owner_subject = c.owner_subject AND v.name = c.name AND v.version = c.current_version " \
@@ -188,6 +188,7 @@ Row row_in(const pqxx::row& row) {
   is.state = !row[6].is_null()   ? vault::VersionState::Destroyed
              : !row[5].is_null() ? vault::VersionState::Deleted
                                  : vault::VersionState::Live;
+  is.expires_at = optional_instant(row[35]);
   is.description.type = text(row[7]);
   is.description.max_versions = number<std::uint32_t>(row[8]);
   is.description.rotation_due_at = optional_instant(row[9]);

@@ -132,6 +132,7 @@ struct CredentialRotation {
   std::uint32_t version = 0;
   std::uint32_t revision = 0;
   VersionState state = VersionState::Live;
+  std::optional<sys_seconds> expires_at{};
   CredentialDescription description{};
 };
 

@@ -1329,7 +1329,8 @@ def check_rotation(tester: Tester, made: dict) -> None:
     tester.call("retirePrevious", 409, "it is retired", **one)
     tester.call("retirePrevious", 404, who="admin", credential="none")
     tester.call("cancelRotation", 404, who="admin", credential="none")
-    given = {"fields": {"username": "app_a", "password": "given"}, "grace_seconds": 0, "cas": 2}
+    given = {"fields": {"username": "app_a", "password": "given"}, "grace_seconds": 0, "cas": 2,
+             "expires_at": LATER}
     check_broken(tester, "rotateCredential", [given], **one)
     tester.call("rotateCredential", 200, "given", body=given, **one)
     tester.call("rotateCredential", 413, "a large value", **one,

@@ -794,6 +794,94 @@ TEST(CredentialRotation, ByHandTakesTheGivenValueAndHasAGrace) {
   EXPECT_EQ(states(world, "db"), "1 destroyed, 2 live");
 }
 
+std::optional<sys_seconds> expiry(RotationWorld& world, const std::string& name) {
+  return must(world.stores.credentials.latest(world.tenant, world.key(name))).expires_at;
+}
+
+TEST(CredentialRotation, KeepsWhenTheValueExpires) {
+  RotationWorld world;
+  const auto key = world.key("db");
+  const auto ends = world.clock.now() + 72h;
+  world.put("db", "app", "old", ends);
+  world.server.passwords["app"] = "old";
+  const auto process = world.process();
+  auto settings = world.settings({"app"});
+  settings.interval = 24h;
+  ASSERT_TRUE(process->configure(world.tenant, key, settings, world.record()).ok());
+  world.clock.advance(24h);
+  EXPECT_EQ(process->tick(), 1U);
+  EXPECT_EQ(must(world.rows.find(world.tenant, key)).version, 2U);
+  EXPECT_EQ(expiry(world, "db"), ends) << "by schedule";
+  EXPECT_EQ(must(world.rows.find(world.tenant, key)).expires_at, ends);
+  ASSERT_TRUE(process->end_grace(world.tenant, key, world.record()).ok());
+  world.settle("db");
+  Order once;
+  once.once.emplace();
+  once.once->kind = RotationKind::Password;
+  once.once->field = "password";
+  ASSERT_TRUE(process->rotate(world.tenant, key, once, world.record()).ok());
+  EXPECT_EQ(expiry(world, "db"), ends) << "made for this once";
+  // What is given may say another time.
+  const auto given = world.log_in("app", "new");
+  Order order;
+  order.given = &given;
+  for (const auto& said : {std::optional<sys_seconds>(), std::optional(ends + 24h)}) {
+    static_cast<void>(process->end_grace(world.tenant, key, world.record()));
+    world.settle("db");
+    order.expires_at = said;
+    ASSERT_TRUE(process->rotate(world.tenant, key, order, world.record()).ok());
+    EXPECT_EQ(expiry(world, "db"), said.value_or(ends)) << "given";
+  }
+}
+
+TEST(CredentialRotation, RevivesNothingThatHasExpired) {
+  RotationWorld world;
+  const auto key = world.key("db");
+  world.put("db", "app", "old", world.clock.now() + 24h);
+  world.server.passwords["app"] = "old";
+  const auto process = world.process();
+  auto settings = world.settings({"app"});
+  settings.interval = 24h;
+  ASSERT_TRUE(process->configure(world.tenant, key, settings, world.record()).ok());
+  world.clock.advance(24h);
+  EXPECT_EQ(process->tick(), 1U) << "it is due";
+  const auto is = must(world.rows.find(world.tenant, key));
+  EXPECT_EQ(is.phase, RotationPhase::None);
+  EXPECT_EQ(is.version, 1U);
+  EXPECT_THAT(is.problem, HasSubstr("the value has expired"));
+  EXPECT_EQ(code_of(process->may_rotate(is)), ErrorCode::Conflict) << "nor in bulk";
+  const auto reported = must(process->report(world.tenant, {}, "", 10));
+  for (const auto& each : reported.items) {
+    EXPECT_EQ(process->may_begin(world.tenant, each.rotation).ok(), false);
+  }
+  Order once;
+  once.once.emplace();
+  once.once->kind = RotationKind::Password;
+  once.once->field = "password";
+  for (const auto& order : {Order(), once}) {
+    EXPECT_EQ(code_of(process->rotate(world.tenant, key, order, world.record())),
+              ErrorCode::Conflict);
+  }
+  EXPECT_EQ(world.server.passwords["app"], "old");
+  // By hand it is replaced, with a time.
+  const auto given = world.log_in("app", "new");
+  Order order;
+  order.given = &given;
+  EXPECT_EQ(code_of(process->rotate(world.tenant, key, order, world.record())),
+            ErrorCode::MalformedRequest);
+  EXPECT_EQ(world.value("db"), "app:old");
+  order.expires_at = world.clock.now() + 48h;
+  ASSERT_TRUE(process->rotate(world.tenant, key, order, world.record()).ok());
+  EXPECT_EQ(world.value("db"), "app:new");
+  EXPECT_TRUE(process
+                  ->may_rotate([&] {
+                    auto now = must(world.rows.find(world.tenant, key));
+                    now.phase = RotationPhase::None;
+                    return now;
+                  }())
+                  .ok());
+}
+
 TEST(CredentialRotation, GoesWithItsCredential) {
   RotationWorld world;
   world.put("db", "app", "old");

@@ -202,12 +202,13 @@ struct RotationWorld {
     fields.emplace("password", FieldValue(SecureBuffer::copy_of(password)));
     return fields;
   }
-  std::uint32_t put(const std::string& name, const std::string& user, const std::string& password) {
+  std::uint32_t put(const std::string& name, const std::string& user, const std::string& password,
+                    std::optional<sys_seconds> expires_at = {}) {
     const auto fields = log_in(user, password);
     return must(stores.credentials.put(tenant, key(name), std::nullopt,
                                        [&](std::uint32_t version) {
                                          return envelope.seal(tenant, key(name), version, fields,
-                                                              clock.now(), std::nullopt);
+                                                              clock.now(), expires_at);
                                        },
                                        {}))
         .version;

@@ -977,6 +977,7 @@ Result<std::string> Client::rotate_credential(const TenantId& tenant, const Cred
     (*body)["generate"] = *generate.value();
   }
   if (what.grace) (*body)["grace_seconds"] = what.grace->count();
+  if (what.expires_at) (*body)["expires_at"] = format_time(*what.expires_at);
   if (what.only_version) (*body)["cas"] = *what.only_version;
   auto target =
       Target(tenant_path(tenant, "/credentials/" + name.str() + "/rotate")).with(owner.principal());

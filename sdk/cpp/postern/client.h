@@ -250,6 +250,7 @@ struct RotateRequest {
   std::vector<CredentialField> fields;  ///< this value; none: as the settings say
   std::string generate;                 ///< JSON: how a value is made this once; or empty
   std::optional<std::chrono::seconds> grace;
+  std::optional<sys_seconds> expires_at;      ///< with fields; none: as the one before
   std::optional<std::uint64_t> only_version;  ///< which must be the latest one
 };
 /// Abandoned ones end in the service alone: outside all stays as it is.

@@ -164,7 +164,8 @@ Result<Done> rotate(const Endpoints& on, const Request& request,
                     audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record, Untrusted::Refuse));
   POSTERN_CHECK(check_may_store(snapshot, caller, key.name));
-  POSTERN_TRY(auto body, json_body(request, {"fields", "generate", "grace_seconds", "cas"}));
+  POSTERN_TRY(auto body,
+              json_body(request, {"fields", "generate", "grace_seconds", "expires_at", "cas"}));
   std::optional<vault::Fields> given;
   if (body.contains("fields")) {
     POSTERN_TRY(given, fields_of(body));
@@ -173,6 +174,8 @@ Result<Done> rotate(const Endpoints& on, const Request& request,
   POSTERN_TRY(order.grace, grace_of(body));
   POSTERN_TRY(order.once, once_of(body));
   if (given && order.once) return at("/generate", "goes without fields");
+  POSTERN_TRY(order.expires_at, time_member(body, "expires_at", on.services.clock.now()));
+  if (order.expires_at && !given) return at("/expires_at", "goes with fields");
   order.given = given ? &*given : nullptr;
   POSTERN_TRY(order.expected,
               expected_of_write(on.services, request, snapshot, key, body, Absent::Refuse));
