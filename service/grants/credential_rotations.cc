@@ -497,6 +497,8 @@ Result<CredentialRotations::Rotation> CredentialRotations::run(
   for (int i = 0; i < kMostSteps && result.ok(); ++i) {
     const auto& now = result.value();
     if (!now.next_at || *now.next_at > clock_.now()) break;
+    // What is under way ends all the same.
+    if (now.phase == RotationPhase::None && !now.tenant_enabled) break;
     // What would last longer than the lease is begun anew, with a lease of its own.
     const bool late = clock_.now() + kLongestStep > lease.until;
     if (asks_outside(now) && (late || outside == Outside::Stop)) break;

@@ -33,7 +33,8 @@ using Effect = vault::CredentialRotationStore::Effect;
   "extract(epoch FROM r.rotated_at)::bigint, extract(epoch FROM r.failed_at)::bigint, "          \
   "r.failures, extract(epoch FROM r.next_at)::bigint, r.lease, c.first_version, "                \
   "r.sent, r.wanted, c.cas_required, r.public_half, "                                            \
-  "coalesce(r.public_version, v.version), extract(epoch FROM v.expires_at)::bigint "             \
+  "coalesce(r.public_version, v.version), extract(epoch FROM v.expires_at)::bigint, "            \
+  "coalesce((SELECT t.enabled FROM tenant t WHERE t.tenant_id = c.tenant_id), false) "           \
   "FROM credential c JOIN credential_version v "                                                 \
   "ON v.tenant_id = c.tenant_id AND v.owner_issuer = c.owner_issuer "                            \
   "AND v.owner_subject = c.owner_subject AND v.name = c.name AND v.version = c.current_version " \
@@ -142,6 +143,10 @@ constexpr Statement kVersion{"rotation.version", R"sql(
 
 constexpr Statement kSetScope{"rotation.set_scope",
                               "SELECT set_config('postern.scope', 'rotations', true)"};
+constexpr Statement kSetDirectory{"rotation.set_directory",
+                                  "SELECT set_config('postern.scope', 'directory', true)"};
+constexpr Statement kDisabled{"rotation.disabled", R"sql(
+    SELECT coalesce(string_agg(tenant_id, ','), '') FROM tenant WHERE NOT enabled)sql"};
 // Across tenants, and so under the policy `rotations`, which shows this table only. Tenants
 // take turns, so that one with many that hang does not keep the others waiting.
 constexpr Statement kDue{"rotation.due", R"sql(
@@ -151,6 +156,7 @@ constexpr Statement kDue{"rotation.due", R"sql(
                                       ORDER BY next_at, owner_issuer, owner_subject, name) AS turn
               FROM credential_rotation
              WHERE next_at <= to_timestamp($1)
+               AND (phase <> 'none' OR tenant_id <> ALL (string_to_array($3, ',')))
                AND (lease = '' OR lease_until <= to_timestamp($1))) due
      WHERE turn <= 5
      ORDER BY turn, next_at, tenant_id
@@ -189,6 +195,7 @@ Row row_in(const pqxx::row& row) {
              : !row[5].is_null() ? vault::VersionState::Deleted
                                  : vault::VersionState::Live;
   is.expires_at = optional_instant(row[35]);
+  is.tenant_enabled = number<bool>(row[36]);
   is.description.type = text(row[7]);
   is.description.max_versions = number<std::uint32_t>(row[8]);
   is.description.rotation_due_at = optional_instant(row[9]);
@@ -458,9 +465,11 @@ Result<std::vector<vault::CredentialRotationStore::Due>> PostgresCredentialRotat
     sys_seconds now, std::uint32_t limit) {
   return named(kDue.name, database_.pool(), [&](Session& session) -> Result<std::vector<Due>> {
     pqxx::work tx(session.link());
+    session.run(tx, kSetDirectory);
+    const auto disabled = text(session.run(tx, kDisabled)[0][0]);
     session.run(tx, kSetScope);
     std::vector<Due> out;
-    for (const auto& row : session.run(tx, kDue, seconds_of(now), limit)) {
+    for (const auto& row : session.run(tx, kDue, seconds_of(now), limit, disabled)) {
       out.push_back({TenantId(text(row[0])),
                      {owner_of(text(row[1]), text(row[2])), CredentialName(text(row[3]))}});
     }

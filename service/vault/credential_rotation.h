@@ -134,6 +134,8 @@ struct CredentialRotation {
   VersionState state = VersionState::Live;
   std::optional<sys_seconds> expires_at{};
   CredentialDescription description{};
+  /// Of the tenant: while it is not, nothing begins by itself.
+  bool tenant_enabled = true;
 };
 
 /// Where rotations are kept. A change is one transaction with its audit event, under the
@@ -194,7 +196,8 @@ class CredentialRotationStore {
     CredentialKey key;
   };
   /// What has something to do and nobody at it: a few of each tenant at most, and of each
-  /// one before the second of any; that longest due first.
+  /// one before the second of any; that longest due first. Of a disabled tenant only what is
+  /// under way.
   virtual Result<std::vector<Due>> due(sys_seconds now, std::uint32_t limit) = 0;
 
   /// Of all tenants, for metrics.

@@ -695,6 +695,51 @@ TEST(CredentialRotation, AScheduleBeginsItWhenItIsDueAndBacksOffWhenItFails) {
   EXPECT_EQ(process->tick(), 0U);
 }
 
+TEST(CredentialRotation, OfADisabledTenantEndsAndNoneBegins) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  world.server.passwords["app"] = "old";
+  const auto key = world.key("db");
+  const auto process = world.process();
+  const auto enable = [&](bool enabled) {
+    policy::ConfigChange change;
+    change.enabled = enabled;
+    must(world.stores.config.apply(world.tenant, change, {}));
+  };
+  auto settings = world.settings({"app", "app_b"});
+  settings.interval = 24h;
+  ASSERT_TRUE(process->configure(world.tenant, key, settings, world.record()).ok());
+  enable(false);
+  world.clock.advance(24h);
+  EXPECT_EQ(process->tick(), 0U);
+  EXPECT_EQ(must(process->go_on(world.tenant, key)).phase, RotationPhase::None)
+      << "nor for whoever looked before it was disabled";
+  EXPECT_EQ(world.value("db"), "app:old");
+  EXPECT_EQ(world.server.passwords.size(), 1U) << "nothing outside was changed";
+  enable(true);
+  EXPECT_EQ(process->tick(), 1U);
+  EXPECT_EQ(must(world.rows.find(world.tenant, key)).phase, RotationPhase::Previous);
+
+  // The value before is retired, and what is due by then waits, also for an emergency.
+  using Again = grants::CredentialRotations::Again;
+  enable(false);
+  ASSERT_TRUE(process->hurry(world.tenant, key, Again::Yes, world.record()).ok());
+  world.clock.advance(48h);
+  EXPECT_EQ(process->tick(), 1U);
+  auto is = must(world.rows.find(world.tenant, key));
+  EXPECT_EQ(is.phase, RotationPhase::None);
+  EXPECT_EQ(is.version, 2U);
+  EXPECT_TRUE(is.wanted);
+  EXPECT_EQ(world.server.passwords.size(), 1U);
+  EXPECT_EQ(process->tick(), 0U);
+
+  // What somebody orders goes on: an operator may.
+  ASSERT_TRUE(process->rotate(world.tenant, key, {}, world.record()).ok());
+  EXPECT_EQ(process->tick(), 1U);
+  EXPECT_EQ(must(world.rows.find(world.tenant, key)).phase, RotationPhase::Previous);
+  expect_agreement(world, "db", "ordered");
+}
+
 TEST(CredentialRotation, ADateThatSomebodySetsMovesTheSchedule) {
   RotationWorld world;
   world.put("db", "app", "old");

@@ -1380,7 +1380,9 @@ TEST(CliRotation, RotatesByHandOrByGeneratorAndWaits) {
     words.insert(words.begin(), {"credential", "rotate", "db", "--tenant-owned"});
     return cli.run(words, input);
   };
-  const auto by_hand = rotate({"--field", "token", "--grace", "90m"}, "canary-by-hand");
+  const auto by_hand =
+      rotate({"--field", "token", "--grace", "90m", "--expires", "2030-01-01T00:00:00Z"},
+             "canary-by-hand");
   EXPECT_EQ(by_hand.code, 0) << by_hand.err;
   EXPECT_THAT(by_hand.out + by_hand.err, Not(HasSubstr("canary-by-hand")));
   EXPECT_EQ(rotate({"--generate", "password", "--only-version", "7"}).code, 0);
@@ -1396,8 +1398,9 @@ TEST(CliRotation, RotatesByHandOrByGeneratorAndWaits) {
   const auto requests = cli.server.requests();
   ASSERT_GE(requests.size(), 3u);
   EXPECT_EQ(requests[0].target, "/api/v1/tenants/acme/credentials/db/rotate");
-  EXPECT_EQ(json::parse(requests[0].body),
-            (json{{"fields", {{"token", "canary-by-hand"}}}, {"grace_seconds", 5400}}));
+  EXPECT_EQ(json::parse(requests[0].body), (json{{"fields", {{"token", "canary-by-hand"}}},
+                                                 {"grace_seconds", 5400},
+                                                 {"expires_at", "2030-01-01T00:00:00Z"}}));
   EXPECT_EQ(json::parse(requests[1].body),
             (json{{"generate", {{"kind", "password"}}}, {"cas", 7}}));
   EXPECT_EQ(json::parse(requests[2].body), json::object());
