@@ -29,7 +29,7 @@ using Effect = vault::CredentialRotationStore::Effect;
   "r.old_version, r.new_role, r.old_role, extract(epoch FROM r.started_at)::bigint, "            \
   "extract(epoch FROM r.retire_at)::bigint, r.attempts, r.problem, "                             \
   "CASE WHEN r.public_version IS NOT NULL THEN coalesce(r.current_public_half, '') "             \
-  "WHEN r.phase IN ('', 'previous') THEN r.public_half ELSE '' END, "                            \
+  "WHEN r.phase IN ('none', 'previous') THEN r.public_half ELSE '' END, "                        \
   "extract(epoch FROM r.rotated_at)::bigint, extract(epoch FROM r.failed_at)::bigint, "          \
   "r.failures, extract(epoch FROM r.next_at)::bigint, r.lease, c.first_version, "                \
   "r.sent, r.wanted, c.cas_required, r.public_half, "                                            \

@@ -512,6 +512,31 @@ TEST(CredentialRotation, AGivenValueFollowsALiveOneOnly) {
   EXPECT_EQ(rows_of_versions(world, "db"), 1U);
 }
 
+TEST(CredentialRotation, ThePublicHalfThatAReleaseOfBeforeWroteStays) {
+  RotationWorld world;
+  world.put("db", "app", "old");
+  const auto key = world.key("db");
+  using Effect = vault::CredentialRotationStore::Effect;
+  const auto touch = [&] {
+    return must(world.rows.change(world.tenant, key, "", [](vault::CredentialRotation&) {
+      return Result<Effect>(Effect{});
+    }));
+  };
+  touch();
+  pqxx::connection connection(world.stores.superuser());
+  pqxx::nontransaction tx(connection);
+  // One half for what is handed out and for what is under way, which nothing is.
+  EXPECT_EQ(tx.exec("UPDATE postern.credential_rotation SET public_half = 'ssh-ed25519 AAAA', "
+                    "current_public_half = NULL, public_version = NULL WHERE phase = 'none'")
+                .affected_rows(),
+            1U);
+  for (const auto& is : {must(world.rows.find(world.tenant, key)), touch(),
+                         must(world.rows.find(world.tenant, key))}) {
+    EXPECT_EQ(is.public_half, "ssh-ed25519 AAAA");
+    EXPECT_EQ(is.public_version, 1U);
+  }
+}
+
 TEST(CredentialRotation, TenantsTakeTurns) {
   RotationWorld world;
   const auto other = world.stores.add_tenant();
