@@ -65,6 +65,7 @@ bool is_of(const Json& fields, const Suspect& suspect) {
 /// one list.
 std::optional<TouchedToken> token_in(const Json& fields, sys_seconds now) {
   auto id = text_of(fields, "jti");
+  if (id.empty()) id = text_of(fields, "created");  // by a session, of which it is a child
   if (id.empty()) id = text_of(fields, "session");
   const auto expires = text_of(fields, "expires_at");
   std::int64_t number = 0;
@@ -130,7 +131,8 @@ void take(const Json& event, sys_seconds at, const Suspect& suspect, sys_seconds
   const auto session = text_of(*fields, "session");
   const bool is_suspects = is_of(*fields, suspect);
   const auto given = unwrapped.follow(event, *fields, at, is_suspects, since);
-  const bool is_theirs = is_suspects || used.contains(session);
+  const bool is_theirs =
+      is_suspects || used.contains(session) || used.contains(text_of(*fields, "created"));
   if (!is_theirs && !given) return;
   if (auto token = is_theirs ? token_in(*fields, now) : std::nullopt) {
     out.tokens.push_back(std::move(*token));

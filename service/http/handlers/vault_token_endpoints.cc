@@ -277,7 +277,7 @@ Result<Done> create(const VaultCall& call) {
   POSTERN_TRY(const auto made, call.services.vault_sessions->start_child(
                                    call.snapshot, call.caller.session, lifetime));
   call.record.with("created", made.session.id)
-      .with("created_until", std::to_string(made.session.expires_at.time_since_epoch().count()));
+      .with("expires_at", std::to_string(made.session.expires_at.time_since_epoch().count()));
   return Done{session_reply(call.services, call.request, made.session, made.token),
               Done::Recorded::ByGate};
 }

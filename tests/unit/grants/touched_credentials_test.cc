@@ -128,6 +128,35 @@ TEST(TouchedCredentials, ASessionThatBeganInAnOlderPartIsFound) {
   EXPECT_THAT(found.tokens, ElementsAre(Pair("s1", testing::Ge(kNow + 30min))));
 }
 
+TEST(TouchedCredentials, ASessionThatAnotherMadeIsFoundByWhatItDid) {
+  Trail trail;
+  trail.add(30min, "vault.login",
+            {{"client", "gw-01"}, {"session", "s1"}, {"expires_at", expiry(30min)}});
+  for (const auto* child : {"child", "unused"}) {
+    trail.add(20min, "vault.token_create",
+              {{"client", "gw-01"},
+               {"session", "s1"},
+               {"created", child},
+               {"expires_at", expiry(10min)}});
+  }
+  trail.add(18min, "vault.read",
+            {{"client", "gw-01"},
+             {"session", "child"},
+             {"backend", "github"},
+             {"credential", "github"},
+             {"credential_owner", "tenant"}});
+  const auto tokens = [&](const Suspect& suspect) {
+    const auto out = touched_by(trail.log, trail.tenant, suspect, kNow - 24h, kNow, {});
+    EXPECT_TRUE(out.ok());
+    std::map<std::string, sys_seconds> found;
+    for (const auto& token : out.value().tokens) found[token.id] = token.expires_at;
+    return found;
+  };
+  EXPECT_THAT(tokens({{}, {}, "github"}), ElementsAre(Pair("child", kNow + 10min)));
+  EXPECT_THAT(tokens(kClient), ElementsAre(Pair("child", kNow + 10min), Pair("s1", kNow + 30min),
+                                           Pair("unused", kNow + 10min)));
+}
+
 TEST(TouchedCredentials, ASessionThatMustHaveEndedIsNoneToRevoke) {
   Trail trail;
   trail.add(6h, "vault.login",
