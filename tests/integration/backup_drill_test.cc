@@ -94,7 +94,7 @@ TEST_F(BackupDrill, ProvesTheDatabaseThereIsAndChangesNothing) {
   const auto records = tenant_->verification().at("records");
   const auto done = run({"--drill", "--json"});
   ASSERT_EQ(done.status, 0) << done.output;
-  const auto found = token::parse_json(done.output).value();
+  const auto found = token::parse_json(done.last_line()).value();
   EXPECT_EQ(found.at("proven"), true);
   ASSERT_EQ(found.at("tenants").size(), 2u);
   const auto& acme = found.at("tenants")[0];

@@ -119,7 +119,7 @@ class Keys : public ::testing::Test {
   Json status() {
     const auto done = run({"status", "--json"});
     EXPECT_EQ(done.status, 0) << done.output;
-    auto json = token::parse_json(done.output);
+    auto json = token::parse_json(done.last_line());
     if (!json.ok()) throw std::runtime_error("not JSON: " + done.output);
     return std::move(json).value();
   }
