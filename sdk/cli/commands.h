@@ -94,6 +94,7 @@ int run_credential_rotate(const Settings& settings, const RotationOptions& optio
 int run_rotation_show(const Settings& settings, const RotationOptions& options);
 int run_rotation_set(const Settings& settings, const RotationOptions& options);
 int run_rotation_forget(const Settings& settings, const RotationOptions& options);
+int run_rotation_promote(const Settings& settings, const RotationOptions& options);
 int run_rotation_retire(const Settings& settings, const RotationOptions& options);
 int run_rotation_cancel(const Settings& settings, const RotationOptions& options);
 int run_rotation_list(const Settings& settings, const RotationOptions& options);

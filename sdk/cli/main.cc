@@ -162,7 +162,7 @@ void add_rotate(CLI::App& credential, Options& options, Action& action) {
                      "Of a given value: time, or duration such as 90d (else as the one before)");
   rotate->add_option("--only-version", rotation.credential.only_version,
                      "Fail unless this version is the current one");
-  rotate->add_flag("--wait", rotation.wait, "Until it is handed out, or was given up");
+  rotate->add_flag("--wait", rotation.wait, "Until it is handed out or announced, or was given up");
   rotate->callback(
       [&] { action = [&] { return run_credential_rotate(options.settings, options.rotation); }; });
 }
@@ -276,6 +276,7 @@ void add_rotation(CLI::App& app, Options& options, Action& action) {
       ->add_option("--settings", rotation.settings, "JSON, or @FILE; see docs/rotation.md")
       ->required();
   add_named("forget", "Take that back", run_rotation_forget);
+  add_named("promote", "Hand out the key that is announced now", run_rotation_promote);
   add_named("retire", "End the grace of the value before now", run_rotation_retire)
       ->add_flag("--abandon", rotation.abandon, "Here alone: outside it may stay valid");
   add_named("cancel", "Give up a rotation whose value is not handed out yet", run_rotation_cancel)

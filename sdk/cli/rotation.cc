@@ -109,8 +109,13 @@ int show(const Settings& settings, const std::string& answer) {
   std::string text = "version      " + member(json, "version") + "\nsettings     " +
                      member(json, "settings") + "\nphase        " + phase_of(json) + "\n";
   if (const auto running = json.find("rotation"); running != json.end()) {
-    text += "new version  " + member(*running, "version") + "\nretires at   " +
-            member(*running, "retire_at") + "\nattempts     " + member(*running, "attempts") + "\n";
+    text += "new version  " + member(*running, "version") + "\n";
+    if (running->contains("promote_at")) {
+      text += "new key      " + member(*running, "public_key") + "\nfrom         " +
+              member(*running, "promote_at") + "\n";
+    }
+    text += "retires at   " + member(*running, "retire_at") + "\nattempts     " +
+            member(*running, "attempts") + "\n";
   }
   text += "due          " + member(json, "rotation_due_at") + "\nrotated      " +
           member(json, "rotated_at") + "\nfailed       " + member(json, "failed_at") +
@@ -128,10 +133,11 @@ sdk::Result<std::string> generate_of(const std::string& text) {
 
 bool is_settled(const Json& json) {
   const auto running = json.find("rotation");
-  return running == json.end() || member(*running, "phase") == "previous";
+  return running == json.end() || member(*running, "phase") == "previous" ||
+         running->contains("promote_at");
 }
 
-/// Asks until the new value is handed out, or was given up.
+/// Asks until the new value is handed out or announced, or was given up.
 sdk::Result<std::string> settled(Call& call, std::string answer) {
   for (;;) {
     POSTERN_TRY(const auto json, sdk::parse_json(answer));
@@ -323,6 +329,14 @@ int run_rotation_forget(const Settings& settings, const RotationOptions& options
   return on_one(settings, options, "forget how " + options.credential.name + " is rotated",
                 [](Call& call) {
                   return call.client.configure_rotation(call.tenant, call.name, call.owner, "");
+                });
+}
+
+int run_rotation_promote(const Settings& settings, const RotationOptions& options) {
+  return on_one(settings, options, "hand out the new key of " + options.credential.name,
+                [](Call& call) {
+                  return call.client.steer_rotation(call.tenant, call.name, call.owner,
+                                                    sdk::RotationStep::Promote);
                 });
 }
 

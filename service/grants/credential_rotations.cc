@@ -87,7 +87,8 @@ std::optional<sys_seconds> next_by_schedule(const CredentialRotation& is, sys_se
       is.settings->made_as() == RotationKind::Manual) {
     return std::nullopt;
   }
-  const auto due = *is.description.rotation_due_at;
+  // So that the new value is handed out when it is due.
+  const auto due = *is.description.rotation_due_at - is.settings->announce;
   if (is.failures == 0) return due;
   return std::max(due, now + delay_of_failures(is.failures));
 }
@@ -356,6 +357,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::rotate(const TenantId
       return error;
     }
     settings.kind = RotationKind::Manual;  // whoever gives a value has set it where it counts
+    settings.announce = seconds(0);
   } else {
     auto meant = is;
     meant.settings = settings;
@@ -363,6 +365,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::rotate(const TenantId
     POSTERN_CHECK(check_settings(tenant, key, settings));
   }
   if (order.grace) settings.grace = *order.grace;
+  if (order.announce) settings.announce = *order.announce;
   const auto lease = new_lease();
   POSTERN_TRY(is, begin(tenant, key, is, std::move(settings), order, lease, std::move(record)));
   const auto version = is.running.new_version;
@@ -382,6 +385,20 @@ void CredentialRotations::wake() {
     ++begun_;
   }
   wake_.notify_all();
+}
+
+Result<CredentialRotations::Rotation> CredentialRotations::promote_now(const TenantId& tenant,
+                                                                       const Key& key,
+                                                                       audit::Event record) {
+  POSTERN_CHECK(store_.change(tenant, key, "", [&](Rotation& is) -> Result<Effect> {
+    if (!is_announced(is)) {
+      return fail(ErrorCode::Conflict, "no new key is announced that could be handed out");
+    }
+    is.next_at = clock_.now();
+    record.with("rotation", is.running.id);
+    return Effect{Effect::Versions::None, {std::move(record)}};
+  }));
+  return nudge(tenant, key);
 }
 
 Result<CredentialRotations::Rotation> CredentialRotations::end_grace(const TenantId& tenant,
@@ -426,6 +443,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::hurry(const TenantId&
       return fail(ErrorCode::Conflict, "no rotation is under way");
     }
     is.wanted = again == Again::Yes;
+    is.running.settings.announce = seconds(0);
     is.running.settings.grace = seconds(0);
     if (is.phase == RotationPhase::Previous) is.running.retire_at = clock_.now();
     is.next_at = clock_.now();
@@ -542,7 +560,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::begin_scheduled(const
     POSTERN_CHECK(can_rotate(is));
     POSTERN_CHECK(check_settings(tenant, key, *is.settings));
     auto settings = *is.settings;
-    if (is.wanted) settings.grace = seconds(0);
+    if (is.wanted) settings.announce = settings.grace = seconds(0);
     return begin(tenant, key, is, std::move(settings), {}, {lease, clock_.now() + kLease}, record);
   }();
   if (begun.ok()) return begun;
@@ -573,6 +591,7 @@ Result<CredentialRotations::Rotation> CredentialRotations::move_to(const TenantI
     now.attempts = 0;
     now.problem.clear();
     now.next_at = clock_.now();
+    if (is_announced(now)) *now.next_at += now.running.settings.announce;
     return Effect{Effect::Versions::None, {step_event(tenant, key, is, to_string(to))}};
   });
 }

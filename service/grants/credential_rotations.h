@@ -57,11 +57,12 @@ class CredentialRotations {
     const vault::Fields* given = nullptr;           ///< this value
     std::optional<vault::RotationSettings> once{};  ///< made so
     std::optional<std::chrono::seconds> grace{};
+    std::optional<std::chrono::seconds> announce{};
     std::optional<sys_seconds> expires_at{};  ///< of a given value; none: as the one before
     std::optional<vault::Expected> expected{};
   };
   /// Begins a rotation. One that reaches outside goes on by itself; any other is done when
-  /// this answers, but for its grace. The record is committed with it.
+  /// this answers, but for its announcement and its grace. The record is committed with it.
   /// A new value expires when the one before would have, unless it is given with a time. One
   /// that has expired is not replaced by a made one, which would revive it.
   /// Errors: Conflict when one is under way, nothing says how, or the value has expired;
@@ -76,13 +77,16 @@ class CredentialRotations {
   /// value could follow the one that is there. For dry runs. Errors: as rotate().
   Status may_begin(const TenantId& tenant, const Rotation& rotation);
 
+  /// The new key whose public half is announced is handed out now. Errors: Conflict unless
+  /// one waits for that.
+  Result<Rotation> promote_now(const TenantId& tenant, const Key& key, audit::Event record);
   /// The value before is retired now. Errors: Conflict unless one waits for that.
   Result<Rotation> end_grace(const TenantId& tenant, const Key& key, audit::Event record);
   /// Gives up a rotation whose value is not handed out yet. Errors: Conflict.
   Result<Rotation> cancel(const TenantId& tenant, const Key& key, audit::Event record);
-  /// Ends every wait of a rotation under way: its value before gets no grace, and what is
-  /// postponed is tried again now. With Again::Yes another one begins when it has ended,
-  /// unless its own new value is handed out from now on.
+  /// Ends every wait of a rotation under way: its new key is announced no longer, its value
+  /// before gets no grace, and what is postponed is tried again now. With Again::Yes another one
+  /// begins when it has ended, unless its own new value is handed out from now on.
   /// Errors: Conflict when none is under way.
   enum class Again { No, Yes };
   Result<Rotation> hurry(const TenantId& tenant, const Key& key, Again again, audit::Event record);

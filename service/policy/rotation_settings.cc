@@ -115,6 +115,16 @@ Status read_key(Reader& reader, RotationSettings& out) {
   return {};
 }
 
+/// A webhook is told of the public half before the key is handed out.
+Status read_announce(Reader& reader, RotationSettings& out) {
+  if (out.kind != RotationKind::KeyPair && out.kind != RotationKind::SshKey) return {};
+  POSTERN_CHECK(reader.duration("announce_seconds", out.announce, 0, 30 * kDay));
+  if (out.interval && out.announce + out.grace >= *out.interval) {
+    return at(reader.below("announce_seconds"), "must with the grace be shorter than the interval");
+  }
+  return {};
+}
+
 Status read_made(Reader& reader, RotationSettings& out) {
   const auto made_as = out.made_as();
   if (made_as == RotationKind::Manual) return {};
@@ -200,6 +210,7 @@ Result<RotationSettings> read_rotation_settings(const Json& value, const std::st
                             out.generate));
   }
   POSTERN_CHECK(read_times(reader, out));
+  POSTERN_CHECK(read_announce(reader, out));
   POSTERN_CHECK(read_made(reader, out));
   if (out.kind == RotationKind::Postgres) POSTERN_CHECK(read_postgres(reader, out));
   if (out.kind == RotationKind::Webhook) POSTERN_CHECK(read_webhook(reader, out));
@@ -211,6 +222,7 @@ Json write(const RotationSettings& settings) {
   Json json{{"kind", to_string(settings.kind)},
             {"grace_seconds", settings.grace.count()},
             {"retired", settings.destroy ? "destroy" : "delete"}};
+  if (settings.announce.count() > 0) json["announce_seconds"] = settings.announce.count();
   if (settings.interval) json["interval_seconds"] = settings.interval->count();
   if (settings.kind == RotationKind::Webhook) json["generate"] = to_string(settings.generate);
   const auto made_as = settings.made_as();

@@ -50,6 +50,9 @@ struct RotationSettings {
   RotationKind kind = RotationKind::Manual;
   std::optional<std::chrono::seconds> interval{};  ///< none: only when somebody asks
   std::chrono::seconds grace{0};                   ///< how long the value before stays valid
+  /// Of KeyPair and SshKey: how long the new public half is shown before its key is handed
+  /// out, for whoever installs it.
+  std::chrono::seconds announce{0};
   bool destroy = true;  ///< the version before, once retired; false: only deleted
 
   std::string field{};         ///< that is made anew; "url": the password in it
@@ -137,6 +140,11 @@ struct CredentialRotation {
   /// Of the tenant: while it is not, nothing begins by itself.
   bool tenant_enabled = true;
 };
+
+/// Its new key waits for its public half to be installed, and is handed out at next_at.
+inline bool is_announced(const CredentialRotation& is) noexcept {
+  return is.phase == RotationPhase::Tested && is.running.settings.announce.count() > 0;
+}
 
 /// Where rotations are kept. A change is one transaction with its audit event, under the
 /// lock of the credential. Implemented by storage.

@@ -46,7 +46,7 @@ UNPROVOKED = {
     ("getErasure", 403): "a user's token that lacks a scope of settings.api_scopes",
     ("erasePrincipal", 202): "the share store is away",
     ("eraseTenant", 202): "the share store is away",
-    ("cancelRotation", 200): "a process dies between two steps of a rotation that asks nobody",
+    ("promoteAnnounced", 202): "another replica is at the next step",
     ("revoke", 429): "the tenant has 20,000 revoked tokens",
 }
 UNSEEN = {
@@ -1307,17 +1307,31 @@ def check_rotation(tester: Tester, made: dict) -> None:
     tester.call("forgetRotation", 404, who="admin", credential="none")
     tester.call("getRotation", 404, who="admin", credential="none")
     for name, more in (("getRotation", {}), ("rotateCredential", {"body": {}}),
-                       ("retirePrevious", {}), ("cancelRotation", {})):
+                       ("promoteAnnounced", {}), ("retirePrevious", {}), ("cancelRotation", {})):
         tester.call(name, 403, "another user's", who="user", query=bob, **more)
     for name, more in (("getRotation", {}), ("rotateCredential", {"body": {}}),
                        ("configureRotation", {"body": password}), ("forgetRotation", {}),
-                       ("retirePrevious", {}), ("cancelRotation", {})):
+                       ("promoteAnnounced", {}), ("retirePrevious", {}), ("cancelRotation", {})):
         tester.call(name, 400, "half a principal", who="admin", query={"subject": "bob"}, **more)
 
     # By the settings, given, and made so once.
     shown = tester.call("rotateCredential", 200, "a key pair", who="admin", credential="plain",
                         body={}).json
     report(shown["public_key"].startswith("-----BEGIN PUBLIC KEY-----"), "a public key is shown")
+    # A key that is announced.
+    announced = {"kind": "ssh_key", "field": "token", "announce_seconds": 86400}
+    tester.call("promoteAnnounced", 409, "none is", who="admin", credential="plain")
+    tester.call("configureRotation", 200, "announced", who="admin", credential="plain",
+                body=announced)
+    for name in ("cancelRotation", "promoteAnnounced"):
+        shown = tester.call("rotateCredential", 202, "announced", who="admin", credential="plain",
+                            body={}).json
+        report(shown["rotation"]["public_key"].startswith("ssh-ed25519 ")
+               and "promote_at" in shown["rotation"], "its public half is shown", str(shown))
+        tester.call(name, 200, "announced", who="operator", credential="plain")
+    tester.call("promoteAnnounced", 400, "with members", who="admin", credential="plain",
+                body={"abandon": True})
+    tester.call("promoteAnnounced", 404, who="admin", credential="none")
     tester.call("configureRotation", 200, "a password", body=password, **one)
     shown = tester.call("rotateCredential", 200, "by settings", body={}, **one).json
     report(shown["rotation"]["phase"] == "previous", "the value before has its grace", str(shown))
@@ -1361,7 +1375,8 @@ def check_rotation(tester: Tester, made: dict) -> None:
                               body={"fields": {"token": "x"}}) if name == "getRotation" else None
         report(put_bob is None or put_bob.status < 300, "bob has one")
         tester.call(name, 200, "bob's", who="admin", query=bob, **more)
-    tester.call("cancelRotation", 409, "bob's", who="admin", query=bob)
+    for name in ("promoteAnnounced", "cancelRotation"):
+        tester.call(name, 409, "bob's", who="admin", query=bob)
 
     # Somebody outside has to be told.
     hook = Hook()

@@ -19,6 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!settings.ok()) return 0;
   const auto& is = settings.value();
   require(is.grace.count() >= 0 && (!is.interval || is.grace < *is.interval));
+  require(is.announce.count() >= 0 && (!is.interval || is.announce + is.grace < *is.interval));
   require(is.roles.size() <= 2 && is.host.find_first_of(" '\"\\/=,") == is.host.npos);
   require(validate(is.password).ok());
   const auto again = postern::policy::read_rotation_settings(postern::policy::write(is));

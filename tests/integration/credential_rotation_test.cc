@@ -795,6 +795,184 @@ TEST(CredentialRotation, ADateThatSomebodySetsMovesTheSchedule) {
   EXPECT_EQ(world.value("db"), rotated);
 }
 
+// ---- keys that are announced ----
+
+/// Of a key in the field `password`, which is two days announced.
+vault::RotationSettings announced() {
+  vault::RotationSettings settings;
+  settings.kind = RotationKind::SshKey;
+  settings.field = "password";
+  settings.announce = 48h;
+  settings.grace = 1h;
+  return settings;
+}
+/// Says so of `db`, and rotates it: its new key is announced now.
+vault::CredentialRotation announce(RotationWorld& world, grants::CredentialRotations& process,
+                                   const vault::RotationSettings& settings = announced()) {
+  world.put("db", "app", "old");
+  must(process.configure(world.tenant, world.key("db"), settings, world.record()));
+  return must(process.rotate(world.tenant, world.key("db"), {}, world.record()));
+}
+
+TEST(CredentialRotation, AnAnnouncedKeyIsHandedOutWhenItsTimeHasCome) {
+  RotationWorld world;
+  const auto process = world.process();
+  const auto begun = announce(world, *process);
+  EXPECT_TRUE(is_announced(begun));
+  EXPECT_EQ(begun.next_at, world.clock.now() + 48h);
+  EXPECT_THAT(begun.running.public_half, testing::StartsWith("ssh-ed25519 "));
+  EXPECT_EQ(begun.public_half, "") << "that of what is handed out";
+  world.clock.advance(48h - 1s);
+  EXPECT_EQ(process->tick(), 0U);
+  EXPECT_EQ(world.value("db"), "app:old");
+  EXPECT_EQ(states(world, "db"), "1 live");
+
+  world.clock.advance(1s);
+  EXPECT_EQ(process->tick(), 1U);
+  const auto handed_out = must(world.rows.find(world.tenant, world.key("db")));
+  EXPECT_EQ(handed_out.phase, RotationPhase::Previous);
+  EXPECT_EQ(handed_out.public_half, begun.running.public_half);
+  EXPECT_THAT(world.value("db"), HasSubstr("PRIVATE KEY"));
+  world.clock.advance(1h);
+  EXPECT_EQ(world.settle("db").phase, RotationPhase::None);
+  EXPECT_EQ(states(world, "db"), "1 destroyed, 2 live");
+}
+
+TEST(CredentialRotation, KilledAnywhereAnAnnouncementIsNotCutShort) {
+  for (const bool before : {true, false}) {
+    int died = 0;
+    for (bool ended = false; !ended;) {
+      RotationWorld world;
+      world.put("db", "app", "old");
+      const auto key = world.key("db");
+      ASSERT_TRUE(world.process()->configure(world.tenant, key, announced(), world.record()).ok());
+      world.fate = {died + 1, before, 0};
+      const auto began_at = world.clock.now();
+      try {
+        static_cast<void>(world.process()->rotate(world.tenant, key, {}, world.record()));
+        ended = true;
+      } catch (const Died&) {
+        ++died;
+      }
+      world.fate = {};
+      const auto now = world.settle("db");
+      EXPECT_EQ(world.value("db"), "app:old") << died;
+      if (now.phase == RotationPhase::None) continue;  // killed before anything was written
+      ASSERT_TRUE(is_announced(now)) << died;
+      EXPECT_GE(*now.next_at, began_at + 48h) << died;
+      world.clock.advance(49h);
+      world.settle("db");
+      EXPECT_NE(world.value("db"), "app:old") << died;
+    }
+    EXPECT_GE(died, 3) << "this is the test's purpose";
+  }
+}
+
+TEST(CredentialRotation, AnAnnouncementBeginsSoThatTheKeyIsHandedOutWhenItIsDue) {
+  RotationWorld world;
+  const auto key = world.key("db");
+  const auto process = world.process();
+  world.put("db", "app", "old");
+  auto settings = announced();
+  settings.interval = 240h;
+  const auto due = world.clock.now() + 240h;
+  const auto set = must(process->configure(world.tenant, key, settings, world.record()));
+  EXPECT_EQ(set.description.rotation_due_at, due);
+  EXPECT_EQ(set.next_at, due - 48h);
+  world.clock.advance(192h);
+  EXPECT_EQ(process->tick(), 1U);
+  auto now = must(world.rows.find(world.tenant, key));
+  EXPECT_TRUE(is_announced(now));
+  EXPECT_EQ(now.next_at, due);
+  world.clock.advance(48h);
+  EXPECT_EQ(process->tick(), 1U);
+  now = world.settle("db");
+  EXPECT_EQ(now.rotated_at, due);
+  world.clock.advance(1h);
+  now = world.settle("db");
+  EXPECT_EQ(now.next_at, due + 240h - 48h);
+
+  // So it is of a date that somebody sets.
+  const auto sooner = world.clock.now() + 72h;
+  must(world.stores.credentials.describe(world.tenant, key, std::nullopt,
+                                         [&](vault::CredentialDescription& is) -> Status {
+                                           is.rotation_due_at = sooner;
+                                           return {};
+                                         },
+                                         {}));
+  EXPECT_EQ(must(world.rows.find(world.tenant, key)).next_at, sooner - 48h);
+}
+
+TEST(CredentialRotation, AnAnnouncementEndsEarlyWhenSomebodySaysSo) {
+  using Again = grants::CredentialRotations::Again;
+  RotationWorld world;
+  const auto key = world.key("db");
+  const auto process = world.process();
+  announce(world, *process);
+  EXPECT_EQ(must(process->promote_now(world.tenant, key, world.record())).phase,
+            RotationPhase::Previous);
+  const auto second = world.value("db");
+  EXPECT_THAT(second, HasSubstr("PRIVATE KEY"));
+  EXPECT_EQ(code_of(process->promote_now(world.tenant, key, world.record())), ErrorCode::Conflict);
+  must(process->end_grace(world.tenant, key, world.record()));
+  EXPECT_EQ(code_of(process->promote_now(world.tenant, key, world.record())), ErrorCode::Conflict);
+
+  // Given up, it leaves nothing.
+  must(process->rotate(world.tenant, key, {}, world.record()));
+  EXPECT_EQ(must(process->cancel(world.tenant, key, world.record())).phase, RotationPhase::None);
+  EXPECT_EQ(world.value("db"), second);
+  EXPECT_EQ(rows_of_versions(world, "db"), 2U);
+
+  // In an emergency nobody waits: not for one that is announced, nor for the one after.
+  must(process->rotate(world.tenant, key, {}, world.record()));
+  const auto hurried = must(process->hurry(world.tenant, key, Again::Yes, world.record()));
+  EXPECT_EQ(hurried.phase, RotationPhase::None);
+  EXPECT_NE(world.value("db"), second);
+  must(process->configure(world.tenant, key, world.settings({"app"}), world.record()));
+  world.server.refuses.emplace("test", fail(ErrorCode::Conflict, "not taken"));
+  must(process->rotate(world.tenant, key, {}, world.record()));
+  must(process->configure(world.tenant, key, announced(), world.record()));
+  must(process->hurry(world.tenant, key, Again::Yes, world.record()));
+  const auto before = world.value("db");
+  EXPECT_EQ(world.settle("db").phase, RotationPhase::None);
+  EXPECT_NE(world.value("db"), before) << "rolled back, and rotated again";
+}
+
+TEST(CredentialRotation, AnAnnouncedKeyGivesWayToWhatIsDoneToTheValueBefore) {
+  for (const bool stored : {true, false}) {
+    RotationWorld world;
+    const auto key = world.key("db");
+    const auto process = world.process();
+    announce(world, *process);
+    if (stored) {
+      world.put("db", "app", "by-hand");
+    } else {
+      must(world.stores.credentials.change_versions(world.tenant, key, {},
+                                                    vault::CredentialStore::VersionChange::Delete,
+                                                    std::nullopt, world.clock.now(), {}));
+    }
+    EXPECT_EQ(process->tick(), 1U) << "at once, not when it was to be handed out";
+    const auto now = must(world.rows.find(world.tenant, key));
+    EXPECT_EQ(now.phase, RotationPhase::None);
+    EXPECT_EQ(now.failures, 1U);
+    EXPECT_EQ(world.value("db"), stored ? "app:by-hand" : "NotFound");
+  }
+}
+
+TEST(CredentialRotation, AGivenKeyIsNotAnnounced) {
+  RotationWorld world;
+  const auto key = world.key("db");
+  const auto process = world.process();
+  world.put("db", "app", "old");
+  must(process->configure(world.tenant, key, announced(), world.record()));
+  const auto given = world.log_in("app", "given");
+  Order order;
+  order.given = &given;
+  EXPECT_EQ(must(process->rotate(world.tenant, key, order, world.record())).phase,
+            RotationPhase::Previous);
+  EXPECT_EQ(world.value("db"), "app:given");
+}
+
 TEST(CredentialRotation, OneThatCannotBeginHoldsUpNobody) {
   RotationWorld world;
   auto settings = world.settings({"app"});

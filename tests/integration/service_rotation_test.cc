@@ -737,6 +737,68 @@ TEST_F(ServiceRotation, ThePublicKeyIsThatOfTheKeyInForce) {
   EXPECT_EQ(third.at("public_key"), hook.messages().back().body.at("data").at("public_key"));
 }
 
+TEST_F(ServiceRotation, AnAnnouncedKeyIsShownBeforeItIsReleased) {
+  const auto alice = tenant.user_token("alice"), bob = tenant.user_token("bob");
+  tenant.store("alice", "github", {{"token", "old"}});
+  const auto of_alice = [&](const std::string& method, const std::string& last,
+                            const std::string& token, const Json& body = nullptr) {
+    const auto query = token == tenant.admin
+                           ? "?issuer=" + percent_encoded(tenant.idp.issuer()) + "&subject=alice"
+                           : std::string();
+    return tenant.api(method, "/credentials/github/" + last + query, token, body);
+  };
+  // Lines do not go into an environment: they are looked at by an admin.
+  const auto handed_out = [&]() -> std::string {
+    return json_of(of_alice("POST", "reveal", tenant.admin, {{"reason", "a test"}}))
+        .at("fields")
+        .at("token");
+  };
+  const Json settings{{"kind", "ssh_key"},
+                      {"field", "token"},
+                      {"announce_seconds", 86400},
+                      {"grace_seconds", 3600}};
+  ASSERT_THAT(of_alice("PUT", "rotation", tenant.admin, settings), HasStatus(200));
+  const auto reply = of_alice("POST", "rotate", tenant.admin, Json::object());
+  ASSERT_THAT(reply, HasStatus(202));
+  const auto begun = json_of(reply);
+  EXPECT_EQ(phase(begun), "tested");
+  EXPECT_EQ(begun.at("version"), 1);
+  EXPECT_EQ(begun.at("rotation").at("version"), 2);
+  EXPECT_EQ(begun.at("rotation").at("promote_at"), begun.at("next_at"));
+  const auto next = begun.at("rotation").at("public_key").get<std::string>();
+  EXPECT_THAT(next, testing::StartsWith("ssh-ed25519 "));
+  EXPECT_FALSE(begun.contains("public_key"));
+  EXPECT_THAT(reply.body, Not(HasSubstr("PRIVATE KEY")));
+  EXPECT_EQ(item_of(tenant.release(alice, {{{"backend", "github"}}})).at("env").at("GITHUB_TOKEN"),
+            "old");
+  const auto listed = tenant.api("GET", "/rotations", tenant.admin);
+  EXPECT_THAT(listed.body, HasSubstr("promote_at"));
+  EXPECT_THAT(listed.body, Not(HasSubstr("ssh-ed25519")));
+
+  // Whoever may rotate it may say that it is installed; nobody else.
+  EXPECT_THAT(of_alice("POST", "rotation/promote", bob), HasStatus(404));
+  EXPECT_THAT(of_alice("POST", "rotation/promote", alice, {{"abandon", true}}), HasStatus(400));
+  EXPECT_EQ(handed_out(), "old");
+  const auto promoted = of_alice("POST", "rotation/promote", alice);
+  ASSERT_THAT(promoted, HasStatus(200));
+  EXPECT_EQ(json_of(promoted).at("public_key"), next);
+  EXPECT_FALSE(json_of(promoted).at("rotation").contains("public_key"));
+  EXPECT_THAT(handed_out(), HasSubstr("PRIVATE KEY"));
+  EXPECT_THAT(of_alice("POST", "rotation/promote", alice), IsProblem(409, "conflict"));
+
+  // An emergency announces nothing.
+  ASSERT_THAT(of_alice("POST", "rotation/retire", alice), HasStatus(200));
+  const auto before = handed_out();
+  const auto contained =
+      json_of(tenant.api("POST", "/emergency", tenant.admin,
+                         {{"principal", {{"issuer", tenant.idp.issuer()}, {"subject", "alice"}}},
+                          {"since", "2020-01-01T00:00:00Z"},
+                          {"action", "rotate"},
+                          {"reason", "a drill"}}));
+  EXPECT_EQ(contained.at("items").at(0).at("status"), "rotated") << contained;
+  EXPECT_NE(handed_out(), before);
+}
+
 // ---- in bulk, and the report ----
 
 TEST_F(ServiceRotation, InBulkByLabelGivesTheLabelledNewValuesAndNoOther) {

@@ -59,8 +59,8 @@ NO_IDS = set("""
     tls_client_auth_subject_dn tls_client_auth_san_dns tls_client_auth_san_uri
     tls_client_auth_san_ip tls_client_auth_san_email dpop_bound_access_tokens
     tls_client_certificate_bound_access_tokens version_metadata
-    kind interval_seconds grace_seconds retired field public_field length alphabet require generate
-    host port database roles url since abandon search before begun_at
+    kind interval_seconds grace_seconds announce_seconds retired field public_field length alphabet
+    require generate host port database roles url since abandon search before begun_at
 """.split())
 # Of an operator, who may see every tenant; or of nobody's.
 FOR_OPERATORS = {"status", "keyStatus", "listTenants", "getTenantErasure"}
@@ -530,6 +530,8 @@ def openapi_requests(a: Names, x: Names, places: dict) -> dict:
         "forgetRotation": Request("DELETE", credential + "/rotation", admin, query=principal),
         "rotateCredential": Request("POST", credential + "/rotate", {**admin, "If-Match": '"99"'},
                                     query=principal, body=fields),
+        "promoteAnnounced": Request("POST", credential + "/rotation/promote", admin,
+                                    query=principal),
         "retirePrevious": Request("POST", credential + "/rotation/retire", admin, query=principal),
         "cancelRotation": Request("POST", credential + "/rotation/cancel", admin, query=principal),
         "listRotations": Request("GET", api + "/rotations", admin, query=(

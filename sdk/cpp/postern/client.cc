@@ -992,7 +992,9 @@ Result<std::string> Client::steer_rotation(const TenantId& tenant, const Credent
                                            const CredentialOwner& owner, RotationStep step) {
   const bool abandon = step == RotationStep::AbandonRetire || step == RotationStep::AbandonCancel;
   const bool retire = step == RotationStep::Retire || step == RotationStep::AbandonRetire;
-  const auto* last = retire ? "/rotation/retire" : "/rotation/cancel";
+  const auto* last = step == RotationStep::Promote ? "/rotation/promote"
+                     : retire                      ? "/rotation/retire"
+                                                   : "/rotation/cancel";
   auto target =
       Target(tenant_path(tenant, "/credentials/" + name.str() + last)).with(owner.principal());
   return json_call("POST", target.take(), abandon ? R"({"abandon":true})" : "", "the request");

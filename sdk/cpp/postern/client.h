@@ -254,7 +254,7 @@ struct RotateRequest {
   std::optional<std::uint64_t> only_version;  ///< which must be the latest one
 };
 /// Abandoned ones end in the service alone: outside all stays as it is.
-enum class RotationStep { Retire, Cancel, AbandonRetire, AbandonCancel };
+enum class RotationStep { Promote, Retire, Cancel, AbandonRetire, AbandonCancel };
 
 /// What one item of a release or an exchange is for.
 struct TargetItem {
@@ -506,7 +506,8 @@ class Client {
                                          const CredentialOwner& owner, const std::string& settings);
   Result<std::string> rotate_credential(const TenantId& tenant, const CredentialName& name,
                                         const CredentialOwner& owner, const RotateRequest& what);
-  /// Retires the value before at once, or gives up a rotation that is under way.
+  /// Hands an announced key out at once, retires the value before, or gives up a rotation that
+  /// is under way.
   Result<std::string> steer_rotation(const TenantId& tenant, const CredentialName& name,
                                      const CredentialOwner& owner, RotationStep step);
   /// A page of the report; `owner` and `principal` of the filter are not looked at.

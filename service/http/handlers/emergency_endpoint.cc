@@ -192,6 +192,7 @@ struct Acting {
     POSTERN_CHECK(rotations.may_rotate(before));
     CredentialRotations::Order at_once;
     at_once.grace = std::chrono::seconds(0);
+    at_once.announce = std::chrono::seconds(0);
     POSTERN_TRY(const auto is,
                 rotations.rotate(tenant, key, at_once, record("credential.rotate", key)));
     if (is.version != before.version) return rotated(*before.settings);

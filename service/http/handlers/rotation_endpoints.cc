@@ -39,6 +39,10 @@ Json running_json(const CredentialRotation& rotation) {
             {"started_at", format_time(running.started_at)},
             {"attempts", rotation.attempts}};
   add_time(json, "retire_at", running.retire_at);
+  if (is_announced(rotation)) {
+    json["public_key"] = running.public_half;
+    add_time(json, "promote_at", rotation.next_at);
+  }
   return json;
 }
 
@@ -61,7 +65,7 @@ Json state_json(const CredentialRotation& rotation, sys_seconds now) {
   return json;
 }
 
-/// 202 while something outside has still to be told.
+/// 202 while something outside has still to be told, or somebody to install the key.
 Reply state_reply(const CredentialRotation& rotation, sys_seconds now) {
   const bool under_way =
       rotation.phase != RotationPhase::None && rotation.phase != RotationPhase::Previous;
@@ -110,10 +114,10 @@ Result<Done> configure(const Endpoints& on, const Request& request,
                        audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record));
   POSTERN_TRY(const auto body,
-              json_body(request, {"kind", "interval_seconds", "grace_seconds", "retired", "field",
-                                  "public_field", "length", "alphabet", "require", "algorithm",
-                                  "generate", "host", "port", "database", "roles",
-                                  "admin_credential", "url", "secret_credential"}));
+              json_body(request, {"kind", "interval_seconds", "grace_seconds", "announce_seconds",
+                                  "retired", "field", "public_field", "length", "alphabet",
+                                  "require", "algorithm", "generate", "host", "port", "database",
+                                  "roles", "admin_credential", "url", "secret_credential"}));
   POSTERN_TRY(const auto settings, policy::read_rotation_settings(body));
   record.with("kind", to_string(settings.kind));
   if (settings.interval) record.with("interval", std::to_string(settings.interval->count()));
@@ -197,10 +201,10 @@ Result<bool> flag_in(const Json& body, const char* name) {
   return it->get<bool>();
 }
 
-/// `{"abandon": true}`; no body is none.
-Result<bool> abandons(const Request& request, const Caller& caller) {
+/// `{"abandon": true}`, where there is something to abandon; no body is none.
+Result<bool> abandons(const Request& request, const Caller& caller, bool possible) {
   if (request.body.expose([](ByteView bytes) { return bytes.empty(); })) return false;
-  POSTERN_TRY(const auto body, json_body(request, {"abandon"}));
+  POSTERN_TRY(const auto body, possible ? json_body(request, {"abandon"}) : json_body(request, {}));
   POSTERN_TRY(const auto abandon, flag_in(body, "abandon"));
   if (abandon && caller.kind == Kind::User) {
     return fail(ErrorCode::Forbidden, "only an admin of the tenant may abandon a rotation");
@@ -208,13 +212,13 @@ Result<bool> abandons(const Request& request, const Caller& caller) {
   return abandon;
 }
 
-/// @param stuck  the phase that can be abandoned here
+/// @param stuck  the phase that can be abandoned here, or None
 template <auto change, RotationPhase stuck>
 Result<Done> steer(const Endpoints& on, const Request& request,
                    const policy::TenantSnapshot& snapshot, const Caller& caller,
                    audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record));
-  POSTERN_TRY(const auto abandon, abandons(request, caller));
+  POSTERN_TRY(const auto abandon, abandons(request, caller, stuck != RotationPhase::None));
   POSTERN_TRY(const auto found, on.rotations.find(snapshot.tenant(), key));
   if (found.wanted && caller.kind == Kind::User) return not_for_users();
   if (found.phase != RotationPhase::None) {
@@ -223,10 +227,11 @@ Result<Done> steer(const Endpoints& on, const Request& request,
   auto result = abandon ? on.rotations.abandon(snapshot.tenant(), key, stuck, record)
                         : (on.rotations.*change)(snapshot.tenant(), key, record);
   POSTERN_TRY(const auto changed, std::move(result));
+  const auto now = on.services.clock.now();
+  if (stuck == RotationPhase::None) return Done{state_reply(changed, now), Done::Recorded::InStore};
   // What is not retired yet is under way: somebody outside has still to be told.
   const bool waits = changed.next_at && changed.phase != RotationPhase::None;
-  return Done{json_reply(waits ? 202 : 200, state_json(changed, on.services.clock.now())),
-              Done::Recorded::InStore};
+  return Done{json_reply(waits ? 202 : 200, state_json(changed, now)), Done::Recorded::InStore};
 }
 
 Result<Done> report(const Endpoints& on, const Request& request,
@@ -255,6 +260,9 @@ Result<Done> report(const Endpoints& on, const Request& request,
         credential.description.rotation_due_at && *credential.description.rotation_due_at <= now;
     item["age_seconds"] = std::max<std::int64_t>(0, (now - credential.created_at).count());
     item.erase("public_key");
+    if (const auto running = item.find("rotation"); running != item.end()) {
+      running->erase("public_key");
+    }
     body["items"].push_back(std::move(item));
   }
   if (!page.next.empty()) body["next_cursor"] = page.next;
@@ -382,6 +390,8 @@ void add_rotation_endpoints(Router& router, Gate& gate, Services& services,
   add("DELETE", kRotation, "credential.rotation_forget", For::Admins, forget);
   add("POST", "/api/v1/tenants/{}/credentials/{}/rotate", "credential.rotate", For::Everybody,
       rotate);
+  add("POST", "/api/v1/tenants/{}/credentials/{}/rotation/promote", "credential.rotation_promote",
+      For::Everybody, steer<&CredentialRotations::promote_now, RotationPhase::None>);
   add("POST", "/api/v1/tenants/{}/credentials/{}/rotation/retire", "credential.rotation_retire",
       For::Everybody, steer<&CredentialRotations::end_grace, RotationPhase::Previous>);
   add("POST", "/api/v1/tenants/{}/credentials/{}/rotation/cancel", "credential.rotation_cancel",

@@ -43,7 +43,11 @@ TEST(RotationSettings, AreWhatTheyWereAfterBeingWritten) {
              {"grace_seconds", 3600},
              {"retired", "delete"}},
         Json{{"kind", "ssh_key"}, {"algorithm", "rsa-4096"}, {"public_field", "public_key"}},
-        Json{{"kind", "key_pair"}, {"algorithm", "p-384"}}, postgres(), webhook()}) {
+        Json{{"kind", "key_pair"},
+             {"algorithm", "p-384"},
+             {"announce_seconds", 30 * 86400},
+             {"grace_seconds", 86400}},
+        postgres(), webhook()}) {
     const auto settings = read(json);
     ASSERT_TRUE(settings.ok()) << json << settings.error().detail;
     const auto again = read(write(settings.value()));
@@ -63,6 +67,39 @@ TEST(RotationSettings, RefuseWhatAnotherKindHas) {
   auto json = postgres();
   json["algorithm"] = "ed25519";
   EXPECT_EQ(pointer_of(json), "/algorithm");
+}
+
+TEST(RotationSettings, AnnounceWhatHasAPublicHalfThatNobodyIsTold) {
+  const auto of = [](const char* kind, const Json& more) {
+    Json json{{"kind", kind}};
+    json.update(more);
+    return pointer_of(json);
+  };
+  for (const char* kind : {"ssh_key", "key_pair"}) {
+    EXPECT_EQ(of(kind, {{"announce_seconds", 0}}), "accepted");
+    EXPECT_EQ(of(kind, {{"announce_seconds", 30 * 86400}}), "accepted");
+    EXPECT_EQ(of(kind, {{"announce_seconds", 30 * 86400 + 1}}), "/announce_seconds");
+    EXPECT_EQ(of(kind, {{"announce_seconds", -1}}), "/announce_seconds");
+    EXPECT_EQ(of(kind, {{"announce_seconds", "1"}}), "/announce_seconds");
+    EXPECT_EQ(
+        of(kind,
+           {{"announce_seconds", 7200}, {"grace_seconds", 3599}, {"interval_seconds", 10800}}),
+        "accepted");
+    EXPECT_EQ(
+        of(kind,
+           {{"announce_seconds", 7200}, {"grace_seconds", 3600}, {"interval_seconds", 10800}}),
+        "/announce_seconds");
+  }
+  for (const char* kind : {"manual", "password"}) {
+    EXPECT_EQ(of(kind, {{"announce_seconds", 60}}), "/announce_seconds") << kind;
+  }
+  auto json = postgres();
+  json["announce_seconds"] = 60;
+  EXPECT_EQ(pointer_of(json), "/announce_seconds");
+  json = webhook();
+  json["generate"] = "ssh_key";
+  json["announce_seconds"] = 60;
+  EXPECT_EQ(pointer_of(json), "/announce_seconds") << "whoever answers there is told";
 }
 
 TEST(RotationSettings, AreHeldToTheirBounds) {

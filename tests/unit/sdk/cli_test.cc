@@ -1406,6 +1406,29 @@ TEST(CliRotation, RotatesByHandOrByGeneratorAndWaits) {
   EXPECT_EQ(json::parse(requests[2].body), json::object());
 }
 
+TEST(CliRotation, AnAnnouncedKeyIsShownAndHandedOutByPromote) {
+  const Cli cli([](const SeenRequest& request) {
+    return request.target.ends_with("/promote")
+               ? json_reply(200, R"({"version":2,"rotation":{"phase":"previous","version":2}})")
+               : json_reply(202, R"({"version":1,"rotation":{"phase":"tested","version":2,)"
+                                 R"("public_key":"ssh-ed25519 AAAA","attempts":0,)"
+                                 R"("promote_at":"2026-11-21T06:40:00Z"}})");
+  });
+  // Nobody waits for as long as it is announced.
+  const auto begun = cli.run({"credential", "rotate", "db", "--tenant-owned", "--wait"});
+  EXPECT_EQ(begun.code, 0) << begun.err;
+  EXPECT_THAT(begun.out, AllOf(HasSubstr("new key      ssh-ed25519 AAAA\n"),
+                               HasSubstr("from         2026-11-21T06:40:00Z\n")));
+  const auto promoted = cli.run({"rotation", "promote", "db", "--tenant-owned"});
+  EXPECT_EQ(promoted.code, 0) << promoted.err;
+  EXPECT_THAT(promoted.out, Not(HasSubstr("new key")));
+  const auto requests = cli.server.requests();
+  ASSERT_EQ(requests.size(), 2u);
+  EXPECT_EQ(requests[1].method, "POST");
+  EXPECT_EQ(requests[1].target, "/api/v1/tenants/acme/credentials/db/rotation/promote");
+  EXPECT_EQ(requests[1].body, "");
+}
+
 TEST(CliRotation, ARefusalSaysWhichMemberItIsAbout) {
   const Cli cli([](const SeenRequest&) {
     return problem_reply(400, R"({"detail":"is required","pointer":"/url"})");
