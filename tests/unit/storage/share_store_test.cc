@@ -35,6 +35,22 @@ INSTANTIATE_TEST_SUITE_P(Postgres, ShareStoreSuite, ::testing::Values(ShareStore
                            return std::make_unique<Postgres>();
                          }}));
 
+/// Each statement's own condition is all that keeps tenants apart.
+struct WithoutRowSecurity final : ShareStoreHarness {
+  WithoutRowSecurity() {
+    pqxx::connection connection(made.server.owner());
+    pqxx::work tx(connection);
+    tx.exec("ALTER TABLE postern.key_share DISABLE ROW LEVEL SECURITY");
+    tx.commit();
+  }
+  vault::ShareStore& store() override { return made.shares; }
+  Postgres made;
+};
+INSTANTIATE_TEST_SUITE_P(PostgresWithoutRowSecurity, ShareStoreSuite,
+                         ::testing::Values(ShareStoreFactory{[] {
+                           return std::make_unique<WithoutRowSecurity>();
+                         }}));
+
 std::string as_service(const ShareDatabase& server, const std::string& tenant,
                        const std::string& sql) {
   pqxx::connection connection(server.service());
