@@ -8,17 +8,22 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <pqxx/pqxx>
 #include <regex>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "storage/pqxx_compat.h"
 #include "support/postgres_proxy.h"
+#include "support/routes.h"
 #include "support/service_fixture.h"
 
 namespace postern::test {
@@ -111,6 +116,7 @@ class Isolation : public testing::TestWithParam<State> {
       y->manifest["settings"]["reveal"] = true;
       x->manifest["settings"]["reveal"] = true;
       for (auto* each : {x.get(), y.get()}) {
+        each->part("clients", "gw-01")["introspects"] = Json::array({"*"});
         each->manifest["settings"]["vault_api"] = {
             {"clients", {"gw-01"}},
             {"views",
@@ -125,8 +131,10 @@ class Isolation : public testing::TestWithParam<State> {
       }
       if (x->apply().status != 200) throw std::runtime_error("tenant-x");
       if (y->apply().status != 200) throw std::runtime_error("tenant-y");
-      y_initial_id = json_of(y->api("POST", "/initial-access-tokens", y->admin, Json::object()))
-                         .at("token_id");
+      const auto initial =
+          json_of(y->api("POST", "/initial-access-tokens", y->admin, Json::object()));
+      y_initial_id = initial.at("token_id");
+      y_initial_token = initial.at("token");
       const Json value{{"fields", {{"token", "of-y"}}}};
       for (const char* name : {"jira", "only-y"}) {
         if (y->api("PUT", std::string("/credentials/") + name, y->admin, value).status != 201) {
@@ -140,6 +148,16 @@ class Isolation : public testing::TestWithParam<State> {
           throw std::runtime_error("transit key of tenant-y");
         }
       }
+      if (y->api("PUT", "/credentials/only-y/rotation", y->admin,
+                 {{"kind", "password"}, {"field", "token"}})
+              .status != 200) {
+        throw std::runtime_error("rotation of tenant-y");
+      }
+      y->store("gone", "github", {{"token", "of-y-gone"}});
+      y_erasure_id = json_of(y->api("POST", "/principals/erase", y->admin,
+                                    {{"issuer", y->idp.issuer()}, {"subject", "gone"}}))
+                         .at("erasure_id");
+      y_kid = json_of(y->ask("GET", "/t/tenant-y/jwks")).at("keys").at(0).at("kid");
       y->store("alice", "github", {{"token", "of-y-alice"}});
       x->store("bob", "github", {{"token", "of-x-bob"}});
       y_secret_id = json_of(y->api("GET", "/clients/gw-01/secrets", y->admin))
@@ -209,11 +227,20 @@ class Isolation : public testing::TestWithParam<State> {
     TempDirectory keys;
     std::unique_ptr<TestService> service;
     std::unique_ptr<TestTenant> x, y;
-    std::string y_secret_id, y_admin_id, y_initial_id;
+    std::string y_secret_id, y_admin_id, y_initial_id, y_initial_token, y_erasure_id, y_kid;
   };
 
   TestTenant& x() { return *world_->x; }
   TestTenant& y() { return *world_->y; }
+  /// Of what only Y has.
+  static std::string id_of_y(std::string_view what) {
+    const auto& ids = *world_;
+    return what == "admin token"     ? ids.y_admin_id
+           : what == "initial token" ? ids.y_initial_id
+           : what == "secret"        ? ids.y_secret_id
+           : what == "erasure"       ? ids.y_erasure_id
+                                     : ids.y_kid;
+  }
   World& world() { return *world_; }
   static bool cold() { return GetParam() == State::Cold; }
 
@@ -311,6 +338,30 @@ std::vector<Call> rest_calls() {
           {"POST", "/credentials/jira/versions/1/undelete", nullptr},
           {"POST", "/credentials/jira/versions/1/destroy", nullptr},
           {"POST", "/credentials/jira/reveal", {{"reason", "theirs"}}},
+          {"GET", "/credentials/jira/rotation", nullptr},
+          {"PUT", "/credentials/jira/rotation", {{"kind", "manual"}}},
+          {"DELETE", "/credentials/jira/rotation", nullptr},
+          {"POST", "/credentials/jira/rotate", fields},
+          {"POST", "/credentials/jira/rotation/promote", nullptr},
+          {"POST", "/credentials/jira/rotation/retire", nullptr},
+          {"POST", "/credentials/jira/rotation/cancel", nullptr},
+          {"GET", "/rotations", nullptr},
+          {"POST", "/rotations", {{"labels", {{"team", "theirs"}}}}},
+          {"POST",
+           "/emergency",
+           {{"client", "gw-01"},
+            {"since", "2026-01-01T00:00:00Z"},
+            {"action", "disable"},
+            {"reason", "theirs"}}},
+          {"GET", "/signing-keys", nullptr},
+          {"POST", "/signing-keys/rotation", {{"publish_for", 0}}},
+          {"DELETE", "/signing-keys/abc", nullptr},
+          {"POST", "/principals/erase", {{"issuer", "https://a.example"}, {"subject", "bob"}}},
+          {"GET", "/erasures", nullptr},
+          {"GET", "/erasures/abc", nullptr},
+          {"POST", "/erase", {{"confirm", "tenant-y"}}},
+          {"PUT", "/manifest", {{"display_name", "theirs"}}},
+          {"POST", "/explanations", {{"client", "gw-01"}, {"audience", "files"}}},
           {"GET", "/audit", nullptr},
           {"GET", "/audit/verification", nullptr}};
 }
@@ -337,57 +388,61 @@ TEST_P(Isolation, ATenantOfOthersIsLikeNoTenant) {
 std::vector<Call> vault_calls() {
   const Json data{{"data", {{"token", "stolen"}}}};
   const Json versions{{"versions", {1}}};
-  return {{"GET", "secret/data/only-y", nullptr},
-          {"GET", "secret/data/only-y?version=1", nullptr},
-          {"GET", "secret/data/mcp-gateway/alice", nullptr},
-          {"GET", "secret/data/alice/github", nullptr},
-          {"PUT", "secret/data/only-y", data},
-          {"POST", "secret/data/jira", data},
-          {"PATCH", "secret/data/only-y", data},
-          {"DELETE", "secret/data/only-y", nullptr},
-          {"PUT", "secret/delete/only-y", versions},
-          {"PUT", "secret/undelete/only-y", versions},
-          {"PUT", "secret/destroy/only-y", versions},
-          {"GET", "secret/metadata/only-y", nullptr},
-          {"PUT", "secret/metadata/only-y", {{"max_versions", 1}}},
-          {"PATCH", "secret/metadata/only-y", {{"max_versions", 1}}},
-          {"DELETE", "secret/metadata/only-y", nullptr},
-          {"LIST", "secret/metadata", nullptr},
-          {"LIST", "secret/metadata/", nullptr},
-          {"GET", "secret/metadata?list=true", nullptr},
-          {"GET", "sys/mounts", nullptr},
-          {"GET", "sys/internal/ui/mounts", nullptr},
-          {"GET", "sys/internal/ui/mounts/secret", nullptr},
-          {"GET", "auth/token/lookup-self", nullptr},
-          {"POST", "auth/token/renew-self", nullptr},
-          {"POST", "auth/token/revoke-self", nullptr},
-          {"POST", "auth/token/lookup", {{"token", "guessed"}}},
-          {"POST", "auth/token/renew", {{"token", "guessed"}}},
-          {"POST", "auth/token/revoke", {{"token", "guessed"}}},
-          {"POST", "auth/token/lookup-accessor", {{"accessor", "guessed"}}},
-          {"POST", "auth/token/revoke-accessor", {{"accessor", "guessed"}}},
-          {"POST", "auth/token/create", Json::object()},
-          {"POST", "sys/wrapping/wrap", data},
-          {"PUT", "sys/wrapping/unwrap", {{"token", "postern_wt_guessed"}}},
-          {"PUT", "sys/wrapping/unwrap", nullptr},
-          {"POST", "sys/wrapping/lookup", {{"token", "postern_wt_guessed"}}},
-          {"GET", "sys/wrapping/lookup", nullptr},
-          {"POST", "sys/wrapping/rewrap", {{"token", "postern_wt_guessed"}}},
-          {"GET", "transit/keys", nullptr},
-          {"LIST", "transit/keys", nullptr},
-          {"GET", "transit/keys/only-y", nullptr},
-          {"POST", "transit/keys/only-y/rotate", nullptr},
-          {"POST", "transit/keys/only-y/config", {{"deletion_allowed", true}}},
-          {"DELETE", "transit/keys/only-y", nullptr},
-          {"POST", "transit/encrypt/only-y", {{"plaintext", "YQ=="}}},
-          {"POST", "transit/decrypt/only-y", {{"ciphertext", "vault:v1:YQ=="}}},
-          {"POST", "transit/rewrap/only-y", {{"ciphertext", "vault:v1:YQ=="}}},
-          {"POST", "transit/sign/only-y", {{"input", "YQ=="}}},
-          {"POST", "transit/sign/only-y/sha2-256", {{"input", "YQ=="}}},
-          {"POST", "transit/verify/only-y", {{"input", "YQ=="}, {"hmac", "vault:v1:YQ=="}}},
-          {"POST", "transit/hmac/only-y/sha2-256", {{"input", "YQ=="}}},
-          {"POST", "transit/datakey/plaintext/only-y", nullptr},
-          {"POST", "transit/datakey/wrapped/only-y", nullptr}};
+  return {
+      {"GET", "secret/data/only-y", nullptr},
+      {"GET", "secret/data/only-y?version=1", nullptr},
+      {"GET", "secret/data/mcp-gateway/alice", nullptr},
+      {"GET", "secret/data/alice/github", nullptr},
+      {"PUT", "secret/data/only-y", data},
+      {"POST", "secret/data/jira", data},
+      {"PATCH", "secret/data/only-y", data},
+      {"DELETE", "secret/data/only-y", nullptr},
+      {"PUT", "secret/delete/only-y", versions},
+      {"PUT", "secret/undelete/only-y", versions},
+      {"PUT", "secret/destroy/only-y", versions},
+      {"GET", "secret/metadata/only-y", nullptr},
+      {"PUT", "secret/metadata/only-y", {{"max_versions", 1}}},
+      {"PATCH", "secret/metadata/only-y", {{"max_versions", 1}}},
+      {"DELETE", "secret/metadata/only-y", nullptr},
+      {"LIST", "secret/metadata", nullptr},
+      {"LIST", "secret/metadata/", nullptr},
+      {"GET", "secret/metadata?list=true", nullptr},
+      {"GET", "sys/mounts", nullptr},
+      {"GET", "sys/internal/ui/mounts", nullptr},
+      {"GET", "sys/internal/ui/mounts/secret", nullptr},
+      {"GET", "auth/token/lookup-self", nullptr},
+      {"POST", "auth/token/renew-self", nullptr},
+      {"POST", "auth/token/revoke-self", nullptr},
+      {"POST", "auth/token/lookup", {{"token", "guessed"}}},
+      {"POST", "auth/token/renew", {{"token", "guessed"}}},
+      {"POST", "auth/token/revoke", {{"token", "guessed"}}},
+      {"POST", "auth/token/lookup-accessor", {{"accessor", "guessed"}}},
+      {"POST", "auth/token/revoke-accessor", {{"accessor", "guessed"}}},
+      {"POST", "auth/token/create", Json::object()},
+      {"POST", "sys/wrapping/wrap", data},
+      {"PUT", "sys/wrapping/unwrap", {{"token", "postern_wt_guessed"}}},
+      {"PUT", "sys/wrapping/unwrap", nullptr},
+      {"POST", "sys/wrapping/lookup", {{"token", "postern_wt_guessed"}}},
+      {"GET", "sys/wrapping/lookup", nullptr},
+      {"POST", "sys/wrapping/rewrap", {{"token", "postern_wt_guessed"}}},
+      {"GET", "transit/keys", nullptr},
+      {"LIST", "transit/keys", nullptr},
+      {"GET", "transit/keys/only-y", nullptr},
+      {"PUT", "transit/keys/only-y", nullptr},
+      {"POST", "transit/keys/only-y/rotate", nullptr},
+      {"POST", "transit/keys/only-y/config", {{"deletion_allowed", true}}},
+      {"DELETE", "transit/keys/only-y", nullptr},
+      {"POST", "transit/encrypt/only-y", {{"plaintext", "YQ=="}}},
+      {"POST", "transit/decrypt/only-y", {{"ciphertext", "vault:v1:YQ=="}}},
+      {"POST", "transit/rewrap/only-y", {{"ciphertext", "vault:v1:YQ=="}}},
+      {"POST", "transit/sign/only-y", {{"input", "YQ=="}}},
+      {"POST", "transit/sign/only-y/sha2-256", {{"input", "YQ=="}}},
+      {"POST", "transit/verify/only-y", {{"input", "YQ=="}, {"hmac", "vault:v1:YQ=="}}},
+      {"POST", "transit/verify/only-y/sha2-256", {{"input", "YQ=="}, {"hmac", "vault:v1:YQ=="}}},
+      {"POST", "transit/hmac/only-y", {{"input", "YQ=="}}},
+      {"POST", "transit/hmac/only-y/sha2-256", {{"input", "YQ=="}}},
+      {"POST", "transit/datakey/plaintext/only-y", nullptr},
+      {"POST", "transit/datakey/wrapped/only-y", nullptr}};
 }
 
 /// Without what differs between any two answers.
@@ -567,7 +622,10 @@ TEST_P(Isolation, LoggingInAtTheVaultOfOthersIsLikeLoggingInAtNone) {
 TEST_P(Isolation, WhatAnotherTenantsVaultHasIsLikeWhatNobodyHas) {
   for (const auto& [method, path, body] : vault_calls()) {
     const std::string asked = path;
-    if (asked.find("only-y") == std::string::npos || std::string(method) == "PUT") continue;
+    const bool creates = std::string(method) == "PUT" && (asked.starts_with("secret/data/") ||
+                                                          asked.starts_with("secret/metadata/") ||
+                                                          asked.starts_with("transit/keys/"));
+    if (asked.find("only-y") == std::string::npos || creates) continue;
     prepare();
     const auto ask = [&, m = method, b = body](const std::string& name) {
       auto target = asked;
@@ -596,15 +654,21 @@ TEST_P(Isolation, AManifestForATenantOfOthersIsRefusedAsForNone) {
 }
 
 TEST_P(Isolation, ReleasingAtATenantOfOthersIsLikeReleasingAtNone) {
-  const Json body{{"subject_token", x().user_token("alice")}, {"items", {{{"backend", "github"}}}}};
-  for (const auto& who : {basic("gw-01", x().secret), basic("only-y", x().secret), std::string()}) {
-    expect_same(
-        [&](const std::string& tenant) {
-          Pairs headers{{"Content-Type", "application/json"}};
-          if (!who.empty()) headers.emplace_back("Authorization", who);
-          return x().ask("POST", "/api/v1/tenants/" + tenant + "/release", headers, body.dump());
-        },
-        "tenant-y", "no-such-x", "release");
+  Json released{{"items", {{{"backend", "github"}}}}},
+      exchanged{{"items", {{{"audience", "files"}}}}};
+  for (auto* body : {&released, &exchanged}) {
+    (*body)["subject_token"] = x().user_token("alice");
+    const std::string last = body == &released ? "/release" : "/exchange";
+    for (const auto& who :
+         {basic("gw-01", x().secret), basic("only-y", x().secret), std::string()}) {
+      expect_same(
+          [&](const std::string& tenant) {
+            Pairs headers{{"Content-Type", "application/json"}};
+            if (!who.empty()) headers.emplace_back("Authorization", who);
+            return x().ask("POST", "/api/v1/tenants/" + tenant + last, headers, body->dump());
+          },
+          "tenant-y", "no-such-x", last);
+    }
   }
 }
 
@@ -698,47 +762,59 @@ TEST_P(Isolation, AnotherTenantsUserTokenIsLikeAnyStrangers) {
       "theirs", "nowhere", "exchange of an issued token");
 }
 
+/// Below the tenant, with what is another's in place of the `*`, and what is nowhere.
+struct IdCall {
+  const char* method;
+  std::string path;
+  std::string theirs, nowhere;
+  Json body = nullptr;
+};
+
+/// @param id  by what it names: of Y
+std::vector<IdCall> id_calls(const std::function<std::string(std::string_view)>& id) {
+  const std::string unknown("aaaaaaaaaaaaaaa");
+  const Json fields{{"fields", {{"token", "mine"}}}};
+  std::vector<IdCall> calls{{"DELETE", "/admin-tokens/*", id("admin token"), unknown},
+                            {"DELETE", "/initial-access-tokens/*", id("initial token"), unknown},
+                            {"DELETE", "/clients/gw-01/secrets/*", id("secret"), unknown},
+                            {"DELETE", "/signing-keys/*", id("key"), unknown},
+                            {"GET", "/erasures/*", id("erasure"), unknown},
+                            {"DELETE", "/clients/*", "only-y", "no-such"},
+                            {"GET", "/clients/*/secrets", "only-y", "no-such"},
+                            {"POST", "/clients/*/secrets", "only-y", "no-such", Json::object()},
+                            {"DELETE", "/clients/*/secrets/abc", "only-y", "no-such"}};
+  for (const auto& [method, path, body] : std::vector<Call>{
+           {"GET", "", nullptr},
+           {"PUT", "", {{"fields", {{"token", "mine"}}}, {"cas", 7}}},  // which none has
+           {"DELETE", "", nullptr},
+           {"PATCH", "", {{"description", "mine"}}},
+           {"GET", "/versions", nullptr},
+           {"DELETE", "/versions/1", nullptr},
+           {"POST", "/versions/1/undelete", nullptr},
+           {"POST", "/versions/1/destroy", nullptr},
+           {"POST", "/reveal", {{"reason", "x"}}},
+           {"GET", "/rotation", nullptr},
+           {"PUT", "/rotation", {{"kind", "manual"}}},
+           {"DELETE", "/rotation", nullptr},
+           {"POST", "/rotate", fields},
+           {"POST", "/rotation/promote", nullptr},
+           {"POST", "/rotation/retire", nullptr},
+           {"POST", "/rotation/cancel", nullptr}}) {
+    calls.push_back({method, std::string("/credentials/*") + path, "only-y", "no-such", body});
+  }
+  return calls;
+}
+
 TEST_P(Isolation, AnotherTenantsIdsAreLikeNoIds) {
-  const auto with_admin = [&](const char* method, std::string path, const Json& body = nullptr) {
-    return [this, method, path, body](const std::string& id) {
-      auto target = path;
-      return x().api(method, target.replace(target.find('*'), 1, id), x().admin, body);
-    };
-  };
-  expect_same(with_admin("DELETE", "/admin-tokens/*"), world().y_admin_id, "aaaaaaaaaaaaaaa",
-              "admin token");
-  expect_same(with_admin("DELETE", "/clients/gw-01/secrets/*"), world().y_secret_id,
-              "aaaaaaaaaaaaaaa", "client secret");
-  expect_same(with_admin("DELETE", "/initial-access-tokens/*"), world().y_initial_id,
-              "aaaaaaaaaaaaaaa", "initial access token");
-  expect_same(with_admin("DELETE", "/clients/*"), "only-y", "no-such", "client");
-  expect_same(with_admin("GET", "/clients/*/secrets"), "only-y", "no-such", "client");
-  expect_same(with_admin("POST", "/clients/*/secrets", Json::object()), "only-y", "no-such",
-              "client secret");
-  expect_same(with_admin("DELETE", "/clients/*/secrets/abc"), "only-y", "no-such", "client secret");
-  expect_same(with_admin("GET", "/credentials/*"), "only-y", "no-such", "credential");
-  expect_same(with_admin("DELETE", "/credentials/*"), "only-y", "no-such", "credential");
-  expect_same(with_admin("PATCH", "/credentials/*", {{"description", "mine"}}), "only-y", "no-such",
-              "credential's description");
-  expect_same(with_admin("GET", "/credentials/*/versions"), "only-y", "no-such", "versions");
-  expect_same(with_admin("DELETE", "/credentials/*/versions/1"), "only-y", "no-such", "version");
-  expect_same(with_admin("POST", "/credentials/*/versions/1/undelete"), "only-y", "no-such",
-              "version");
-  expect_same(with_admin("POST", "/credentials/*/versions/1/destroy"), "only-y", "no-such",
-              "version");
-  expect_same(with_admin("POST", "/credentials/*/reveal", {{"reason", "x"}}), "only-y", "no-such",
-              "value");
-  expect_same(with_admin("GET", "/credentials/*/rotation"), "only-y", "no-such", "rotation");
-  expect_same(with_admin("PUT", "/credentials/*/rotation", {{"kind", "manual"}}), "only-y",
-              "no-such", "rotation settings");
-  expect_same(with_admin("DELETE", "/credentials/*/rotation"), "only-y", "no-such",
-              "rotation settings");
-  expect_same(with_admin("POST", "/credentials/*/rotate", {{"fields", {{"token", "mine"}}}}),
-              "only-y", "no-such", "rotation");
-  expect_same(with_admin("POST", "/credentials/*/rotation/retire"), "only-y", "no-such",
-              "value before");
-  expect_same(with_admin("POST", "/credentials/*/rotation/cancel"), "only-y", "no-such",
-              "rotation");
+  for (const auto& call : id_calls([&](auto what) { return id_of_y(what); })) {
+    expect_same(
+        [&](const std::string& id) {
+          auto target = call.path;
+          return x().api(call.method, target.replace(target.find('*'), 1, id), x().admin,
+                         call.body);
+        },
+        call.theirs, call.nowhere, call.method + (' ' + call.path));
+  }
   // Y's issuer, by name of its principal.
   for (const char* method : {"GET", "DELETE"}) {
     expect_same(
@@ -757,6 +833,146 @@ TEST_P(Isolation, AnotherTenantsIdsAreLikeNoIds) {
   const auto untouched = y().api("GET", "/credentials/only-y", y().admin);
   EXPECT_THAT(untouched, HasStatus(200));
   EXPECT_EQ(untouched.header("ETag"), "\"1\"");
+}
+
+// ---- all that is asked for by its route ----
+
+constexpr std::string_view kOfTenant = "/api/v1/tenants/{}";
+constexpr std::string_view kOfVault = "/t/{}/v1/";
+
+/// Not about what a tenant has, and why; or asked about in a test of its own.
+const std::map<std::string, const char*> kElsewhere = {
+    {"GET /api/v1/status", "for operators, of all tenants"},
+    {"GET /api/v1/keys", "for operators, of all tenants"},
+    {"GET /api/v1/tenants", "for operators, of all tenants"},
+    {"GET /api/v1/tenant-erasures/{}", "for operators, of all tenants"},
+    {"GET /api/v1/erasure-keys", "public, and the deployment's"},
+    {"GET /.well-known/oauth-protected-resource/api/v1", "public, and the deployment's"},
+    {"GET /.well-known/oauth-protected-resource/api/v1/tenants/{}", "public"},
+    {"GET /.well-known/oauth-authorization-server/t/{}", "public"},
+    {"GET /t/{}/jwks", "public"},
+    {"GET /t/{}/authorize", "says that there is none"},
+    {"POST /api/v1/tenants/{}/exchange", "ReleasingAtATenantOfOthersIsLikeReleasingAtNone"},
+    {"POST /api/v1/tenants/{}/release", "ReleasingAtATenantOfOthersIsLikeReleasingAtNone"},
+    {"POST /t/{}/token", "AnotherTenantsUserTokenIsLikeAnyStrangers"},
+    {"POST /t/{}/introspect", "AnotherTenantsTokensAreLikeGarbage"},
+    {"POST /t/{}/revoke", "AnotherTenantsTokensAreLikeGarbage"},
+    {"POST /t/{}/register", "AnotherTenantsTokensAreLikeGarbage"},
+    {"GET /t/{}/v1/sys/health", "the same for all"},
+    {"GET /t/{}/v1/sys/seal-status", "the same for all who have proven nothing"},
+    {"POST /t/{}/v1/auth/approle/login", "LoggingInAtTheVaultOfOthersIsLikeLoggingInAtNone"},
+    {"POST /t/{}/v1/auth/jwt/login", "LoggingInAtTheVaultOfOthersIsLikeLoggingInAtNone"},
+    {"POST /t/{}/v1/auth/kubernetes/login", "LoggingInAtTheVaultOfOthersIsLikeLoggingInAtNone"},
+};
+
+TEST_P(Isolation, EveryRouteIsAskedAbout) {
+  const auto ids = id_calls([](auto) { return std::string("id"); });
+  auto named = kElsewhere;
+  for (const auto& route : routes_of_service()) {
+    const auto what = route.name();
+    if (kElsewhere.count(what) != 0) {
+      named.erase(what);
+      continue;
+    }
+    const bool of_vault = route.pattern.starts_with(kOfVault);
+    const auto asks = [&](const std::string& prefix, const auto& calls) {
+      return std::any_of(calls.begin(), calls.end(), [&](const auto& call) {
+        const bool put = of_vault && std::string_view(call.method) == "PUT";
+        return goes_to(route, put ? "POST" : call.method, prefix + call.path);
+      });
+    };
+    if (of_vault) {
+      EXPECT_TRUE(asks("/t/tenant-y/v1/", vault_calls())) << what;
+      continue;
+    }
+    ASSERT_TRUE(route.pattern.starts_with(kOfTenant)) << what << ": ask about it, or say why not";
+    EXPECT_TRUE(asks("/api/v1/tenants/tenant-y", rest_calls())) << what;
+    if (route.pattern.find("{}", kOfTenant.size()) == std::string::npos) continue;
+    EXPECT_TRUE(asks("/api/v1/tenants/tenant-x", ids)) << what << ": with an id of another tenant";
+  }
+  EXPECT_THAT(named, testing::IsEmpty()) << "no routes any more";
+}
+
+TEST_P(Isolation, WhatATenantSeesOfItselfHasNothingOfOthers) {
+  const std::vector<std::string> of_y{"only-y",
+                                      "tenant-y",
+                                      "of-y",
+                                      y().idp.issuer(),
+                                      world().y_admin_id,
+                                      world().y_initial_id,
+                                      world().y_secret_id,
+                                      world().y_erasure_id,
+                                      world().y_kid};
+  const auto expect_nothing = [&](const WireReply& reply, const std::string& what) {
+    EXPECT_THAT(reply, HasStatus(200)) << what;
+    for (const auto& each : of_y) {
+      EXPECT_THAT(reply.body, testing::Not(testing::HasSubstr(each))) << what;
+    }
+  };
+  std::size_t asked = 0;
+  for (const auto& [method, pattern] : routes_of_service()) {
+    const bool rest = pattern.starts_with(kOfTenant) && method == "GET";
+    const bool vault = pattern.starts_with("/t/{}/v1/transit/") && method == "LIST";
+    const auto below = pattern.substr(std::min(pattern.size(), kOfTenant.size()));
+    if (!vault && (!rest || below.find('{') != below.npos)) continue;
+    prepare();
+    ++asked;
+    if (vault) {
+      const auto path = "/t/tenant-x" + pattern.substr(5);
+      const auto reply = x().ask(method, path, {{"X-Vault-Token", x().admin}});
+      if (reply.status != 404) expect_nothing(reply, path);  // it has none
+      continue;
+    }
+    // What others tests did here names what is Y's, since they asked for it.
+    if (below == "/audit") continue;
+    expect_nothing(x().api("GET", below, x().admin), below);
+  }
+  EXPECT_GE(asked, 11U);
+  prepare();
+  expect_nothing(x().ask("GET", "/t/tenant-x/jwks"), "jwks");
+  const auto kv = x().ask("LIST", "/t/tenant-x/v1/secret/metadata", {{"X-Vault-Token", x().admin}});
+  if (kv.status != 404) expect_nothing(kv, "secret/metadata");
+  expect_nothing(x().api("POST", "/rotations", x().admin, {{"type", "generic"}, {"dry_run", true}}),
+                 "bulk");
+  // Of the same client, who is another one there.
+  ASSERT_EQ(item_of(y().release(y().user_token("alice"), {{{"backend", "github"}}})).at("status"),
+            "allowed");
+  expect_nothing(x().api("POST", "/emergency", x().admin,
+                         {{"client", "gw-01"},
+                          {"since", "2020-01-01T00:00:00Z"},
+                          {"action", "disable"},
+                          {"dry_run", true},
+                          {"reason", "a drill"}}),
+                 "emergency");
+  const auto keys = json_of(y().ask("GET", "/t/tenant-y/jwks"));
+  EXPECT_THAT(x().api("POST", "/signing-keys/rotation", x().admin, {{"publish_for", 0}}),
+              HasStatus(201));
+  EXPECT_EQ(json_of(y().ask("GET", "/t/tenant-y/jwks")), keys);
+}
+
+TEST_P(Isolation, AnotherTenantsTokensAreLikeGarbage) {
+  prepare();
+  const auto issued =
+      json_of(y().exchange(y().user_token("alice"), "files")).at("access_token").get<std::string>();
+  const auto post = [](TestTenant& at, const char* path, const std::string& token) {
+    return at.ask("POST", "/t/" + at.name + path,
+                  {{"Authorization", basic("gw-01", at.secret)},
+                   {"Content-Type", "application/x-www-form-urlencoded"}},
+                  form({{"token", token}}));
+  };
+  for (const char* path : {"/introspect", "/revoke"}) {
+    const auto theirs = post(x(), path, issued), garbage = post(x(), path, "garbage");
+    EXPECT_EQ(theirs.status, garbage.status) << path;
+    EXPECT_EQ(theirs.body, garbage.body) << path;
+  }
+  EXPECT_EQ(json_of(post(y(), "/introspect", issued)).at("active"), true) << "nobody revoked it";
+  expect_same(
+      [&](const std::string& token) {
+        return x().ask("POST", "/t/tenant-x/register",
+                       {{"Authorization", bearer(token)}, {"Content-Type", "application/json"}},
+                       Json{{"client_name", "theirs"}}.dump());
+      },
+      world().y_initial_token, "garbage", "register");
 }
 
 TEST_P(Isolation, AnotherTenantsBackendIsLikeNoBackend) {
@@ -824,6 +1040,7 @@ TEST_P(Isolation, AnotherUsersCredentialIsLikeNoCredential) {
                                           {"POST", "versions/1/undelete"},
                                           {"POST", "versions/1/destroy"},
                                           {"GET", "rotation"},
+                                          {"POST", "rotation/promote"},
                                           {"POST", "rotation/retire"},
                                           {"POST", "rotation/cancel"}}) {
     expect_same(
