@@ -3,16 +3,20 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "crypto/base64url.h"
 #include "crypto/random.h"
+#include "support/routes.h"
 #include "support/service_fixture.h"
 
 namespace postern::test {
@@ -52,10 +56,29 @@ class HeldTenant : public TestTenant {
  public:
   explicit HeldTenant(const std::string& called)
       : TestTenant(endpoint_of(world().one), called), alice(user_token("alice")) {
-    manifest["settings"]["vault_api"] = {{"clients", {"gw-01"}}};
+    manifest["settings"]["vault_api"] = {
+        {"clients", {"gw-01", "pod"}},
+        {"views", {{{"path", "mcp-gateway/{sub}"}, {"backend", "github"}}}},
+        {"transit",
+         {{"rules",
+           {{{"clients", {"gw-01"}},
+             {"keys", {"*"}},
+             {"operations",
+              {"encrypt", "decrypt", "rewrap", "sign", "verify", "hmac", "datakey"}}}}}}}};
     manifest["settings"]["reveal"] = true;
     part("backends", "github")["token_field"] = "token";
     part("clients", "gw-01")["introspects"] = Json::array({"*"});
+    manifest["clients"].push_back(
+        {{"id", "pod"},
+         {"grants", {"client_credentials"}},
+         {"backends", {"*"}},
+         {"scopes", {"*"}},
+         {"authentication",
+          {{"method", "workload_identity"},
+           {"workload",
+            {{"issuer", manifest["issuers"][0]["name"]},
+             {"audience", "gw-01"},
+             {"claims", {{"sub", {"system:serviceaccount:mcp:pod"}}}}}}}}});
     EXPECT_THAT(apply(), HasStatus(200));
     store("alice", "github", {{"token", "ghp_of_alice"}});
     EXPECT_THAT(api("PUT", "/credentials/shared", admin, {{"fields", {{"token", "of all"}}}}),
@@ -231,6 +254,280 @@ TEST(KeyHolder, EveryDoorOfASealedTenantAnswersSoAtBothReplicas) {
   expect_all(tenant, world().two.port(), true);
   ASSERT_THAT(tenant.unseal(world().two.port(), share), HasStatus(200));
   expect_all(tenant, world().two.port(), false);
+}
+
+// ---- all that there is, by its route ----
+
+/// What opens nothing, and makes nothing that is sealed.
+const std::map<std::string, const char*> kOpensNothing = {
+    {"GET /.well-known/oauth-authorization-server/t/{}", "public"},
+    {"GET /.well-known/oauth-protected-resource/api/v1", "public"},
+    {"GET /.well-known/oauth-protected-resource/api/v1/tenants/{}", "public"},
+    {"GET /t/{}/jwks", "public"},
+    {"GET /t/{}/authorize", "says that there is none"},
+    {"POST /t/{}/revoke", "writes an id down"},
+    {"POST /t/{}/register", "writes a hash down"},
+    {"GET /api/v1/status", "of no tenant"},
+    {"GET /api/v1/keys", "how many rows are under which key"},
+    {"GET /api/v1/tenants", "names"},
+    {"GET /api/v1/erasure-keys", "public"},
+    {"GET /api/v1/tenant-erasures/{}", "what was destroyed"},
+    {"GET /api/v1/tenants/{}", "a name"},
+    {"DELETE /api/v1/tenants/{}", "takes away"},
+    {"GET /api/v1/tenants/{}/manifest", "configuration"},
+    {"PUT /api/v1/tenants/{}/manifest", "configuration; of secrets the hash"},
+    {"GET /api/v1/tenants/{}/admin-tokens", "ids"},
+    {"POST /api/v1/tenants/{}/admin-tokens", "writes a hash down"},
+    {"DELETE /api/v1/tenants/{}/admin-tokens/{}", "takes away"},
+    {"GET /api/v1/tenants/{}/initial-access-tokens", "ids"},
+    {"POST /api/v1/tenants/{}/initial-access-tokens", "writes a hash down"},
+    {"DELETE /api/v1/tenants/{}/initial-access-tokens/{}", "takes away"},
+    {"DELETE /api/v1/tenants/{}/clients/{}", "takes away"},
+    {"GET /api/v1/tenants/{}/clients/{}/secrets", "ids"},
+    {"POST /api/v1/tenants/{}/clients/{}/secrets", "writes a hash down"},
+    {"DELETE /api/v1/tenants/{}/clients/{}/secrets/{}", "takes away"},
+    {"GET /api/v1/tenants/{}/key-holder", "whether it is sealed"},
+    {"PUT /api/v1/tenants/{}/key-holder", "is for who has the share"},
+    {"POST /api/v1/tenants/{}/key-holder/release", "is for who has the share"},
+    {"POST /api/v1/tenants/{}/key-holder/unseal", "is for who has the share"},
+    {"POST /api/v1/tenants/{}/key-holder/seal", "seals"},
+    {"POST /api/v1/tenants/{}/principals/erase", "destroys"},
+    {"GET /api/v1/tenants/{}/erasures", "what was destroyed"},
+    {"GET /api/v1/tenants/{}/erasures/{}", "what was destroyed"},
+    {"POST /api/v1/tenants/{}/erase", "destroys"},
+    {"GET /api/v1/tenants/{}/signing-keys", "public halves"},
+    {"DELETE /api/v1/tenants/{}/signing-keys/{}", "takes away"},
+    {"GET /api/v1/tenants/{}/credentials", "names"},
+    {"GET /api/v1/tenants/{}/credentials/{}", "shows no value"},
+    {"PATCH /api/v1/tenants/{}/credentials/{}", "shows no value"},
+    {"DELETE /api/v1/tenants/{}/credentials/{}", "takes away"},
+    {"GET /api/v1/tenants/{}/credentials/{}/versions", "shows no value"},
+    {"DELETE /api/v1/tenants/{}/credentials/{}/versions/{}", "marks it"},
+    {"POST /api/v1/tenants/{}/credentials/{}/versions/{}/undelete", "takes the mark off"},
+    {"POST /api/v1/tenants/{}/credentials/{}/versions/{}/destroy", "takes away"},
+    {"GET /api/v1/tenants/{}/credentials/{}/rotation", "shows no value"},
+    {"DELETE /api/v1/tenants/{}/credentials/{}/rotation", "shows no value"},
+    {"POST /api/v1/tenants/{}/credentials/{}/rotation/promote", "what is handed out stays sealed"},
+    {"POST /api/v1/tenants/{}/credentials/{}/rotation/retire", "takes away"},
+    {"POST /api/v1/tenants/{}/credentials/{}/rotation/cancel", "takes away"},
+    {"GET /api/v1/tenants/{}/rotations", "shows no value"},
+    {"POST /api/v1/tenants/{}/explanations", "what policy says; shows no value"},
+    {"GET /api/v1/tenants/{}/audit", "the trail goes on"},
+    {"GET /api/v1/tenants/{}/audit/verification", "the trail goes on"},
+    {"GET /t/{}/v1/sys/wrapping/lookup", "for how long it waits"},
+    {"POST /t/{}/v1/sys/wrapping/lookup", "for how long it waits"},
+    {"GET /t/{}/v1/sys/health", "of no tenant"},
+    {"GET /t/{}/v1/sys/seal-status", "says that it is, to who has proven something"},
+};
+
+struct Knock {
+  std::string method, target;
+  Pairs headers;
+  std::string body{};
+  /// Each of many is answered for itself, as refused.
+  bool of_many = false;
+};
+
+/// One for each route that is not among those.
+/// @param wrapped  of a wrapping token that nobody has used
+std::vector<Knock> knocks(const HeldTenant& tenant, const std::string& user_session,
+                          const std::string& wrapped) {
+  const auto api = "/api/v1/tenants/" + tenant.name, vault = "/t/" + tenant.name + "/v1/";
+  const Pairs json{{"Content-Type", "application/json"}};
+  const auto by = [](std::string authorization, const char* media = "application/json") {
+    return Pairs{{"Authorization", std::move(authorization)}, {"Content-Type", media}};
+  };
+  const auto client = by(basic("gw-01", tenant.secret));
+  const auto client_form = by(basic("gw-01", tenant.secret), "application/x-www-form-urlencoded");
+  const auto admin = by(bearer(tenant.admin));
+  const auto for_alice = [&](Json body) {
+    body["subject_token"] = tenant.alice;
+    return body.dump();
+  };
+  auto signed_answer = client_form;
+  signed_answer.emplace_back("Accept", "application/token-introspection+jwt");
+  std::vector<Knock> all{
+      {"POST", "/t/" + tenant.name + "/token", client_form,
+       form(tenant.exchange_fields(tenant.alice, "files"))},
+      {"POST", "/t/" + tenant.name + "/token", client_form,
+       form({{"grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"},
+             {"assertion", tenant.alice},
+             {"audience", "files"}})},
+      {"POST", "/t/" + tenant.name + "/introspect", signed_answer,
+       form({{"token", tenant.issued}})},
+      {"POST", api + "/exchange", client, for_alice({{"items", {{{"audience", "files"}}}}})},
+      {"POST", api + "/release", client, for_alice({{"items", {{{"backend", "github"}}}}})},
+      {"PUT", api + "/credentials/shared", admin, Json{{"fields", {{"token", "new"}}}}.dump()},
+      {"POST", api + "/credentials/shared/reveal", admin, Json{{"reason", "to see"}}.dump()},
+      {"PUT", api + "/credentials/shared/rotation", admin,
+       Json{{"kind", "password"}, {"field", "token"}}.dump()},
+      {"POST", api + "/credentials/shared/rotate", admin,
+       Json{{"generate", {{"kind", "password"}, {"field", "token"}}}}.dump()},
+      {"POST", api + "/credentials/shared/rotate", admin,
+       Json{{"fields", {{"token", "new"}}}}.dump()},
+      {"POST", api + "/signing-keys/rotation", admin, Json{{"publish_for", 0}}.dump()},
+      {"POST", api + "/rotations", admin, Json{{"labels", {{"team", "held"}}}}.dump(), true},
+      {"POST", api + "/emergency", admin,
+       Json{{"client", "gw-01"},
+            {"since", "2020-01-01T00:00:00Z"},
+            {"action", "rotate"},
+            {"reason", "a drill"}}
+           .dump(),
+       true}};
+  // Of the Vault subset, whoever asks.
+  const Json data{{"data", {{"token", "new"}}}}, versions{{"versions", {1}}};
+  const Json plain{{"plaintext", "YQ=="}}, input{{"input", "YQ=="}};
+  const auto cipher = Json{{"ciphertext", "vault:v1:YQ=="}};
+  const Json signature{{"input", "YQ=="}, {"hmac", "vault:v1:YQ=="}};
+  const Json login{{"role", "gw-01"}, {"jwt", tenant.alice}};
+  struct Call {
+    const char* method;
+    const char* path;
+    Json body = nullptr;
+    std::string token{};
+  };
+  for (const auto& [method, path, body, token] : std::vector<Call>{
+           {"GET", "secret/data/shared"},
+           {"GET", "secret/data/mcp-gateway/alice", nullptr, user_session},
+           {"POST", "secret/data/shared", data},
+           {"PATCH", "secret/data/shared", data},
+           {"DELETE", "secret/data/none"},
+           {"POST", "secret/delete/none", versions},
+           {"POST", "secret/undelete/none", versions},
+           {"POST", "secret/destroy/none", versions},
+           {"GET", "secret/metadata/shared"},
+           {"LIST", "secret/metadata/"},
+           {"LIST", "secret/metadata"},
+           {"GET", "secret/metadata?list=true"},
+           {"POST", "secret/metadata/shared", {{"max_versions", 5}}},
+           {"PATCH", "secret/metadata/shared", {{"max_versions", 5}}},
+           {"DELETE", "secret/metadata/none"},
+           {"GET", "sys/mounts"},
+           {"GET", "sys/internal/ui/mounts"},
+           {"GET", "sys/internal/ui/mounts/secret"},
+           {"POST", "auth/approle/login", {{"role_id", "gw-01"}, {"secret_id", tenant.secret}}},
+           {"POST", "auth/jwt/login", login, "-"},
+           {"POST",
+            "auth/kubernetes/login",
+            {{"role", "pod"}, {"jwt", tenant.user_token("system:serviceaccount:mcp:pod")}}},
+           {"GET", "auth/token/lookup-self", nullptr, tenant.session},
+           {"POST", "auth/token/renew-self", nullptr, tenant.session},
+           {"POST", "auth/token/lookup", {{"token", tenant.session}}},
+           {"POST", "auth/token/renew", {{"token", tenant.session}}},
+           {"POST", "auth/token/lookup-accessor", {{"accessor", "none"}}},
+           {"POST", "auth/token/revoke-accessor", {{"accessor", "none"}}, tenant.session},
+           {"POST", "auth/token/revoke", {{"token", "none"}}, tenant.session},
+           {"POST", "auth/token/create", Json::object(), tenant.session},
+           {"POST", "sys/wrapping/wrap", data},
+           {"POST", "sys/wrapping/unwrap", {{"token", wrapped}}},
+           {"POST", "sys/wrapping/rewrap", {{"token", wrapped}}},
+           {"POST", "sys/wrapping/unwrap", nullptr, wrapped},
+           {"GET", "transit/keys"},
+           {"LIST", "transit/keys"},
+           {"GET", "transit/keys/held"},
+           {"POST", "transit/keys/held", {{"type", "aes256-gcm96"}}},
+           {"POST", "transit/keys/held/rotate"},
+           {"POST", "transit/keys/held/config", {{"min_decryption_version", 1}}},
+           {"DELETE", "transit/keys/none"},
+           {"POST", "transit/encrypt/held", plain, tenant.session},
+           {"POST", "transit/decrypt/held", cipher, tenant.session},
+           {"POST", "transit/rewrap/held", cipher, tenant.session},
+           {"POST", "transit/sign/held", input, tenant.session},
+           {"POST", "transit/sign/held/sha2-256", input, tenant.session},
+           {"POST", "transit/verify/held", signature, tenant.session},
+           {"POST", "transit/verify/held/sha2-256", signature, tenant.session},
+           {"POST", "transit/hmac/held", input, tenant.session},
+           {"POST", "transit/hmac/held/sha2-256", input, tenant.session},
+           {"POST", "transit/datakey/plaintext/held", nullptr, tenant.session},
+           {"POST", "transit/datakey/wrapped/held", nullptr, tenant.session},
+           {"POST", "auth/token/revoke-self", nullptr, tenant.session}}) {
+    Pairs headers = json;
+    if (token == "-") {
+      headers.emplace_back("Authorization", basic("gw-01", tenant.secret));
+    } else {
+      headers.emplace_back("X-Vault-Token", token.empty() ? tenant.admin : token);
+    }
+    if (std::string_view(path) == "sys/wrapping/wrap") {
+      headers.emplace_back("X-Vault-Wrap-TTL", "1h");
+    }
+    if (std::string_view(method) == "PATCH") {
+      headers.front().second = "application/merge-patch+json";
+    }
+    all.push_back({method, vault + path, headers, body.is_null() ? "" : body.dump()});
+  }
+  return all;
+}
+
+TEST(KeyHolder, NoRouteOpensAnythingOfASealedTenant) {
+  const HeldTenant tenant("sealed-routes");
+  const auto port = world().one.port();
+  ASSERT_THAT(tenant.at(port, "PATCH", "/credentials/shared", tenant.admin,
+                        {{"labels", {{"team", "held"}}}}),
+              HasStatus(200));
+  ASSERT_THAT(tenant.vault(port, "PUT", "transit/keys/held"), HasStatus(200));
+  const auto logged_in = http_ask(
+      port, "POST", "/t/" + tenant.name + "/v1/auth/jwt/login",
+      {{"Authorization", basic("gw-01", tenant.secret)}, {"Content-Type", "application/json"}},
+      Json{{"role", "gw-01"}, {"jwt", tenant.alice}}.dump());
+  ASSERT_THAT(logged_in, HasStatus(200));
+  const auto wrap = [&]() -> std::string {
+    return json_of(http_ask(port, "PUT", "/t/" + tenant.name + "/v1/sys/wrapping/wrap",
+                            {{"X-Vault-Token", tenant.admin}, {"X-Vault-Wrap-TTL", "1h"}},
+                            Json{{"token", "wrapped"}}.dump()))
+        .at("wrap_info")
+        .at("token");
+  };
+  const auto ask = [&](const Knock& knock) {
+    return http_ask(port, knock.method, knock.target, knock.headers, knock.body);
+  };
+  const auto doors =
+      knocks(tenant, json_of(logged_in).at("auth").at("client_token").get<std::string>(), wrap());
+  ASSERT_THAT(tenant.at(port, "PUT", "/credentials/shared/rotation", tenant.admin,
+                        {{"kind", "password"}, {"field", "token"}}),
+              HasStatus(200));
+  ASSERT_THAT(tenant.release(tenant.alice, {{{"backend", "github"}}}), HasStatus(200));
+
+  tenant.hold_everywhere(HeldTenant::new_share());
+  ASSERT_THAT(tenant.seal(), HasStatus(200));
+  for (const auto& door : doors) {
+    const auto what = door.method + " " + door.target;
+    const auto reply = ask(door);
+    if (!door.of_many) {
+      EXPECT_THAT(reply, HasStatus(503)) << what;
+      continue;
+    }
+    ASSERT_THAT(reply, HasStatus(200)) << what;
+    const auto items = json_of(reply, "items");
+    EXPECT_FALSE(items.empty()) << what;
+    for (const auto& item : items) EXPECT_EQ(item.at("status"), "refused") << what << item;
+  }
+
+  // Each route is one of these, or named.
+  auto named = kOpensNothing;
+  for (const auto& route : routes_of_service()) {
+    const auto what = route.name();
+    if (kOpensNothing.count(what) != 0) {
+      named.erase(what);
+      continue;
+    }
+    EXPECT_TRUE(
+        std::any_of(doors.begin(), doors.end(),
+                    [&](const Knock& door) { return goes_to(route, door.method, door.target); }))
+        << what << ": must be refused while sealed, or named as what opens nothing";
+  }
+  EXPECT_THAT(named, testing::IsEmpty()) << "no routes any more";
+}
+
+/// The control of the test above: it is the seal that refuses them.
+TEST(KeyHolder, WhatIsRefusedWhileSealedIsNotUnavailableOtherwise) {
+  const HeldTenant tenant("unsealed-routes");
+  const auto port = world().one.port();
+  ASSERT_THAT(tenant.vault(port, "PUT", "transit/keys/held"), HasStatus(200));
+  for (const auto& door : knocks(tenant, tenant.session, "postern_wt_none")) {
+    const auto reply = http_ask(port, door.method, door.target, door.headers, door.body);
+    EXPECT_LT(reply.status, 500) << door.method << " " << door.target << reply.body;
+    EXPECT_NE(reply.status, 405) << door.method << " " << door.target;
+  }
 }
 
 TEST(KeyHolder, WhoHasProvenNothingLearnsAtVaultsApiNeitherThatItIsSealedNorThatItIs) {
