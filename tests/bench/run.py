@@ -174,6 +174,16 @@ def sealing(build):
             for name, yardstick in SEALING.items()]
 
 
+MOST_OVER = 0.2  # of what libsodium alone takes
+
+
+def takes_too_long(sealed):
+    """What costs more over libsodium than it may. A look-up is all over it."""
+    over = {name: ours / bare - (name != "find_key") for name, ours, bare in sealed}
+    return [f"{name}: {100 * share:.0f} % over libsodium, of {100 * MOST_OVER:.0f} % at most"
+            for name, share in over.items() if share >= MOST_OVER]
+
+
 def nginx(directory, stack):
     port = free_port()
     config = os.path.join(directory, "nginx.conf")
@@ -402,7 +412,7 @@ def main():
         print_sealing(sealed)
         if options.write:
             write_sealing(options.write, sealed)
-        return
+        sys.exit("\n".join(takes_too_long(sealed)) or 0)
     build, seconds = os.path.abspath(options.build), options.seconds
 
     directory = tempfile.mkdtemp(prefix="postern-bench-")

@@ -47,9 +47,8 @@ struct WithoutRowSecurity final : ShareStoreHarness {
   Postgres made;
 };
 INSTANTIATE_TEST_SUITE_P(PostgresWithoutRowSecurity, ShareStoreSuite,
-                         ::testing::Values(ShareStoreFactory{[] {
-                           return std::make_unique<WithoutRowSecurity>();
-                         }}));
+                         ::testing::Values(ShareStoreFactory{
+                             [] { return std::make_unique<WithoutRowSecurity>(); }}));
 
 std::string as_service(const ShareDatabase& server, const std::string& tenant,
                        const std::string& sql) {

@@ -117,8 +117,7 @@ TEST_F(Command, WhatTakesTooLongOrSaysTooMuchIsEndedWithAllItStarted) {
     }
     return pid > 0 && ::kill(pid, 0) != 0;
   };
-  expect_refused(run("sleep 1000 & echo $! >" + pid_file + "; wait", {2s, 1000, 30s}),
-                 "in time");
+  expect_refused(run("sleep 1000 & echo $! >" + pid_file + "; wait", {2s, 1000, 30s}), "in time");
   EXPECT_TRUE(gone());
   std::filesystem::remove(pid_file);
   expect_refused(run("exec >&-; sleep 1000 & echo $! >" + pid_file + "; wait", {2s, 1000, 30s}),
