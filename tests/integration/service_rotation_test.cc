@@ -795,7 +795,7 @@ TEST_F(ServiceRotation, AnAnnouncedKeyIsShownBeforeItIsReleased) {
                           {"since", "2020-01-01T00:00:00Z"},
                           {"action", "rotate"},
                           {"reason", "a drill"}}));
-  EXPECT_EQ(contained.at("items").at(0).at("status"), "rotated") << contained;
+  EXPECT_EQ(contained.at("items").at(0).at("status"), "rotated_here") << contained;
   EXPECT_NE(handed_out(), before);
 }
 
