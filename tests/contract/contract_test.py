@@ -1377,6 +1377,10 @@ def check_rotation(tester: Tester, made: dict) -> None:
         tester.call(name, 200, "bob's", who="admin", query=bob, **more)
     for name in ("promoteAnnounced", "cancelRotation"):
         tester.call(name, 409, "bob's", who="admin", query=bob)
+    for name, status, more in (("configureRotation", 200, {"body": announced}),
+                               ("rotateCredential", 202, {"body": {}}),
+                               ("promoteAnnounced", 200, {}), ("forgetRotation", 200, {})):
+        tester.call(name, status, "bob's key", who="admin", query=bob, **more)
 
     # Somebody outside has to be told.
     hook = Hook()
