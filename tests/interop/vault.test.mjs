@@ -406,11 +406,16 @@ describe('requests of', () => {
     }
     assert.equal((await put('lookup', { token: other.client_token })).json.data.type, 'service')
     assert.equal((await put('lookup-accessor', { accessor: one.accessor })).json.data.accessor, one.accessor)
-    assert.equal((await put('create', {})).status, 400)
+    // As `vault token create -ttl=5m` asks.
+    const asked = { ttl: '5m', explicit_max_ttl: '0s', period: '0s', policies: null, metadata: null,
+      display_name: '', num_uses: 0, renewable: true, type: 'service', no_parent: false }
+    const child = (await put('create', asked)).json.auth
+    assert.ok(child.lease_duration > 0 && child.lease_duration <= 300)
+    assert.equal(await alive(child), 200)
     assert.equal((await put('revoke', { token: other.client_token })).status, 204)
     assert.deepEqual([await alive(other), await alive(one)], [403, 200])
     assert.equal((await put('revoke-accessor', { accessor: one.accessor })).status, 204)
-    assert.equal(await alive(one), 403)
+    assert.deepEqual([await alive(one), await alive(child)], [403, 403])
     const last = await approle()
     assert.equal((await put('revoke-self', null, last.client_token)).status, 204)
     assert.equal(await alive(last), 403)
