@@ -1,7 +1,9 @@
 #include <algorithm>
+#include <charconv>
 #include <set>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "http/form.h"
@@ -20,10 +22,9 @@ Result<int> wanted_status(const Form& query, std::string_view name, int otherwis
   POSTERN_TRY(const auto text, query.optional_single(name));
   if (!text) return otherwise;
   int status = 0;
-  for (const char c : *text) {
-    if (c < '0' || c > '9' || status > 99) status = 600;
-    if (status < 600) status = status * 10 + (c - '0');
-  }
+  const auto* const end = text->data() + text->size();
+  const auto read = std::from_chars(text->data(), end, status);
+  if (read.ec != std::errc() || read.ptr != end) status = 0;
   // With the others a reply has no body, or is none yet: a proxy would take it for the next.
   const bool has_body =
       status >= 200 && status <= 599 && status != 204 && status != 205 && status != 304;
