@@ -89,6 +89,7 @@ struct RotationOptions {
   std::string since;
   std::string action;
   std::string reason;
+  std::string cursor;
 };
 int run_credential_rotate(const Settings& settings, const RotationOptions& options);
 int run_rotation_show(const Settings& settings, const RotationOptions& options);

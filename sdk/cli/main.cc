@@ -307,6 +307,7 @@ void add_rotation(CLI::App& app, Options& options, Action& action) {
       ->required();
   emergency->add_option("--reason", rotation.reason, "Goes into the audit trail")->required();
   emergency->add_flag("--yes", rotation.yes, "Do it; else only show which");
+  emergency->add_option("--cursor", rotation.cursor, "Where one that did not end goes on");
 }
 
 void add_exec(CLI::App& app, Options& options, Action& action) {

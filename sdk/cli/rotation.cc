@@ -5,8 +5,8 @@
 #include <fstream>
 #include <functional>
 #include <iostream>
-#include <limits>
 #include <map>
+#include <optional>
 #include <sstream>
 #include <thread>
 
@@ -225,12 +225,15 @@ class Items {
 /// What has begun is not done: it is said how to follow it, and one that does not go on
 /// counts as refused. So does, in an emergency, what nobody outside was told of.
 /// @param nothing  what is said when there is no item
-/// @param look     at each page besides its items; whether something follows the last one
+/// @param look     at each page besides its items
+/// @param from     the cursor to begin with, where the command has an option for it: then what
+///                 ends before its end says how to go on
 template <class Ask>
 int each_page(
     const Settings& settings, const std::string& doing, Table table, const char* nothing,
     const Ask& ask, const std::vector<const char*>& columns,
-    const std::function<bool(const Json&)>& look = [](const Json&) { return false; }) {
+    const std::function<void(const Json&)>& look = [](const Json&) {},
+    const std::optional<std::string>& from = {}) {
   Items items;
   const auto show_all = [&] {
     std::string lines;
@@ -247,19 +250,21 @@ int each_page(
     }
     return print(settings.json ? lines : table.text());
   };
-  std::string cursor;
+  std::string cursor = from.value_or("");
   bool first = true;
   for (bool more = true; more; first = false) {
     const auto answer = ask(cursor);
     const auto json = answer.ok() ? sdk::parse_json(answer.value()) : answer.error();
     if (!json.ok()) {
       if (!first) static_cast<void>(show_all());
-      return report(json.error(), doing);
+      const int code = report(json.error(), doing);
+      if (!first && from) say_note("next: the same with --cursor " + cursor);
+      return code;
     }
     for (const auto& item : json.value()->value("items", Json::array())) items.add(item);
     const auto next = json.value()->value("next_cursor", std::string());
-    const bool follows = look(*json.value());
-    more = next.empty() ? follows : next != cursor;
+    look(*json.value());
+    more = !next.empty() && next != cursor;
     cursor = next;
   }
   if (const auto shown = show_all(); !shown.ok()) return report(shown.error(), "");
@@ -417,12 +422,11 @@ int run_rotation_emergency(const Settings& settings, const RotationOptions& opti
   if (!options.backend.empty()) request["backend"] = options.backend;
   bool answered = false, complete = false;
   std::uint64_t tokens = 0, revoked = 0;
-  std::uint64_t ended_at = std::numeric_limits<std::uint64_t>::max();
+  std::string said;
   const int done = each_page(
       settings, kDoing, Table({"NAME", "OWNER", "USES", "LAST USED", "STATUS", "DETAIL"}),
       "no credential was touched since then, so none was rotated or disabled",
       [&](const std::string& cursor) {
-        request.erase("cursor");
         if (!cursor.empty()) request["cursor"] = cursor;
         return client.value().contain(tenant.value(), request.dump());
       },
@@ -432,17 +436,13 @@ int run_rotation_emergency(const Settings& settings, const RotationOptions& opti
         complete = page.value("complete", false);
         tokens += page.value("tokens", std::uint64_t{0});
         revoked += page.value("tokens_revoked", std::uint64_t{0});
-        if (complete || !page.contains("next_search")) return false;
-        if (page.contains("next_cursor")) return true;
-        // Each search ends before the one before, or there would be no end.
-        const auto& next = page.at("next_search");
-        const auto before = next.value("before", std::uint64_t{0});
-        if (before == 0 || before >= ended_at) return false;
-        ended_at = before;
-        request["search"] = next;
-        say_note("searched back to " + member(page, "searched_back_to") + ", going on");
-        return true;
-      });
+        // Each page of one part says so.
+        const auto back_to = member(page, "searched_back_to");
+        if (complete || back_to == said || !page.contains("next_cursor")) return;
+        say_note("searched back to " + back_to + ", going on");
+        said = back_to;
+      },
+      options.cursor);
   if (!answered) return done;  // and said why
   std::cerr << "tokens and sessions: " << tokens << (options.yes ? ", revoked: " : ", to revoke: ")
             << (options.yes ? revoked : tokens) << '\n';

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <charconv>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "core/time_format.h"
 #include "token/json.h"
@@ -65,8 +67,12 @@ bool is_of(const Json& fields, const Suspect& suspect) {
 /// one list.
 std::optional<TouchedToken> token_in(const Json& fields, sys_seconds now) {
   auto id = text_of(fields, "jti");
-  if (id.empty()) id = text_of(fields, "created");  // by a session, of which it is a child
-  if (id.empty()) id = text_of(fields, "session");
+  std::string maker;
+  if (id.empty()) {
+    id = text_of(fields, "created");
+    maker = text_of(fields, "session");
+  }
+  if (id.empty()) id = std::exchange(maker, {});
   const auto expires = text_of(fields, "expires_at");
   std::int64_t number = 0;
   const auto* end = expires.data() + expires.size();
@@ -74,7 +80,7 @@ std::optional<TouchedToken> token_in(const Json& fields, sys_seconds now) {
   if (id.empty() || error != std::errc() || at != end) return std::nullopt;
   const sys_seconds expires_at{std::chrono::seconds(number)};
   if (expires_at <= now) return std::nullopt;
-  return TouchedToken{std::move(id), expires_at};
+  return TouchedToken{std::move(id), expires_at, std::move(maker)};
 }
 
 /// Our own steps, and what a schedule begins, are nobody's touch.
@@ -83,13 +89,11 @@ bool counts(const Json& event, const Json& fields) {
          text_of(event, "action") != "credential.emergency";
 }
 
-/// Sessions of Vault's API that were used, by their ids.
-using Sessions = std::set<std::string, std::less<>>;
-
-/// Answers that waited wrapped and were given away, or passed on, by the id of what waited;
-/// the credential is named where they were read, which is before.
+/// Follows back answers that waited wrapped and were given away, or passed on.
 class Unwrapped {
  public:
+  explicit Unwrapped(Leads& leads) : leads_(leads) {}
+
   /// Follows one back. @param since  of what a suspect does; earlier is none of theirs.
   /// @return when a suspect was given what this record reads, if one was.
   std::optional<sys_seconds> follow(const Json& event, const Json& fields, sys_seconds at,
@@ -103,41 +107,42 @@ class Unwrapped {
     // Who passes one on has the token of what comes in its place.
     if (is_suspects && at >= since) given = std::max(at, given.value_or(at));
     if (!given) return std::nullopt;
-    given_.insert_or_assign(wrapped, *given);
-    read_after_ = std::min(read_after_, at - vault::Wrapping::kLongest);
+    leads_.given_at.insert_or_assign(wrapped, *given);
+    leads_.read_after = std::min(leads_.read_after, at - vault::Wrapping::kLongest);
     return std::nullopt;
   }
   /// From when on there may be a read that is looked for.
   sys_seconds oldest(sys_seconds otherwise) const {
-    return given_.empty() ? otherwise : std::min(otherwise, read_after_);
+    return leads_.given_at.empty() ? otherwise : std::min(otherwise, leads_.read_after);
   }
 
  private:
   std::optional<sys_seconds> taken(const std::string& id) {
-    const auto found = given_.extract(id);
+    const auto found = leads_.given_at.extract(id);
     return found ? std::optional(found.mapped()) : std::nullopt;
   }
 
-  std::map<std::string, sys_seconds, std::less<>> given_;
-  sys_seconds read_after_ = sys_seconds::max();
+  Leads& leads_;
 };
 
 /// Newest first, so a session is in `used` before its login comes, which may say nothing
 /// of what it was used for, and alone has when it ends.
 void take(const Json& event, sys_seconds at, const Suspect& suspect, sys_seconds since,
-          sys_seconds now, Sessions& used, Unwrapped& unwrapped, Touched& out) {
+          sys_seconds now, Leads& leads, Touched& out) {
   const auto fields = event.find("fields");
   if (fields == event.end() || !counts(event, *fields)) return;
   const auto session = text_of(*fields, "session");
   const bool is_suspects = is_of(*fields, suspect);
-  const auto given = unwrapped.follow(event, *fields, at, is_suspects, since);
-  const bool is_theirs =
-      is_suspects || used.contains(session) || used.contains(text_of(*fields, "created"));
+  const auto given = Unwrapped(leads).follow(event, *fields, at, is_suspects, since);
+  auto& used = leads.sessions;
+  const bool made_one = used.contains(text_of(*fields, "created"));
+  const bool is_theirs = is_suspects || made_one || used.contains(session);
   if (!is_theirs && !given) return;
   if (auto token = is_theirs ? token_in(*fields, now) : std::nullopt) {
     out.tokens.push_back(std::move(*token));
   }
-  if (is_suspects && !session.empty()) used.insert(session);
+  // Who makes a session can make another one.
+  if ((is_suspects || made_one) && !session.empty()) used.insert(session);
   const auto when = given || !is_suspects || at < since ? given : std::optional(at);
   if (const auto key = when ? credential_in(*fields) : std::nullopt) {
     auto& touched = out.credentials[*key];
@@ -146,15 +151,26 @@ void take(const Json& event, sys_seconds at, const Suspect& suspect, sys_seconds
   }
 }
 
-/// Sessions that were used here, and began where the next part looks.
-void add_sessions_of_before(const Sessions& used, sys_seconds now, Touched& out) {
-  const auto latest_end = out.reached + kOutOfOrder + kLongestToken;
-  if (latest_end <= now) return;
-  Sessions known;
+void leave_out_children(Touched& out) {
+  std::set<std::string, std::less<>> known;
   for (const auto& token : out.tokens) known.insert(token.id);
-  for (const auto& session : used) {
-    if (!known.contains(session)) out.tokens.push_back({session, latest_end});
-  }
+  std::erase_if(out.tokens, [&](const auto& token) { return known.contains(token.maker); });
+}
+
+/// What began where the next part looks: sessions end now, as late as they can.
+void leave(Leads leads, sys_seconds now, Touched& out) {
+  for (const auto& token : out.tokens) leads.sessions.erase(token.id);
+  const auto latest_end = out.reached + kOutOfOrder + kLongestToken;
+  if (latest_end <= now) leads.sessions.clear();
+  for (const auto& session : leads.sessions) out.tokens.push_back({session, latest_end});
+  const auto shorten = [&](auto& all) {
+    if (all.size() <= Leads::kMost) return;
+    leads.some_left_out = true;
+    all.erase(std::next(all.begin(), Leads::kMost), all.end());
+  };
+  shorten(leads.sessions);
+  shorten(leads.given_at);
+  out.leads = std::move(leads);
 }
 
 }  // namespace
@@ -162,8 +178,7 @@ void add_sessions_of_before(const Sessions& used, sys_seconds now, Touched& out)
 Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const Suspect& suspect,
                            sys_seconds since, sys_seconds now, const SearchPart& part) {
   Touched out;
-  Sessions used;
-  Unwrapped unwrapped;
+  auto leads = part.leads;
   audit::Query query;
   query.newest_first = true;
   query.after = part.before;
@@ -179,16 +194,21 @@ Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const S
       const auto at = event.ok() ? parse_time(text_of(event.value(), "at")) : std::nullopt;
       if (!at) continue;
       out.reached = *at;
-      const auto begin = unwrapped.oldest(oldest);
+      const auto begin = Unwrapped(leads).oldest(oldest);
       older = older && *at + kOutOfOrder < begin;
-      if (*at >= begin) take(event.value(), *at, suspect, since, now, used, unwrapped, out);
+      if (*at >= begin) take(event.value(), *at, suspect, since, now, leads, out);
     }
-    if (older || records.size() < query.limit) return out;
+    if (older || records.size() < query.limit) {
+      out.complete = !leads.some_left_out;
+      leave_out_children(out);
+      return out;
+    }
     query.after = records.back().sequence;
   }
   out.complete = false;
   out.ended_at = query.after;
-  add_sessions_of_before(used, now, out);
+  leave(std::move(leads), now, out);
+  leave_out_children(out);
   return out;
 }
 

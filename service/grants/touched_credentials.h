@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,25 +33,47 @@ struct TouchedCredential {
 struct TouchedToken {
   std::string id;
   sys_seconds expires_at{};
+  std::string maker{};  ///< the session that it is a child of, and ends with
 };
+/// What was found in one part of the trail and began in an older one.
+struct Leads {
+  static constexpr std::size_t kMost = 2000;  ///< of each, that one search leaves to the next
+  /// Answers that waited wrapped, by what names each, and when a suspect was given it; the
+  /// credential is named where it was read.
+  std::map<std::string, sys_seconds, std::less<>> given_at{};
+  sys_seconds read_after = sys_seconds::max();  ///< all of these
+  /// Of Vault's API: used, or made another one.
+  std::set<std::string, std::less<>> sessions{};
+  bool some_left_out = false;  ///< there were more
+};
+
 struct Touched {
   std::map<vault::CredentialKey, TouchedCredential> credentials;
-  std::vector<TouchedToken> tokens;  ///< and sessions: issued and not expired
-  bool complete = true;              ///< false: there are more records than are looked through
-  // Unless complete: the sequence and the time of the oldest record that was looked at.
+  /// And sessions: issued and not expired. None ends with another one of them: there is only so
+  /// much room for what is revoked, and whoever holds a session can fill it with children.
+  std::vector<TouchedToken> tokens;
+  /// False: there are more records than are looked through, or (then `ended_at` is 0) leads
+  /// were left out.
+  bool complete = true;
+  // Where more records are: the sequence and the time of the oldest one that was looked at,
+  // and what is to be looked for in those before it.
   std::uint64_t ended_at = 0;
   sys_seconds reached{};
+  Leads leads{};
 };
 
 /// Which part of the trail one search reads, newest first.
 struct SearchPart {
+  static constexpr std::uint64_t kMostRecords = 500'000;
   std::uint64_t before = 0;  ///< lesser sequences: where another one ended; 0: from the end
-  std::uint64_t most_records = 500'000;  ///< so many at most
+  std::uint64_t most_records = kMostRecords;  ///< so many at most
+  Leads leads{};                              ///< of the one before
 };
 
 /// What somebody was given since a time, by the audit trail: credentials released, read
 /// through Vault's API, revealed or changed; and the tokens and sessions that are still
-/// valid, also from before that time. As the subject or as the actor. What one part does not
+/// valid, also from before that time, and the sessions that made such a one. As the subject or
+/// as the actor. What one part does not
 /// reach, the next one does, before its `ended_at`. A session that was used in this part and
 /// began in an older one is there with the latest time at which it can end, since only its
 /// beginning says when that is; an older part may name it again.

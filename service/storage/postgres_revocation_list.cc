@@ -16,6 +16,7 @@ namespace postern::storage {
 namespace {
 
 using std::chrono::steady_clock;
+using Room = policy::RevocationList::Room;
 
 constexpr const char* kChannel = "postern_revocation";
 /// Beyond `exp`: how far another replica's clock may be behind.
@@ -77,14 +78,16 @@ class PostgresRevocationList::Impl {
                        [&](const auto& id) { return found->second.contains(id); });
   }
 
-  Status revoke(const TenantId& tenant, std::string_view token_id, sys_seconds expires_at) {
+  Status revoke(const TenantId& tenant, std::string_view token_id, sys_seconds expires_at,
+                Room room) {
     const auto now = clock_.now();
+    const auto most =
+        options_.max_of_tenant + (room == Room::Reserved ? options_.max_of_tenant / 2 : 0);
     {
       const std::shared_lock lock(mutex_);
       const auto found = tokens_.find(tenant);
-      if (overflown_.contains(tenant) ||
-          (found != tokens_.end() && found->second.size() >= options_.max_of_tenant &&
-           !found->second.contains(std::string(token_id)))) {
+      if (overflown_.contains(tenant) || (found != tokens_.end() && found->second.size() >= most &&
+                                          !found->second.contains(std::string(token_id)))) {
         Error error = fail(ErrorCode::RateLimited, "this tenant has too many revoked tokens");
         error.retry_after = kPruneEvery;
         return error;
@@ -187,8 +190,8 @@ Result<bool> PostgresRevocationList::any_revoked(const TenantId& tenant,
   return impl_->any_revoked(tenant, token_ids);
 }
 Status PostgresRevocationList::revoke(const TenantId& tenant, std::string_view token_id,
-                                      sys_seconds expires_at) {
-  return impl_->revoke(tenant, token_id, expires_at);
+                                      sys_seconds expires_at, Room room) {
+  return impl_->revoke(tenant, token_id, expires_at, room);
 }
 steady_clock::time_point PostgresRevocationList::last_confirmed() const noexcept {
   return impl_->last_confirmed();

@@ -23,7 +23,8 @@ class PostgresRevocationList final : public policy::RevocationList {
   struct Options {
     std::chrono::milliseconds interval{1000};
     std::chrono::seconds max_staleness{10};  ///< without word of the database, before it stops
-    std::size_t max_of_tenant = 20'000;      ///< then revoke() is refused as RateLimited
+    std::size_t max_of_tenant =
+        20'000;  ///< then revoke() is refused as RateLimited; half as many are reserved
     std::size_t max_tokens = 1'000'000;  ///< then what does not fit makes its tenant Unavailable
   };
   /// @param conninfo  for the connection that follows.
@@ -40,7 +41,9 @@ class PostgresRevocationList final : public policy::RevocationList {
 
   Result<bool> any_revoked(const TenantId& tenant,
                            std::span<const std::string> token_ids) const override;
-  Status revoke(const TenantId& tenant, std::string_view token_id, sys_seconds expires_at) override;
+  using RevocationList::revoke;
+  Status revoke(const TenantId& tenant, std::string_view token_id, sys_seconds expires_at,
+                Room room) override;
 
   std::chrono::steady_clock::time_point last_confirmed() const noexcept;
   std::size_t size() const;  ///< entries in memory, of all tenants

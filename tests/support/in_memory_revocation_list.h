@@ -44,8 +44,9 @@ class InMemoryRevocationList final : public policy::RevocationList {
                        [&](const auto& id) { return found->second.contains(id); });
   }
 
-  Status revoke(const TenantId& tenant, std::string_view token_id,
-                sys_seconds expires_at) override {
+  using RevocationList::revoke;
+  Status revoke(const TenantId& tenant, std::string_view token_id, sys_seconds expires_at,
+                Room) override {
     const std::lock_guard lock(mutex_);
     const auto found = tenants_.find(tenant);
     if (found == tenants_.end()) return fail(ErrorCode::NotFound, "no such tenant");

@@ -4,7 +4,7 @@
 
 #include "core/text.h"
 #include "core/time_format.h"
-#include "crypto/base64url.h"
+#include "grants/emergency_cursor.h"
 #include "grants/touched_credentials.h"
 #include "http/handlers/credential_api.h"
 #include "http/handlers/rotation_endpoints.h"
@@ -32,54 +32,36 @@ struct Order {
   bool disable = false;
   bool dry_run = false;
   std::string reason;
-  std::optional<vault::CredentialKey> after{};  ///< the last of the page before
   std::uint32_t limit = 0;
-  // When another search goes on where one ended.
-  std::uint64_t before = 0;               ///< audit sequences lesser than this
-  std::optional<sys_seconds> begun_at{};  ///< the first of them
+  grants::EmergencyCursor from{};
+  bool goes_on = false;
 };
 
-// What one page ends with; the record names as many, and holds no more than 1 MiB.
-std::string cursor_of(const vault::CredentialKey& key) {
-  const auto& [issuer, subject] = key.owner.principal();
-  return crypto::base64url(
-      as_bytes(token::dump_json(Json::array({issuer, subject, key.name.str()}))));
-}
-
-Result<std::optional<vault::CredentialKey>> cursor_in(const Json& body) {
-  using After = std::optional<vault::CredentialKey>;
-  POSTERN_TRY(const auto text, text_member(body, "cursor", 8000));
-  if (!text) return After();
-  const auto malformed = at("/cursor", "is none that this service gave");
-  const auto bytes = crypto::base64url_decode(*text);
-  if (!bytes.ok()) return malformed;
-  const auto json = token::parse_json(as_text(bytes.value()));
-  const auto is_text = [](const Json& each) { return each.is_string(); };
-  if (!json.ok() || !json.value().is_array() || json.value().size() != 3 ||
-      !std::all_of(json.value().begin(), json.value().end(), is_text)) {
-    return malformed;
+/// How much of the trail one answer looks through. A cursor keeps to what its first page said,
+/// or pages of one search would not be of the same part.
+Result<std::uint64_t> records_in(const Json& body) {
+  constexpr auto kMost = grants::SearchPart::kMostRecords;
+  const auto it = body.find("records");
+  if (it == body.end()) return std::uint64_t{kMost};
+  if (it->is_number_unsigned() && it->get<std::uint64_t>() >= 1 &&
+      it->get<std::uint64_t>() <= kMost) {
+    return it->get<std::uint64_t>();
   }
-  auto issuer = json.value()[0].get<std::string>();
-  auto subject = json.value()[1].get<std::string>();
-  auto name = CredentialName::parse(json.value()[2].get<std::string>());
-  if (!name.ok() || issuer.empty() != subject.empty()) return malformed;
-  auto owner =
-      issuer.empty() ? Owner::tenant() : Owner::principal({std::move(issuer), std::move(subject)});
-  return After(vault::CredentialKey{std::move(owner), std::move(name).value()});
+  return at("/records", "must be a number from 1 to " + std::to_string(kMost));
 }
 
-/// `next_search` of the answer before.
-Status read_search(const Json& body, sys_seconds now, Order& order) {
-  const auto it = body.find("search");
-  if (it == body.end()) return {};
-  const auto malformed = at("/search", "must be the next_search of an answer");
-  if (!it->is_object() || it->size() != 2 || !it->contains("before")) return malformed;
-  const auto& before = it->at("before");
-  if (!before.is_number_unsigned() || before.get<std::uint64_t>() == 0) return malformed;
-  order.before = before.get<std::uint64_t>();
-  POSTERN_TRY(const auto begun, text_member(*it, "begun_at", 40));
-  order.begun_at = begun ? parse_time(*begun) : std::nullopt;
-  if (!order.begun_at || *order.begun_at > now) return malformed;
+Status read_position(const Json& body, sys_seconds now, Order& order) {
+  POSTERN_TRY(const auto records, records_in(body));
+  POSTERN_TRY(const auto cursor, text_member(body, "cursor", grants::EmergencyCursor::kMaxBytes));
+  order.goes_on = cursor.has_value();
+  if (!cursor) {
+    order.from.begun_at = now;
+    order.from.part.most_records = records;
+    return {};
+  }
+  auto read = grants::read_emergency_cursor(*cursor, now);
+  if (!read.ok()) return at("/cursor", read.error().detail);
+  order.from = std::move(read).value();
   return {};
 }
 
@@ -125,9 +107,8 @@ Result<Order> read_order(const Json& body, sys_seconds now) {
   order.disable = action == "disable";
   POSTERN_TRY(order.reason, one_line(body, "reason", 500));
   if (order.reason.empty()) return at("/reason", "must say in one line what has happened");
-  POSTERN_TRY(order.after, cursor_in(body));
   POSTERN_TRY(order.limit, limit_in(body));
-  POSTERN_CHECK(read_search(body, now, order));
+  POSTERN_CHECK(read_position(body, now, order));
   const auto dry_run = body.find("dry_run");
   if (dry_run == body.end()) return order;
   if (!dry_run->is_boolean()) return at("/dry_run", "must be true or false");
@@ -184,8 +165,8 @@ struct Acting {
   }
   Result<Rotated> rotate(const vault::CredentialKey& key) const {
     POSTERN_TRY(const auto before, rotations.find(tenant, key));
-    // What was found in a newer part of the trail has its new value already.
-    if (order.begun_at && before.rotated_at && *before.rotated_at >= *order.begun_at) {
+    // What a page before found as well, in a newer part of the trail, has its new value.
+    if (order.goes_on && before.rotated_at && *before.rotated_at >= order.from.begun_at) {
       return keep_rotated(key, before);
     }
     if (before.phase != RotationPhase::None) return rotate_again(key, before);
@@ -273,7 +254,7 @@ Result<Done> contain(const Services& services, CredentialRotations& rotations,
   POSTERN_CHECK(Query::none(request));
   POSTERN_TRY(const auto body,
               json_body(request, {"principal", "client", "backend", "since", "action", "dry_run",
-                                  "reason", "cursor", "limit", "search"}));
+                                  "reason", "cursor", "limit", "records"}));
   const auto now = services.clock.now();
   POSTERN_TRY(auto order, read_order(body, now));
   order.suspect.configured = snapshot.find_backend(order.suspect.backend);
@@ -283,7 +264,8 @@ Result<Done> contain(const Services& services, CredentialRotations& rotations,
       .with("of_client", order.suspect.client)
       .with("of_backend", order.suspect.backend)
       .with("dry_run", order.dry_run ? "true" : "false");
-  if (order.before != 0) record.with("before_sequence", std::to_string(order.before));
+  const auto& from = order.from;
+  if (from.part.before != 0) record.with("before_sequence", std::to_string(from.part.before));
   if (order.suspect.principal) {
     record.with("of_issuer", order.suspect.principal->issuer)
         .with("of_subject", order.suspect.principal->subject);
@@ -291,7 +273,7 @@ Result<Done> contain(const Services& services, CredentialRotations& rotations,
   const auto act = record;
   const auto& tenant = snapshot.tenant();
   POSTERN_TRY(const auto touched, grants::touched_by(services.audit_log, tenant, order.suspect,
-                                                     order.since, now, {.before = order.before}));
+                                                     order.since, now, from.part));
   const Acting acting{services, rotations, tenant, order, act, now};
   Json answer{{"items", Json::array()},
               {"dry_run", order.dry_run},
@@ -300,26 +282,33 @@ Result<Done> contain(const Services& services, CredentialRotations& rotations,
               {"tokens_revoked", 0}};
   if (!touched.complete) {
     answer["searched_back_to"] = format_time(touched.reached);
-    answer["next_search"] = {{"before", touched.ended_at},
-                             {"begun_at", format_time(order.begun_at.value_or(now))}};
   }
   // First, and with the first page: a token is used within minutes.
   std::uint64_t revoked = 0;
   for (const auto& token : touched.tokens) {
-    if (order.dry_run || order.after) break;
-    if (revocations.revoke(tenant, token.id, token.expires_at).ok()) ++revoked;
+    if (order.dry_run || from.after) break;
+    const auto done = revocations.revoke(tenant, token.id, token.expires_at,
+                                         policy::RevocationList::Room::Reserved);
+    if (done.ok()) ++revoked;
   }
   answer["tokens_revoked"] = revoked;
   std::string names;
-  if (order.after) answer["tokens"] = 0;
+  if (from.after) answer["tokens"] = 0;
   auto next =
-      order.after ? touched.credentials.upper_bound(*order.after) : touched.credentials.begin();
+      from.after ? touched.credentials.upper_bound(*from.after) : touched.credentials.begin();
   for (; next != touched.credentials.end() && answer["items"].size() < order.limit; ++next) {
     answer["items"].push_back(acting.act_on(next->first, next->second));
     names += (names.empty() ? "" : ", ") + named(next->first);
   }
+  auto then = from;
   if (next != touched.credentials.end()) {
-    answer["next_cursor"] = cursor_of(std::prev(next)->first);
+    then.after = std::prev(next)->first;
+    answer["next_cursor"] = grants::write(then);
+  } else if (touched.ended_at != 0) {
+    then.after.reset();
+    then.part.before = touched.ended_at;
+    then.part.leads = touched.leads;
+    answer["next_cursor"] = grants::write(then);
   }
   record.with("credentials", names).with("tokens_revoked", std::to_string(revoked));
   return Done{json_reply(200, answer), Done::Recorded::ByGate};

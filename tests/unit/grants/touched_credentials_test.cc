@@ -45,9 +45,9 @@ struct Trail {
         {{"client", client}, {"credential", credential}, {"credential_owner", "tenant"}});
   }
   Touched part(const Suspect& suspect, std::uint64_t before, Found& found,
-               std::chrono::seconds since = 24h) {
-    auto out =
-        touched_by(log, tenant, suspect, kNow - since, kNow, {.before = before, .most_records = 3});
+               std::chrono::seconds since = 24h, Leads leads = {}) {
+    auto out = touched_by(log, tenant, suspect, kNow - since, kNow,
+                          {.before = before, .most_records = 3, .leads = std::move(leads)});
     EXPECT_TRUE(out.ok());
     for (const auto& [key, touched] : out.value().credentials) {
       found.uses[key.name.str()] += touched.uses;
@@ -58,12 +58,14 @@ struct Trail {
   /// Goes on until all was looked at. How many searches that took.
   int all(const Suspect& suspect, Found& found, std::chrono::seconds since = 24h) {
     std::uint64_t before = 0;
+    Leads leads;
     for (int parts = 1;; ++parts) {
-      const auto touched = part(suspect, before, found, since);
+      auto touched = part(suspect, before, found, since, std::move(leads));
       if (touched.complete) return parts;
       EXPECT_TRUE(before == 0 || touched.ended_at < before) << "or it would have no end";
       if (parts > 100) return parts;
       before = touched.ended_at;
+      leads = std::move(touched.leads);
     }
   }
 };
@@ -152,9 +154,78 @@ TEST(TouchedCredentials, ASessionThatAnotherMadeIsFoundByWhatItDid) {
     for (const auto& token : out.value().tokens) found[token.id] = token.expires_at;
     return found;
   };
-  EXPECT_THAT(tokens({{}, {}, "github"}), ElementsAre(Pair("child", kNow + 10min)));
-  EXPECT_THAT(tokens(kClient), ElementsAre(Pair("child", kNow + 10min), Pair("s1", kNow + 30min),
-                                           Pair("unused", kNow + 10min)));
+  // The one that made it, which can make others, and with which all of them end.
+  EXPECT_THAT(tokens({{}, {}, "github"}), ElementsAre(Pair("s1", kNow + 30min)));
+  EXPECT_THAT(tokens(kClient), ElementsAre(Pair("s1", kNow + 30min)));
+}
+
+TEST(TouchedCredentials, TheFirstOfALineOfSessionsIsFoundInAnOlderPart) {
+  Trail trail;
+  trail.add(50min, "vault.login",
+            {{"client", "gw-01"}, {"session", "s1"}, {"expires_at", expiry(10min)}});
+  const auto make = [&](std::chrono::seconds ago, const char* by, const char* one) {
+    trail.add(
+        ago, "vault.token_create",
+        {{"client", "gw-01"}, {"session", by}, {"created", one}, {"expires_at", expiry(10min)}});
+  };
+  make(45min, "s1", "s2");
+  for (int i = 0; i < 4; ++i) trail.add_release(44min, "other");
+  make(40min, "s2", "s3");
+  trail.add(18min, "vault.read",
+            {{"client", "gw-01"},
+             {"session", "s3"},
+             {"backend", "github"},
+             {"credential", "github"},
+             {"credential_owner", "tenant"}});
+  Found found;
+  EXPECT_EQ(trail.all({{}, {}, "github"}, found), 3);
+  EXPECT_THAT(found.tokens, testing::Contains(Pair("s1", kNow + 10min)));
+}
+
+TEST(TouchedCredentials, WhatWasUnwrappedIsFoundInTheOlderPartWhereItWasRead) {
+  Trail trail;
+  const auto read = [&](const char* name, const char* id) {
+    trail.add(20h, "vault.read",
+              {{"client", "gw-02"},
+               {"credential", name},
+               {"credential_owner", "tenant"},
+               {"wrapped", id}});
+  };
+  read("passed-on", "w1");
+  read("waits", "w2");
+  read("given", "w3");
+  for (int i = 0; i < 4; ++i) trail.add_release(10h, "other", "gw-02");
+  trail.add(3h, "vault.rewrap", {{"client", "gw-02"}, {"rewrapped", "w4"}, {"wrapped", "w1"}});
+  for (int i = 0; i < 4; ++i) trail.add_release(2h, "other", "gw-02");
+  trail.add(1h, "vault.unwrap", {{"client", "gw-01"}, {"wrapped", "w4"}});
+  trail.add(1h, "vault.unwrap", {{"client", "gw-01"}, {"wrapped", "w3"}});
+  Found found;
+  EXPECT_GT(trail.all(kClient, found, 2h), 3) << "the reads are from before what is asked about";
+  EXPECT_THAT(found.uses, ElementsAre(Pair("given", 1), Pair("passed-on", 1)));
+}
+
+TEST(TouchedCredentials, LeadsThatAreTooManyAreNotPassedOverInSilence) {
+  Trail trail;
+  for (std::size_t i = 0; i <= Leads::kMost; ++i) {
+    trail.add(20min, "vault.read", {{"client", "gw-02"}, {"wrapped", std::to_string(i)}});
+  }
+  for (std::size_t i = 0; i <= Leads::kMost; ++i) {
+    trail.add(10min, "vault.unwrap", {{"client", "gw-01"}, {"wrapped", std::to_string(i)}});
+  }
+  const auto search = [&](std::uint64_t before, const Leads& leads) {
+    auto out = touched_by(trail.log, trail.tenant, kClient, kNow - 1h, kNow,
+                          {.before = before, .most_records = Leads::kMost + 1, .leads = leads});
+    EXPECT_TRUE(out.ok());
+    return std::move(out).value();
+  };
+  const auto newer = search(0, {});
+  EXPECT_FALSE(newer.complete);
+  EXPECT_EQ(newer.leads.given_at.size(), Leads::kMost);
+  EXPECT_TRUE(newer.leads.some_left_out);
+  const auto older = search(newer.ended_at, newer.leads);
+  const auto end = search(older.ended_at, older.leads);
+  EXPECT_FALSE(end.complete);
+  EXPECT_EQ(end.ended_at, 0U) << "there is nothing more to look at";
 }
 
 TEST(TouchedCredentials, ASessionThatMustHaveEndedIsNoneToRevoke) {

@@ -1511,24 +1511,23 @@ TEST(CliRotation, AnEmergencyGoesOnUntilAllWasLookedAt) {
                 {"last_used_at", last},
                 {"status", status}};
   };
-  const auto part = [](int before) {
-    return json{{"before", before}, {"begun_at", "2026-11-22T22:00:00Z"}};
-  };
   std::vector<json> answers{
       {{"items", {item("a", 2, "begun", "2026-11-22T21:50:00Z")}}, {"next_cursor", "c1"}},
-      {{"items", {item("b", 1, "rotated", "2026-11-22T21:40:00Z")}}},
-      {{"items", json::array()}},
+      {{"items", {item("b", 1, "rotated", "2026-11-22T21:40:00Z")}}, {"next_cursor", "c2"}},
+      {{"items", json::array()}, {"next_cursor", "c3"}},
       {{"items", {item("a", 3, "rotated", "2026-11-20T10:00:00Z")}}}};
   for (std::size_t i = 0; i < answers.size(); ++i) {
     answers[i]["complete"] = i == 3;
     answers[i]["tokens"] = answers[i]["tokens_revoked"] = i == 0 ? 4 : 0;
     if (i < 3) {
-      answers[i]["next_search"] = part(i < 2 ? 9000 : 50);
       answers[i]["searched_back_to"] = i < 2 ? "2026-11-22T21:30:00Z" : "2026-11-21T00:00:00Z";
     }
   }
-  std::size_t next = 0;
-  const Cli cli([&](const SeenRequest&) { return json_reply(200, answers.at(next++ % 4).dump()); });
+  std::size_t next = 0, fails_at = 100;
+  const Cli cli([&](const SeenRequest&) {
+    if (next == fails_at) return problem_reply(503, R"({"title":"unavailable"})");
+    return json_reply(200, answers.at(next++ % 4).dump());
+  });
   const auto run = [&](std::vector<std::string> more) {
     std::vector<std::string> words{
         "rotation", "emergency", "--client", "gw-01", "--since", "2026-11-01T00:00:00Z",
@@ -1546,23 +1545,31 @@ TEST(CliRotation, AnEmergencyGoesOnUntilAllWasLookedAt) {
   const auto sent = [&](std::size_t i, const char* name) {
     return json::parse(requests[i].body).value(name, json());
   };
-  EXPECT_EQ(sent(0, "search"), json());
-  EXPECT_EQ(sent(1, "cursor"), "c1");
-  EXPECT_EQ(sent(1, "search"), json()) << "a page of the same search";
-  EXPECT_EQ(sent(2, "search"), part(9000));
-  EXPECT_EQ(sent(2, "cursor"), json());
-  EXPECT_EQ(sent(3, "search"), part(50));
+  EXPECT_EQ(sent(0, "cursor"), json());
+  for (std::size_t i = 1; i < 4; ++i) EXPECT_EQ(sent(i, "cursor"), "c" + std::to_string(i));
+  EXPECT_THAT(done.err, Not(HasSubstr("--cursor")));
   // Each once, as it is now, with all of its uses.
   const auto lines = run({"--json"});
   EXPECT_EQ(lines.out, item("a", 5, "rotated", "2026-11-22T21:50:00Z").dump() + "\n" +
                            item("b", 1, "rotated", "2026-11-22T21:40:00Z").dump() + "\n");
 
+  // What broke off shows what was done, and goes on where it was.
+  fails_at = 10;
+  const auto broken = run({});
+  EXPECT_NE(broken.code, 0);
+  EXPECT_THAT(broken.out, HasSubstr("rotated"));
+  EXPECT_THAT(broken.err, HasSubstr("next: the same with --cursor c2\n"));
+  fails_at = 100;
+  EXPECT_EQ(run({"--cursor", "c2"}).code, 0);
+  EXPECT_EQ(json::parse(cli.server.requests()[11].body).at("cursor"), "c2");
+
   // One that does not come further has an end too, and is no all-clear.
   answers[3] = answers[2];
+  next = 0;
   const auto stuck = run({});
   EXPECT_NE(stuck.code, 0);
   EXPECT_THAT(stuck.err, HasSubstr("not all was looked at"));
-  EXPECT_EQ(cli.server.requests().size(), 12u);
+  EXPECT_EQ(cli.server.requests().size(), 17u);
 }
 
 TEST(CliRotation, AnEmergencySaysWhatItWasAskedAndWhatItFound) {

@@ -207,6 +207,10 @@ TEST_F(RevocationReplicas, ATenantMayNotRevokeWithoutEnd) {
   ASSERT_TRUE(list->revoke(tenant_, "two", later()).ok());
   EXPECT_EQ(code_of(list->revoke(tenant_, "three", later())), ErrorCode::RateLimited);
   EXPECT_TRUE(list->revoke(tenant_, "one", later()).ok()) << "again is no error";
+  // An emergency can still end what fills it, but without an end neither.
+  const auto reserved = policy::RevocationList::Room::Reserved;
+  EXPECT_TRUE(list->revoke(tenant_, "three", later(), reserved).ok());
+  EXPECT_EQ(code_of(list->revoke(tenant_, "four", later(), reserved)), ErrorCode::RateLimited);
   const auto other = stores_.add_tenant();
   EXPECT_TRUE(list->revoke(other, "one", later()).ok());
 }
