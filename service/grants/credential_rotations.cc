@@ -390,15 +390,23 @@ void CredentialRotations::wake() {
 Result<CredentialRotations::Rotation> CredentialRotations::promote_now(const TenantId& tenant,
                                                                        const Key& key,
                                                                        audit::Event record) {
+  std::uint32_t announced = 0;
   POSTERN_CHECK(store_.change(tenant, key, "", [&](Rotation& is) -> Result<Effect> {
     if (!is_announced(is)) {
       return fail(ErrorCode::Conflict, "no new key is announced that could be handed out");
     }
+    if (is_passed_by(is)) return fail(ErrorCode::Conflict, passed_by_words(is));
     is.next_at = clock_.now();
+    announced = is.running.new_version;
     record.with("rotation", is.running.id);
     return Effect{Effect::Versions::None, {std::move(record)}};
   }));
-  return nudge(tenant, key);
+  POSTERN_TRY(auto is, nudge(tenant, key));
+  if (is.phase == RotationPhase::RollingBack ||
+      (is.phase == RotationPhase::None && is.version != announced)) {
+    return fail(ErrorCode::Conflict, is.problem);
+  }
+  return is;
 }
 
 Result<CredentialRotations::Rotation> CredentialRotations::end_grace(const TenantId& tenant,
@@ -570,9 +578,12 @@ Result<CredentialRotations::Rotation> CredentialRotations::begin_scheduled(const
     POSTERN_CHECK(same(now, is));
     ++now.failures;
     now.failed_at = clock_.now();
-    now.problem = words_of(begun.error());
-    if (!can_rotate(now).ok()) now.wanted = false;  // there is nothing to wait for
+    const auto problem = std::exchange(now.problem, words_of(begun.error()));
+    const bool can = can_rotate(now).ok();
+    if (!can) now.wanted = false;  // there is nothing to wait for
     now.next_at = next_by_schedule(now, clock_.now());
+    // Said once: what has expired stays so until somebody stores another value.
+    if (!can && now.failures > 1 && problem == now.problem) return Effect{};
     auto event = record;
     event.outcome = audit::Outcome::Failed;
     event.with("code", to_string(begun.error().code));
@@ -719,6 +730,15 @@ Result<CredentialRotations::Rotation> CredentialRotations::promote(const TenantI
                                                                    const Rotation& is) {
   if (is_passed_by(is)) {
     return roll_back(tenant, key, lease, is, passed_by_words(is));
+  }
+  // Woken, because what it follows was deleted, which was undone before anybody looked.
+  const auto until = is.running.started_at + is.running.settings.announce;
+  if (is_announced(is) && is.next_at == sys_seconds() && until > clock_.now()) {
+    return store_.change(tenant, key, lease, [&](Rotation& now) -> Result<Effect> {
+      POSTERN_CHECK(same(now, is));
+      now.next_at = until;
+      return Effect{};
+    });
   }
   auto promoted = store_.change(tenant, key, lease, [&](Rotation& now) -> Result<Effect> {
     POSTERN_CHECK(same(now, is));

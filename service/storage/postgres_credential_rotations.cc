@@ -156,7 +156,7 @@ constexpr Statement kDue{"rotation.due", R"sql(
                                       ORDER BY next_at, owner_issuer, owner_subject, name) AS turn
               FROM credential_rotation
              WHERE next_at <= to_timestamp($1)
-               AND (phase <> 'none' OR tenant_id <> ALL (string_to_array($3, ',')))
+               AND (phase <> 'none' OR tenant_id NOT IN (SELECT unnest(string_to_array($3, ','))))
                AND (lease = '' OR lease_until <= to_timestamp($1))) due
      WHERE turn <= 5
      ORDER BY turn, next_at, tenant_id

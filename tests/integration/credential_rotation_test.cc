@@ -959,6 +959,41 @@ TEST(CredentialRotation, AnAnnouncedKeyGivesWayToWhatIsDoneToTheValueBefore) {
   }
 }
 
+TEST(CredentialRotation, AnAnnouncementGoesOnWhenWhatWasDeletedIsBack) {
+  using Change = vault::CredentialStore::VersionChange;
+  RotationWorld world;
+  const auto key = world.key("db");
+  const auto process = world.process();
+  const auto until = announce(world, *process).next_at;
+  world.clock.advance(1h);
+  for (const auto change : {Change::Delete, Change::Undelete}) {
+    const std::uint32_t one = 1;
+    must(world.stores.credentials.change_versions(world.tenant, key, {&one, 1}, change,
+                                                  std::nullopt, world.clock.now(), {}));
+  }
+  EXPECT_EQ(process->tick(), 1U);
+  auto now = must(world.rows.find(world.tenant, key));
+  EXPECT_TRUE(is_announced(now));
+  EXPECT_EQ(now.next_at, until);
+  EXPECT_EQ(world.value("db"), "app:old") << "no server has the new half yet";
+  EXPECT_EQ(process->tick(), 0U);
+  world.clock.advance(47h);
+  EXPECT_EQ(process->tick(), 1U);
+  EXPECT_THAT(world.value("db"), HasSubstr("PRIVATE KEY"));
+}
+
+TEST(CredentialRotation, WhatAnotherValueHasPassedByIsNotPromoted) {
+  RotationWorld world;
+  const auto key = world.key("db");
+  const auto process = world.process();
+  announce(world, *process);
+  world.put("db", "app", "by-hand");
+  const auto refused = process->promote_now(world.tenant, key, world.record());
+  ASSERT_EQ(code_of(refused), ErrorCode::Conflict);
+  EXPECT_EQ(refused.error().detail, "another value was stored meanwhile");
+  EXPECT_EQ(world.value("db"), "app:by-hand");
+}
+
 TEST(CredentialRotation, AGivenKeyIsNotAnnounced) {
   RotationWorld world;
   const auto key = world.key("db");

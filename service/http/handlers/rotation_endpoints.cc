@@ -168,6 +168,7 @@ Result<Done> rotate(const Endpoints& on, const Request& request,
                     audit::Event& record) {
   POSTERN_TRY(const auto key, key_of(request, snapshot, caller, record, Untrusted::Refuse));
   POSTERN_CHECK(check_may_store(snapshot, caller, key.name));
+  POSTERN_CHECK(check_may_replace(on.services, snapshot.tenant(), key, caller));
   POSTERN_TRY(auto body,
               json_body(request, {"fields", "generate", "grace_seconds", "expires_at", "cas"}));
   std::optional<vault::Fields> given;
