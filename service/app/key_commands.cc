@@ -390,19 +390,18 @@ int rotate_tenants(const Config& config, const KeyOptions& options) {
   vault::Rotation::Progress progress;
   progress.total = tenants.value().size();
   ProgressLine line("tenants:");
-  const auto begun = steady_clock::now();
+  Pace pace(rate);
   const auto failed =
       for_tenants(tools, options, tenants.value(), [&](const TenantId& tenant) -> Status {
         ++progress.done;
         if (all) line(progress);
-        if (older_than) {
-          POSTERN_TRY(const auto made_at, tools.store.newest_kek_made_at(tenant));
-          if (made_at >= *older_than) {
-            ++younger;
-            return {};
-          }
+        POSTERN_TRY(const auto made,
+                    tools.rotation.rotate_older(tenant, older_than.value_or(sys_seconds::max())));
+        if (!made) {
+          ++younger;
+          return {};
         }
-        POSTERN_TRY(const auto version, tools.rotation.rotate_tenant(tenant));
+        const auto version = *made;
         ++rotated;
         if (options.json) {
           std::cout << token::dump_json(
@@ -412,9 +411,7 @@ int rotate_tenants(const Config& config, const KeyOptions& options) {
           std::cout << "tenant " << tenant << ": KEK " << number(version)
                     << " is current for what is sealed from now on\n";
         }
-        if (rate > 0) {
-          std::this_thread::sleep_until(begun + std::chrono::milliseconds(rotated * 1000 / rate));
-        }
+        pace.after(1);
         return {};
       });
   if (!failed.ok()) say(failed.error());

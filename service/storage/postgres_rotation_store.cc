@@ -72,8 +72,8 @@ constexpr Statement kBacklogOf{"kek.backlog_of", R"sql(
       FROM newest
      WHERE NOT EXISTS (SELECT FROM tenant_erasure t WHERE t.tenant_id = $1))sql"};
 
-constexpr Statement kNewestMadeAt{"kek.newest_made_at", R"sql(
-    SELECT extract(epoch FROM created_at)::bigint
+constexpr Statement kNewest{"kek.newest_made", R"sql(
+    SELECT version, extract(epoch FROM created_at)::bigint
       FROM kek
      WHERE tenant_id = $1
      ORDER BY version DESC
@@ -318,12 +318,12 @@ Result<vault::Backlog> PostgresRotationStore::backlog_of(const TenantId& tenant)
   });
 }
 
-Result<sys_seconds> PostgresRotationStore::newest_kek_made_at(const TenantId& tenant) {
-  return named(kNewestMadeAt.name, database_.pool(), [&](Session& session) -> Result<sys_seconds> {
+Result<PostgresRotationStore::NewestKek> PostgresRotationStore::newest_kek(const TenantId& tenant) {
+  return named(kNewest.name, database_.pool(), [&](Session& session) -> Result<NewestKek> {
     TenantTransaction tx(session, tenant);
-    const auto rows = tx.run(kNewestMadeAt, tenant.str());
+    const auto rows = tx.run(kNewest, tenant.str());
     if (rows.empty()) return absent();
-    return instant(rows[0][0]);
+    return NewestKek{version_in(rows[0][0]), instant(rows[0][1])};
   });
 }
 

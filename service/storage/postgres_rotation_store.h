@@ -35,7 +35,7 @@ class PostgresRotationStore final : public vault::RotationStore {
   Result<std::vector<vault::HeldTenant>> held_tenants() override;
   Result<std::vector<vault::KekUse>> kek_uses(const TenantId& tenant) override;
   Result<vault::Backlog> backlog_of(const TenantId& tenant) override;
-  Result<sys_seconds> newest_kek_made_at(const TenantId& tenant) override;
+  Result<NewestKek> newest_kek(const TenantId& tenant) override;
   Status rewrap_kek(const TenantId& tenant, KekVersion version, const ChangeKek& change) override;
   Result<KekVersion> add_kek(const TenantId& tenant, const MakeKek& make) override;
   Result<std::uint64_t> seal(const TenantId& tenant, const audit::Event& event) override;

@@ -129,6 +129,12 @@ struct GivenShare {
 };
 using Shares = std::vector<std::shared_ptr<const GivenShare>>;
 
+/// All that were given for one tenant, at least one.
+struct GivenShares {
+  Shares all;
+  bool newest = false;  ///< the newest KEK demands one of them, as it was last read
+};
+
 const GivenShare* find(const Shares& shares, const HeldShareDemand& demand) {
   for (const auto& given : shares) {
     if (given->meets(demand)) return given.get();
@@ -243,8 +249,10 @@ struct Keyring::Impl {
     auto given = std::make_shared<const GivenShare>(GivenShare{demand, std::move(share)});
     const std::lock_guard lock(mutex);
     auto& of_tenant = shares[tenant];
-    std::erase_if(of_tenant, [&](const auto& other) { return other->is.check == demand.check; });
-    of_tenant.push_back(std::move(given));
+    std::erase_if(of_tenant.all,
+                  [&](const auto& other) { return other->is.check == demand.check; });
+    of_tenant.all.push_back(std::move(given));
+    if (met.by == Keyring::DemandedBy::Newest) of_tenant.newest = true;
     cache.erase(tenant);
     loads.erase(tenant);
     return {};
@@ -260,7 +268,13 @@ struct Keyring::Impl {
   Shares shares_of(const TenantId& tenant) const {
     const std::shared_lock lock(mutex);
     const auto found = shares.find(tenant);
-    return found == shares.end() ? Shares() : found->second;
+    return found == shares.end() ? Shares() : found->second.all;
+  }
+
+  bool is_unsealed(const TenantId& tenant) const {
+    const std::shared_lock lock(mutex);
+    const auto found = shares.find(tenant);
+    return found != shares.end() && found->second.newest;
   }
 
   /// Forgets those of `seen` that are not wanted.
@@ -270,10 +284,10 @@ struct Keyring::Impl {
     const std::lock_guard lock(mutex);
     const auto found = shares.find(tenant);
     if (found == shares.end()) return;
-    std::erase_if(found->second, [&](const auto& given) {
+    std::erase_if(found->second.all, [&](const auto& given) {
       return std::find(seen.begin(), seen.end(), given) != seen.end() && !wanted(*given);
     });
-    if (found->second.empty()) shares.erase(found);
+    if (found->second.all.empty()) shares.erase(found);
   }
 
   Status forget_old_shares(const TenantId& tenant, KekVersion oldest_in_use) {
@@ -484,6 +498,9 @@ struct Keyring::Impl {
 
   void remember(const TenantId& tenant, const Result<Shared>& result) {
     if (!result.ok()) return;
+    if (const auto given = shares.find(tenant); given != shares.end()) {
+      given->second.newest = result.value()->seal == Keyring::Seal::Unsealed;
+    }
     while (cache.size() >= kMaxTenants && !cache.contains(tenant)) {
       const auto bucket = random() % cache.bucket_count();
       if (cache.bucket_size(bucket) > 0) cache.erase(TenantId(cache.begin(bucket)->first));
@@ -494,7 +511,7 @@ struct Keyring::Impl {
   mutable std::shared_mutex mutex;  // never held while the store or a caller's code runs
   std::shared_ptr<const RootKeys> root_keys_;
   std::unordered_map<TenantId, Shared> cache;
-  std::unordered_map<TenantId, Shares> shares;
+  std::unordered_map<TenantId, GivenShares> shares;
   std::unordered_map<ShareKey, SharedShare, HashOfShareKey> principal_shares;
   std::uint64_t forgotten = 0;  // how often something was
   std::unordered_map<TenantId, std::shared_ptr<const Load>> loads;
@@ -546,6 +563,8 @@ Status Keyring::forget_old_shares(const TenantId& tenant, KekVersion oldest_in_u
 bool Keyring::has_share(const TenantId& tenant) const { return !impl_->shares_of(tenant).empty(); }
 
 Result<Keyring::Seal> Keyring::seal_of(const TenantId& tenant) { return impl_->seal_of(tenant); }
+
+bool Keyring::is_unsealed(const TenantId& tenant) const { return impl_->is_unsealed(tenant); }
 
 bool Keyring::has_share_store() const noexcept { return impl_->key_shares != nullptr; }
 

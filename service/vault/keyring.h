@@ -124,6 +124,9 @@ class Keyring : public audit::ChainKeys {
 
   enum class Seal { NotHeld, Unsealed, Sealed };
   Result<Seal> seal_of(const TenantId& tenant);
+  /// Whether the share is here that the newest KEK demands, by what was last read of the
+  /// KEKs; asks nobody.
+  bool is_unsealed(const TenantId& tenant) const;
 
   /// The current KEK and its version, or the KEK of a version, with the share if it
   /// demands one. Errors: NotFound, Unavailable, KeyUnavailable (its root key is not

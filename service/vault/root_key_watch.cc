@@ -53,7 +53,7 @@ void RootKeyWatch::load() {
   log::info("root_key.loaded", {{"active", ids.front()}, {"all", root_key_ids(ids)}});
 }
 
-/// Tenants with a key holder, as this process has their shares.
+/// Tenants with a key holder, as this process has their shares. For this no key is opened.
 void RootKeyWatch::count_held() {
   const auto tenants = store_.held_tenants();
   if (!tenants.ok()) return;
@@ -61,8 +61,7 @@ void RootKeyWatch::count_held() {
   for (const auto& each : tenants.value()) {
     if (!each.newest) continue;
     ++held;
-    const auto seal = keyring_.seal_of(each.tenant);
-    if (seal.ok() && seal.value() == Keyring::Seal::Sealed) ++sealed;
+    if (!keyring_.is_unsealed(each.tenant)) ++sealed;
   }
   const std::lock_guard lock(mutex_);
   facts_.held = held;

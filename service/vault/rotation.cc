@@ -10,7 +10,6 @@ namespace postern::vault {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 
 constexpr int kAttempts = 6;
 constexpr milliseconds kFirstPause{100};
@@ -29,25 +28,6 @@ bool of_one_key(ErrorCode code) {
 }
 
 }  // namespace
-
-/// Keeps to so many a second, from its construction on.
-class Rotation::Pace {
- public:
-  explicit Pace(const Options& options) : options_(options) {}
-
-  void after(std::uint64_t count) {
-    done_ += count;
-    if (options_.per_second == 0) return;
-    const auto due = begun_ + milliseconds(done_ * 1000 / options_.per_second);
-    const auto wait = std::chrono::ceil<milliseconds>(due - steady_clock::now());
-    if (wait.count() > 0) options_.pause(wait);
-  }
-
- private:
-  const Options& options_;
-  const steady_clock::time_point begun_ = steady_clock::now();
-  std::uint64_t done_ = 0;
-};
 
 Rotation::Rotation(RotationStore& store, Keyring& keyring, const Clock& clock, Options options)
     : store_(store), keyring_(keyring), envelope_(keyring), clock_(clock), options_([&] {
@@ -91,7 +71,7 @@ Result<Rotation::Progress> Rotation::rotate_root(const Report& report) {
   };
   Progress progress;
   POSTERN_TRY(progress.total, count_left());
-  Pace pace(options_);
+  Pace pace(options_.per_second, options_.pause);
   // Again until a pass moves none: a replica that has the old file yet may have
   // made a tenant meanwhile.
   for (std::uint64_t before = 0;; before = progress.done) {
@@ -159,20 +139,38 @@ Status keeps_taking_a_share(const WrappedKek& newest, const std::optional<ShareI
 }
 
 Result<KekVersion> Rotation::rotate_tenant(const TenantId& tenant) {
+  POSTERN_TRY(const auto version, rotate_older(tenant, sys_seconds::max()));
+  return *version;
+}
+
+Result<std::optional<KekVersion>> Rotation::rotate_older(const TenantId& tenant, sys_seconds than) {
+  using Made = std::optional<KekVersion>;
   POSTERN_CHECK(keyring_.may_create());
-  // Before a share is made, which stays: that there is such a tenant.
-  POSTERN_CHECK(persistently([&] { return store_.newest_kek_made_at(tenant); }));
+  // Before a share is made, which stays: that there is such a tenant, and what for.
+  POSTERN_TRY(auto seen, persistently([&] { return store_.newest_kek(tenant); }));
+  if (seen.made_at >= than) return Made();
   POSTERN_TRY(const auto share, keyring_.make_share(tenant));
+  const bool always = than == sys_seconds::max();
   const auto make = [&](const WrappedKek& newest) -> Result<RotationStore::KekChange> {
+    if (!always && newest.version != seen.version) {
+      return fail(ErrorCode::Conflict, "the tenant has another KEK since");
+    }
     POSTERN_CHECK(keeps_taking_a_share(newest, share));
     auto kek = keyring_.create(tenant, after(newest.version), newest.held, share);
     auto record = event(tenant, "key.rotate_tenant");
     record.with("kek_version", text_of(kek.version)).with("root_key", kek.root_key_id);
     return RotationStore::KekChange{std::move(kek), std::move(record)};
   };
-  auto version = persistently([&] { return store_.add_kek(tenant, make); });
+  auto made = persistently([&]() -> Result<Made> {
+    auto version = store_.add_kek(tenant, make);
+    if (version.ok()) return Made(version.value());
+    if (always || version.error().code != ErrorCode::Conflict) return version.error();
+    POSTERN_TRY(seen, store_.newest_kek(tenant));
+    if (seen.made_at >= than) return Made();
+    return version.error();
+  });
   keyring_.forget(tenant);
-  return version;
+  return made;
 }
 
 namespace {
@@ -256,7 +254,7 @@ Result<Rotation::Progress> Rotation::rewrap(const TenantId& tenant, const Report
   Progress progress;
   POSTERN_TRY(progress.total, count_left());
   progress.left = progress.total;
-  Pace pace(options_);
+  Pace pace(options_.per_second, options_.pause);
   if (progress.left > 0) POSTERN_CHECK(make_shares(tenant, progress, pace, report));
   if (stopped()) return progress;
   for (int idle = 0; progress.left > 0 && idle < kIdlePasses;) {

@@ -12,6 +12,7 @@
 #include "audit/event.h"
 #include "core/clock.h"
 #include "core/ids.h"
+#include "core/pace.h"
 #include "core/result.h"
 #include "vault/credential.h"
 #include "vault/envelope.h"
@@ -77,8 +78,12 @@ class RotationStore {
   /// Newest first. Errors: NotFound.
   virtual Result<std::vector<KekUse>> kek_uses(const TenantId& tenant) = 0;
   virtual Result<Backlog> backlog_of(const TenantId& tenant) = 0;
-  /// When the tenant got its newest KEK. Errors: NotFound.
-  virtual Result<sys_seconds> newest_kek_made_at(const TenantId& tenant) = 0;
+  struct NewestKek {
+    KekVersion version{1};
+    sys_seconds made_at{};
+  };
+  /// Errors: NotFound.
+  virtual Result<NewestKek> newest_kek(const TenantId& tenant) = 0;
 
   struct KekChange {
     WrappedKek kek;
@@ -193,12 +198,15 @@ class Rotation {
   /// takes a share of the share store, and this process has none), Internal, Unavailable.
   Result<KekVersion> rotate_tenant(const TenantId& tenant);
 
+  /// Likewise where the newest KEK was made before a time; nothing where it was not. Of two
+  /// that ask at once, one makes a KEK. Errors: as above.
+  Result<std::optional<KekVersion>> rotate_older(const TenantId& tenant, sys_seconds than);
+
   /// Wraps the tenant's DEKs and signing keys under its newest KEK. Errors: as above;
   /// TenantSealed when a share is demanded that was not given to this process.
   Result<Progress> rewrap(const TenantId& tenant, const Report& report);
 
  private:
-  class Pace;
   Status make_shares(const TenantId& tenant, Progress& progress, Pace& pace, const Report& report);
   bool stopped() const { return options_.stopped && options_.stopped(); }
   audit::Event event(const TenantId& tenant, std::string action) const;

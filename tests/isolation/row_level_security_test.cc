@@ -424,8 +424,8 @@ TEST_F(RowLevelSecurity, APooledConnectionCarriesNothingOver) {
   expect_blind("kek_uses");
   ASSERT_TRUE(rotation.backlog_of(a()).ok());
   expect_blind("backlog_of");
-  ASSERT_TRUE(rotation.newest_kek_made_at(a()).ok());
-  expect_blind("newest_kek_made_at");
+  ASSERT_TRUE(rotation.newest_kek(a()).ok());
+  expect_blind("newest_kek");
   ASSERT_TRUE(rotation.without_share(a(), 10).ok());
   expect_blind("without_share");
   ASSERT_TRUE(rotation.note_emptied(a()).ok());
@@ -685,7 +685,7 @@ TEST_F(RowLevelSecurity, RotationOfOneTenantsKeysIsNotAnothers) {
   ASSERT_TRUE(rotator.rewrap(a(), [](const vault::Rotation::Progress&) {}).ok());
   ASSERT_THAT(rotation.kek_uses(a()).value(), SizeIs(2));
   ASSERT_THAT(rotation.kek_uses(b()).value(), SizeIs(1));
-  EXPECT_EQ(code_of(rotation.newest_kek_made_at(TenantId("no-such-tenant"))), ErrorCode::NotFound);
+  EXPECT_EQ(code_of(rotation.newest_kek(TenantId("no-such-tenant"))), ErrorCode::NotFound);
   EXPECT_EQ(stores.keks.keks(b()).value()[0].wrapped, keks_of_b[0].wrapped);
   // A KEK of another tenant does not fit, whoever puts it there.
   const auto change = [&](const vault::WrappedKek&) -> Result<vault::RotationStore::KekChange> {

@@ -317,11 +317,39 @@ TEST_F(KeyRotation, TheAgeOfATenantsKeyIsThatOfItsNewestKek) {
   const auto begun = rotator_.store.now();
   ASSERT_TRUE(begun.ok());
   as_superuser("UPDATE kek SET created_at = created_at - interval '30 days'");
-  EXPECT_LT(rotator_.store.newest_kek_made_at(a_).value(), begun.value() - std::chrono::days(29));
+  const auto made_at = [&](const TenantId& tenant) {
+    return rotator_.store.newest_kek(tenant).value().made_at;
+  };
+  EXPECT_LT(made_at(a_), begun.value() - std::chrono::days(29));
+  EXPECT_EQ(rotator_.store.newest_kek(a_).value().version, KekVersion{1});
   ASSERT_TRUE(rotator_.rotation.rotate_tenant(a_).ok());
-  EXPECT_GE(rotator_.store.newest_kek_made_at(a_).value(), begun.value());
-  EXPECT_LT(rotator_.store.newest_kek_made_at(b_).value(), begun.value() - std::chrono::days(29));
-  EXPECT_EQ(code_of(rotator_.store.newest_kek_made_at(TenantId("nobody"))), ErrorCode::NotFound);
+  EXPECT_GE(made_at(a_), begun.value());
+  EXPECT_EQ(rotator_.store.newest_kek(a_).value().version, KekVersion{2});
+  EXPECT_LT(made_at(b_), begun.value() - std::chrono::days(29));
+  EXPECT_EQ(code_of(rotator_.store.newest_kek(TenantId("nobody"))), ErrorCode::NotFound);
+}
+
+TEST_F(KeyRotation, OfTwoThatRotateWhatIsOldOneDoes) {
+  as_superuser("UPDATE kek SET created_at = created_at - interval '30 days'");
+  const auto than = rotator_.store.now().value() - std::chrono::days(7);
+  for (int round = 0; round < 5; ++round) {
+    std::atomic<int> made = 0;
+    std::vector<std::thread> both;
+    for (int i = 0; i < 2; ++i) {
+      both.emplace_back([&] {
+        Rotator other(database_, new_ + old_);
+        const auto done = other.rotation.rotate_older(a_, than);
+        ASSERT_TRUE(done.ok()) << done.error().diagnostic;
+        if (done.value()) ++made;
+      });
+    }
+    for (auto& each : both) each.join();
+    EXPECT_EQ(made, 1);
+    EXPECT_EQ(rotator_.store.kek_uses(a_).value().size(), 2u + static_cast<std::size_t>(round));
+    EXPECT_FALSE(rotator_.rotation.rotate_older(a_, than).value()) << "it is young";
+    as_superuser("UPDATE kek SET created_at = created_at - interval '30 days'");
+  }
+  EXPECT_EQ(code_of(rotator_.rotation.rotate_older(TenantId("nobody"), than)), ErrorCode::NotFound);
 }
 
 TEST_F(KeyRotation, AWriterThatHasNotHeardOfItSealsAgain) {

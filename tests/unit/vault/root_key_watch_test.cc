@@ -43,9 +43,7 @@ class SaidUses final : public RotationStore {
     throw std::logic_error("not asked");
   }
   Result<std::vector<HeldTenant>> held_tenants() override { return held; }
-  Result<sys_seconds> newest_kek_made_at(const TenantId&) override {
-    throw std::logic_error("not asked");
-  }
+  Result<NewestKek> newest_kek(const TenantId&) override { throw std::logic_error("not asked"); }
   Result<Backlog> backlog_of(const TenantId&) override { throw std::logic_error("not asked"); }
   Status rewrap_kek(const TenantId&, KekVersion, const ChangeKek&) override {
     throw std::logic_error("not asked");
@@ -149,10 +147,16 @@ TEST_F(Watched, TenantsAreCountedThatAreHeldAndThoseThatAreSealedHere) {
   watched->check();
   EXPECT_EQ(watched->facts().held, 2u);
   EXPECT_EQ(watched->facts().sealed, 2u);
+  EXPECT_EQ(keks.loads(), 0u) << "to be counted none is opened";
   ASSERT_TRUE(keyring.unseal(held, share('s')).ok());
+  const auto loads = keks.loads();
   watched->check();
   EXPECT_EQ(watched->facts().held, 2u);
   EXPECT_EQ(watched->facts().sealed, 1u);
+  put(line("b") + line("a"));
+  watched->check();
+  EXPECT_EQ(watched->facts().sealed, 1u);
+  EXPECT_EQ(keks.loads(), loads) << "nor when the root keys are others";
   keyring.seal(held);
   watched->check();
   EXPECT_EQ(watched->facts().sealed, 2u);
