@@ -30,10 +30,20 @@ static_assert((VaultSessions::kMostUserBytes + crypto::kSealOverhead) * 4 / 3 <
 
 Error refused() { return fail(ErrorCode::Unauthenticated, "permission denied"); }
 
-std::string mac_of(const Kek& kek, const TenantId& tenant, std::string_view payload) {
+// Of a session with parents another one: releases that do not know parents would take it for one
+// without, which nothing but its own end ends.
+constexpr std::string_view kLabel = "postern-vault-token-v1";
+constexpr std::string_view kLabelOfChild = "postern-vault-token-v2";
+
+std::string_view label_of(const VaultSession& session) {
+  return session.parents.empty() ? kLabel : kLabelOfChild;
+}
+
+std::string mac_of(const Kek& kek, std::string_view label, const TenantId& tenant,
+                   std::string_view payload) {
   const auto key = crypto::derive(kek, "vaulttok");
-  const auto mac = crypto::keyed_hash(
-      key, {as_bytes("postern-vault-token-v1"), as_bytes(tenant.str()), as_bytes(payload)});
+  const auto mac =
+      crypto::keyed_hash(key, {as_bytes(label), as_bytes(tenant.str()), as_bytes(payload)});
   return crypto::base64url(mac);
 }
 
@@ -173,7 +183,8 @@ Result<VaultSessions::Started> VaultSessions::started(const TenantId& tenant,
   const auto payload = crypto::base64url(as_bytes(token::dump_json(claims_of(session))));
   std::string text;
   POSTERN_CHECK(keyring_.with_current(tenant, [&](KekVersion version, const Kek& kek) -> Status {
-    text = beginning(kPrefix, tenant, version) + payload + '.' + mac_of(kek, tenant, payload);
+    text = beginning(kPrefix, tenant, version) + payload + '.' +
+           mac_of(kek, label_of(session), tenant, payload);
     return {};
   }));
   return Started{BearerToken(SecureBuffer::take(std::move(text))), std::move(session)};
@@ -225,18 +236,20 @@ Result<VaultSession> VaultSessions::verify(const policy::TenantSnapshot& snapsho
   const auto parts = parts_of<2>(token, kPrefix, tenant);
   if (!parts) return refused();
   const auto [payload, mac] = parts->rest;
-  bool genuine = false;
+  std::optional<std::string_view> label;  // none: forged
   const auto compare = [&, &payload = payload, &mac = mac](KekVersion, const Kek& kek) -> Status {
-    genuine = crypto::equal(mac_of(kek, tenant, payload), mac);
+    for (const auto each : {kLabel, kLabelOfChild}) {
+      if (crypto::equal(mac_of(kek, each, tenant, payload), mac)) label = each;
+    }
     return {};
   };
   if (const auto status = keyring_.with_version(tenant, parts->kek_version, compare);
       !status.ok() && status.error().code != ErrorCode::NotFound) {
     return status.error();
   }
-  if (!genuine) return refused();
+  if (!label) return refused();
   auto session = read(payload);
-  if (!session) return refused();
+  if (!session || label_of(*session) != *label) return refused();
   POSTERN_CHECK(check_live(snapshot, *session, ActsFor::Itself));
   return std::move(*session);
 }

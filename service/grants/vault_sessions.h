@@ -39,7 +39,8 @@ enum class ActsFor {
 ///   postern_vu_{tenant}.{KEK version}.{base64url of sealed JSON}
 ///
 /// with members client, id, iat and exp, and parents where another session made it, under a key
-/// derived from the tenant's KEK. The second is for a client that acts for a user: sealed under the
+/// derived from the tenant's KEK; with parents under another label, so that releases which do not
+/// know them refuse it. The second is for a client that acts for a user: sealed under the
 /// KEK, for it has the user's token as well (user), which counts for what it is at each use. A
 /// token does not outlive the KEK's version. Thread-safe; waits for the database.
 class VaultSessions {

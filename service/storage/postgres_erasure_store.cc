@@ -32,11 +32,14 @@ constexpr Statement kLast{"erasure.last", ERASURE_COLUMNS R"sql(
      WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3
      ORDER BY done_at IS NULL DESC, asked_at DESC, erasure_id
      LIMIT 1)sql"};
+// Whatever remove_rows removes.
 constexpr Statement kAnything{"erasure.anything", R"sql(
     SELECT EXISTS (SELECT FROM credential
                     WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3)
         OR EXISTS (SELECT FROM principal_share
-                    WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3))sql"};
+                    WHERE tenant_id = $1 AND owner_issuer = $2 AND owner_subject = $3)
+        OR EXISTS (SELECT FROM wrapped_answer
+                    WHERE tenant_id = $1 AND is_maker(maker, $2, $3)))sql"};
 constexpr Statement kBegin{"erasure.begin", R"sql(
     INSERT INTO erasure (tenant_id, erasure_id, owner_issuer, owner_subject, asked_at)
     VALUES ($1, $2, $3, $4, to_timestamp($5)))sql"};

@@ -37,7 +37,7 @@ constexpr Statement kFind{"wrapped_answer.find", "SELECT " WRAPPED_ANSWER_COLUMN
 constexpr Statement kTake{"wrapped_answer.take", R"sql(
     DELETE FROM wrapped_answer
      WHERE tenant_id = $1 AND token_hash = $2 AND expires_at > to_timestamp($3)
- RETURNING )sql" WRAPPED_ANSWER_COLUMNS};
+ RETURNING accessor)sql"};
 
 Error absent() { return fail(ErrorCode::NotFound, "no such wrapping token"); }
 
@@ -57,19 +57,20 @@ Status status_of(const Result<bool>& result) {
 
 Status PostgresWrappingStore::add(const TenantId& tenant, const Seal& seal, std::uint32_t most,
                                   sys_seconds now, std::span<const audit::Event> events) {
-  const auto body = [&](TenantTransaction& tx) -> Result<bool> {
+  return status_of(under_newest_kek(log_, tenant, [&]() -> Result<bool> {
+    // Before the transaction: none may wait for the share store.
     POSTERN_TRY(const auto answer, seal());
-    tx.run(kLockMaker, tenant.str(), answer.maker);
-    const auto waiting = tx.run(kCount, tenant.str(), answer.maker, seconds_of(now));
-    if (number<std::uint64_t>(waiting[0][0]) >= most) {
-      return fail(ErrorCode::RateLimited,
-                  "as many wrapped answers are waiting as one caller may have");
-    }
-    tx.run(kSweep, tenant.str(), seconds_of(now));
-    insert(tx, tenant, answer);
-    return true;
-  };
-  return status_of(under_newest_kek(log_, tenant, [&] {
+    const auto body = [&](TenantTransaction& tx) -> Result<bool> {
+      tx.run(kLockMaker, tenant.str(), answer.maker);
+      const auto waiting = tx.run(kCount, tenant.str(), answer.maker, seconds_of(now));
+      if (number<std::uint64_t>(waiting[0][0]) >= most) {
+        return fail(ErrorCode::RateLimited,
+                    "as many wrapped answers are waiting as one caller may have");
+      }
+      tx.run(kSweep, tenant.str(), seconds_of(now));
+      insert(tx, tenant, answer);
+      return true;
+    };
     return write_audited<bool>(kAdd, database_, log_, tenant, events, body);
   }));
 }
@@ -88,14 +89,17 @@ Result<vault::WrappedAnswer> PostgresWrappingStore::find(const TenantId& tenant,
 Status PostgresWrappingStore::take(const TenantId& tenant, const crypto::Hash256& token_hash,
                                    sys_seconds now, const Open& open,
                                    std::span<const audit::Event> events) {
-  const auto body = [&](TenantTransaction& tx) -> Result<bool> {
-    const auto rows = tx.run(kTake, tenant.str(), ByteView(token_hash), seconds_of(now));
-    if (rows.empty()) return absent();
-    POSTERN_TRY(const auto instead, open(wrapped_answer_in(rows[0])));
-    if (instead) insert(tx, tenant, *instead);
-    return true;
-  };
-  return status_of(under_newest_kek(log_, tenant, [&] {
+  return status_of(under_newest_kek(log_, tenant, [&]() -> Result<bool> {
+    // Before the transaction, likewise. Whoever takes it meanwhile has it alone; moved to
+    // another KEK meanwhile, it is the same answer.
+    POSTERN_TRY(const auto row, find(tenant, token_hash, now));
+    POSTERN_TRY(const auto instead, open(row));
+    const auto body = [&](TenantTransaction& tx) -> Result<bool> {
+      const auto taken = tx.run(kTake, tenant.str(), ByteView(token_hash), seconds_of(now));
+      if (taken.empty()) return absent();
+      if (instead) insert(tx, tenant, *instead);
+      return true;
+    };
     return write_audited<bool>(kTake, database_, log_, tenant, events, body);
   }));
 }

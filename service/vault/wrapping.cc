@@ -47,6 +47,14 @@ Error refusal(const Error& error, std::string_view token, audit::Event& record) 
   return Wrapping::not_valid();
 }
 
+/// @param before  the record as it was before the answer was opened: somebody else may
+///                have taken it since, and then it is described to nobody
+Error not_taken(const Error& error, std::string_view token, const audit::Event& before,
+                audit::Event& record) {
+  if (error.code == ErrorCode::NotFound) record = before;
+  return refusal(error, token, record);
+}
+
 }  // namespace
 
 std::string box_id(const WrappedAnswer& answer) {
@@ -113,7 +121,7 @@ Result<Plaintext> Wrapping::unwrap(const TenantId& tenant, std::string_view toke
   };
   if (const auto taken = store_.take(tenant, hash_of(token), clock_.now(), open, {&record, 1});
       !taken.ok()) {
-    return refusal(taken.error(), token, record);
+    return not_taken(taken.error(), token, before, record);
   }
   return std::move(*answer);
 }
@@ -144,7 +152,7 @@ Result<Wrapping::Made> Wrapping::rewrap(const TenantId& tenant, std::string_view
   };
   if (const auto taken = store_.take(tenant, hash_of(token), now, replace, {&record, 1});
       !taken.ok()) {
-    return refusal(taken.error(), token, record);
+    return not_taken(taken.error(), token, before, record);
   }
   return std::move(*made);
 }

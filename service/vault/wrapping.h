@@ -40,7 +40,8 @@ struct WrappedAnswer {
 std::string box_id(const WrappedAnswer& answer);
 
 /// Where they wait. A change is one transaction with its audit events. What has
-/// expired is not there. Implemented by storage.
+/// expired is not there. What seals and opens may wait for the share store, and so is
+/// called while no transaction is open. Implemented by storage.
 class WrappingStore {
  public:
   virtual ~WrappingStore() = default;
@@ -56,8 +57,9 @@ class WrappingStore {
   virtual Result<WrappedAnswer> find(const TenantId& tenant, const crypto::Hash256& token_hash,
                                      sys_seconds now) = 0;
 
-  /// Takes it away: of several at once one gets it. `open` sees it before the
-  /// transaction commits, may add to the events, and may leave another in its place.
+  /// Takes it away: of several at once one gets it. `open` sees it before that, may add
+  /// to the events, and may leave another in its place; it may be called again, and what
+  /// it saw is NotFound all the same when somebody else has taken it meanwhile.
   /// Errors: NotFound, what `open` answered (then it is still there), Unavailable.
   using Open = std::function<Result<std::optional<WrappedAnswer>>(const WrappedAnswer&)>;
   virtual Status take(const TenantId& tenant, const crypto::Hash256& token_hash, sys_seconds now,
@@ -81,7 +83,7 @@ class Wrapping {
   };
   /// The record is committed with it, and names it.
   /// @param owner  a principal when the answer is of what is theirs: it goes with their
-  ///               erasure, in backups too.
+  ///               erasure, and where there is a share store in backups too.
   /// Errors: RateLimited, TooLarge; as WrappingStore::add.
   Result<Made> wrap(const TenantId& tenant, const Owner& owner, const std::string& maker,
                     const std::string& creation_path, std::chrono::seconds expires_in,

@@ -1084,6 +1084,21 @@ TEST(VaultLogin, ATokenMakesOthersThatEndWithIt) {
     return self(who).at("expire_time").get<std::string>();
   };
   EXPECT_EQ(ends(made_by(token)), ends(token));
+  // As node-vault asks for no more than that, and as Go's client may.
+  for (const char* nothing : {"", "null"}) {
+    const auto plain = tenant.ask("POST", "/t/vault-token-create/v1/auth/token/create",
+                                  {{"X-Vault-Token", token}}, nothing);
+    ASSERT_THAT(plain, HasStatus(200)) << nothing;
+    const auto made = json_of(plain).at("auth").at("client_token").get<std::string>();
+    EXPECT_EQ(ends(made), ends(token));
+    EXPECT_EQ(self(made).at("orphan"), false);
+  }
+  for (const char* other : {"[]", "\"x\"", "{", "nul"}) {
+    EXPECT_THAT(tenant.ask("POST", "/t/vault-token-create/v1/auth/token/create",
+                           {{"X-Vault-Token", token}}, other),
+                IsVaultError(400))
+        << other;
+  }
   EXPECT_EQ(ends(made_by(token, {{"ttl", "8760h"}})), ends(token));
   EXPECT_EQ(ends(made_by(child, {{"ttl", 3600}})), ends(child));
   EXPECT_EQ(self(made_by(token, {{"ttl", 300}, {"explicit_max_ttl", "1m"}})).at("creation_ttl"),

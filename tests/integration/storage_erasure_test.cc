@@ -70,10 +70,12 @@ class WatchedShares final : public vault::ShareStore {
   Status add(const TenantId& tenant, const vault::ShareId& id,
              const vault::KeyShare& share) override {
     ++adds;
+    if (before_ask) before_ask();
     return away ? Status(gone()) : store_.add(tenant, id, share);
   }
   Result<vault::KeyShare> find(const TenantId& tenant, const vault::ShareId& id) override {
     ++finds;
+    if (before_ask) before_ask();
     if (away) return gone();
     auto found = store_.find(tenant, id);
     if (after_find) after_find();
@@ -101,6 +103,7 @@ class WatchedShares final : public vault::ShareStore {
   std::atomic<int> adds{0};
   std::atomic<int> finds{0};
   std::atomic<int> destroys{0};  ///< that were asked for
+  std::function<void()> before_ask;
   std::function<void()> after_find;
   std::function<void()> before_destroy;
 
@@ -573,6 +576,36 @@ TEST_F(AnswersOfTheErased, WhoHasNothingElseIsErasedAsWell) {
   EXPECT_FALSE(thief.answer(acme_, hers.value()).ok());
 }
 
+TEST_F(AnswersOfTheErased, WhoHasNothingElseIsErasedAlsoWhereThatTakesNoShare) {
+  const Principal carol{"https://idp.example", "carol"};
+  const auto expect_erased = [&](Replica& replica, const TenantId& tenant, const Owner& owner,
+                                 const std::string& maker) -> std::string {
+    const auto hers = replica.wrap(tenant, owner, maker);
+    EXPECT_TRUE(hers.ok());
+    const auto begun = replica.erase(tenant, carol);
+    if (!hers.ok() || !begun.ok()) {
+      ADD_FAILURE() << maker;
+      return "";
+    }
+    EXPECT_TRUE(begun.value().anew);
+    EXPECT_TRUE(begun.value().erasure.done_at);
+    EXPECT_EQ(begun.value().erasure.shares, 0u);
+    EXPECT_EQ(code_of(replica.answer(tenant, hers.value())), ErrorCode::NotFound);
+    return begun.value().erasure.id;
+  };
+  Replica plain(database_, root_key_, nullptr);
+  const auto tenant = plain.add_tenant();
+  const auto owner = Owner::principal(carol);
+  EXPECT_EQ(code_of(plain.erase(tenant, carol)), ErrorCode::NotFound);
+  const auto first = expect_erased(plain, tenant, owner, "user https://idp.example carol");
+  // Another one has come since: the statement of before does not speak of it.
+  const auto second =
+      expect_erased(plain, tenant, owner, "client gw-01 for https://idp.example carol");
+  EXPECT_NE(first, second);
+  // With a share store, one of the release before, which takes no share.
+  expect_erased(replica_, acme_, Owner::tenant(), "user https://idp.example carol");
+}
+
 TEST_F(AnswersOfTheErased, ThoseFromBeforeThereWasAShareStoreOpenAndAreMovedUnderShares) {
   Replica plain(database_, root_key_, nullptr);
   const auto tenant = plain.add_tenant();
@@ -623,6 +656,37 @@ TEST_F(AnswersOfTheErased, NoneIsStoredUnderAShareThatIsNotTheirs) {
   EXPECT_EQ(insert("alice", alices), "");
   EXPECT_EQ(insert("bob", alices), "SHR01");
   EXPECT_EQ(insert("alice", "decode(repeat('02', 32), 'hex')"), "SHR01");
+}
+
+TEST_F(AnswersOfTheErased, NoTransactionWaitsForTheShareStore) {
+  int asked = 0;
+  shares_.before_ask = [&] {
+    ++asked;
+    EXPECT_EQ(scalar("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                     " AND state LIKE 'idle in transaction%'"),
+              "0");
+  };
+  const auto text_of = [](const BearerToken& token) {
+    return token.expose([](ByteView bytes) { return std::string(as_text(bytes)); });
+  };
+  const Principal dave{"https://idp.example", "dave"};
+  auto record = replica_.event(acme_, "vault.wrap");
+  const auto made = replica_.wrapping.wrap(
+      acme_, Owner::principal(dave), "user https://idp.example dave", "x", std::chrono::hours(1),
+      Plaintext(SecureBuffer::copy_of("the answer")), record);
+  ASSERT_TRUE(made.ok());
+  EXPECT_GT(std::exchange(asked, 0), 0) << "for a share of dave's";
+
+  // Of replicas that have not read any share yet.
+  Replica second(database_, root_key_, &shares_), third(database_, root_key_, &shares_);
+  record = second.event(acme_, "vault.rewrap");
+  const auto anew = second.wrapping.rewrap(acme_, text_of(made.value().token), record);
+  ASSERT_TRUE(anew.ok());
+  EXPECT_GT(std::exchange(asked, 0), 0);
+  record = third.event(acme_, "vault.unwrap");
+  EXPECT_TRUE(third.wrapping.unwrap(acme_, text_of(anew.value().token), record).ok());
+  EXPECT_GT(asked, 0);
+  shares_.before_ask = nullptr;
 }
 
 TEST_F(AnswersOfTheErased, WithTheShareStoreAwayNoneBeginsToWait) {

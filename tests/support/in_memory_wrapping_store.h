@@ -19,8 +19,8 @@ class InMemoryWrappingStore final : public vault::WrappingStore {
 
   Status add(const TenantId& tenant, const Seal& seal, std::uint32_t most, sys_seconds now,
              std::span<const audit::Event> events) override {
-    const std::lock_guard lock(mutex_);
     POSTERN_TRY(auto answer, seal());
+    const std::lock_guard lock(mutex_);
     const auto waiting = std::count_if(rows_.begin(), rows_.end(), [&](const auto& row) {
       return row.first.first == tenant && row.second.maker == answer.maker &&
              row.second.expires_at > now;
@@ -42,10 +42,11 @@ class InMemoryWrappingStore final : public vault::WrappingStore {
 
   Status take(const TenantId& tenant, const crypto::Hash256& token_hash, sys_seconds now,
               const Open& open, std::span<const audit::Event> events) override {
+    POSTERN_TRY(const auto row, find(tenant, token_hash, now));
+    POSTERN_TRY(auto instead, open(row));
     const std::lock_guard lock(mutex_);
     const auto found = rows_.find({tenant, token_hash});
-    if (found == rows_.end() || found->second.expires_at <= now) return absent();
-    POSTERN_TRY(auto instead, open(found->second));
+    if (found == rows_.end()) return absent();  // somebody else took it meanwhile
     POSTERN_CHECK(log_.append(events));
     rows_.erase(found);
     if (instead) rows_.insert_or_assign({tenant, instead->token_hash}, std::move(*instead));

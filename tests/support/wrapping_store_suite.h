@@ -158,6 +158,24 @@ TEST_P(WrappingStoreSuite, WhatDoesNotOpenStays) {
   EXPECT_EQ(code_of(add(a_, large)), ErrorCode::TooLarge);
 }
 
+TEST_P(WrappingStoreSuite, WhatIsBeingOpenedIsHeldFromNobody) {
+  ASSERT_TRUE(add(a_, answer("one")).ok());
+  std::string taken_meanwhile;
+  const auto slow = harness_->store().take(
+      a_, hash("one"), kNow,
+      [&](const Answer&) -> Result<std::optional<Answer>> {
+        // Which a transaction that held the row would not let happen.
+        taken_meanwhile = take_from(harness_->other_replica(), a_, "one", events(a_, "quick"));
+        return std::optional(answer("two"));
+      },
+      events(a_, "slow"));
+  EXPECT_EQ(taken_meanwhile, "box of one");
+  EXPECT_EQ(code_of(slow), ErrorCode::NotFound);
+  EXPECT_EQ(take(a_, "two"), "NotFound") << "nothing is left by whoever took nothing";
+  EXPECT_EQ(recorded(a_, "quick"), 1u);
+  EXPECT_EQ(recorded(a_, "slow"), 0u);
+}
+
 TEST_P(WrappingStoreSuite, AnotherMayBeLeftInItsPlace) {
   ASSERT_TRUE(add(a_, answer("one")).ok());
   const auto changed = harness_->store().take(

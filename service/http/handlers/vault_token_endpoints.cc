@@ -271,7 +271,7 @@ Result<Done> create(const VaultCall& call) {
     return fail(ErrorCode::MalformedRequest,
                 "tokens are made here of a client's: a client gets one by logging in");
   }
-  POSTERN_TRY(const auto body, vault_json(call.request));
+  POSTERN_TRY(const auto body, optional_vault_json(call.request));
   POSTERN_CHECK(check_creation(body));
   POSTERN_TRY(const auto lifetime, asked_lifetime(body));
   POSTERN_TRY(const auto made, call.services.vault_sessions->start_child(

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "crypto/base64url.h"
+#include "crypto/hash.h"
 #include "grants/client_release.h"
 #include "support/code_of.h"
 #include "support/grants_fixture.h"
@@ -41,6 +42,24 @@ struct SessionsFixture : GrantsFixture {
     return token.expose([](ByteView bytes) { return std::string(as_text(bytes)); });
   }
   auto verify(const std::string& token) const { return sessions.verify(*snapshot, token); }
+  std::string child_of(const std::string& token) {
+    return text(must(sessions.start_child(*snapshot, must(verify(token)), std::nullopt)).token);
+  }
+  /// The same token with its MAC under this label.
+  std::string under_label(const std::string& token, std::string_view label) {
+    const auto end = token.rfind('.');
+    const auto begin = token.rfind('.', end - 1) + 1;
+    const auto payload = token.substr(begin, end - begin);
+    std::string mac;
+    const auto make = [&](KekVersion, const Kek& kek) -> Status {
+      mac = crypto::base64url(
+          crypto::keyed_hash(crypto::derive(kek, "vaulttok"),
+                             {as_bytes(label), as_bytes(tenant.str()), as_bytes(payload)}));
+      return {};
+    };
+    EXPECT_TRUE(tenants.keyring().with_current(tenant, make).ok());
+    return token.substr(0, end + 1) + mac;
+  }
 
   VaultSessions sessions{tenants.keyring(), revocations, clock};
 };
@@ -75,6 +94,25 @@ TEST(VaultSessions, EndWhenTheyAreGivenBack) {
   f.revocations.be_stale();
   EXPECT_EQ(code_of(f.verify(other)), ErrorCode::Unavailable)
       << "nobody knows whether it is revoked";
+}
+
+TEST(VaultSessions, WithParentsAreNoneToWhoDoesNotKnowParents) {
+  SessionsFixture f;
+  constexpr std::string_view kFirst = "postern-vault-token-v1", kSecond = "postern-vault-token-v2";
+  const auto token = f.start();
+  const auto child = f.child_of(token), grandchild = f.child_of(child);
+  // What the release before takes is the first label alone.
+  EXPECT_EQ(f.under_label(token, kFirst), token);
+  EXPECT_EQ(code_of(f.verify(f.under_label(token, kSecond))), ErrorCode::Unauthenticated);
+  for (const auto& each : {child, grandchild}) {
+    EXPECT_TRUE(f.verify(each).ok());
+    EXPECT_EQ(f.under_label(each, kSecond), each);
+    EXPECT_EQ(code_of(f.verify(f.under_label(each, kFirst))), ErrorCode::Unauthenticated);
+  }
+  ASSERT_TRUE(f.sessions.end(f.tenant, must(f.verify(token))).ok());
+  for (const auto& each : {child, grandchild}) {
+    EXPECT_EQ(code_of(f.verify(each)), ErrorCode::Unauthenticated) << "ended with the first";
+  }
 }
 
 TEST(VaultSessions, AreTakenAsTheyAreOrNotAtAll) {

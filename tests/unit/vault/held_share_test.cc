@@ -115,6 +115,37 @@ TEST_F(HeldShareTest, OpensWithItAndWithNoOther) {
   EXPECT_TRUE(keyring.has_share(kAcme));
 }
 
+TEST_F(HeldShareTest, WhetherItIsUnsealedIsKnownWithoutAsking) {
+  EXPECT_FALSE(keyring.is_unsealed(kAcme));
+  EXPECT_FALSE(keyring.is_unsealed(kOther)) << "it is not held";
+  EXPECT_EQ(store.loads(), 0u);
+  ASSERT_TRUE(unseal(1).ok());
+  const auto loads = store.loads();
+  keyring.forget(kAcme);
+  EXPECT_TRUE(keyring.is_unsealed(kAcme));
+  EXPECT_EQ(store.loads(), loads);
+
+  // Another replica replaces the share; this one hears of it.
+  store.add(kAcme, keyring.create(kAcme, KekVersion{3}, demand(2)));
+  keyring.forget(kAcme);
+  EXPECT_EQ(keyring.seal_of(kAcme).value(), Keyring::Seal::Sealed);
+  EXPECT_FALSE(keyring.is_unsealed(kAcme));
+  ASSERT_TRUE(unseal(1).ok());
+  EXPECT_FALSE(keyring.is_unsealed(kAcme)) << "the older one alone";
+  ASSERT_TRUE(unseal(2).ok());
+  EXPECT_TRUE(keyring.is_unsealed(kAcme));
+  ASSERT_TRUE(unseal(1).ok());
+  EXPECT_TRUE(keyring.is_unsealed(kAcme)) << "the older one besides";
+
+  seal_in_store();
+  EXPECT_EQ(keyring.seal_of(kAcme).value(), Keyring::Seal::Sealed);
+  EXPECT_FALSE(keyring.is_unsealed(kAcme));
+  ASSERT_TRUE(unseal(2).ok());
+  EXPECT_TRUE(keyring.is_unsealed(kAcme));
+  keyring.seal(kAcme);
+  EXPECT_FALSE(keyring.is_unsealed(kAcme));
+}
+
 TEST_F(HeldShareTest, TheShareIsPartOfTheKey) {
   ASSERT_TRUE(unseal(1).ok());
   const auto with_it = key_in(keyring, 2);

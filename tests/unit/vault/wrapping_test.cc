@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -49,6 +52,35 @@ class MovableClock final : public Clock {
 
  private:
   sys_seconds now_{1'800'000'000s};
+};
+
+/// Where somebody else takes what is being opened.
+class Outrun final : public vault::WrappingStore {
+ public:
+  explicit Outrun(vault::WrappingStore& store) : store_(store) {}
+  Status add(const TenantId& tenant, const Seal& seal, std::uint32_t most, sys_seconds now,
+             std::span<const audit::Event> events) override {
+    return store_.add(tenant, seal, most, now, events);
+  }
+  Result<vault::WrappedAnswer> find(const TenantId& tenant, const crypto::Hash256& token_hash,
+                                    sys_seconds now) override {
+    return store_.find(tenant, token_hash, now);
+  }
+  Status take(const TenantId& tenant, const crypto::Hash256& token_hash, sys_seconds now,
+              const Open& open, std::span<const audit::Event> events) override {
+    const auto slowly = [&](const vault::WrappedAnswer& row) {
+      auto instead = open(row);
+      const auto nothing_instead = [](const vault::WrappedAnswer&) {
+        return Result<std::optional<vault::WrappedAnswer>>(std::optional<vault::WrappedAnswer>());
+      };
+      EXPECT_TRUE(store_.take(tenant, token_hash, now, nothing_instead, {}).ok());
+      return instead;
+    };
+    return store_.take(tenant, token_hash, now, slowly, events);
+  }
+
+ private:
+  vault::WrappingStore& store_;
 };
 
 struct WrappingTest : ::testing::Test {
@@ -136,6 +168,25 @@ TEST_F(WrappingTest, ARewrapChangesTheTokenAlone) {
   EXPECT_EQ(unwrap(first), "MalformedRequest");
   clock.advance(80s);
   EXPECT_EQ(unwrap(text_of(made.value().token)), "the answer");
+}
+
+TEST_F(WrappingTest, WhoOpenedItTooLateIsToldAsLittleAsWhoComesLater) {
+  Outrun outrun(store);
+  const vault::Wrapping late(keys.keyring, outrun, clock);
+  using Names = std::vector<std::string>;
+  const auto names_in = [](const audit::Event& record) {
+    Names names;
+    for (const auto& field : record.fields) names.push_back(field.first);
+    return names;
+  };
+  auto record = record_of(acme);
+  EXPECT_EQ(code_of(late.unwrap(acme, token_of("the answer"), record)),
+            ErrorCode::MalformedRequest);
+  EXPECT_EQ(names_in(record), Names{"wrapping_token"});
+  record = record_of(acme);
+  EXPECT_EQ(code_of(late.rewrap(acme, token_of("the answer"), record)),
+            ErrorCode::MalformedRequest);
+  EXPECT_EQ(names_in(record), Names{"wrapping_token"});
 }
 
 TEST_F(WrappingTest, ARowThatWasAlteredGivesNothing) {
