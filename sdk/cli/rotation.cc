@@ -423,6 +423,7 @@ int run_rotation_emergency(const Settings& settings, const RotationOptions& opti
   bool answered = false, complete = false;
   std::uint64_t tokens = 0, revoked = 0;
   std::string said;
+  bool left_out = false;  ///< by the last page, after which there are no more records
   const int done = each_page(
       settings, kDoing, Table({"NAME", "OWNER", "USES", "LAST USED", "STATUS", "DETAIL"}),
       "no credential was touched since then, so none was rotated or disabled",
@@ -438,6 +439,7 @@ int run_rotation_emergency(const Settings& settings, const RotationOptions& opti
         revoked += page.value("tokens_revoked", std::uint64_t{0});
         // Each page of one part says so.
         const auto back_to = member(page, "searched_back_to");
+        left_out = !page.contains("searched_back_to");
         if (complete || back_to == said || !page.contains("next_cursor")) return;
         say_note("searched back to " + back_to + ", going on");
         said = back_to;
@@ -447,7 +449,9 @@ int run_rotation_emergency(const Settings& settings, const RotationOptions& opti
   std::cerr << "tokens and sessions: " << tokens << (options.yes ? ", revoked: " : ", to revoke: ")
             << (options.yes ? revoked : tokens) << '\n';
   if (!complete) {
-    std::cerr << "not all was looked at: there are more audit records\n";
+    std::cerr << "not all was looked at: "
+              << (left_out ? "some of what was found began in records that are too old\n"
+                           : "there are more audit records\n");
   }
   const bool all = complete && (!options.yes || revoked == tokens);
   return done == exit_code::kOk && !all ? exit_code::kRefused : done;

@@ -577,13 +577,14 @@ Result<CredentialRotations::Rotation> CredentialRotations::begin_scheduled(const
   return store_.change(tenant, key, lease, [&](Rotation& now) -> Result<Effect> {
     POSTERN_CHECK(same(now, is));
     ++now.failures;
-    now.failed_at = clock_.now();
+    const auto said_at = std::exchange(now.failed_at, clock_.now());
     const auto problem = std::exchange(now.problem, words_of(begun.error()));
     const bool can = can_rotate(now).ok();
     if (!can) now.wanted = false;  // there is nothing to wait for
     now.next_at = next_by_schedule(now, clock_.now());
     // Said once: what has expired stays so until somebody stores another value.
-    if (!can && now.failures > 1 && problem == now.problem) return Effect{};
+    const bool is_another = now.expires_at && said_at && *now.expires_at > *said_at;
+    if (!can && now.failures > 1 && problem == now.problem && !is_another) return Effect{};
     auto event = record;
     event.outcome = audit::Outcome::Failed;
     event.with("code", to_string(begun.error().code));
@@ -736,7 +737,10 @@ Result<CredentialRotations::Rotation> CredentialRotations::promote(const TenantI
   if (is_announced(is) && is.next_at == sys_seconds() && until > clock_.now()) {
     return store_.change(tenant, key, lease, [&](Rotation& now) -> Result<Effect> {
       POSTERN_CHECK(same(now, is));
-      now.next_at = until;
+      // What was said meanwhile counts: to hand it out, to hurry, that it is deleted again.
+      if (is_announced(now) && now.next_at == sys_seconds() && !is_passed_by(now)) {
+        now.next_at = until;
+      }
       return Effect{};
     });
   }

@@ -13,7 +13,8 @@ namespace {
 using token::Json;
 
 constexpr std::chrono::minutes kSkew(5);
-constexpr std::size_t kMaxId = 64;  ///< of a session, or of an answer that waited
+constexpr std::size_t kMaxId = 24;  ///< of a session, or of an answer that waited
+constexpr std::size_t kMaxOrder = 64;
 
 std::int64_t number(sys_seconds time) { return time.time_since_epoch().count(); }
 
@@ -39,8 +40,8 @@ class Reader {
     if (!require(seconds <= static_cast<std::uint64_t>(number(latest_)))) return {};
     return sys_seconds(std::chrono::seconds(static_cast<std::int64_t>(seconds)));
   }
-  std::string id(const std::string& text) {
-    require(!text.empty() && text.size() <= kMaxId);
+  std::string id(const std::string& text, std::size_t most = kMaxId) {
+    require(!text.empty() && text.size() <= most);
     return text;
   }
   std::string text(const Json& value) {
@@ -96,7 +97,8 @@ Leads leads_in(Reader& reader) {
 }  // namespace
 
 std::string write(const EmergencyCursor& cursor) {
-  Json json{{"begun_at", number(cursor.begun_at)},
+  Json json{{"order", cursor.order},
+            {"begun_at", number(cursor.begun_at)},
             {"records", cursor.part.most_records},
             {"before", cursor.part.before}};
   const auto& leads = cursor.part.leads;
@@ -122,6 +124,9 @@ Result<EmergencyCursor> read_emergency_cursor(std::string_view text, sys_seconds
   if (!json.ok() || !json.value().is_object()) return malformed;
   Reader reader(json.value(), now);
   EmergencyCursor out;
+  const auto* order = reader.member("order");
+  if (order == nullptr) return malformed;
+  out.order = reader.id(reader.text(*order), kMaxOrder);
   out.begun_at = reader.time(reader.member("begun_at"));
   out.part.most_records = reader.count("records");
   reader.require(out.part.most_records >= 1 && out.part.most_records <= SearchPart::kMostRecords);

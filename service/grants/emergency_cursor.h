@@ -15,7 +15,10 @@ namespace postern::grants {
 /// next part. It is neither secret nor authentic: who may order an emergency may do to any
 /// credential of the tenant what one does.
 struct EmergencyCursor {
-  static constexpr std::size_t kMaxBytes = 256 * 1024;
+  /// Fits, with the rest of a body, into the smallest that can be configured, and into an
+  /// argument of a command.
+  static constexpr std::size_t kMaxBytes = 60'000;
+  std::string order;  ///< what names the order it is of, of 64 characters at most
   /// The first page, by the clock of the replica that answered it. What got a new value since
   /// then is not rotated again.
   sys_seconds begun_at{};

@@ -65,7 +65,7 @@ bool is_of(const Json& fields, const Suspect& suspect) {
 
 /// A token that was issued, or a session of Vault's API that began: both are revoked by
 /// one list.
-std::optional<TouchedToken> token_in(const Json& fields, sys_seconds now) {
+std::optional<TouchedToken> token_in(const Json& fields) {
   auto id = text_of(fields, "jti");
   std::string maker;
   if (id.empty()) {
@@ -78,9 +78,7 @@ std::optional<TouchedToken> token_in(const Json& fields, sys_seconds now) {
   const auto* end = expires.data() + expires.size();
   const auto [at, error] = std::from_chars(expires.data(), end, number);
   if (id.empty() || error != std::errc() || at != end) return std::nullopt;
-  const sys_seconds expires_at{std::chrono::seconds(number)};
-  if (expires_at <= now) return std::nullopt;
-  return TouchedToken{std::move(id), expires_at, std::move(maker)};
+  return TouchedToken{std::move(id), sys_seconds(std::chrono::seconds(number)), std::move(maker)};
 }
 
 /// Our own steps, and what a schedule begins, are nobody's touch.
@@ -125,10 +123,13 @@ class Unwrapped {
   Leads& leads_;
 };
 
+using Sessions = std::set<std::string, std::less<>>;
+
 /// Newest first, so a session is in `used` before its login comes, which may say nothing
 /// of what it was used for, and alone has when it ends.
+/// @param begun  whose beginning was here
 void take(const Json& event, sys_seconds at, const Suspect& suspect, sys_seconds since,
-          sys_seconds now, Leads& leads, Touched& out) {
+          sys_seconds now, Leads& leads, Sessions& begun, Touched& out) {
   const auto fields = event.find("fields");
   if (fields == event.end() || !counts(event, *fields)) return;
   const auto session = text_of(*fields, "session");
@@ -138,8 +139,9 @@ void take(const Json& event, sys_seconds at, const Suspect& suspect, sys_seconds
   const bool made_one = used.contains(text_of(*fields, "created"));
   const bool is_theirs = is_suspects || made_one || used.contains(session);
   if (!is_theirs && !given) return;
-  if (auto token = is_theirs ? token_in(*fields, now) : std::nullopt) {
-    out.tokens.push_back(std::move(*token));
+  if (auto token = is_theirs ? token_in(*fields) : std::nullopt) {
+    begun.insert(token->id);
+    if (token->expires_at > now) out.tokens.push_back(std::move(*token));
   }
   // Who makes a session can make another one.
   if ((is_suspects || made_one) && !session.empty()) used.insert(session);
@@ -152,24 +154,35 @@ void take(const Json& event, sys_seconds at, const Suspect& suspect, sys_seconds
 }
 
 void leave_out_children(Touched& out) {
-  std::set<std::string, std::less<>> known;
+  Sessions known;
   for (const auto& token : out.tokens) known.insert(token.id);
   std::erase_if(out.tokens, [&](const auto& token) { return known.contains(token.maker); });
 }
 
+template <class All>
+bool shorten(All& all) {
+  if (all.size() <= Leads::kMost) return false;
+  all.erase(std::next(all.begin(), Leads::kMost), all.end());
+  return true;
+}
+
 /// What began where the next part looks: sessions end now, as late as they can.
-void leave(Leads leads, sys_seconds now, Touched& out) {
-  for (const auto& token : out.tokens) leads.sessions.erase(token.id);
+void leave(Leads leads, const Sessions& begun, const Suspect& suspect, sys_seconds now,
+           Touched& out) {
+  for (const auto& id : begun) leads.sessions.erase(id);
   const auto latest_end = out.reached + kOutOfOrder + kLongestToken;
   if (latest_end <= now) leads.sessions.clear();
+  bool left_out = shorten(leads.sessions);
   for (const auto& session : leads.sessions) out.tokens.push_back({session, latest_end});
-  const auto shorten = [&](auto& all) {
-    if (all.size() <= Leads::kMost) return;
-    leads.some_left_out = true;
-    all.erase(std::next(all.begin(), Leads::kMost), all.end());
-  };
-  shorten(leads.sessions);
-  shorten(leads.given_at);
+  if (suspect.backend.empty()) {
+    leads.sessions.clear();
+    left_out = false;
+  }
+  left_out |= shorten(leads.given_at);
+  // By the clock of whoever recorded it, which may be ahead.
+  for (auto& [id, at] : leads.given_at) at = std::min(at, now);
+  leads.read_after = std::min(leads.read_after, now);
+  leads.some_left_out |= left_out;
   out.leads = std::move(leads);
 }
 
@@ -179,6 +192,7 @@ Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const S
                            sys_seconds since, sys_seconds now, const SearchPart& part) {
   Touched out;
   auto leads = part.leads;
+  Sessions begun;
   audit::Query query;
   query.newest_first = true;
   query.after = part.before;
@@ -196,9 +210,10 @@ Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const S
       out.reached = *at;
       const auto begin = Unwrapped(leads).oldest(oldest);
       older = older && *at + kOutOfOrder < begin;
-      if (*at >= begin) take(event.value(), *at, suspect, since, now, leads, out);
+      if (*at >= begin) take(event.value(), *at, suspect, since, now, leads, begun, out);
     }
-    if (older || records.size() < query.limit) {
+    // A few that are old may be of a replica whose clock is wrong.
+    if ((older && query.limit == kPage) || records.size() < query.limit) {
       out.complete = !leads.some_left_out;
       leave_out_children(out);
       return out;
@@ -207,7 +222,7 @@ Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const S
   }
   out.complete = false;
   out.ended_at = query.after;
-  leave(std::move(leads), now, out);
+  leave(std::move(leads), begun, suspect, now, out);
   leave_out_children(out);
   return out;
 }

@@ -37,12 +37,13 @@ struct TouchedToken {
 };
 /// What was found in one part of the trail and began in an older one.
 struct Leads {
-  static constexpr std::size_t kMost = 2000;  ///< of each, that one search leaves to the next
+  static constexpr std::size_t kMost = 700;  ///< of each, that one search leaves to the next
   /// Answers that waited wrapped, by what names each, and when a suspect was given it; the
   /// credential is named where it was read.
   std::map<std::string, sys_seconds, std::less<>> given_at{};
   sys_seconds read_after = sys_seconds::max();  ///< all of these
-  /// Of Vault's API: used, or made another one.
+  /// Of Vault's API: used, or made another one. Only of a backend: whom a client's or user's
+  /// session is of, its beginning says too.
   std::set<std::string, std::less<>> sessions{};
   bool some_left_out = false;  ///< there were more
 };

@@ -1132,6 +1132,13 @@ TEST(CredentialRotation, RevivesNothingThatHasExpired) {
   EXPECT_EQ(is.phase, RotationPhase::None);
   EXPECT_EQ(is.version, 1U);
   EXPECT_THAT(is.problem, HasSubstr("the value has expired"));
+  const auto said = [&] { return must(world.stores.log.verify(world.tenant)).records; };
+  const auto once_said = said();
+  for (int i = 0; i < 3; ++i) {
+    world.clock.advance(6h);
+    EXPECT_EQ(process->tick(), 1U);
+  }
+  EXPECT_EQ(said(), once_said) << "it stays so until there is another value";
   EXPECT_EQ(code_of(process->may_rotate(is)), ErrorCode::Conflict) << "nor in bulk";
   const auto reported = must(process->report(world.tenant, {}, "", 10));
   for (const auto& each : reported.items) {

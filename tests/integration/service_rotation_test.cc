@@ -573,7 +573,22 @@ TEST_F(ServiceRotation, AnEmergencyGoesOnInAnOlderPartAndRotatesNothingTwice) {
   EXPECT_EQ(version("alice"), 3);
   EXPECT_EQ(version("bob"), 3);
 
+  // Of what was only shown, nothing may be passed over when it is done.
   order["dry_run"] = true;
+  order.erase("cursor");
+  order["cursor"] = json_of(contain()).at("next_cursor");
+  EXPECT_THAT(contain(), HasStatus(200));
+  auto another = order;
+  another["dry_run"] = false;
+  EXPECT_THAT(tenant.api("POST", "/emergency", tenant.admin, another), HasStatus(400));
+  another = order;
+  another["backend"] = "github";
+  EXPECT_THAT(tenant.api("POST", "/emergency", tenant.admin, another), HasStatus(400));
+  another = order;
+  another["since"] = "2020-01-01T00:00:01Z";
+  EXPECT_THAT(tenant.api("POST", "/emergency", tenant.admin, another), HasStatus(200));
+  order.erase("cursor");
+
   for (const auto& bad : {Json(nullptr), Json("8"), Json(0), Json(-1), Json(500'001), Json(1.5)}) {
     order["records"] = bad;
     EXPECT_THAT(contain(), HasStatus(400)) << bad;

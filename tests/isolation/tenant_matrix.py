@@ -21,6 +21,7 @@ import concurrent.futures
 import copy
 import dataclasses
 import functools
+import hashlib
 import http.client
 import itertools
 import json
@@ -334,11 +335,17 @@ def like(text: str) -> str:
     return text[:kept] + "".join("AQgw"[number % 4] for number in range(len(text) - kept))
 
 
+def token_of(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
 def emergency_cursor(one: Names, credential: str) -> str:
     """Of a page that ended with this credential of theirs."""
-    json_text = json.dumps({"begun_at": 1767225600, "records": 500000, "before": 0,
+    order = json.dumps({"backend": "", "client": "nobody", "disable": False, "dry_run": True},
+                       separators=(",", ":"))
+    json_text = json.dumps({"order": token_of(hashlib.sha256(order.encode()).digest()), "begun_at": 1767225600, "records": 500000, "before": 0,
                             "after": [one.issuer, one.subject, credential]})
-    return base64.urlsafe_b64encode(json_text.encode()).decode().rstrip("=")
+    return token_of(json_text.encode())
 
 
 def nobody_like(model: Names, nobody: Names) -> Names:

@@ -4,6 +4,8 @@
 
 #include "core/text.h"
 #include "core/time_format.h"
+#include "crypto/base64url.h"
+#include "crypto/hash.h"
 #include "grants/emergency_cursor.h"
 #include "grants/touched_credentials.h"
 #include "http/handlers/credential_api.h"
@@ -50,11 +52,27 @@ Result<std::uint64_t> records_in(const Json& body) {
   return at("/records", "must be a number from 1 to " + std::to_string(kMost));
 }
 
+/// What the pages of one order have in common; a time like "an hour ago" is another one each time.
+std::string name_of(const Order& order) {
+  const auto& suspect = order.suspect;
+  Json json{{"client", suspect.client},
+            {"backend", suspect.backend},
+            {"disable", order.disable},
+            {"dry_run", order.dry_run}};
+  if (suspect.principal) {
+    json["principal"] = {suspect.principal->issuer, suspect.principal->subject};
+  }
+  return crypto::base64url(crypto::sha256(as_bytes(token::dump_json(json))));
+}
+
+/// @param order  whose other members are read already
 Status read_position(const Json& body, sys_seconds now, Order& order) {
   POSTERN_TRY(const auto records, records_in(body));
   POSTERN_TRY(const auto cursor, text_member(body, "cursor", grants::EmergencyCursor::kMaxBytes));
   order.goes_on = cursor.has_value();
+  const auto name = name_of(order);
   if (!cursor) {
+    order.from.order = name;
     order.from.begun_at = now;
     order.from.part.most_records = records;
     return {};
@@ -62,6 +80,10 @@ Status read_position(const Json& body, sys_seconds now, Order& order) {
   auto read = grants::read_emergency_cursor(*cursor, now);
   if (!read.ok()) return at("/cursor", read.error().detail);
   order.from = std::move(read).value();
+  if (order.from.order != name) {
+    return at("/cursor",
+              "is of another order: whose traces, action and dry_run must be what they were");
+  }
   return {};
 }
 
@@ -108,11 +130,11 @@ Result<Order> read_order(const Json& body, sys_seconds now) {
   POSTERN_TRY(order.reason, one_line(body, "reason", 500));
   if (order.reason.empty()) return at("/reason", "must say in one line what has happened");
   POSTERN_TRY(order.limit, limit_in(body));
+  if (const auto dry_run = body.find("dry_run"); dry_run != body.end()) {
+    if (!dry_run->is_boolean()) return at("/dry_run", "must be true or false");
+    order.dry_run = dry_run->get<bool>();
+  }
   POSTERN_CHECK(read_position(body, now, order));
-  const auto dry_run = body.find("dry_run");
-  if (dry_run == body.end()) return order;
-  if (!dry_run->is_boolean()) return at("/dry_run", "must be true or false");
-  order.dry_run = dry_run->get<bool>();
   return order;
 }
 
@@ -280,7 +302,7 @@ Result<Done> contain(const Services& services, CredentialRotations& rotations,
               {"complete", touched.complete},
               {"tokens", touched.tokens.size()},
               {"tokens_revoked", 0}};
-  if (!touched.complete) {
+  if (touched.ended_at != 0) {
     answer["searched_back_to"] = format_time(touched.reached);
   }
   // First, and with the first page: a token is used within minutes.

@@ -20,6 +20,7 @@ constexpr sys_seconds kNow{std::chrono::seconds(1'790'000'000)};
 
 EmergencyCursor sample() {
   EmergencyCursor cursor;
+  cursor.order = "what it is of";
   cursor.begun_at = kNow - 60s;
   cursor.part.before = 4711;
   cursor.part.most_records = 3;
@@ -33,6 +34,7 @@ EmergencyCursor sample() {
 }
 
 void expect_same(const EmergencyCursor& one, const EmergencyCursor& other) {
+  EXPECT_EQ(one.order, other.order);
   EXPECT_EQ(one.begun_at, other.begun_at);
   EXPECT_EQ(one.part.before, other.part.before);
   EXPECT_EQ(one.part.most_records, other.part.most_records);
@@ -69,9 +71,12 @@ TEST(EmergencyCursor, OfAReplicaWhoseClockIsAheadIsTaken) {
 
 TEST(EmergencyCursor, FitsWithAllThatItMayHave) {
   auto cursor = sample();
+  cursor.order = std::string(43, 'o');
+  cursor.after = vault::CredentialKey{
+      Owner::principal({std::string(500, 'i'), std::string(255, 's')}), CredentialName("github")};
   cursor.part.leads = {};
   for (std::size_t i = 0; i < Leads::kMost; ++i) {
-    const auto id = std::to_string(i) + std::string(30, 'x');
+    const auto id = std::to_string(1000 + i) + std::string(18, 'x');  // 22, as ids have
     cursor.part.leads.given_at[id] = kNow;
     cursor.part.leads.sessions.insert(id);
   }
@@ -86,20 +91,26 @@ TEST(EmergencyCursor, FitsWithAllThatItMayHave) {
 }
 
 TEST(EmergencyCursor, IsNothingElse) {
-  const std::string good = R"("begun_at":1789999940,"records":3,"before":0)";
+  const std::string good = R"("order":"x","begun_at":1789999940,"records":3,"before":0)";
   const auto read = [](const std::string& json) {
     return read_emergency_cursor(crypto::base64url(as_bytes(json)), kNow);
   };
   ASSERT_TRUE(read("{" + good + "}").ok());
   for (const std::string json :
-       {R"()", R"(null)", R"([])", R"({})", R"("x")", R"({"begun_at":1789999940,"records":3})",
-        R"({"begun_at":1789999940,"before":0})", R"({"records":3,"before":0})",
-        R"({"begun_at":"1","records":3,"before":0})", R"({"begun_at":-1,"records":3,"before":0})",
-        R"({"begun_at":18446744073709551615,"records":3,"before":0})",
-        R"({"begun_at":1789999940,"records":0,"before":0})",
-        R"({"begun_at":1789999940,"records":500001,"before":0})",
-        R"({"begun_at":1789999940,"records":3,"before":-1})",
-        R"({"begun_at":1789999940,"records":3,"before":9223372036854775808})"}) {
+       {R"()", R"(null)", R"([])", R"({})", R"("x")",
+        R"({"begun_at":1789999940,"records":3,"before":0})",
+        R"({"order":1,"begun_at":1789999940,"records":3,"before":0})",
+        R"({"order":"","begun_at":1789999940,"records":3,"before":0})",
+        R"({"order":"x","begun_at":1789999940,"records":3})",
+        R"({"order":"x","begun_at":1789999940,"before":0})",
+        R"({"order":"x","records":3,"before":0})",
+        R"({"order":"x","begun_at":"1","records":3,"before":0})",
+        R"({"order":"x","begun_at":-1,"records":3,"before":0})",
+        R"({"order":"x","begun_at":18446744073709551615,"records":3,"before":0})",
+        R"({"order":"x","begun_at":1789999940,"records":0,"before":0})",
+        R"({"order":"x","begun_at":1789999940,"records":500001,"before":0})",
+        R"({"order":"x","begun_at":1789999940,"records":3,"before":-1})",
+        R"({"order":"x","begun_at":1789999940,"records":3,"before":9223372036854775808})"}) {
     EXPECT_EQ(code_of(read(json)), ErrorCode::MalformedRequest) << json;
   }
   for (const std::string more : {R"("more":1)",

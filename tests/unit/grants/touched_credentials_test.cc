@@ -98,7 +98,7 @@ TEST(TouchedCredentials, EndsWhereTheTrailOrTheTimeBegins) {
   Found none;
   EXPECT_EQ(trail.all(kClient, none), 1);
   for (int i = 0; i < 3; ++i) trail.add_release(9h, "old");
-  EXPECT_EQ(trail.all(kClient, none, 2h), 1) << "all of it is too old";
+  EXPECT_EQ(trail.all(kClient, none, 2h), 2) << "all of it is too old, or of a wrong clock";
   EXPECT_THAT(none.uses, IsEmpty());
   Found found;
   EXPECT_EQ(trail.all(kClient, found), 2) << "whether there are more shows the next search";
@@ -202,6 +202,69 @@ TEST(TouchedCredentials, WhatWasUnwrappedIsFoundInTheOlderPartWhereItWasRead) {
   Found found;
   EXPECT_GT(trail.all(kClient, found, 2h), 3) << "the reads are from before what is asked about";
   EXPECT_THAT(found.uses, ElementsAre(Pair("given", 1), Pair("passed-on", 1)));
+}
+
+TEST(TouchedCredentials, SessionsOfUnknownBeginningHaveABound) {
+  Trail trail;
+  const auto count = Leads::kMost + 10;
+  trail.add(30min, "vault.login",
+            {{"client", "gw-01"}, {"session", "s1"}, {"expires_at", expiry(30min)}});
+  for (std::size_t i = 0; i < count; ++i) {
+    trail.add(20min, "vault.token_create",
+              {{"client", "gw-01"},
+               {"session", "s1"},
+               {"created", "c" + std::to_string(i)},
+               {"expires_at", expiry(10min)}});
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    trail.add(10min, "vault.read",
+              {{"client", "gw-01"}, {"session", "c" + std::to_string(i)}, {"backend", "github"}});
+  }
+  for (const auto& suspect : {kClient, Suspect{{}, {}, "github"}}) {
+    Found found;
+    std::uint64_t before = 0;
+    Leads leads;
+    std::size_t tokens = 0;
+    bool complete = false;
+    for (int part = 0; part < 3 && !complete; ++part) {
+      auto out = touched_by(trail.log, trail.tenant, suspect, kNow - 1h, kNow,
+                            {.before = before, .most_records = count, .leads = leads});
+      ASSERT_TRUE(out.ok());
+      for (const auto& token : out.value().tokens) found.tokens[token.id] = token.expires_at;
+      tokens += out.value().tokens.size();
+      before = out.value().ended_at;
+      leads = out.value().leads;
+      complete = out.value().complete;
+    }
+    // There is only so much room, and with the one that made them they all end.
+    EXPECT_LE(tokens, Leads::kMost + 2);
+    EXPECT_THAT(found.tokens, testing::Contains(Pair("s1", kNow + 30min)));
+    EXPECT_EQ(complete, suspect.backend.empty());
+  }
+}
+
+TEST(TouchedCredentials, ASessionThatBeganAndEndedIsNoLead) {
+  Trail trail;
+  trail.add(40min, "other", {});
+  trail.add(30min, "vault.login",
+            {{"client", "gw-01"}, {"session", "s1"}, {"expires_at", expiry(-10min)}});
+  trail.add(29min, "vault.read", {{"client", "gw-01"}, {"session", "s1"}, {"backend", "github"}});
+  trail.add(28min, "other", {});
+  Found found;
+  const auto newest = trail.part({{}, {}, "github"}, 0, found);
+  EXPECT_FALSE(newest.complete);
+  EXPECT_THAT(newest.leads.sessions, IsEmpty());
+  EXPECT_THAT(found.tokens, IsEmpty());
+}
+
+TEST(TouchedCredentials, OneRecordOfAWrongClockEndsNothing) {
+  Trail trail;
+  trail.add_release(1h, "github");
+  for (int i = 0; i < 3; ++i) trail.add_release(48h, "behind");
+  trail.add_release(30min, "jira");
+  Found found;
+  trail.all(kClient, found, 2h);
+  EXPECT_THAT(found.uses, ElementsAre(Pair("github", 1), Pair("jira", 1)));
 }
 
 TEST(TouchedCredentials, LeadsThatAreTooManyAreNotPassedOverInSilence) {

@@ -1568,8 +1568,14 @@ TEST(CliRotation, AnEmergencyGoesOnUntilAllWasLookedAt) {
   next = 0;
   const auto stuck = run({});
   EXPECT_NE(stuck.code, 0);
-  EXPECT_THAT(stuck.err, HasSubstr("not all was looked at"));
+  EXPECT_THAT(stuck.err, HasSubstr("not all was looked at: there are more audit records"));
   EXPECT_EQ(cli.server.requests().size(), 17u);
+  answers[3] = {
+      {"items", json::array()}, {"complete", false}, {"tokens", 0}, {"tokens_revoked", 0}};
+  next = 0;
+  const auto partly = run({});
+  EXPECT_NE(partly.code, 0);
+  EXPECT_THAT(partly.err, HasSubstr("not all was looked at: some of what was found"));
 }
 
 TEST(CliRotation, AnEmergencySaysWhatItWasAskedAndWhatItFound) {
