@@ -287,10 +287,10 @@ TEST_F(BackupDrill, ABackupOfTheReleaseBeforeIsBroughtUpToDate) {
         "checksum bytea NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())");
     for (std::size_t i = 0; i + 1 < migrations.size(); ++i) {
       tx.exec(migrations[i].sql);
-      tx.exec_params(
-          "INSERT INTO schema_migration (version, name, checksum) "
-          "VALUES ($1, $2, sha256(convert_to($3, 'UTF8')))",
-          i + 1, migrations[i].name, migrations[i].sql);
+      // Quoted, as the releases of libpqxx differ in how a statement takes parameters.
+      tx.exec("INSERT INTO schema_migration (version, name, checksum) VALUES (" +
+              std::to_string(i + 1) + ", " + tx.quote(migrations[i].name) + ", sha256(convert_to(" +
+              tx.quote(migrations[i].sql) + ", 'UTF8')))");
     }
     tx.commit();
   }

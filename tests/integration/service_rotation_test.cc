@@ -756,7 +756,7 @@ TEST_F(ServiceRotation, ThePublicKeyIsThatOfTheKeyInForce) {
       "deploy", [](const Json& is) { return phase(is).empty() && is.contains("failed_at"); },
       "the second is rolled back");
   EXPECT_EQ(second.at("version"), 2);
-  EXPECT_EQ(second.value("public_key", ""), first.at("public_key"));
+  EXPECT_EQ(second.value("public_key", ""), first.at("public_key").get<std::string>());
   const auto undone = hook.messages().back().body;
   EXPECT_EQ(undone.at("type"), "rotation.undo");
   EXPECT_NE(undone.at("data").at("public_key"), first.at("public_key"));
