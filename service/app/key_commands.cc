@@ -7,7 +7,6 @@
 #include <iostream>
 #include <memory>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "app/plural.h"
@@ -16,6 +15,7 @@
 #include "app/stores.h"
 #include "core/instant.h"
 #include "core/log.h"
+#include "core/pace.h"
 #include "core/time_format.h"
 #include "storage/postgres_erasure_store.h"
 #include "storage/postgres_rotation_store.h"

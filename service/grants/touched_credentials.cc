@@ -87,41 +87,30 @@ bool counts(const Json& event, const Json& fields) {
          text_of(event, "action") != "credential.emergency";
 }
 
-/// Follows back answers that waited wrapped and were given away, or passed on.
-class Unwrapped {
- public:
-  explicit Unwrapped(Leads& leads) : leads_(leads) {}
+/// When a suspect was given what waited as this one, if one was: it is followed no further.
+std::optional<sys_seconds> taken(Leads& leads, const std::string& id) {
+  const auto found = leads.given_at.extract(id);
+  return found ? std::optional(found.mapped()) : std::nullopt;
+}
 
-  /// Follows one back. @param since  of what a suspect does; earlier is none of theirs.
-  /// @return when a suspect was given what this record reads, if one was.
-  std::optional<sys_seconds> follow(const Json& event, const Json& fields, sys_seconds at,
-                                    bool is_suspects, sys_seconds since) {
-    const auto wrapped = text_of(fields, "wrapped");
-    const auto action = text_of(event, "action");
-    if (wrapped.empty() || action == "vault.wrapping_lookup") return std::nullopt;
-    const bool is_rewrap = action == "vault.rewrap";
-    auto given = is_rewrap ? taken(text_of(fields, "rewrapped")) : std::nullopt;
-    if (!is_rewrap && action != "vault.unwrap") return taken(wrapped);
-    // Who passes one on has the token of what comes in its place.
-    if (is_suspects && at >= since) given = std::max(at, given.value_or(at));
-    if (!given) return std::nullopt;
-    leads_.given_at.insert_or_assign(wrapped, *given);
-    leads_.read_after = std::min(leads_.read_after, at - vault::Wrapping::kLongest);
-    return std::nullopt;
-  }
-  /// From when on there may be a read that is looked for.
-  sys_seconds oldest(sys_seconds otherwise) const {
-    return leads_.given_at.empty() ? otherwise : std::min(otherwise, leads_.read_after);
-  }
-
- private:
-  std::optional<sys_seconds> taken(const std::string& id) {
-    const auto found = leads_.given_at.extract(id);
-    return found ? std::optional(found.mapped()) : std::nullopt;
-  }
-
-  Leads& leads_;
-};
+/// Follows back an answer that waited wrapped and was given away, or passed on.
+/// @param since  of what a suspect does; earlier is none of theirs.
+/// @return when a suspect was given what this record reads, if one was.
+std::optional<sys_seconds> follow(Leads& leads, const Json& event, const Json& fields,
+                                  sys_seconds at, bool is_suspects, sys_seconds since) {
+  const auto wrapped = text_of(fields, "wrapped");
+  const auto action = text_of(event, "action");
+  if (wrapped.empty() || action == "vault.wrapping_lookup") return std::nullopt;
+  const bool is_rewrap = action == "vault.rewrap";
+  auto given = is_rewrap ? taken(leads, text_of(fields, "rewrapped")) : std::nullopt;
+  if (!is_rewrap && action != "vault.unwrap") return taken(leads, wrapped);
+  // Who passes one on has the token of what comes in its place.
+  if (is_suspects && at >= since) given = std::max(at, given.value_or(at));
+  if (!given) return std::nullopt;
+  leads.given_at.insert_or_assign(wrapped, *given);
+  leads.read_after = std::min(leads.read_after, at - vault::Wrapping::kLongest);
+  return std::nullopt;
+}
 
 using Sessions = std::set<std::string, std::less<>>;
 
@@ -134,7 +123,7 @@ void take(const Json& event, sys_seconds at, const Suspect& suspect, sys_seconds
   if (fields == event.end() || !counts(event, *fields)) return;
   const auto session = text_of(*fields, "session");
   const bool is_suspects = is_of(*fields, suspect);
-  const auto given = Unwrapped(leads).follow(event, *fields, at, is_suspects, since);
+  const auto given = follow(leads, event, *fields, at, is_suspects, since);
   auto& used = leads.sessions;
   const bool made_one = used.contains(text_of(*fields, "created"));
   const bool is_theirs = is_suspects || made_one || used.contains(session);
@@ -208,7 +197,7 @@ Result<Touched> touched_by(audit::AuditLog& log, const TenantId& tenant, const S
       const auto at = event.ok() ? parse_time(text_of(event.value(), "at")) : std::nullopt;
       if (!at) continue;
       out.reached = *at;
-      const auto begin = Unwrapped(leads).oldest(oldest);
+      const auto begin = leads.given_at.empty() ? oldest : std::min(oldest, leads.read_after);
       older = older && *at + kOutOfOrder < begin;
       if (*at >= begin) take(event.value(), *at, suspect, since, now, leads, begun, out);
     }

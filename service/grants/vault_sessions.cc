@@ -239,7 +239,9 @@ Result<VaultSession> VaultSessions::verify(const policy::TenantSnapshot& snapsho
   std::optional<std::string_view> label;  // none: forged
   const auto compare = [&, &payload = payload, &mac = mac](KekVersion, const Kek& kek) -> Status {
     for (const auto each : {kLabel, kLabelOfChild}) {
-      if (crypto::equal(mac_of(kek, each, tenant, payload), mac)) label = each;
+      if (!crypto::equal(mac_of(kek, each, tenant, payload), mac)) continue;
+      label = each;
+      break;
     }
     return {};
   };

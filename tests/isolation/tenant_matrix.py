@@ -343,9 +343,10 @@ def emergency_cursor(one: Names, credential: str) -> str:
     """Of a page that ended with this credential of theirs."""
     order = json.dumps({"backend": "", "client": "nobody", "disable": False, "dry_run": True},
                        separators=(",", ":"))
-    json_text = json.dumps({"order": token_of(hashlib.sha256(order.encode()).digest()), "begun_at": 1767225600, "records": 500000, "before": 0,
-                            "after": [one.issuer, one.subject, credential]})
-    return token_of(json_text.encode())
+    place = json.dumps({"order": token_of(hashlib.sha256(order.encode()).digest()),
+                        "begun_at": 1767225600, "records": 500000, "before": 0,
+                        "after": [one.issuer, one.subject, credential]})
+    return token_of(place.encode())
 
 
 def nobody_like(model: Names, nobody: Names) -> Names:
